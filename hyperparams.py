@@ -1,0 +1,231 @@
+"""Every knob of the system, in one place: frozen sections, one `Hyperparams` that holds them, presets.
+
+A line is `name: type = value  # unit, why`. Derived values are properties, cross-checks stand in
+`__post_init__`. Scripts read this file; a network receives its own section and the sizes that the
+data dictate; a block receives plain integers. Change a value here, or from the shell with
+`--set section.name=value` or `--config FILE.yaml` (see utils/config.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Waveforms and the spectrograms made of them. Shared by every network and every cache."""
+
+    sample_rate: int = 16000  # Hz; the one place where a rate is written
+    n_fft: int = 1024  # samples, 64 ms: resolves the harmonics of a low voice (15.6 Hz per bin)
+    win_length: int = 1024  # samples, Hann
+    hop_length: int = 256  # samples, 16 ms: the stride of the inpainter's deepest level
+    n_mels: int = 80  # Slaney bands from 0 Hz to Nyquist
+    log_floor: float = 1e-5  # magnitude below which the natural log is cut (-100 dB)
+
+    def __post_init__(self) -> None:
+        if self.n_fft < self.win_length:
+            raise ValueError(
+                f"audio.n_fft = {self.n_fft} is smaller than audio.win_length = {self.win_length}"
+            )
+        if self.win_length % self.hop_length:
+            raise ValueError(
+                f"audio.win_length = {self.win_length} is not a multiple of "
+                f"audio.hop_length = {self.hop_length}"
+            )
+
+    @property
+    def n_linear(self) -> int:
+        """Bins of the linear spectrogram, F."""
+        return self.n_fft // 2 + 1
+
+    @property
+    def frame_rate(self) -> float:
+        """Spectrogram frames per second."""
+        return self.sample_rate / self.hop_length
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """TransformerTTS: phonemes (and notes) → mel, autoregressive (Li et al. 2018, 1809.08895)."""
+
+    width: int = 256  # D
+    heads: int = 4  # H
+    encoder_layers: int = 3
+    decoder_layers: int = 3
+    feedforward_multiplier: int = 4  # inner width of the position-wise network, in widths
+    concat_attention: bool = True  # project [input; context]: the earlier authors found it essential
+    dropout: float = 0.1
+    encoder_prenet_layers: int = 3  # convolutions over symbols: local context of a phoneme
+    encoder_prenet_kernel: int = 5  # symbols
+    prenet_width: int = 256  # bottleneck on the previous frames: forces a look at the text
+    prenet_dropout: float = 0.5  # kept at inference (seeded), as in Tacotron 2
+    reduction_factor: int = 2  # r, mel frames per decoder step: shorter loops, firmer attention
+    postnet_layers: int = 5  # residual refinement of the mel
+    postnet_width: int = 256
+    postnet_kernel: int = 5  # frames
+    num_pitches: int = 128  # MIDI note numbers; 0 = spoken
+    max_symbol_position: int = 8  # a symbol's place in its syllable, clipped here
+    prior_width: float = 0.12  # s, w of the score prior: exp(-distance² / 2w²)
+    history_zero_max: float = 1.0  # a phrase's share of zeroed history frames ~ U(0, this)
+    history_noise_max: float = 0.4  # standard deviations of noise added to the history ~ U(0, this)
+    stop_pos_weight: float = 8.0  # one stop frame against hundreds of others
+    guided_layers: int = 2  # last decoder layers with guided heads (Tachibana et al. 2017, 1710.08969)
+    guided_heads: int = 2  # heads of each of them pulled to the diagonal when there is no score
+    guided_sigma: float = 0.2  # relative width g of the diagonal band
+    guided_weight: float = 10.0  # λ at step 0
+    guided_steps: int = 8000  # λ falls linearly to 0 here: the alignment holds by itself by then
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(
+                f"transformer.width = {self.width} is not a multiple of "
+                f"transformer.heads = {self.heads}"
+            )
+        if self.guided_heads > self.heads or self.guided_layers > self.decoder_layers:
+            raise ValueError(
+                f"transformer.guided_heads = {self.guided_heads} of {self.heads} heads and "
+                f"transformer.guided_layers = {self.guided_layers} of {self.decoder_layers} layers: "
+                "more guided than there are"
+            )
+
+
+@dataclass(frozen=True)
+class Postnet:
+    """PostNet: the CBHG of Tacotron (Wang et al. 2017, 1703.10135), mel → linear magnitude."""
+
+    width: int = 256  # channels of the bank, the highways and the output of the projections
+    bank_kernels: int = 16  # K: kernels 1..K side by side on the same input
+    highway_layers: int = 4
+    gru_width: int = 128  # per direction
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """What may be changed when a trained network is used: nothing here touches a weight."""
+
+    stop_threshold: float = 0.5  # probability at which the stop head ends an item
+    max_seconds_per_symbol: float = 0.35  # s; the longest rendering scales with the text
+    min_seconds_per_symbol: float = 0.03  # s; a stop before this is not believed
+    monotonic_window: int = 0  # symbols the attention may move ahead at a step without a score; 0 = free
+    griffin_lim_iterations: int = 32  # fast Griffin-Lim; 16 already equal 60 plain iterations
+    griffin_lim_momentum: float = 0.99  # Perraudin et al. 2013
+    magnitude_power: float = 1.2  # magnitudes are raised to it before phase recovery: less haze
+    level: float = -23.0  # dBFS RMS over voiced samples: free-running level drifts upward
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training run. Each network has its own copy, named after it."""
+
+    steps: int = 100_000
+    seed: int = 0  # with the step, the origin of all randomness of a run
+    batch_frames: int = 12_000  # mel frames a batch may hold, padding included
+    batch_size: int = 32  # items a batch may hold
+    segment_frames: int = 0  # random fixed-length crops; 0 = whole items
+    learning_rate: float = 1e-3  # peak
+    schedule: str = "noam"  # noam | cosine | constant, each after the warm-up
+    warmup_steps: int = 4000
+    weight_decay: float = 0.0
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.98
+    adam_epsilon: float = 1e-9
+    clip_norm: float = 1.0  # gradient norm
+    ema_decay: float = 0.0  # 0 = no moving average of the weights
+    accumulate: int = 1  # batches per optimiser step
+    precision: str = "float32"  # float32 | bfloat16 (autocast)
+    compile: bool = False  # torch.compile: minutes at the start, faster steps on a GPU
+    log_every: int = 50  # steps
+    validate_every: int = 1000  # steps; previews too
+    save_every: int = 1000  # steps; `last`
+    keep_every: int = 0  # steps; numbered checkpoints that stay; 0 = none
+    validate_batches: int = 8
+
+    def __post_init__(self) -> None:
+        allowed = {"schedule": ("noam", "cosine", "constant"), "precision": ("float32", "bfloat16")}
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                raise ValueError(
+                    f"{name} = {getattr(self, name)!r} is not one of {', '.join(values)}"
+                )
+
+
+@dataclass(frozen=True)
+class Hyperparams:
+    """All sections. `--set` addresses a knob as `section.name`, the section named as here."""
+
+    audio: Audio = field(default_factory=Audio)
+    transformer: Transformer = field(default_factory=Transformer)
+    postnet: Postnet = field(default_factory=Postnet)
+    synthesis: Synthesis = field(default_factory=Synthesis)
+    transformer_training: Training = field(default_factory=Training)
+    postnet_training: Training = field(
+        default_factory=lambda: Training(
+            segment_frames=200, schedule="cosine", warmup_steps=500, steps=50_000
+        )
+    )
+
+
+_BASE = Hyperparams()
+
+PRESETS: dict[str, Hyperparams] = {
+    "base": _BASE,
+    # The weights that ship: an hour or two of speech or song, two CPU cores.
+    "small": replace(
+        _BASE,
+        transformer=replace(
+            _BASE.transformer,
+            width=192,
+            encoder_layers=2,
+            decoder_layers=3,
+            prenet_width=128,
+            postnet_width=192,
+            reduction_factor=3,
+            guided_steps=6000,
+        ),
+        postnet=replace(_BASE.postnet, width=128, bank_kernels=8, gru_width=96),
+        transformer_training=replace(
+            _BASE.transformer_training, steps=20_000, warmup_steps=1000, batch_frames=8000
+        ),
+        postnet_training=replace(
+            _BASE.postnet_training, steps=6000, batch_size=16, segment_frames=128
+        ),
+    ),
+    # For the tests: seconds on one core, nothing worth hearing.
+    "tiny": replace(
+        _BASE,
+        transformer=replace(
+            _BASE.transformer,
+            width=32,
+            heads=2,
+            encoder_layers=1,
+            decoder_layers=2,
+            prenet_width=16,
+            postnet_layers=2,
+            postnet_width=16,
+            guided_heads=1,
+        ),
+        postnet=replace(_BASE.postnet, width=16, bank_kernels=4, highway_layers=1, gru_width=8),
+        transformer_training=replace(
+            _BASE.transformer_training,
+            steps=4,
+            batch_frames=1000,
+            warmup_steps=2,
+            log_every=1,
+            validate_every=2,
+            save_every=2,
+            validate_batches=1,
+        ),
+        postnet_training=replace(
+            _BASE.postnet_training,
+            steps=4,
+            batch_size=4,
+            segment_frames=32,
+            warmup_steps=2,
+            log_every=1,
+            validate_every=2,
+            save_every=2,
+            validate_batches=1,
+        ),
+    ),
+}

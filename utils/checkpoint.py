@@ -1,0 +1,231 @@
+"""Checkpoints: one file per state, written atomically, made of tensors and plain values only.
+
+A run lives in save/KIND/RUN/ as last.pt (to resume), best.pt (lowest validation score, without
+optimiser), step-00001000.pt (kept for good), hyperparams.yaml, stats.jsonl and TensorBoard events.
+A state is {kind, version, step, model, ema, optimizer, best, position, hyperparams, data}.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+VERSION = 1
+KINDS = ("transformer", "postnet", "inpainter", "transcriber")
+LAST, BEST = "last.pt", "best.pt"
+REQUIRED = ("kind", "version", "step", "model", "hyperparams", "data")
+
+
+def run_directory(save_dir: Path, kind: str, run: str) -> Path:
+    """Return save_dir/kind/run; a run name that would leave the folder raises ValueError."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", run):
+        raise ValueError(
+            f"--run {run!r}: a run name is made of letters, digits and . _ + -, and begins with a "
+            "letter or digit"
+        )
+    return Path(save_dir) / kind / run
+
+
+def numbered(step: int) -> str:
+    """Return the file name of a checkpoint that stays."""
+    return f"step-{step:08d}.pt"
+
+
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Write `state` to `path` so that a crash at any moment leaves the old file or the new one.
+
+    Raises ValueError when something in it is neither a tensor nor a plain value.
+    """
+    path = Path(path)
+    plain = _plain(state, "state")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(plain, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_directory(path.parent)
+
+
+def load(
+    path: Path, kind: str | None = None, map_location: torch.device | str = "cpu"
+) -> dict[str, Any]:
+    """Read a checkpoint of the given kind with weights_only=True.
+
+    Raises FileNotFoundError listing what exists below the save folder and the command that would
+    train it; ValueError when the file is truncated, foreign, of another kind or of a newer version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(_missing(path, kind))
+    try:
+        state = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} is not a checkpoint of this repository: it holds more than tensors and plain "
+            f"values, or is damaged ({_first_line(error)})"
+        ) from error
+    except (RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path} ({path.stat().st_size} bytes) cannot be read: truncated or damaged "
+            f"({_first_line(error)}). Delete it and use another one:\n{listing(_save_root(path))}"
+        ) from error
+    _check(state, path, kind)
+    return state
+
+
+def weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the weights to use: the moving average when the state has one, else the model's."""
+    return state["ema"] if state.get("ema") else state["model"]
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Path | str) -> None:
+    """Copy `tensors` into `module` (half precision widens); ValueError names what does not fit."""
+    expected = module.state_dict()
+    problems = [f"missing {name}" for name in expected if name not in tensors]
+    problems += [f"unexpected {name}" for name in tensors if name not in expected]
+    problems += [
+        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    if problems:
+        shown = "\n".join(f"  {problem}" for problem in problems[:5])
+        more = f"\n  and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ValueError(
+            f"the weights of {source} do not fit {type(module).__name__}: {len(problems)} of "
+            f"{len(expected)} tensors differ\n{shown}{more}\nbuild the network from the "
+            "checkpoint's own hyperparameters and symbols, or train again"
+        )
+    module.load_state_dict(dict(tensors))
+
+
+def resolve(reference: Path | str, kind: str, save_dir: Path = Path("save")) -> Path:
+    """Find a checkpoint file by its path, its run folder (best, else last) or its run's name.
+
+    Raises FileNotFoundError listing what exists and the command that would train it.
+    """
+    reference = Path(reference)
+    for candidate in (reference, Path(save_dir) / kind / reference):
+        if candidate.is_file():
+            return candidate
+        for name in (BEST, LAST):
+            if (candidate / name).is_file():
+                return candidate / name
+    raise FileNotFoundError(_missing(reference, kind, Path(save_dir)))
+
+
+def listing(save_dir: Path) -> str:
+    """Return one line per checkpoint below `save_dir`, newest first, or say that there is none."""
+    found = sorted(Path(save_dir).rglob("*.pt"), key=lambda p: p.stat().st_mtime, reverse=True)
+    if not found:
+        return f"  no checkpoints below {save_dir}/"
+    lines = [f"  {path} ({path.stat().st_size / 2**20:.1f} MiB)" for path in found[:20]]
+    return "\n".join(lines + ([f"  and {len(found) - 20} more"] if len(found) > 20 else []))
+
+
+def training_command(kind: str, run: str = "RUN") -> str:
+    """Return the command that trains a network of this kind."""
+    return f"python train_{kind}.py --data NAME --run {run}"
+
+
+def export_half(path_in: Path, path_out: Path) -> int:
+    """Write the weights to use in float16, without optimiser, and return the bytes of the new file.
+
+    A tensor that float16 cannot hold (a value beyond 65504) stays as it is.
+    """
+    state = load(path_in)
+    halved = {name: _half(tensor) for name, tensor in weights(state).items()}
+    save(path_out, {**state, "model": halved, "ema": None, "optimizer": None, "position": None})
+    return Path(path_out).stat().st_size
+
+
+def _half(tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    half = tensor.to(torch.float16)
+    return half if torch.isfinite(half).all() or not torch.isfinite(tensor).all() else tensor
+
+
+def _plain(value: Any, where: str) -> Any:
+    """Return `value` with plain containers and detached tensors; ValueError names anything else."""
+    if isinstance(value, Tensor):
+        return value.detach()
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, Mapping):
+        for key in value:
+            if type(key) not in (str, int):
+                raise ValueError(f"{where}: a key is {key!r}; a checkpoint's keys are str or int")
+        return {key: _plain(part, f"{where}[{key!r}]") for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        parts = [_plain(part, f"{where}[{index}]") for index, part in enumerate(value)]
+        return tuple(parts) if isinstance(value, tuple) else parts
+    raise ValueError(
+        f"{where} is a {type(value).__module__}.{type(value).__name__}; a checkpoint holds only "
+        "tensors, str, int, float, bool, None, lists, tuples and dicts"
+    )
+
+
+def _check(state: Any, path: Path, kind: str | None) -> None:
+    if not isinstance(state, dict) or any(key not in state for key in REQUIRED):
+        found = ", ".join(map(str, list(state)[:8])) if isinstance(state, dict) else type(state)
+        raise ValueError(
+            f"{path} is not a checkpoint of this repository: expected {', '.join(REQUIRED)}; "
+            f"found {found}"
+        )
+    if state["version"] > VERSION:
+        raise ValueError(
+            f"{path} is of version {state['version']}, newer than this program's {VERSION}: update "
+            "the program"
+        )
+    if kind is not None and state["kind"] != kind:
+        raise ValueError(
+            f"{path} holds a {state['kind']}, expected a {kind}. There are\n"
+            f"{listing(_save_root(path))}\nor train one: {training_command(kind)}"
+        )
+
+
+def _missing(path: Path, kind: str | None, save_dir: Path | None = None) -> str:
+    root = save_dir if save_dir is not None else _save_root(path)
+    name = path.parent.name if path.suffix == ".pt" else path.name
+    commands = [training_command(k, name or "RUN") for k in ((kind,) if kind else KINDS)]
+    return (
+        f"no {kind or ''} checkpoint at {path}. There are\n{listing(root)}\n"
+        f"train one: {' or '.join(commands)}"
+    ).replace("no  checkpoint", "no checkpoint")
+
+
+def _save_root(path: Path) -> Path:
+    """Return the folder above kind/run of a checkpoint path, else the folder beside it."""
+    for parent in path.parents:
+        if parent.name in KINDS:
+            return parent.parent
+    return path.parent if path.parent.is_dir() and path.parent != Path(".") else Path("save")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the rename itself durable; systems that cannot open a directory do without."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,315 @@
+"""Hyperparameters from the shell and from files: typed by the annotations of the dataclasses.
+
+Values are read in this order, the later winning: preset, `--config FILE.yaml`,
+`--set section.name=value`, and the two ordinary flags `--steps` and `--seed`. Nothing is
+evaluated; a wrong key lists the right ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+H = TypeVar("H")  # Hyperparams, or any dataclass whose fields are dataclasses
+
+TRUE_WORDS = ("true", "yes", "on", "1")
+FALSE_WORDS = ("false", "no", "off", "0")
+NONE_WORDS = ("none", "null", "~")
+
+
+def build(
+    preset: str,
+    config_file: Path | None,
+    assignments: Iterable[str],
+    presets: Mapping[str, H],
+) -> H:
+    """Return the named preset changed by a YAML file, then by `section.name=value` assignments.
+
+    Raises ValueError for an unknown preset, section, knob or a value of the wrong type, listing
+    what there is; FileNotFoundError for a missing file.
+    """
+    if preset not in presets:
+        raise ValueError(
+            f"unknown preset {preset!r}{_suggest(preset, presets)}: --preset is one of "
+            f"{', '.join(presets)}"
+        )
+    base = presets[preset]
+    changes: dict[str, dict[str, Any]] = {}
+    if config_file is not None:
+        _collect(changes, base, read_yaml(Path(config_file)), source=str(config_file))
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        section, dot, name = key.strip().partition(".")
+        if not separator or not dot:
+            raise ValueError(
+                f"--set {assignment}: expected section.name=value, such as "
+                f"{_example(base)}; sections: {', '.join(_sections(base))}"
+            )
+        _collect(changes, base, {section: {name: text.strip()}}, source=f"--set {assignment}")
+    return _apply(base, changes)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, presets: Iterable[str]) -> None:
+    """Add the flags that every training script shares: how to run, and what to change."""
+    how = parser.add_argument_group("how to run")
+    how.add_argument(
+        "--data", required=True, metavar="NAME", help="corpus below --feature-dir to train on"
+    )
+    how.add_argument(
+        "--run", default="main", metavar="NAME", help="folder of this run (default: main)"
+    )
+    how.add_argument(
+        "--device", default="auto", help="auto (cuda, else mps, else cpu), cpu, cuda, cuda:1, mps"
+    )
+    how.add_argument("--fresh", action="store_true", help="start anew; refuse a run that exists")
+    how.add_argument("--save-dir", type=Path, default=Path("save"), metavar="DIR")
+    how.add_argument("--feature-dir", type=Path, default=Path("feature"), metavar="DIR")
+    what = parser.add_argument_group("what to train")
+    what.add_argument("--steps", type=int, help="steps of the whole run, resumed ones included")
+    what.add_argument("--seed", type=int, help="origin of all randomness of the run")
+    add_hyperparameter_arguments(what, presets)
+
+
+def add_hyperparameter_arguments(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup, presets: Iterable[str]
+) -> None:
+    """Add --preset, --config and --set, which any script that builds hyperparameters needs."""
+    parser.add_argument("--preset", default="base", help=f"one of {', '.join(presets)}")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE.yaml", help="the same keys as --set, nested"
+    )
+    parser.add_argument(
+        "--set",
+        dest="assignments",
+        action="append",
+        default=[],
+        metavar="SECTION.NAME=VALUE",
+        help="change one knob of hyperparams.py; may be repeated",
+    )
+
+
+def from_arguments(
+    arguments: argparse.Namespace, presets: Mapping[str, H], training: str | None = None
+) -> H:
+    """Build hyperparameters from parsed flags; `training` is the section of --steps and --seed."""
+    assignments = list(arguments.assignments)
+    if training is not None:
+        for name in ("steps", "seed"):
+            if getattr(arguments, name) is not None:
+                assignments.append(f"{training}.{name}={getattr(arguments, name)}")
+    return build(arguments.preset, arguments.config, assignments, presets)
+
+
+def to_dict(hyperparams: Any) -> dict[str, Any]:
+    """Return nested dicts of plain values (tuples become lists): what checkpoints and YAML hold."""
+    return {
+        name: to_dict(value) if dataclasses.is_dataclass(value) else _plain(value)
+        for name, value in _values(hyperparams).items()
+    }
+
+
+def from_dict(values: Mapping[str, Any], kind: type[H]) -> H:
+    """Rebuild hyperparameters of class `kind` from nested dicts, as a checkpoint carries them.
+
+    Knobs that are missing (the checkpoint is older) take their defaults; unknown ones raise
+    ValueError.
+    """
+    base = kind()
+    unknown = []
+    for section, knobs in values.items():
+        if section not in _sections(base):
+            unknown.append(section)
+        elif isinstance(knobs, Mapping):
+            known = _values(getattr(base, section))
+            unknown.extend(f"{section}.{name}" for name in knobs if name not in known)
+    if unknown:
+        raise ValueError(
+            f"hyperparameters unknown to this version of the program: {', '.join(unknown)}. They "
+            "come from another version: use the version that wrote them, or train again"
+        )
+    changes: dict[str, dict[str, Any]] = {}
+    _collect(changes, base, values, source="stored hyperparameters")
+    return _apply(base, changes)
+
+
+def changed(before: Any, after: Any) -> dict[str, tuple[Any, Any]]:
+    """Map `section.name` to (value before, value after) for every knob that differs."""
+    result = {}
+    for section in _sections(before):
+        old, new = _values(getattr(before, section)), _values(getattr(after, section))
+        for name in old:
+            if old[name] != new[name]:
+                result[f"{section}.{name}"] = (old[name], new[name])
+    return result
+
+
+def differences(before: Any, after: Any) -> list[str]:
+    """Return one line `section.name: before -> after` for every knob that differs."""
+    return [f"{key}: {old} -> {new}" for key, (old, new) in changed(before, after).items()]
+
+
+def to_yaml(hyperparams: Any) -> str:
+    """Return the text of a file that `--config` reads back."""
+    return yaml.safe_dump(to_dict(hyperparams), sort_keys=False, allow_unicode=True)
+
+
+def read_yaml(path: Path) -> dict[str, dict[str, Any]]:
+    """Read a nested mapping of sections and knobs; ValueError when the file is anything else."""
+    if not path.is_file():
+        raise FileNotFoundError(f"--config {path}: no such file")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"--config {path}: not readable as YAML: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ValueError(f"--config {path}: expected sections with knobs, found {values!r}")
+    return values
+
+
+def _collect(
+    changes: dict[str, dict[str, Any]], base: Any, values: Mapping[str, Any], source: str
+) -> None:
+    """Check and convert `values` section by section and merge them into `changes`."""
+    sections = _sections(base)
+    for section, knobs in values.items():
+        if section not in sections:
+            raise ValueError(
+                f"{source}: unknown section {section!r}{_suggest(section, sections)}; "
+                f"sections: {', '.join(sections)}"
+            )
+        if not isinstance(knobs, Mapping):
+            raise ValueError(f"{source}: section {section!r} holds {knobs!r}, expected name: value")
+        current = _values(getattr(base, section))
+        annotations = typing.get_type_hints(type(getattr(base, section)))
+        for name, value in knobs.items():
+            if name not in current:
+                listing = "\n".join(f"  {section}.{key} = {now}" for key, now in current.items())
+                raise ValueError(
+                    f"{source}: section {section!r} has no {name!r}{_suggest(name, current)}; "
+                    f"it has\n{listing}"
+                )
+            try:
+                converted = convert(value, annotations[name])
+            except ValueError as error:
+                raise ValueError(f"{source}: {section}.{name} {error}") from None
+            changes.setdefault(section, {})[name] = converted
+
+
+def _apply(base: H, changes: Mapping[str, Mapping[str, Any]]) -> H:
+    """Replace all changed knobs of a section at once, so cross-checks see only the final values."""
+    sections = {}
+    for section, knobs in changes.items():
+        try:
+            sections[section] = dataclasses.replace(getattr(base, section), **knobs)
+        except ValueError as error:
+            raise ValueError(f"section {section!r}: {error}") from error
+    return dataclasses.replace(base, **sections)
+
+
+def convert(value: Any, annotation: Any) -> Any:
+    """Convert `value` (text from the shell, or a YAML value) to the annotated type.
+
+    Knows int (1e4 is an int, 1.5 is not), float, bool, str, tuple[X, ...], tuple[X, Y] and
+    X | None. Raises ValueError.
+    """
+    origin, parameters = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        if value is None or (isinstance(value, str) and value.lower() in NONE_WORDS):
+            return None
+        return convert(value, next(p for p in parameters if p is not type(None)))
+    if origin is tuple:
+        return _convert_tuple(value, parameters)
+    converters = {bool: _convert_bool, int: _convert_int, float: _convert_float, str: _convert_str}
+    if annotation not in converters:
+        raise ValueError(f"has type {annotation}, which cannot be set from the shell")
+    return converters[annotation](value)
+
+
+def _convert_bool(value: Any) -> bool:
+    word = str(value).lower()
+    if word in TRUE_WORDS:
+        return True
+    if word in FALSE_WORDS:
+        return False
+    raise ValueError(f"= {value!r}: expected true or false (yes/no, on/off, 1/0)")
+
+
+def _convert_int(value: Any) -> int:
+    if not isinstance(value, bool):
+        try:
+            return int(value) if isinstance(value, str) else _integral(value)
+        except (TypeError, ValueError):
+            pass
+        try:
+            return _integral(float(value))
+        except (TypeError, ValueError, OverflowError):
+            pass
+    raise ValueError(f"= {value!r}: expected a whole number")
+
+
+def _integral(value: float) -> int:
+    if value != int(value):
+        raise ValueError(value)
+    return int(value)
+
+
+def _convert_float(value: Any) -> float:
+    if not isinstance(value, bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    raise ValueError(f"= {value!r}: expected a number")
+
+
+def _convert_str(value: Any) -> str:
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    raise ValueError(f"= {value!r}: expected text")
+
+
+def _convert_tuple(value: Any, parameters: tuple[Any, ...]) -> tuple[Any, ...]:
+    if isinstance(value, str):
+        inner = value.strip().removeprefix("(").removeprefix("[")
+        inner = inner.removesuffix(")").removesuffix("]")
+        value = [part.strip() for part in inner.split(",") if part.strip()]
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"= {value!r}: expected a list such as 1,2,4")
+    if len(parameters) == 2 and parameters[1] is Ellipsis:
+        parameters = (parameters[0],) * len(value)
+    if len(parameters) != len(value):
+        raise ValueError(f"= {value!r}: expected {len(parameters)} values, found {len(value)}")
+    return tuple(convert(part, kind) for part, kind in zip(value, parameters, strict=True))
+
+
+def _values(section: Any) -> dict[str, Any]:
+    return {field.name: getattr(section, field.name) for field in dataclasses.fields(section)}
+
+
+def _sections(hyperparams: Any) -> list[str]:
+    return [n for n, value in _values(hyperparams).items() if dataclasses.is_dataclass(value)]
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(part) for part in value] if isinstance(value, (tuple, list)) else value
+
+
+def _suggest(word: Any, choices: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(word), list(choices), n=1, cutoff=0.6)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _example(base: Any) -> str:
+    section = _sections(base)[0]
+    name, value = next(iter(_values(getattr(base, section)).items()))
+    return f"{section}.{name}={value}"

@@ -1,4 +1,4 @@
-"""Every knob of the system, in one place: frozen sections, one `Hyperparams` that holds them, presets.
+"""Every knob of the system, in one place: frozen sections, one `Hyperparams` of them, presets.
 
 A line is `name: type = value  # unit, why`. Derived values are properties, cross-checks stand in
 `__post_init__`. Scripts read this file; a network receives its own section and the sizes that the
@@ -53,7 +53,7 @@ class Transformer:
     encoder_layers: int = 3
     decoder_layers: int = 3
     feedforward_multiplier: int = 4  # inner width of the position-wise network, in widths
-    concat_attention: bool = True  # project [input; context]: the earlier authors found it essential
+    concat_attention: bool = True  # project [input; context]: found essential early on
     dropout: float = 0.1
     encoder_prenet_layers: int = 3  # convolutions over symbols: local context of a phoneme
     encoder_prenet_kernel: int = 5  # symbols
@@ -66,10 +66,10 @@ class Transformer:
     num_pitches: int = 128  # MIDI note numbers; 0 = spoken
     max_symbol_position: int = 8  # a symbol's place in its syllable, clipped here
     prior_width: float = 0.12  # s, w of the score prior: exp(-distance² / 2w²)
-    history_zero_max: float = 1.0  # a phrase's share of zeroed history frames ~ U(0, this)
-    history_noise_max: float = 0.4  # standard deviations of noise added to the history ~ U(0, this)
+    history_zero_max: float = 1.0  # share of a phrase's history frames zeroed ~ U(0, this)
+    history_noise_max: float = 0.4  # noise on the history, in standard deviations ~ U(0, this)
     stop_pos_weight: float = 8.0  # one stop frame against hundreds of others
-    guided_layers: int = 2  # last decoder layers with guided heads (Tachibana et al. 2017, 1710.08969)
+    guided_layers: int = 2  # last decoder layers with guided heads (1710.08969, section 4.1)
     guided_heads: int = 2  # heads of each of them pulled to the diagonal when there is no score
     guided_sigma: float = 0.2  # relative width g of the diagonal band
     guided_weight: float = 10.0  # λ at step 0
@@ -84,8 +84,8 @@ class Transformer:
         if self.guided_heads > self.heads or self.guided_layers > self.decoder_layers:
             raise ValueError(
                 f"transformer.guided_heads = {self.guided_heads} of {self.heads} heads and "
-                f"transformer.guided_layers = {self.guided_layers} of {self.decoder_layers} layers: "
-                "more guided than there are"
+                f"transformer.guided_layers = {self.guided_layers} of {self.decoder_layers} "
+                "layers: more guided than there are"
             )
 
 
@@ -107,7 +107,7 @@ class Synthesis:
     stop_threshold: float = 0.5  # probability at which the stop head ends an item
     max_seconds_per_symbol: float = 0.35  # s; the longest rendering scales with the text
     min_seconds_per_symbol: float = 0.03  # s; a stop before this is not believed
-    monotonic_window: int = 0  # symbols the attention may move ahead at a step without a score; 0 = free
+    monotonic_window: int = 0  # symbols attention may move ahead in a step of speech; 0 = free
     griffin_lim_iterations: int = 32  # fast Griffin-Lim; 16 already equal 60 plain iterations
     griffin_lim_momentum: float = 0.99  # Perraudin et al. 2013
     magnitude_power: float = 1.2  # magnitudes are raised to it before phase recovery: less haze

@@ -1,0 +1,454 @@
+"""Blocks of the networks: attention, prenets, convolution stacks, CBHG parts, 1-d U-Net parts.
+
+A block receives plain integers and knows nothing of hyperparameters or data.
+Legend: B batch, N symbols, T frames (or decoder steps), C channels, H heads, D width, M mels.
+Sequences are (B, T, C) at every boundary; convolutions transpose inside.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# ---------------------------------------------------------------------------------------------
+# Sequences: masks, positions, convolutions that ignore padding
+# ---------------------------------------------------------------------------------------------
+
+
+def padding_mask(lengths: Tensor, size: int) -> Tensor:
+    """True where a position is padding: (B,) lengths → (B, size)."""
+    return torch.arange(size, device=lengths.device)[None, :] >= lengths[:, None]
+
+
+def sinusoid(positions: Tensor, width: int) -> Tensor:
+    """Sinusoidal position codes (Vaswani et al. 2017, 1706.03762, section 3.5).
+
+    positions: (T,) float. Returns (T, width); even columns are sines, odd ones cosines. There is
+    no table, hence no longest sequence.
+    """
+    rates = torch.exp(
+        torch.arange(0, width, 2, device=positions.device) * (-math.log(10_000.0) / width)
+    )
+    angles = positions[:, None].float() * rates[None, :]  # (T, D/2)
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]  # (T, D)
+
+
+class ScaledPositions(nn.Module):
+    """x + α·PE with a learned α (Li et al. 2018, 1809.08895, eq. 3)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.alpha = nn.Parameter(torch.ones(()))
+
+    def codes(self, start: int, length: int) -> Tensor:
+        """α·PE of positions start … start + length − 1: (length, D)."""
+        positions = torch.arange(start, start + length, device=self.alpha.device)
+        return self.alpha * sinusoid(positions, self.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) → (B, T, D)."""
+        return x + self.codes(0, x.shape[1]).to(x.dtype)
+
+
+class MaskedConv(nn.Module):
+    """A 1-d convolution of the same length over (B, T, C) for which padding is silence.
+
+    Padded positions are zeroed before the kernel sees them, so an item gives the same result
+    alone and in a batch of longer ones. Even kernels look one position further back than ahead.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.pad = (kernel_size // 2, (kernel_size - 1) // 2)
+        self.conv = nn.Conv1d(in_channels, out_channels, kernel_size)
+
+    def forward(self, x: Tensor, is_padding: Tensor | None = None) -> Tensor:
+        """x (B, T, C), is_padding (B, T) or None → (B, T, C_out)."""
+        if is_padding is not None:
+            x = x.masked_fill(is_padding[..., None], 0.0)
+        x = F.pad(x.transpose(1, 2), self.pad)  # (B, C, T + kernel - 1)
+        return self.conv(x).transpose(1, 2)  # (B, T, C_out)
+
+
+class ConvStack(nn.Module):
+    """Convolution → layer norm → activation → dropout, several times over.
+
+    Layer norm stands where Tacotron has batch norm: it needs no statistics of the batch, so
+    padding, batch size and the number of processes cannot leak into an item.
+    """
+
+    def __init__(
+        self, sizes: list[int], kernel_size: int, dropout: float, activation: type[nn.Module]
+    ) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(MaskedConv(a, b, kernel_size) for a, b in pairwise(sizes))
+        self.norms = nn.ModuleList(nn.LayerNorm(size) for size in sizes[1:])
+        self.activation = activation()
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, is_padding: Tensor | None = None) -> Tensor:
+        """x (B, T, sizes[0]) → (B, T, sizes[-1])."""
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = self.dropout(self.activation(norm(conv(x, is_padding))))
+        return x
+
+
+# ---------------------------------------------------------------------------------------------
+# Attention
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class KeyValueCache:
+    """Keys and values of the steps decoded so far, of one self-attention layer.
+
+    Storage doubles when it is full: appending is amortised O(1) and memory is at most twice
+    what the sequence needs. `keys`, `values`: (B, H, capacity, D/H).
+    """
+
+    length: int = 0
+    keys: Tensor | None = None
+    values: Tensor | None = None
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store (B, H, 1, D/H) keys and values; return all of them, (B, H, length, D/H)."""
+        end = self.length + keys.shape[2]
+        self.keys = self._grown(self.keys, keys, end)
+        self.values = self._grown(self.values, values, end)
+        self.keys[:, :, self.length : end] = keys
+        self.values[:, :, self.length : end] = values
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def _grown(self, stored: Tensor | None, new: Tensor, end: int) -> Tensor:
+        if stored is not None and stored.shape[2] >= end:
+            return stored
+        batch, heads, _, depth = new.shape
+        grown = new.new_empty(batch, heads, max(64, 2 * end), depth)
+        if stored is not None:
+            grown[:, :, : self.length] = stored[:, :, : self.length]
+        return grown
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes held."""
+        held = [t for t in (self.keys, self.values) if t is not None]
+        return sum(t.numel() * t.element_size() for t in held)
+
+
+class Attention(nn.Module):
+    """Multi-head scaled dot-product attention whose output projection also sees the query.
+
+    With `concat`, out = W [input; context] (the earlier system's form); without it, W context.
+    """
+
+    def __init__(self, width: int, heads: int, concat: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.concat = concat
+        self.to_query = nn.Linear(width, width)
+        self.to_key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(2 * width if concat else width, width)
+
+    def split(self, x: Tensor) -> Tensor:
+        """(B, T, D) → (B, H, T, D/H)."""
+        batch, steps, width = x.shape
+        return x.view(batch, steps, self.heads, width // self.heads).transpose(1, 2)
+
+    def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Memory (B, N, D) → keys and values, each (B, H, N, D/H)."""
+        keys, values = self.to_key_value(memory).chunk(2, dim=-1)
+        return self.split(keys), self.split(values)
+
+    def forward(
+        self,
+        x: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        mask: Tensor | None = None,
+        is_causal: bool = False,
+        weight_heads: int = 0,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend from x to the keys.
+
+        x (B, T, D); keys, values (B, H, N, D/H); mask broadcastable to (B, H, T, N): boolean
+        (True = may attend) or an additive log prior. Returns the output (B, T, D) and, for the
+        first `weight_heads` heads, their weights (B, weight_heads, T, N) or None.
+        """
+        query = self.split(self.to_query(x))  # (B, H, T, D/H)
+        context = F.scaled_dot_product_attention(
+            query, keys, values, attn_mask=mask, is_causal=is_causal
+        )  # (B, H, T, D/H)
+        context = context.transpose(1, 2).flatten(2)  # (B, T, D)
+        weights = None
+        if weight_heads:
+            weights = attention_weights(
+                query[:, :weight_heads], keys[:, :weight_heads], mask, is_causal
+            )
+        return self.out(torch.cat([x, context], dim=-1) if self.concat else context), weights
+
+
+def attention_weights(query: Tensor, keys: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
+    """Softmax weights that SDPA does not return: (B, h, T, d), (B, h, N, d) → (B, h, T, N)."""
+    scores = query @ keys.transpose(-1, -2) / math.sqrt(query.shape[-1])  # (B, h, T, N)
+    if mask is not None:
+        if mask.shape[1] > 1:
+            mask = mask[:, : query.shape[1]]
+        additive = mask.dtype != torch.bool
+        scores = scores + mask if additive else scores.masked_fill(~mask, -torch.inf)
+    if is_causal:
+        future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(future, -torch.inf)
+    return scores.float().softmax(-1)
+
+
+class FeedForward(nn.Module):
+    """Position-wise network: D → inner → D."""
+
+    def __init__(self, width: int, inner: int, dropout: float) -> None:
+        super().__init__()
+        self.expand = nn.Linear(width, inner)
+        self.contract = nn.Linear(inner, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) → (B, T, D)."""
+        return self.contract(self.dropout(F.relu(self.expand(x))))
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, each normalised first and added to its input."""
+
+    def __init__(self, width: int, heads: int, inner: int, concat: bool, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = Attention(width, heads, concat)
+        self.feedforward_norm = nn.LayerNorm(width)
+        self.feedforward = FeedForward(width, inner, dropout)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Tensor, may_attend: Tensor, weight_heads: int = 0
+    ) -> tuple[Tensor, Tensor | None]:
+        """x (B, N, D), may_attend (B, 1, 1, N) → (B, N, D) and weights on request."""
+        normed = self.attention_norm(x)
+        keys, values = self.attention.keys_values(normed)
+        context, weights = self.attention(
+            normed, keys, values, may_attend, weight_heads=weight_heads
+        )
+        x = x + self.dropout(context)
+        return x + self.dropout(self.feedforward(self.feedforward_norm(x))), weights
+
+
+@dataclass
+class LayerWeights:
+    """Attention weights of one decoder layer: own (B, h, T, T), cross (B, h, T, N)."""
+
+    own: Tensor | None
+    cross: Tensor | None
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, attention to the symbols, feed-forward; pre-norm, residual."""
+
+    def __init__(self, width: int, heads: int, inner: int, concat: bool, dropout: float) -> None:
+        super().__init__()
+        self.own_norm = nn.LayerNorm(width)
+        self.own = Attention(width, heads, concat)
+        self.cross_norm = nn.LayerNorm(width)
+        self.cross = Attention(width, heads, concat)
+        self.feedforward_norm = nn.LayerNorm(width)
+        self.feedforward = FeedForward(width, inner, dropout)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: tuple[Tensor, Tensor],
+        cross_mask: Tensor,
+        cache: KeyValueCache | None = None,
+        own_heads: int = 0,
+        cross_heads: int = 0,
+    ) -> tuple[Tensor, LayerWeights]:
+        """Whole sequence (no cache) or the next step (cache).
+
+        x (B, T, D), T = 1 with a cache; memory: keys and values of the symbols, (B, H, N, D/H);
+        cross_mask broadcastable to (B, H, T, N), additive. Returns (B, T, D) and the weights of
+        the first own_heads / cross_heads heads.
+        """
+        normed = self.own_norm(x)
+        keys, values = self.own.keys_values(normed)
+        if cache is not None:
+            keys, values = cache.append(keys, values)
+        context, own = self.own(
+            normed, keys, values, is_causal=cache is None, weight_heads=own_heads
+        )
+        x = x + self.dropout(context)
+        context, cross = self.cross(
+            self.cross_norm(x), *memory, cross_mask, weight_heads=cross_heads
+        )
+        x = x + self.dropout(context)
+        x = x + self.dropout(self.feedforward(self.feedforward_norm(x)))
+        return x, LayerWeights(own, cross)
+
+
+# ---------------------------------------------------------------------------------------------
+# The way in and out of the decoder
+# ---------------------------------------------------------------------------------------------
+
+
+class DecoderPrenet(nn.Module):
+    """Bottleneck on the previous frame (Shen et al. 2018, 1712.05884): dropout never sleeps.
+
+    The dropout masks may be given, so that an item's rendering depends on its own seed alone
+    and cached decoding can be compared with a full pass.
+    """
+
+    LAYERS = 2
+
+    def __init__(self, in_features: int, hidden: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.dropout = dropout
+        self.layers = nn.ModuleList([nn.Linear(in_features, hidden), nn.Linear(hidden, hidden)])
+        self.out = nn.Linear(hidden, width)
+
+    def draw_keep(self, steps: int, generator: torch.Generator) -> Tensor:
+        """Dropout masks for some steps of one item: (steps, 2, hidden), values 0 or 1/(1−p)."""
+        shape = (steps, self.LAYERS, self.hidden)
+        kept = torch.rand(shape, generator=generator) >= self.dropout
+        return kept.float() / (1.0 - self.dropout)
+
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        """x (B, T, M), keep (B, T, 2, hidden) or None (drawn anew) → (B, T, D)."""
+        for index, layer in enumerate(self.layers):
+            x = F.relu(layer(x))
+            x = F.dropout(x, self.dropout) if keep is None else x * keep[:, :, index]
+        return self.out(x)
+
+
+class FrameNotes(nn.Module):
+    """What a decoder step knows of the score: the notes of its r frames and the place in them.
+
+    The earlier notes of a phrase reach the decoder through its own history; these tell it what
+    to sing now.
+    """
+
+    EMBEDDING = 64
+
+    def __init__(self, num_pitches: int, reduction_factor: int, width: int) -> None:
+        super().__init__()
+        self.reduction_factor = reduction_factor
+        self.pitch = nn.Embedding(num_pitches, self.EMBEDDING)
+        self.hidden = nn.Linear(reduction_factor * (self.EMBEDDING + 1), width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, frame_pitch: Tensor, frame_position: Tensor) -> Tensor:
+        """frame_pitch (B, T) MIDI, 0 = none; frame_position (B, T) in the note, 0 … 1; T = r·steps.
+
+        Returns (B, steps, D).
+        """
+        batch, frames = frame_pitch.shape
+        x = torch.cat([self.pitch(frame_pitch), frame_position[..., None]], dim=-1)
+        x = x.reshape(batch, frames // self.reduction_factor, -1)  # (B, steps, r·(E + 1))
+        return self.out(F.relu(self.hidden(x)))
+
+
+def score_log_prior(interval: Tensor, frame_times: Tensor, width: float) -> Tensor:
+    """Additive attention prior from the score: −distance² / 2w² to a symbol's interval.
+
+    interval (B, N, 2) s; frame_times (T,) s; width w in s. Returns (B, T, N). Inside its interval
+    a symbol has distance 0 (a plateau: a long vowel is as likely at its end as at its start). An
+    item whose intervals are all zero has no score and gets no prior.
+    """
+    times = frame_times[None, :, None]
+    start, end = interval[:, None, :, 0], interval[:, None, :, 1]  # (B, 1, N)
+    distance = (start - times).clamp_min(0.0) + (times - end).clamp_min(0.0)  # (B, T, N)
+    has_score = interval.amax(dim=(1, 2)) > 0  # (B,)
+    return torch.where(has_score[:, None, None], -(distance**2) / (2.0 * width**2), 0.0)
+
+
+def corrupt_history(
+    mel: Tensor, zero_max: float, noise_max: float, generator: torch.Generator
+) -> Tensor:
+    """Spoil the frames the decoder is taught on, as its own output will be spoilt.
+
+    mel (B, T, M), standardised. Per item, a share of frames drawn from U(0, zero_max) becomes zero
+    (the mean) and Gaussian noise of a standard deviation drawn from U(0, noise_max) is added.
+    Against exposure bias: a decoder that cannot trust its history reads the text and the score.
+    """
+    batch, frames, _ = mel.shape
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator).to(mel.device)
+
+    is_zeroed = uniform(batch, frames) < zero_max * uniform(batch, 1)  # (B, T)
+    noise = torch.randn(mel.shape, generator=generator).to(mel.device)
+    noisy = mel + noise_max * uniform(batch, 1, 1) * noise
+    return noisy.masked_fill(is_zeroed[..., None], 0.0)
+
+
+# ---------------------------------------------------------------------------------------------
+# CBHG parts (Wang et al. 2017, 1703.10135, section 3.1)
+# ---------------------------------------------------------------------------------------------
+
+
+class ConvBank(nn.Module):
+    """Convolutions of widths 1 … K side by side on one input, then max-pooled over two steps."""
+
+    def __init__(self, in_channels: int, channels: int, kernels: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            MaskedConv(in_channels, channels, k) for k in range(1, kernels + 1)
+        )
+        self.norm = nn.LayerNorm(kernels * channels)
+
+    def forward(self, x: Tensor, is_padding: Tensor | None = None) -> Tensor:
+        """(B, T, C_in) → (B, T, K·C)."""
+        x = torch.cat([conv(x, is_padding) for conv in self.convs], dim=-1)  # (B, T, K·C)
+        x = F.relu(self.norm(x))
+        if is_padding is not None:
+            x = x.masked_fill(is_padding[..., None], 0.0)
+        following = F.pad(x[:, 1:], (0, 0, 0, 1))  # one step ahead; ReLU output ≥ 0, so 0 pads
+        return torch.maximum(x, following)
+
+
+class Highway(nn.Module):
+    """Gated identity: g·relu(Wx) + (1 − g)·x (Srivastava et al. 2015, 1505.00387)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.transform = nn.Linear(width, width)
+        self.gate = nn.Linear(width, width)
+        nn.init.constant_(self.gate.bias, -1.0)  # starts as the identity
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) → (B, T, D)."""
+        gate = torch.sigmoid(self.gate(x))
+        return torch.lerp(x, F.relu(self.transform(x)), gate)
+
+
+class PaddedGRU(nn.Module):
+    """A bidirectional GRU whose backward direction starts at each item's last valid frame."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(width, hidden, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """x (B, T, D), lengths (B,) or None when nothing is padded → (B, T, 2·hidden)."""
+        if lengths is None or bool((lengths == x.shape[1]).all()):
+            return self.gru(x)[0]
+        packed = nn.utils.rnn.pack_padded_sequence(
+            x, lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
+        out, _ = nn.utils.rnn.pad_packed_sequence(
+            self.gru(packed)[0], batch_first=True, total_length=x.shape[1]
+        )
+        return out

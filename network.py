@@ -1,0 +1,425 @@
+"""The networks, assembled from the blocks of module.py. Each receives its own section of the
+hyperparameters and the sizes that the data dictate.
+
+Legend: B batch, N symbols, T mel frames, r frames per decoder step, M mels, F linear bins,
+H heads, D width. Spectrograms are standardised (utils/audio.py) on both sides of every network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from module import (
+    ConvBank,
+    ConvStack,
+    DecoderLayer,
+    DecoderPrenet,
+    EncoderLayer,
+    FrameNotes,
+    Highway,
+    KeyValueCache,
+    MaskedConv,
+    PaddedGRU,
+    ScaledPositions,
+    padding_mask,
+    score_log_prior,
+)
+
+if TYPE_CHECKING:
+    import hyperparams
+    from preprocess import ScoreBatch
+
+
+@dataclass
+class AttentionMaps:
+    """Attention weights by layer, on request: encoder (B, h, N, N), decoder (B, h, T/r, T/r),
+    cross (B, h, T/r, N)."""
+
+    encoder: list[Tensor] = field(default_factory=list)
+    decoder: list[Tensor] = field(default_factory=list)
+    cross: list[Tensor] = field(default_factory=list)
+
+
+@dataclass
+class TransformerOutput:
+    """A teacher-forced pass: mel before and after the mel postnet (B, T, M), a stop logit per
+    decoder step (B, T/r), the weights of the guided heads (one (B, h, T/r, N) per guided layer)
+    and, on request, all attention maps."""
+
+    mel_before: Tensor
+    mel: Tensor
+    stop_logits: Tensor
+    guided: list[Tensor]
+    attention: AttentionMaps
+
+
+@dataclass
+class Generated:
+    """A free-running rendering: mel (B, T, M), its valid lengths (B,), what ended each item
+    (`stop head`, `score` or `maximum`), the bytes of the key/value cache, and attention maps
+    of the cross-attention on request."""
+
+    mel: Tensor
+    mel_lengths: Tensor
+    ended_by: list[str]
+    cache_bytes: int
+    attention: AttentionMaps
+
+
+class TransformerTTS(nn.Module):
+    """Lyrics, with or without notes, → mel spectrogram (Li et al. 2018, 1809.08895).
+
+    With a score, every symbol carries its note, every frame its current note, and a prior from
+    the note times holds the cross-attention; without one, attention finds the diagonal itself.
+    One set of weights serves both.
+    """
+
+    def __init__(
+        self,
+        hp: hyperparams.Transformer,
+        num_symbols: int,
+        n_mels: int,
+        frame_seconds: float,
+    ) -> None:
+        super().__init__()
+        self.hp = hp
+        self.n_mels = n_mels
+        self.frame_seconds = frame_seconds
+        self.reduction_factor = hp.reduction_factor
+        inner = hp.feedforward_multiplier * hp.width
+        layer = (hp.width, hp.heads, inner, hp.concat_attention, hp.dropout)
+
+        self.symbol = nn.Embedding(num_symbols, hp.width, padding_idx=0)
+        self.symbol_pitch = nn.Embedding(hp.num_pitches, hp.width)
+        self.symbol_position = nn.Embedding(hp.max_symbol_position + 1, hp.width)
+        self.symbol_slur = nn.Embedding(2, hp.width)
+        self.symbol_duration = nn.Linear(1, hp.width)
+        self.encoder_prenet = ConvStack(
+            [hp.width] * (hp.encoder_prenet_layers + 1),
+            hp.encoder_prenet_kernel,
+            hp.dropout,
+            nn.ReLU,
+        )
+        self.encoder_prenet_out = nn.Linear(hp.width, hp.width)
+        self.encoder_positions = ScaledPositions(hp.width)
+        self.encoder = nn.ModuleList(EncoderLayer(*layer) for _ in range(hp.encoder_layers))
+        self.encoder_norm = nn.LayerNorm(hp.width)
+
+        self.decoder_prenet = DecoderPrenet(n_mels, hp.prenet_width, hp.width, hp.prenet_dropout)
+        self.frame_notes = FrameNotes(hp.num_pitches, hp.reduction_factor, hp.width)
+        self.decoder_positions = ScaledPositions(hp.width)
+        self.decoder = nn.ModuleList(DecoderLayer(*layer) for _ in range(hp.decoder_layers))
+        self.decoder_norm = nn.LayerNorm(hp.width)
+        self.to_mel = nn.Linear(hp.width, hp.reduction_factor * n_mels)
+        self.to_stop = nn.Linear(hp.width, 1)
+        self.mel_postnet = ConvStack(
+            [n_mels] + [hp.postnet_width] * (hp.postnet_layers - 1),
+            hp.postnet_kernel,
+            hp.dropout,
+            nn.Tanh,
+        )
+        self.mel_postnet_out = MaskedConv(hp.postnet_width, n_mels, hp.postnet_kernel)
+        self.dropout = nn.Dropout(hp.dropout)
+
+    # -- the symbols ---------------------------------------------------------------------------
+
+    def encode(
+        self,
+        symbols: Tensor,
+        symbol_lengths: Tensor,
+        score: ScoreBatch | None = None,
+        weight_heads: int = 0,
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """symbols (B, N) → memory (B, N, D), is_padding (B, N), self-attention weights."""
+        is_padding = padding_mask(symbol_lengths, symbols.shape[1])  # (B, N)
+        x = self.symbol(symbols)  # (B, N, D)
+        if score is None:
+            zero = torch.zeros_like(symbols)
+            pitch, position, slur, duration = zero, zero, zero, zero.to(x.dtype)
+        else:
+            pitch, position, slur = score.pitch, score.position, score.slur
+            duration = torch.log1p(score.duration)  # log(1 + seconds): 0 stays 0, spoken
+        x = x + self.symbol_pitch(pitch) + self.symbol_slur(slur)
+        x = x + self.symbol_position(position.clamp_max(self.hp.max_symbol_position))
+        x = x + self.symbol_duration(duration[..., None].to(x.dtype))
+        x = self.encoder_prenet_out(self.encoder_prenet(x, is_padding))
+        x = self.dropout(self.encoder_positions(x))
+        may_attend = ~is_padding[:, None, None, :]  # (B, 1, 1, N)
+        maps = []
+        for layer in self.encoder:
+            x, weights = layer(x, may_attend, weight_heads)
+            if weights is not None:
+                maps.append(weights)
+        return self.encoder_norm(x), is_padding, maps
+
+    def cross_mask(
+        self, is_padding: Tensor, score: ScoreBatch | None, start: int, steps: int
+    ) -> Tensor:
+        """Additive mask of decoder steps start … start + steps − 1 onto the symbols.
+
+        −∞ on padded symbols, plus the log prior of the score: (B, 1, steps or 1, N).
+        """
+        mask = torch.zeros(is_padding.shape, device=is_padding.device)
+        mask = mask.masked_fill(is_padding, -torch.inf)[:, None, None, :]  # (B, 1, 1, N)
+        if score is None:
+            return mask
+        step = torch.arange(start, start + steps, device=is_padding.device)
+        centre = step * self.reduction_factor + (self.reduction_factor - 1) / 2
+        prior = score_log_prior(score.interval, centre * self.frame_seconds, self.hp.prior_width)
+        return mask + prior[:, None]  # (B, 1, steps, N)
+
+    # -- the frames, teacher-forced ------------------------------------------------------------
+
+    def forward(
+        self,
+        symbols: Tensor,
+        symbol_lengths: Tensor,
+        history: Tensor,
+        mel_lengths: Tensor,
+        score: ScoreBatch | None = None,
+        keep: Tensor | None = None,
+        guided: bool = False,
+        need_weights: bool = False,
+    ) -> TransformerOutput:
+        """Predict every frame from the frames before it.
+
+        symbols (B, N), symbol_lengths (B,); history (B, T, M): the true mel, possibly corrupted
+        (frame group k is predicted from the last frame of group k − 1); mel_lengths (B,); score
+        with symbols (B, N) and frames (B, T); keep (B, steps, 2, prenet) dropout masks or None.
+        `guided` asks for the guided heads' weights, `need_weights` for all maps.
+        """
+        hp, r = self.hp, self.reduction_factor
+        heads = hp.heads if need_weights else 0
+        frames = history.shape[1]
+        steps = -(-frames // r)
+        memory, symbol_padding, encoder_maps = self.encode(symbols, symbol_lengths, score, heads)
+        previous = F.pad(history, (0, 0, 0, steps * r - frames))[:, r - 1 : -1 : r]
+        previous = F.pad(previous, (0, 0, 1, 0))  # (B, steps, M): a silent (mean) frame first
+        x = self.decoder_prenet(previous, keep) + self.step_notes(score, steps, history.shape[0])
+        x = self.dropout(self.decoder_positions(x))
+        mask = self.cross_mask(symbol_padding, score, 0, steps).to(x.dtype)
+        maps = AttentionMaps(encoder=encoder_maps)
+        guided_maps = []
+        for index, layer in enumerate(self.decoder):
+            is_guided = guided and index >= hp.decoder_layers - hp.guided_layers
+            cross_heads = hp.heads if need_weights else hp.guided_heads * is_guided
+            x, weights = layer(
+                x,
+                layer.cross.keys_values(memory),
+                mask,
+                own_heads=heads,
+                cross_heads=cross_heads,
+            )
+            if need_weights:
+                maps.decoder.append(weights.own)
+                maps.cross.append(weights.cross)
+            if is_guided:
+                guided_maps.append(weights.cross[:, : hp.guided_heads])
+        x = self.decoder_norm(x)
+        mel_before = self.to_mel(x).reshape(len(x), steps * r, self.n_mels)[:, :frames]
+        return TransformerOutput(
+            mel_before,
+            self.refine(mel_before, mel_lengths),
+            self.to_stop(x).squeeze(-1),
+            guided_maps,
+            maps,
+        )
+
+    def step_notes(self, score: ScoreBatch | None, steps: int, batch: int) -> Tensor:
+        """Score features of the decoder steps, (B, steps, D); a single constant row for speech."""
+        r = self.reduction_factor
+        if score is None:
+            pitch = torch.zeros(batch, r, dtype=torch.long, device=self.to_mel.weight.device)
+            return self.frame_notes(pitch, torch.zeros_like(pitch, dtype=torch.float32))
+        pad = (0, steps * r - score.frame_pitch.shape[1])
+        return self.frame_notes(F.pad(score.frame_pitch, pad), F.pad(score.frame_position, pad))
+
+    def refine(self, mel_before: Tensor, mel_lengths: Tensor) -> Tensor:
+        """The mel postnet's residual over a whole mel: (B, T, M) → (B, T, M)."""
+        is_padding = padding_mask(mel_lengths, mel_before.shape[1])
+        hidden = self.mel_postnet(mel_before, is_padding)
+        return mel_before + self.mel_postnet_out(hidden, is_padding)
+
+    # -- the frames, free-running --------------------------------------------------------------
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        symbols: Tensor,
+        symbol_lengths: Tensor,
+        seeds: Sequence[int],
+        max_frames: Tensor,
+        min_frames: Tensor | None = None,
+        score: ScoreBatch | None = None,
+        stop_threshold: float = 0.5,
+        monotonic_window: int = 0,
+        need_weights: bool = False,
+    ) -> Generated:
+        """Decode a batch with cached keys and values; the encoder and the mel postnet run once.
+
+        symbols (B, N), symbol_lengths (B,); one seed per item for the prenet's dropout, so an
+        item does not depend on its batch; max_frames (B,): with a score its exact length,
+        without one a maximum before which the stop head may end the item, but not before
+        min_frames (B,). monotonic_window > 0 lets the guided heads look from one symbol behind
+        to that many ahead of where they are (speech only).
+        """
+        was_training = self.training
+        self.eval()
+        try:
+            state = _DecodingState(self, symbols, symbol_lengths, seeds, score, monotonic_window)
+            r = self.reduction_factor
+            max_steps = -(-max_frames // r)
+            min_steps = torch.zeros_like(max_steps) if min_frames is None else -(-min_frames // r)
+            end = max_steps.clone()  # (B,) decoder steps of each item, as known so far
+            groups = []
+            previous = torch.zeros(len(symbols), 1, self.n_mels, device=symbols.device)
+            step = 0
+            while step < int(end.max()):
+                group, stop_logit = state.step(previous, need_weights)
+                groups.append(group)
+                previous = group[:, -1:]
+                step += 1
+                if score is None:
+                    wants = stop_logit.sigmoid() > stop_threshold
+                    stops = wants & (step >= min_steps) & (step < end)
+                    end = torch.where(stops, step, end)
+            mel_before = torch.cat(groups, dim=1)  # (B, steps·r, M)
+            mel_lengths = torch.minimum(end * r, max_frames)
+            mel_before = mel_before[:, : int(mel_lengths.max())]
+            ended = "score" if score is not None else "maximum"
+            return Generated(
+                self.refine(mel_before, mel_lengths),
+                mel_lengths,
+                [ended if e == m else "stop head" for e, m in zip(end, max_steps, strict=True)],
+                sum(cache.num_bytes for cache in state.caches),
+                AttentionMaps(cross=state.cross_maps()),
+            )
+        finally:
+            self.train(was_training)
+
+
+class _DecodingState:
+    """What lives from one decoder step to the next: caches, dropout streams, attended position."""
+
+    BLOCK = 64  # steps whose dropout masks, positions, notes and priors are made at once
+
+    def __init__(
+        self,
+        network: TransformerTTS,
+        symbols: Tensor,
+        symbol_lengths: Tensor,
+        seeds: Sequence[int],
+        score: ScoreBatch | None,
+        monotonic_window: int,
+    ) -> None:
+        if len(seeds) != len(symbols):
+            raise ValueError(f"{len(seeds)} seeds for {len(symbols)} items: give one per item")
+        self.network = network
+        self.score = score
+        self.window = 0 if score is not None else monotonic_window
+        memory, self.symbol_padding, _ = network.encode(symbols, symbol_lengths, score)
+        self.memory = [
+            tuple(t.contiguous() for t in layer.cross.keys_values(memory))
+            for layer in network.decoder
+        ]
+        self.caches = [KeyValueCache() for _ in network.decoder]
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.attended = torch.zeros(len(symbols), dtype=torch.long, device=symbols.device)
+        self.recorded: list[list[Tensor]] = [[] for _ in network.decoder]
+        self.position = 0
+
+    def _prepare_block(self) -> None:
+        """Everything the next BLOCK steps need and that no output changes."""
+        network, r, steps = self.network, self.network.reduction_factor, self.BLOCK
+        device = self.symbol_padding.device
+        draw = network.decoder_prenet.draw_keep
+        self.keep = torch.stack([draw(steps, g) for g in self.generators]).to(device)
+        self.codes = network.decoder_positions.codes(self.position, steps)
+        self.mask = network.cross_mask(self.symbol_padding, self.score, self.position, steps)
+        if self.score is None:
+            self.notes = network.step_notes(None, steps, 1).expand(-1, steps, -1)
+            return
+        first, last = self.position * r, (self.position + steps) * r
+        pitch = self.score.frame_pitch[:, first:last]
+        pad = (0, last - first - pitch.shape[1])
+        place = self.score.frame_position[:, first:last]
+        self.notes = network.frame_notes(F.pad(pitch, pad), F.pad(place, pad))
+
+    def step(self, previous: Tensor, need_weights: bool) -> tuple[Tensor, Tensor]:
+        """previous (B, 1, M) → the next r frames (B, r, M) and their stop logit (B,)."""
+        network, hp = self.network, self.network.hp
+        k = self.position % self.BLOCK
+        if k == 0:
+            self._prepare_block()
+        x = network.decoder_prenet(previous, self.keep[:, k : k + 1])
+        x = x + self.notes[:, k : k + 1] + self.codes[k]
+        mask = self.mask[:, :, k : k + 1] if self.score is not None else self.mask
+        guided_mask = self._monotonic(mask) if self.window else mask
+        first_guided = hp.decoder_layers - hp.guided_layers
+        for index, layer in enumerate(network.decoder):
+            is_guided = index >= first_guided
+            is_last = index == hp.decoder_layers - 1
+            cross_heads = (
+                hp.heads if need_weights else hp.guided_heads * bool(self.window) * is_last
+            )
+            x, weights = layer(
+                x,
+                self.memory[index],
+                guided_mask if is_guided else mask,
+                self.caches[index],
+                cross_heads=cross_heads,
+            )
+            if need_weights:
+                self.recorded[index].append(weights.cross)
+        if self.window:
+            self.attended = weights.cross[:, : hp.guided_heads, 0].mean(1).argmax(-1)
+        self.position += 1
+        x = network.decoder_norm(x)
+        mel = network.to_mel(x).view(len(x), network.reduction_factor, network.n_mels)
+        return mel, network.to_stop(x).view(-1)
+
+    def _monotonic(self, mask: Tensor) -> Tensor:
+        """Keep the guided heads from one symbol behind to `window` ahead: (B, H, 1, N)."""
+        hp = self.network.hp
+        place = torch.arange(mask.shape[-1], device=mask.device)[None]  # (1, N)
+        behind = place < self.attended[:, None] - 1
+        ahead = place > self.attended[:, None] + self.window
+        is_guided = torch.arange(hp.heads, device=mask.device) < hp.guided_heads  # (H,)
+        outside = (behind | ahead)[:, None, None] & is_guided[None, :, None, None]
+        return mask.masked_fill(outside, -torch.inf)
+
+    def cross_maps(self) -> list[Tensor]:
+        """Recorded cross-attention, one (B, H, steps, N) per layer; empty when not asked for."""
+        return [torch.cat(layer, dim=2) for layer in self.recorded if layer]
+
+
+class PostNet(nn.Module):
+    """Mel → linear spectrogram: the CBHG of Tacotron (Wang et al. 2017, 1703.10135).
+
+    A bank of convolutions sees the mel in parallel, two projections return to M channels and add
+    the input, highways and a bidirectional GRU read along time.
+    """
+
+    def __init__(self, hp: hyperparams.Postnet, n_mels: int, n_linear: int) -> None:
+        super().__init__()
+        self.bank = ConvBank(n_mels, hp.width, hp.bank_kernels)
+        self.projection = ConvStack([hp.bank_kernels * hp.width, hp.width], 3, hp.dropout, nn.ReLU)
+        self.projection_out = MaskedConv(hp.width, n_mels, 3)
+        self.to_highway = nn.Linear(n_mels, hp.width)
+        self.highways = nn.Sequential(*(Highway(hp.width) for _ in range(hp.highway_layers)))
+        self.gru = PaddedGRU(hp.width, hp.gru_width)
+        self.to_linear = nn.Linear(2 * hp.gru_width, n_linear)
+
+    def forward(self, mel: Tensor, mel_lengths: Tensor | None = None) -> Tensor:
+        """mel (B, T, M), mel_lengths (B,) or None when nothing is padded → linear (B, T, F)."""
+        is_padding = None if mel_lengths is None else padding_mask(mel_lengths, mel.shape[1])
+        x = self.projection(self.bank(mel, is_padding), is_padding)
+        x = mel + self.projection_out(x, is_padding)
+        x = self.highways(self.to_highway(x))
+        return self.to_linear(self.gru(x, mel_lengths))

@@ -61,10 +61,11 @@ class TransformerOutput:
 
 @dataclass
 class Generated:
-    """A free-running rendering: mel (B, T, M), its valid lengths (B,), what ended each item
-    (`stop head`, `score` or `maximum`), the bytes of the key/value cache, and attention maps
-    of the cross-attention on request."""
+    """A free-running rendering: mel before and after the mel postnet (B, T, M), its valid lengths
+    (B,), what ended each item (`stop head`, `score` or `maximum`), the bytes of the key/value
+    cache, and the maps of the cross-attention on request."""
 
+    mel_before: Tensor
     mel: Tensor
     mel_lengths: Tensor
     ended_by: list[str]
@@ -294,6 +295,7 @@ class TransformerTTS(nn.Module):
             mel_before = mel_before[:, : int(mel_lengths.max())]
             ended = "score" if score is not None else "maximum"
             return Generated(
+                mel_before,
                 self.refine(mel_before, mel_lengths),
                 mel_lengths,
                 [ended if e == m else "stop head" for e, m in zip(end, max_steps, strict=True)],

@@ -1,0 +1,257 @@
+"""Properties of TransformerTTS and PostNet: causality, padding, batching, caching, the prior."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from hyperparams import PRESETS
+from network import PostNet, TransformerTTS
+
+N_MELS, N_LINEAR, NUM_SYMBOLS, FRAME = 20, 65, 30, 0.016
+TINY = PRESETS["tiny"]
+
+
+@pytest.fixture(params=[1, 2, 3])
+def network(request: pytest.FixtureRequest) -> TransformerTTS:
+    torch.manual_seed(0)
+    hp = replace(TINY.transformer, reduction_factor=request.param)
+    network = TransformerTTS(hp, NUM_SYMBOLS, N_MELS, FRAME).eval()
+    with torch.no_grad():  # a stop head that never fires: lengths are the test's business
+        network.to_stop.bias.fill_(-20.0)
+    return network
+
+
+def keep_masks(network: TransformerTTS, seeds: list[int], steps: int) -> torch.Tensor:
+    """The dropout masks that `generate` draws for these seeds, (B, steps, 2, hidden)."""
+    masks = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        blocks = [network.decoder_prenet.draw_keep(64, generator) for _ in range(-(-steps // 64))]
+        masks.append(torch.cat(blocks)[:steps])
+    return torch.stack(masks)
+
+
+def random_score(symbols: torch.Tensor, frames: int) -> SimpleNamespace:
+    """Notes that share the time equally among the symbols of each item."""
+    batch, count = symbols.shape
+    edges = torch.linspace(0, frames * FRAME, count + 1).expand(batch, -1)
+    interval = torch.stack([edges[:, :-1], edges[:, 1:]], dim=-1)
+    return SimpleNamespace(
+        pitch=torch.randint(50, 70, (batch, count)),
+        duration=interval[..., 1] - interval[..., 0],
+        position=torch.randint(0, 4, (batch, count)),
+        slur=torch.randint(0, 2, (batch, count)),
+        interval=interval,
+        frame_pitch=torch.randint(50, 70, (batch, frames)),
+        frame_position=torch.rand(batch, frames),
+    )
+
+
+def select(score: SimpleNamespace, item: int, symbols: int, frames: int) -> SimpleNamespace:
+    """One item of a score without its padding."""
+    sizes = {"frame_pitch": frames, "frame_position": frames}
+    return SimpleNamespace(
+        **{k: v[item : item + 1, : sizes.get(k, symbols)] for k, v in vars(score).items()}
+    )
+
+
+def test_decoder_is_causal_by_gradient(network: TransformerTTS) -> None:
+    """Frames of decoder step k depend on the history before their group and on nothing after."""
+    r = network.reduction_factor
+    frames, step = 8 * r, 4
+    history = torch.randn(1, frames, N_MELS, requires_grad=True)
+    symbols = torch.randint(1, NUM_SYMBOLS, (1, 7))
+    out = network(
+        symbols,
+        torch.tensor([7]),
+        history,
+        torch.tensor([frames]),
+        keep=torch.ones(1, 8, 2, network.hp.prenet_width),
+    )
+    out.mel_before[:, step * r : (step + 1) * r].sum().backward()
+    seen = history.grad.abs().sum(-1)[0] > 0
+    assert not seen[step * r :].any()
+    last_of_groups = torch.arange(r - 1, step * r, r)
+    assert seen[last_of_groups].all()
+
+
+@pytest.mark.parametrize("with_score", [False, True])
+def test_cached_decoding_equals_full_pass(network: TransformerTTS, with_score: bool) -> None:
+    symbols = torch.randint(1, NUM_SYMBOLS, (2, 9))
+    lengths, frames = torch.tensor([9, 6]), torch.tensor([211, 150])
+    score = random_score(symbols, 211) if with_score else None
+    out = network.generate(symbols, lengths, [3, 4], frames, score=score, need_weights=True)
+    steps = -(-211 // network.reduction_factor)
+    full = network(
+        symbols,
+        lengths,
+        out.mel_before,
+        out.mel_lengths,
+        score,
+        keep=keep_masks(network, [3, 4], steps),
+        need_weights=True,
+    )
+    torch.testing.assert_close(out.mel, full.mel, atol=1e-5, rtol=1e-5)
+    for cached, whole in zip(out.attention.cross, full.attention.cross, strict=True):
+        torch.testing.assert_close(cached, whole, atol=1e-5, rtol=1e-5)
+    assert out.mel_lengths.tolist() == [211, 150]
+
+
+@pytest.mark.parametrize("with_score", [False, True])
+def test_an_item_does_not_depend_on_its_batch(network: TransformerTTS, with_score: bool) -> None:
+    symbols = torch.randint(1, NUM_SYMBOLS, (3, 12))
+    lengths, frames = torch.tensor([12, 5, 8]), torch.tensor([60, 25, 90])
+    symbols[1, 5:] = symbols[2, 8:] = 0
+    score = random_score(symbols, 90) if with_score else None
+    if score is not None:  # a collated batch holds no note past an item's end
+        is_past = torch.arange(90)[None] >= frames[:, None]
+        score.frame_pitch[is_past], score.frame_position[is_past] = 0, 0.0
+    together = network.generate(symbols, lengths, [7, 8, 9], frames, score=score)
+    history = torch.randn(3, 90, N_MELS)
+    keep = keep_masks(network, [7, 8, 9], -(-90 // network.reduction_factor))
+    forced = network(symbols, lengths, history, frames, score, keep=keep)
+    for i, (n, t) in enumerate(zip(lengths.tolist(), frames.tolist(), strict=True)):
+        own = None if score is None else select(score, i, n, t)
+        one = symbols[i : i + 1, :n], lengths[i : i + 1]
+        alone = network.generate(*one, [7 + i], frames[i : i + 1], score=own)
+        torch.testing.assert_close(together.mel[i, :t], alone.mel[0], atol=1e-5, rtol=1e-4)
+        steps = -(-t // network.reduction_factor)
+        single = network(
+            *one, history[i : i + 1, :t], frames[i : i + 1], own, keep=keep[i : i + 1, :steps]
+        )
+        torch.testing.assert_close(forced.mel[i, :t], single.mel[0], atol=1e-5, rtol=1e-4)
+
+
+def test_dropout_of_the_prenet_is_seeded_and_never_sleeps(network: TransformerTTS) -> None:
+    one = torch.randint(1, NUM_SYMBOLS, (1, 5)), torch.tensor([5])
+    limit = torch.tensor([30])
+    mel = [network.generate(*one, [seed], limit).mel for seed in (1, 1, 2)]
+    assert torch.equal(mel[0], mel[1])
+    assert not torch.allclose(mel[0], mel[2])
+
+
+def test_the_stop_head_ends_items_one_by_one(network: TransformerTTS) -> None:
+    symbols, lengths = torch.randint(1, NUM_SYMBOLS, (2, 6)), torch.tensor([6, 6])
+    low, high = torch.tensor([12, 24]), torch.tensor([60, 60])
+    with torch.no_grad():
+        network.to_stop.bias.fill_(20.0)  # wants to stop at once: min_frames must hold it
+    out = network.generate(symbols, lengths, [0, 1], high, min_frames=low)
+    assert out.mel_lengths.tolist() == [12, 24]
+    assert out.ended_by == ["stop head", "stop head"]
+    with torch.no_grad():
+        network.to_stop.bias.fill_(-20.0)
+    out = network.generate(symbols, lengths, [0, 1], high, min_frames=low)
+    assert out.mel_lengths.tolist() == [60, 60]
+    assert out.ended_by == ["maximum", "maximum"]
+
+
+def test_the_score_prior_holds_attention_on_the_sung_symbol(network: TransformerTTS) -> None:
+    """With intervals of half a second, w = 0.12 s leaves no weight on symbols a second away."""
+    symbols = torch.randint(1, NUM_SYMBOLS, (1, 8))
+    frames = 250
+    score = random_score(symbols, frames)
+    out = network(
+        symbols,
+        torch.tensor([8]),
+        torch.randn(1, frames, N_MELS),
+        torch.tensor([frames]),
+        score,
+        need_weights=True,
+    )
+    step = torch.arange(-(-frames // network.reduction_factor))
+    time = (step * network.reduction_factor + (network.reduction_factor - 1) / 2) * FRAME
+    centre = score.interval[0].mean(-1)
+    far = (time[:, None] - centre[None]).abs() > 1.25
+    for weights in out.attention.cross:
+        assert weights[0, :, far].max() < 1e-3
+
+
+def test_monotonic_window_keeps_the_guided_heads_near(network: TransformerTTS) -> None:
+    """From one step to the next the attended symbol never leaves [−1, +window]."""
+    symbols = torch.randint(1, NUM_SYMBOLS, (1, 25))
+    out = network.generate(
+        symbols,
+        torch.tensor([25]),
+        [0],
+        torch.tensor([120]),
+        monotonic_window=2,
+        need_weights=True,
+    )
+    guided = out.attention.cross[-1][0, : network.hp.guided_heads].mean(0)  # (steps, N)
+    path = torch.cat([torch.zeros(1, dtype=torch.long), guided.argmax(-1)])
+    moves = path.diff()
+    assert moves.min() >= -1 and moves.max() <= 2
+
+
+def test_no_length_is_too_long(network: TransformerTTS) -> None:
+    """Beyond 1,024 decoder steps: there is no table to fall off."""
+    frames = 1100 * network.reduction_factor
+    out = network.generate(
+        torch.randint(1, NUM_SYMBOLS, (1, 4)), torch.tensor([4]), [0], torch.tensor([frames])
+    )
+    assert out.mel.shape == (1, frames, N_MELS) and out.mel.isfinite().all()
+    per_step = 2 * network.hp.width * 4 * network.hp.decoder_layers
+    assert out.cache_bytes <= 2 * 2 * 1100 * per_step
+
+
+def test_layers_start_from_different_weights() -> None:
+    network = TransformerTTS(TINY.transformer, NUM_SYMBOLS, N_MELS, FRAME)
+    first, second = (layer.own.to_query.weight for layer in network.decoder)
+    assert not torch.allclose(first, second)
+
+
+def test_every_parameter_is_trained() -> None:
+    """A scored batch reaches all parameters: none is dead, none would stall DDP."""
+    torch.manual_seed(0)
+    network = TransformerTTS(TINY.transformer, NUM_SYMBOLS, N_MELS, FRAME)
+    symbols = torch.randint(1, NUM_SYMBOLS, (2, 6))
+    for score in (random_score(symbols, 24), None):
+        network.zero_grad()
+        out = network(
+            symbols, torch.tensor([6, 6]), torch.randn(2, 24, N_MELS), torch.tensor([24, 24]), score
+        )
+        (out.mel_before.sum() + out.mel.sum() + out.stop_logits.sum()).backward()
+        unused = [name for name, p in network.named_parameters() if p.grad is None]
+        assert not unused
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_gives_finite_output(dtype: torch.dtype) -> None:
+    network = TransformerTTS(TINY.transformer, NUM_SYMBOLS, N_MELS, FRAME)
+    symbols = torch.randint(1, NUM_SYMBOLS, (2, 6))
+    with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+        out = network(
+            symbols,
+            torch.tensor([6, 4]),
+            torch.randn(2, 24, N_MELS),
+            torch.tensor([24, 20]),
+            random_score(symbols, 24),
+            guided=True,
+        )
+    assert out.mel.isfinite().all() and out.stop_logits.isfinite().all()
+    assert all(w.isfinite().all() for w in out.guided)
+
+
+def test_postnet_ignores_padding() -> None:
+    torch.manual_seed(0)
+    postnet = PostNet(TINY.postnet, N_MELS, N_LINEAR).eval()
+    mel, lengths = torch.randn(3, 40, N_MELS), torch.tensor([40, 17, 29])
+    together = postnet(mel, lengths)
+    assert together.shape == (3, 40, N_LINEAR)
+    for i, length in enumerate(lengths.tolist()):
+        alone = postnet(mel[i : i + 1, :length])
+        torch.testing.assert_close(together[i, :length], alone[0], atol=1e-5, rtol=1e-4)
+
+
+def test_postnet_bank_sees_the_input_in_parallel() -> None:
+    """Every kernel of the bank reads the mel itself: its receptive field is its own width."""
+    bank = PostNet(TINY.postnet, N_MELS, N_LINEAR).bank
+    for kernel, conv in enumerate(bank.convs, start=1):
+        mel = torch.randn(1, 31, N_MELS, requires_grad=True)
+        conv(mel)[0, 15].sum().backward()
+        reached = (mel.grad.abs().sum(-1)[0] > 0).nonzero().flatten()
+        assert len(reached) == kernel and 15 in reached

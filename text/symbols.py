@@ -1,0 +1,55 @@
+"""The symbol table: padding, end of line, word boundary, punctuation, ARPAbet with stress.
+
+A line of lyrics becomes the phonemes of its words, " " between words, a punctuation symbol directly
+after the word that it follows, and `EOS` as the last symbol: W IH1 N D , " " B L OW1 ~
+The order of `SYMBOLS` is the meaning of the ids in every checkpoint and feature index: append only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+PAD = "_"
+EOS = "~"
+WORD_BOUNDARY = " "
+PUNCTUATION = (",", ".", "?", "!", ";", ":", "-", "…")  # "-" is a dash between words
+
+VOWELS = (
+    *("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY"),
+    *("IH", "IY", "OW", "OY", "UH", "UW"),
+)
+CONSONANTS = (
+    *("B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N"),
+    *("NG", "P", "R", "S", "SH", "T", "TH", "V", "W", "Y", "Z", "ZH"),
+)
+STRESSES = ("0", "1", "2")  # none, primary, secondary
+STRESSED_VOWELS = tuple(vowel + stress for vowel in VOWELS for stress in STRESSES)
+PHONEMES = STRESSED_VOWELS + CONSONANTS
+
+SYMBOLS: tuple[str, ...] = (PAD, EOS, WORD_BOUNDARY, *PUNCTUATION, *PHONEMES)
+SYMBOL_TO_ID: dict[str, int] = {symbol: index for index, symbol in enumerate(SYMBOLS)}
+
+
+def is_vowel(symbol: str) -> bool:
+    """Return whether `symbol` is a vowel with its stress digit, a syllable's nucleus."""
+    return symbol[-1:] in STRESSES and symbol[:-1] in VOWELS
+
+
+def symbols_to_ids(symbols: Iterable[str]) -> list[int]:
+    """Return one id per symbol; a symbol outside the table raises ValueError."""
+    try:
+        return [SYMBOL_TO_ID[symbol] for symbol in symbols]
+    except KeyError as error:
+        raise ValueError(
+            f"symbol {error.args[0]!r} is not in the table; expected one of {' '.join(SYMBOLS)}"
+        ) from None
+
+
+def ids_to_symbols(ids: Iterable[int]) -> list[str]:
+    """Return one symbol per id; an id outside the table raises ValueError."""
+    symbols = []
+    for index in map(int, ids):
+        if not 0 <= index < len(SYMBOLS):
+            raise ValueError(f"symbol id {index}: expected 0 to {len(SYMBOLS) - 1}")
+        symbols.append(SYMBOLS[index])
+    return symbols

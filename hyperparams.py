@@ -115,6 +115,72 @@ class Synthesis:
 
 
 @dataclass(frozen=True)
+class Diffusion:
+    """Noise levels, masks and impairments that the inpainter trains on (DESIGN section 5)."""
+
+    sigma_data: float = 0.1  # RMS of the audio
+    p_mean: float = -3.0  # ln σ ~ N(p_mean, p_std): the median level is 0.05
+    p_std: float = 1.0
+    stratified: bool = True  # one σ from each of B equally likely slices: a steadier loss
+    mask_input: bool = True  # the network sees m beside x̃; the earlier system's did not
+    loss_bins: int = 5  # equally likely bins of σ in which the loss is logged
+    mask_vocal: float = 0.45  # weight of: accompaniment known, vocal not
+    mask_prefix: float = 0.25  # and the vocal's beginning known, as in sliding windows
+    mask_gaps: float = 0.10  # all known but 1-3 stretches of the vocal
+    mask_accompaniment: float = 0.10  # vocal known, accompaniment not
+    mask_nothing: float = 0.10  # the joint model, for replacement, repaint, mcg and guided
+    prefix_min: float = 0.05  # share of the window
+    prefix_max: float = 0.75
+    gap_min: float = 0.05  # share of the window
+    gap_max: float = 0.50
+    corrupt_probability: float = 0.5  # of impairing the known vocal of a prefix or gap mask
+    corrupt_sigma: float = 0.01  # noise on it at most: 20 dB under sigma_data
+    corrupt_gain: float = 1.0  # dB either way at most
+    dropout: float = 0.15  # of each part of the context: the null of classifier-free guidance
+    degrade_blur_frames: float = 1.6  # frames (std) at most: over-smoothed like the drafts
+    degrade_blur_bands: float = 1.0  # bands (std) at most
+    degrade_level: float = 0.3  # standard deviations at most: drafts are sung too loud
+    degrade_noise: float = 0.2  # standard deviations at most
+    degrade_drop: float = 0.08  # share of frames repeated, and of bands lost, at most
+
+    def __post_init__(self) -> None:
+        weights = ("vocal", "prefix", "gaps", "accompaniment", "nothing")
+        values = [getattr(self, f"mask_{name}") for name in weights]
+        if min(values) < 0 or sum(values) <= 0:
+            raise ValueError(f"diffusion.mask_* = {values}: expected weights >= 0, one above 0")
+        for name in ("prefix", "gap"):
+            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
+            if not 0 <= low <= high <= 1:
+                raise ValueError(
+                    f"diffusion.{name}_min = {low}, diffusion.{name}_max = {high}: "
+                    "expected shares, 0 <= min <= max <= 1"
+                )
+
+
+@dataclass(frozen=True)
+class Inpainting:
+    """How a trained inpainter is sampled: nothing here touches a weight."""
+
+    method: str = "conditional"  # conditional | replacement | repaint | mcg | guided
+    step: str = "dpmpp_2m"  # euler | heun | dpm2_ancestral | dpmpp_2m | dpmpp_2m_sde
+    num_steps: int = 20  # one network evaluation each with dpmpp_2m
+    schedule: str = "karras"  # karras | exponential
+    sigma_min: float = 1e-3
+    sigma_max: float = 3.0  # 30 sigma_data: nothing of the signal is left
+    rho: float = 7.0
+    num_resamples: int = 5  # repaint: passes over each step
+    reconstruction_weight: float = 1.0  # mcg, guided: 1 = the posterior's own scale
+    accompaniment_guidance: float = 1.0  # classifier-free; 1 = none, at no cost
+    lyrics_guidance: float = 1.0  # classifier-free; 1 = none, at no cost
+    strength: float = 1.0  # share of the schedule that a draft is taken through; 1 = from noise
+    dynamic_threshold: float = 0.0  # quantile (2205.11487), 0 = off
+    overlap: int = 20480  # samples that neighbouring windows share, 1.28 s
+    fade: int = 1024  # samples at the end of the overlap that both generate and cross-fade
+    order: str = "sequential"  # sequential | bridged (every second window first, then between)
+    batch_size: int = 4  # independent windows rendered together
+
+
+@dataclass(frozen=True)
 class Training:
     """One training run. Each network has its own copy, named after it."""
 
@@ -158,6 +224,8 @@ class Hyperparams:
     transformer: Transformer = field(default_factory=Transformer)
     postnet: Postnet = field(default_factory=Postnet)
     synthesis: Synthesis = field(default_factory=Synthesis)
+    diffusion: Diffusion = field(default_factory=Diffusion)
+    inpainting: Inpainting = field(default_factory=Inpainting)
     transformer_training: Training = field(default_factory=Training)
     postnet_training: Training = field(
         default_factory=lambda: Training(

@@ -1,0 +1,360 @@
+"""The mathematics of the inpainter: one denoiser, a noise level per element, its loss and its data.
+
+The signal is x ∈ R^{2×S}, channels (vocal, accompaniment); m = is_known. With s = σ(1 − m),
+
+    x̃ = x + s·n,    D(x̃; σ, m, c) = c_skip(s)·x̃ + c_out(s)·F([c_in(s)·x̃ ; m], c_noise(σ), c)
+
+the preconditioning is that of EDM (Karras et al. 2022, 2206.00364, table 1) element by element. A
+known accompaniment is Palette's conditioning (2111.05826), nothing known is the joint model.
+Shapes: B batch, C channels, S samples, T frames, M mels. Every random draw takes its generator.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from hyperparams import Diffusion, Inpainting
+
+VOCAL, ACCOMPANIMENT = 0, 1
+MASK_KINDS = ("vocal", "prefix", "gaps", "accompaniment", "nothing")
+
+
+# ---------------------------------------------------------------------------- preconditioning
+
+
+class Preconditioning(NamedTuple):
+    """c_skip, c_out and c_in, each of the shape of the noise level that they were made for."""
+
+    c_skip: Tensor
+    c_out: Tensor
+    c_in: Tensor
+
+
+def precondition(s: Tensor, sigma_data: float) -> Preconditioning:
+    """c_* of EDM table 1 for noise levels s of any shape; exactly (1, 0, 1/σ_data) at s = 0."""
+    ratio = (s / sigma_data).square() + 1.0  # (σ² + σ_data²)/σ_data²: exactly 1 at s = 0
+    return Preconditioning(
+        c_skip=ratio.reciprocal(), c_out=s * ratio.rsqrt(), c_in=ratio.rsqrt() / sigma_data
+    )
+
+
+def c_noise(sigma: Tensor) -> Tensor:
+    """The noise level as the network reads it, ln(σ)/4 (EDM table 1); finite at σ = 0."""
+    return sigma.clamp_min(1e-20).log() / 4.0
+
+
+def element_sigma(sigma: Tensor, is_known: Tensor | None, like: Tensor) -> Tensor:
+    """s = σ(1 − m) (B, C, S) from σ (B,); without a mask σ stays (B, 1, 1) and broadcasts."""
+    s = sigma.to(like.dtype)[:, None, None]  # (B, 1, 1)
+    return s if is_known is None else s * (1.0 - is_known.to(like.dtype))  # (B, C, S)
+
+
+class Denoiser(nn.Module):
+    """D(x̃; σ, m, c): a network F wrapped so that its input, output and target have unit variance.
+
+    `network(x_in (B, C_in, S), c_noise (B,), context) -> (B, C, S)`; C_in = 2C with `mask_input`
+    (scaled signal, then mask), C without it (the earlier system's network, which sees no mask).
+    """
+
+    def __init__(self, network: nn.Module, sigma_data: float, mask_input: bool = True) -> None:
+        super().__init__()
+        if sigma_data <= 0:
+            raise ValueError(f"sigma_data = {sigma_data}: expected the positive RMS of the audio")
+        self.network = network
+        self.sigma_data = sigma_data
+        self.mask_input = mask_input
+
+    def forward(
+        self,
+        x_noisy: Tensor,
+        sigma: Tensor,
+        is_known: Tensor | None = None,
+        context: Any = None,
+    ) -> Tensor:
+        """Expected clean signal (B, C, S), equal to `x_noisy` bit by bit wherever it is known.
+
+        x_noisy (B, C, S); sigma (B,); is_known (B, C, S) bool or float, 1 = known, None = nothing
+        known; context is handed to the network untouched.
+        """
+        if sigma.shape != x_noisy.shape[:1]:
+            raise ValueError(
+                f"sigma has shape {tuple(sigma.shape)}, expected one level per item: "
+                f"({x_noisy.shape[0]},)"
+            )
+        s = element_sigma(sigma, is_known, x_noisy)
+        c_skip, c_out, c_in = precondition(s, self.sigma_data)
+        network_input = c_in * x_noisy
+        if self.mask_input:
+            mask = x_noisy.new_zeros(()) if is_known is None else is_known.to(x_noisy.dtype)
+            network_input = torch.cat([network_input, mask.expand_as(x_noisy)], 1)  # (B, 2C, S)
+        output = self.network(network_input, c_noise(sigma).to(x_noisy.dtype), context)
+        return c_skip * x_noisy + c_out * output.to(x_noisy.dtype)
+
+
+# ---------------------------------------------------------------------------- loss
+
+
+def draw_sigma(
+    batch: int,
+    p_mean: float,
+    p_std: float,
+    generator: torch.Generator,
+    stratified: bool = True,
+) -> Tensor:
+    """σ ~ LogNormal(p_mean, p_std) (B,), EDM eq. 25; on the generator's device.
+
+    Stratified: one level from each of B equally likely slices, in random order (a batch's loss
+    then varies less; each level alone still has the exact distribution).
+    """
+    device = generator.device
+    u = torch.rand(batch, generator=generator, device=device, dtype=torch.float64)
+    if stratified:
+        order = torch.randperm(batch, generator=generator, device=device)
+        u = (order + u) / batch
+    z = torch.special.ndtri(u.clamp(1e-9, 1 - 1e-9))
+    return (p_mean + p_std * z).exp().float()
+
+
+def add_noise(x: Tensor, sigma: Tensor, noise: Tensor, is_known: Tensor | None = None) -> Tensor:
+    """x̃ = x + σ(1 − m)·n (B, C, S) of x and noise (B, C, S), sigma (B,)."""
+    return x + element_sigma(sigma, is_known, x) * noise
+
+
+def drop_accompaniment(
+    x_noisy: Tensor, is_known: Tensor, is_dropped: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Withhold the accompaniment of items `is_dropped` (B,): exact zeros, and not marked known.
+
+    No other input looks like that (an unknown channel carries noise, a known silence its mark),
+    so the network learns it as "no accompaniment": the null condition of classifier-free guidance.
+    """
+    keep = torch.ones_like(is_known)
+    keep[:, ACCOMPANIMENT] = ~is_dropped[:, None]  # (B, S)
+    return torch.where(keep, x_noisy, 0.0), is_known & keep
+
+
+def loss_terms(
+    denoised: Tensor, x: Tensor, sigma: Tensor, is_scored: Tensor, sigma_data: float
+) -> tuple[Tensor, Tensor]:
+    """Weighted squared error summed over the scored elements (B,), and their number (B,).
+
+    λ(σ)·Σ (D − x)² with λ = (σ² + σ_data²)/(σ·σ_data)², EDM eq. 2 and table 1; nothing is
+    clipped. sum/count is an item's loss: Σ sum / Σ count over any set of items, batches and ranks
+    is the mean over unknown elements. is_scored (B, C, S) bool, as a rule ~is_known.
+    """
+    weight = (sigma.square() + sigma_data**2) / (sigma * sigma_data).square()
+    error = torch.where(is_scored, (denoised - x).float().square(), 0.0)
+    return weight * error.sum((1, 2)), is_scored.sum((1, 2))
+
+
+def denoising_loss(
+    denoiser: Denoiser,
+    x: Tensor,
+    sigma: Tensor,
+    noise: Tensor,
+    is_known: Tensor,
+    context: Any = None,
+    given: Tensor | None = None,
+    is_dropped: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Training loss of DESIGN section 5 as (sum (B,), count (B,)), see `loss_terms`.
+
+    x, noise (B, 2, S); sigma (B,); is_known (B, 2, S) bool; `given` (B, 2, S) replaces x at known
+    elements in the input (a corrupted prefix); `is_dropped` (B,) withholds the accompaniment.
+    """
+    source = x if given is None else torch.where(is_known, given, x)
+    x_noisy = add_noise(source, sigma, noise, is_known)
+    is_scored = ~is_known
+    if is_dropped is not None:
+        x_noisy, is_known = drop_accompaniment(x_noisy, is_known, is_dropped)
+        is_scored = is_scored.clone()
+        is_scored[:, ACCOMPANIMENT] &= ~is_dropped[:, None]
+    denoised = denoiser(x_noisy, sigma, is_known, context)
+    return loss_terms(denoised, x, sigma, is_scored, denoiser.sigma_data)
+
+
+def sigma_bin_edges(p_mean: float, p_std: float, bins: int) -> Tensor:
+    """Inner edges (bins − 1,) that cut LogNormal(p_mean, p_std) into equally likely bins."""
+    u = torch.arange(1, bins, dtype=torch.float64) / bins
+    return (p_mean + p_std * torch.special.ndtri(u)).exp().float()
+
+
+def bin_loss_terms(
+    sums: Tensor, counts: Tensor, sigma: Tensor, edges: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`loss_terms` of B items added up per bin of σ: (K,) and (K,); ranks and batches add too."""
+    bins = torch.bucketize(sigma.to(edges.device), edges).to(sums.device)
+    zeros = sums.new_zeros(len(edges) + 1)
+    return (
+        zeros.index_add(0, bins, sums.detach()),
+        zeros.index_add(0, bins, counts.to(zeros.dtype)),
+    )
+
+
+# ---------------------------------------------------------------------------- schedules
+
+
+def karras_sigmas(
+    num_steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0
+) -> list[float]:
+    """σ_0 = σ_max > … > σ_{n−1} = σ_min, then an explicit 0 (EDM eq. 5): n steps, n + 1 levels.
+
+    ρ = 9, σ 1e-4…3 is the earlier system's schedule.
+    """
+    if num_steps < 1 or not 0 < sigma_min < sigma_max:
+        raise ValueError(
+            f"num_steps = {num_steps}, sigma_min = {sigma_min}, sigma_max = {sigma_max}: "
+            "expected at least one step and 0 < sigma_min < sigma_max"
+        )
+    ramp = np.linspace(1.0, 0.0, num_steps) if num_steps > 1 else np.ones(1)
+    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+    return [float(sigma) for sigma in (low + ramp * (high - low)) ** rho] + [0.0]
+
+
+def exponential_sigmas(
+    num_steps: int, sigma_min: float, sigma_max: float, rho: float = 0.0
+) -> list[float]:
+    """Levels at equal distances of ln σ, the limit ρ → ∞ of `karras_sigmas`, then an explicit 0.
+
+    `rho` is there for the registry and has no effect: what DPM-Solver calls "logSNR" spacing.
+    """
+    karras_sigmas(num_steps, sigma_min, sigma_max)  # the same checks
+    ramp = np.linspace(math.log(sigma_max), math.log(sigma_min), num_steps)
+    return [float(sigma) for sigma in np.exp(ramp)] + [0.0]
+
+
+SCHEDULES = {"karras": karras_sigmas, "exponential": exponential_sigmas}
+
+
+def sampling_sigmas(config: Inpainting, num_steps: int | None = None) -> list[float]:
+    """The levels of an `Inpainting` section; a strength below 1 starts them lower, at σ₀.
+
+    `strength` is the share of the full schedule that is walked: a draft enters at its level.
+    """
+    if config.schedule not in SCHEDULES:
+        raise ValueError(f"schedule = {config.schedule!r} is not one of {', '.join(SCHEDULES)}")
+    if not 0 < config.strength <= 1:
+        raise ValueError(f"strength = {config.strength}: expected a share in (0, 1]")
+    sigmas = SCHEDULES[config.schedule](
+        num_steps or config.num_steps, config.sigma_min, config.sigma_max, config.rho
+    )
+    return sigmas[round((1.0 - config.strength) * (len(sigmas) - 2)) :]
+
+
+# ---------------------------------------------------------------------------- training data
+
+
+class Masks(NamedTuple):
+    """A batch of masks and what kind each is (an index into MASK_KINDS)."""
+
+    is_known: Tensor  # (B, 2, S) bool
+    kind: Tensor  # (B,) int64
+
+
+def draw_masks(batch: int, length: int, config: Diffusion, generator: torch.Generator) -> Masks:
+    """Masks of the training mixture, on the generator's device.
+
+    vocal: accompaniment known, vocal not. prefix: and the vocal's beginning known (the L-shaped
+    mask of sliding windows). gaps: all known but 1–3 stretches of the vocal. accompaniment: vocal
+    known, accompaniment not. nothing: the joint model.
+    """
+    device = generator.device
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(batch, *shape, generator=generator, device=device)
+
+    weights = torch.tensor([getattr(config, f"mask_{kind}") for kind in MASK_KINDS])
+    edges = (weights.cumsum(0) / weights.sum())[:-1].to(device)
+    kind = torch.bucketize(uniform(), edges)  # (B,)
+
+    time = torch.arange(length, device=device)
+    low, high = config.prefix_min, config.prefix_max
+    prefix = (low + (high - low) * uniform(1)) * length
+    num_gaps = 1 + (uniform(1) * 3).long().clamp_max(2)  # (B, 1)
+    gap = config.gap_min + (config.gap_max - config.gap_min) * uniform(3)
+    gap = (gap * length).clamp_min(1.0)  # (B, 3)
+    start = uniform(3) * (length - gap)
+    is_gap = (time >= start[..., None].floor()) & (time < (start + gap)[..., None])  # (B, 3, S)
+    is_gap &= (torch.arange(3, device=device) < num_gaps)[..., None]
+
+    def is_kind(name: str) -> Tensor:
+        return (kind == MASK_KINDS.index(name))[:, None]  # (B, 1)
+
+    vocal = (is_kind("prefix") & (time < prefix)) | (is_kind("gaps") & ~is_gap.any(1))
+    vocal = vocal | is_kind("accompaniment")  # (B, S)
+    accompaniment = ~(is_kind("accompaniment") | is_kind("nothing")).expand(-1, length)
+    return Masks(torch.stack([vocal, accompaniment], 1), kind)  # (B, 2, S)
+
+
+def corrupt_known(x: Tensor, masks: Masks, config: Diffusion, generator: torch.Generator) -> Tensor:
+    """x (B, 2, S) with some known vocals of prefixes and gaps impaired, as generated ones will be.
+
+    With probability `corrupt_probability` an item's known vocal gets a gain of up to
+    ±`corrupt_gain` dB and white noise of a level up to `corrupt_sigma`, log-uniform over a decade
+    and a half: what a sampler leaves behind. The accompaniment is always given clean.
+    """
+    u = torch.rand(3, x.shape[0], generator=generator, device=generator.device)
+    noise = torch.randn(x[:, 0].shape, generator=generator, device=generator.device)
+    u, noise = u.to(x), noise.to(x)
+    part = (masks.kind == MASK_KINDS.index("prefix")) | (masks.kind == MASK_KINDS.index("gaps"))
+    is_corrupted = part.to(x.device) & (u[0] < config.corrupt_probability)  # (B,)
+    gain = 10.0 ** ((2.0 * u[1] - 1.0) * config.corrupt_gain / 20.0)
+    sigma = config.corrupt_sigma * 10.0 ** (-1.5 * u[2])
+    vocal = gain[:, None] * x[:, VOCAL] + sigma[:, None] * noise
+    out = x.clone()
+    out[:, VOCAL] = torch.where(
+        is_corrupted[:, None] & masks.is_known[:, VOCAL], vocal, x[:, VOCAL]
+    )
+    return out
+
+
+def draw_dropouts(
+    batch: int, parts: tuple[str, ...], probability: float, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Which items (B,) bool lose which part of the context, each independently (2207.12598)."""
+    u = torch.rand(len(parts), batch, generator=generator, device=generator.device)
+    return dict(zip(parts, u < probability, strict=True))
+
+
+def blur(x: Tensor, width: Tensor) -> Tensor:
+    """Gaussian smoothing of x (B, R, T) along T by a standard deviation (B,) in steps of T."""
+    reach = 8
+    offset = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
+    kernel = torch.exp(-0.5 * (offset / width.to(x.dtype).clamp_min(1e-3)[:, None]).square())
+    kernel = kernel / kernel.sum(1, keepdim=True)  # (B, 17)
+    padded = F.pad(x, (reach, reach), mode="replicate").transpose(0, 1)  # (R, B, T + 16)
+    return F.conv1d(padded, kernel[:, None], groups=x.shape[0]).transpose(0, 1)  # (B, R, T)
+
+
+def degrade_mel(mel: Tensor, config: Diffusion, generator: torch.Generator) -> Tensor:
+    """A true vocal's mel made to resemble the acoustic model's drafts, (B, T, M) → (B, T, M).
+
+    Standardised log mel in and out, nothing moves in time. Per item, with a random severity:
+    smoothing over time and over bands (drafts are over-smoothed: frame differences about 0.7 of
+    the truth's), a level error, noise, a few repeated frames and a few bands at the mean.
+    """
+    batch, frames, bands = mel.shape
+
+    def uniform(*shape: int) -> Tensor:
+        u = torch.rand(batch, *shape, generator=generator, device=generator.device)
+        return u.to(mel)
+
+    out = blur(mel.transpose(1, 2), config.degrade_blur_frames * uniform()).transpose(1, 2)
+    out = blur(out, config.degrade_blur_bands * uniform())
+    out = out + config.degrade_level * (2.0 * uniform(1, 1) - 1.0)
+    noise = torch.randn(mel.shape, generator=generator, device=generator.device).to(mel)
+    out = out + config.degrade_noise * uniform(1, 1) * noise
+    is_repeated = uniform(frames) < config.degrade_drop * uniform(1)
+    is_repeated[:, 0] = False
+    frame = torch.arange(frames, device=mel.device).expand(batch, -1)
+    source = torch.where(is_repeated, 0, frame).cummax(1).values  # last frame that was kept
+    out = out.gather(1, source[..., None].expand(-1, -1, bands))
+    is_lost = uniform(1, bands) < config.degrade_drop * uniform(1, 1)
+    return torch.where(is_lost, 0.0, out)

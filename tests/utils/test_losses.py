@@ -1,0 +1,53 @@
+"""Losses against hand-computed cases; padding must not be able to change them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from utils.losses import diagonal_penalty, guided_attention_loss, masked_l1, stop_loss
+
+
+def test_masked_l1_is_the_mean_over_valid_values() -> None:
+    target, prediction = torch.zeros(2, 4, 3), torch.ones(2, 4, 3)
+    prediction[1, 2:] = 1e6  # padding of the second item
+    total, count = masked_l1(prediction, target, torch.tensor([4, 2]))
+    assert total.item() == 18 and count.item() == 18
+
+
+def test_padding_gets_no_gradient_from_any_loss() -> None:
+    lengths = torch.tensor([6, 3])
+    prediction = torch.randn(2, 6, 3, requires_grad=True)
+    masked_l1(prediction, torch.randn(2, 6, 3), lengths)[0].backward()
+    assert prediction.grad[1, 3:].abs().max() == 0 and prediction.grad[1, :3].abs().min() > 0
+    logits = torch.randn(2, 3, requires_grad=True)
+    stop_loss(logits, lengths, reduction_factor=2, pos_weight=5.0)[0].backward()
+    assert logits.grad[1, 2] == 0 and (logits.grad[1, :2] != 0).all()
+
+
+def test_stop_loss_by_hand() -> None:
+    """Three frames at r = 2 end on step 1; logits 0 cost log 2 each, the positive one 5 log 2."""
+    total, count = stop_loss(torch.zeros(1, 4), torch.tensor([3]), 2, pos_weight=5.0)
+    assert count.item() == 2
+    assert math.isclose(total.item(), 6 * math.log(2), rel_tol=1e-6)
+
+
+def test_diagonal_is_free_and_corners_cost() -> None:
+    penalty = diagonal_penalty(torch.tensor([10, 5]), torch.tensor([10, 5]), 0.2, (10, 10))
+    assert penalty[0].diagonal().abs().max() < 1e-6
+    assert penalty[0, 0, 9] > 0.99 and penalty[0, 9, 0] > 0.99
+    assert penalty[1, 5:].abs().max() == 0 and penalty[1, :, 5:].abs().max() == 0
+
+
+def test_guided_loss_prefers_the_diagonal_and_spares_scored_items() -> None:
+    steps = symbols = torch.tensor([8, 8])
+    diagonal = torch.eye(8).expand(2, 1, 8, 8)
+    uniform = torch.full((2, 1, 8, 8), 1 / 8)
+    both, first = torch.tensor([True, True]), torch.tensor([True, False])
+    low, count = guided_attention_loss([diagonal], steps, symbols, 0.2, both)
+    high, _ = guided_attention_loss([uniform], steps, symbols, 0.2, both)
+    assert low < 1e-5 < 0.1 < high / count
+    half, half_count = guided_attention_loss([uniform], steps, symbols, 0.2, first)
+    torch.testing.assert_close(half * 2, high)
+    assert half_count * 2 == count

@@ -1,0 +1,70 @@
+"""Training losses as (total, count) pairs, so that a mean can be taken over several processes.
+
+Padding never contributes: not to the total, not to the count. Legend: B batch, N symbols,
+T frames or decoder steps, M features.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def masked_l1(prediction: Tensor, target: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of |prediction − target| over valid frames and the number of values in it.
+
+    prediction, target (B, T, M); lengths (B,).
+    """
+    is_valid = torch.arange(target.shape[1], device=target.device)[None] < lengths[:, None]
+    error = (prediction - target).abs().sum(-1)  # (B, T)
+    return (error * is_valid).sum(), is_valid.sum() * target.shape[-1]
+
+
+def stop_loss(
+    logits: Tensor, mel_lengths: Tensor, reduction_factor: int, pos_weight: float
+) -> tuple[Tensor, Tensor]:
+    """Binary cross-entropy of the stop head: 1 on the step of the last valid frame, 0 before it.
+
+    logits (B, steps). Steps past the end are not trained: synthesis never gets there. The one
+    positive step of an item weighs pos_weight.
+    """
+    last = -(-mel_lengths // reduction_factor) - 1  # (B,)
+    step = torch.arange(logits.shape[1], device=logits.device)[None]
+    is_last, is_valid = step == last[:, None], step <= last[:, None]
+    loss = F.binary_cross_entropy_with_logits(
+        logits.float(),
+        is_last.float(),
+        pos_weight=torch.tensor(pos_weight, device=logits.device),
+        reduction="none",
+    )
+    return (loss * is_valid).sum(), is_valid.sum()
+
+
+def diagonal_penalty(steps: Tensor, symbols: Tensor, sigma: float, size: tuple[int, int]) -> Tensor:
+    """W = 1 − exp(−(n/N − t/T)² / 2g²) of Tachibana et al. 2017 (1710.08969, eq. 3).
+
+    steps (B,) and symbols (B,): each item's valid T and N; size: the padded (T, N). Zero outside
+    the valid rectangle. Returns (B, T, N).
+    """
+    t = torch.arange(size[0], device=steps.device)[None, :, None]
+    n = torch.arange(size[1], device=steps.device)[None, None, :]
+    distance = n / symbols[:, None, None] - t / steps[:, None, None]  # (B, T, N)
+    penalty = 1.0 - torch.exp(-(distance**2) / (2.0 * sigma**2))
+    is_valid = (t < steps[:, None, None]) & (n < symbols[:, None, None])
+    return penalty * is_valid
+
+
+def guided_attention_loss(
+    weights: list[Tensor], steps: Tensor, symbols: Tensor, sigma: float, applies: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Attention mass off the diagonal, averaged over steps and heads.
+
+    weights: one (B, h, T, N) per guided layer; applies (B,): True for items without a score
+    (a score places the symbols by itself). The mean is the expected penalty under the attention.
+    """
+    penalty = diagonal_penalty(steps, symbols, sigma, tuple(weights[0].shape[-2:]))
+    penalty = penalty * applies[:, None, None]
+    total = sum((layer * penalty[:, None]).sum() for layer in weights)
+    heads = sum(layer.shape[1] for layer in weights)
+    return total, (steps * applies).sum() * heads

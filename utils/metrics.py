@@ -1,0 +1,93 @@
+"""What a rendering is worth: attention health, spectral distance, word error.
+
+Every function takes arrays of one item and returns plain numbers. Higher is not always better:
+the docstring says which way is good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import librosa
+import numpy as np
+from torchaudio.functional import edit_distance
+
+
+@dataclass(frozen=True)
+class AttentionHealth:
+    """Does the rendering read the text once, in order, to its end?
+
+    focus: mean over steps of the largest weight (Ren et al. 2019, 1905.09263, section 3.2), 1 =
+    sharp. diagonality: attention mass near the straight path, 1 = on it. coverage: share of words
+    that were read, 1 = all. skipped, repeated: positions of words never read, and of words read
+    again after the attention had gone on to a later word.
+    """
+
+    focus: float
+    diagonality: float
+    coverage: float
+    skipped: tuple[int, ...]
+    repeated: tuple[int, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values for report.json."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+DIAGONAL_WIDTH = 0.2  # relative width of the band that counts as diagonal (1710.08969)
+REPEAT_STEPS = 2  # decoder steps on an earlier word that make a repetition, not a wobble
+
+
+def attention_health(weights: np.ndarray, words: Sequence[tuple[int, int]]) -> AttentionHealth:
+    """Judge one alignment.
+
+    weights (T, N): attention of each decoder step over the valid symbols, rows sum to 1; words:
+    (first, last) symbol of each word, inclusive, in order. Raises ValueError on an empty matrix.
+    """
+    steps, symbols = weights.shape
+    if not steps or not symbols:
+        raise ValueError(f"attention of {steps} steps over {symbols} symbols: nothing to judge")
+    n, t = np.arange(symbols) / symbols, np.arange(steps) / steps
+    band = np.exp(-((n[None] - t[:, None]) ** 2) / (2 * DIAGONAL_WIDTH**2))  # (T, N)
+    word_of = np.full(symbols, -1)
+    for index, (first, last) in enumerate(words):
+        word_of[first : last + 1] = index
+    path = word_of[weights.argmax(-1)]  # (T,) word read at each step, −1 between words
+    path = path[path >= 0]
+    read = set(path.tolist())
+    furthest = np.maximum.accumulate(path) if len(path) else path
+    behind, counts = np.unique(path[path < furthest], return_counts=True)
+    return AttentionHealth(
+        focus=float(weights.max(-1).mean()),
+        diagonality=float((weights * band).sum(-1).mean()),
+        coverage=len(read) / len(words) if words else 1.0,
+        skipped=tuple(i for i in range(len(words)) if i not in read),
+        repeated=tuple(int(w) for w, c in zip(behind, counts, strict=True) if c >= REPEAT_STEPS),
+    )
+
+
+def aligned_distance(prediction: np.ndarray, target: np.ndarray) -> float:
+    """Mean absolute difference along the best monotonic alignment of two feature sequences.
+
+    prediction (T1, M), target (T2, M), standardised: the unit is a standard deviation. Dynamic time
+    warping with steps (1,1), (0,1), (1,0); the mean is over the path. Smaller is better.
+    """
+    cost, path = librosa.sequence.dtw(
+        prediction.T.astype(np.float64), target.T.astype(np.float64), metric="cityblock"
+    )
+    return float(cost[-1, -1] / len(path) / prediction.shape[1])
+
+
+def frame_difference_ratio(prediction: np.ndarray, target: np.ndarray) -> float:
+    """Sharpness: mean |frame-to-frame change| of the prediction over that of the target.
+
+    (T1, M), (T2, M). 1 = as lively as the truth, below = over-smoothed.
+    """
+    truth = np.abs(np.diff(target, axis=0)).mean()
+    return float(np.abs(np.diff(prediction, axis=0)).mean() / max(truth, 1e-12))
+
+
+def word_errors(hypothesis: Sequence[str], reference: Sequence[str]) -> tuple[int, int]:
+    """Substitutions + insertions + deletions, and the number of reference words."""
+    return edit_distance(list(reference), list(hypothesis)), len(reference)

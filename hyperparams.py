@@ -8,6 +8,7 @@ data dictate; a block receives plain integers. Change a value here, or from the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 
@@ -115,6 +116,66 @@ class Synthesis:
 
 
 @dataclass(frozen=True)
+class UNet:
+    """The 1-d U-Net of the inpainter, from the waveform to the waveform."""
+
+    signal_channels: int = 2  # vocal, accompaniment
+    mask_input: bool = True  # a channel more per signal channel: 1 = known
+    channels: int = 128  # C after the patches
+    patch_blocks: int = 4  # each turns patch_factor neighbouring samples into channels
+    patch_factor: int = 2
+    multipliers: tuple[int, ...] = (1, 2, 4, 4, 4, 4, 4)  # widths of the levels, in channels
+    factors: tuple[int, ...] = (4, 4, 4, 2, 2, 2)  # strides of the levels
+    num_blocks: tuple[int, ...] = (2, 2, 2, 2, 2, 2)  # residual blocks per level
+    attentions: tuple[bool, ...] = (False, False, False, True, True, True)
+    bottleneck_attention: bool = True
+    attention_heads: int = 8
+    attention_head_width: int = 64
+    attention_multiplier: int = 2  # inner width of the position-wise network, in widths
+    groups: int = 8  # of every group normalisation below the patches
+    downsample_kernel_multiplier: int = 2  # kernel of a strided convolution = this * factor + 1
+    context_width: int = 256  # of the per-frame context; 0 = the network takes none
+    output_kernel: int = 7  # samples; last convolution, zero at the start; 0 = none
+
+    def __post_init__(self) -> None:
+        levels = len(self.factors)
+        expectations = {"multipliers": levels + 1, "num_blocks": levels, "attentions": levels}
+        for name, expected in expectations.items():
+            if len(getattr(self, name)) != expected:
+                raise ValueError(
+                    f"unet.{name} has {len(getattr(self, name))} entries, but {levels} factors "
+                    f"need {expected}"
+                )
+        if self.output_kernel and self.output_kernel % 2 == 0:
+            raise ValueError(f"unet.output_kernel = {self.output_kernel} is even: it must be odd")
+        if any(self.channels * m % self.groups for m in self.multipliers):
+            raise ValueError(
+                f"unet.groups = {self.groups} does not divide every width of the levels: "
+                f"{[self.channels * m for m in self.multipliers]}"
+            )
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Samples per position of each level, the first after the patches and one convolution."""
+        first = self.patch_factor**self.patch_blocks
+        return tuple(first * math.prod(self.factors[: i + 1]) for i in range(len(self.factors)))
+
+    @property
+    def stride(self) -> int:
+        """Samples per position of the deepest level: windows are padded to its multiples."""
+        return self.strides[-1]
+
+    def level_of_stride(self, stride: int) -> int:
+        """The level at which one position is `stride` samples."""
+        if stride not in self.strides:
+            raise ValueError(
+                f"no level of the U-Net has stride {stride}, where the context enters: they have "
+                f"{list(self.strides)}; change unet.factors or unet.patch_blocks"
+            )
+        return self.strides.index(stride)
+
+
+@dataclass(frozen=True)
 class Diffusion:
     """Noise levels, masks and impairments that the inpainter trains on (DESIGN section 5)."""
 
@@ -122,7 +183,6 @@ class Diffusion:
     p_mean: float = -3.0  # ln σ ~ N(p_mean, p_std): the median level is 0.05
     p_std: float = 1.0
     stratified: bool = True  # one σ from each of B equally likely slices: a steadier loss
-    mask_input: bool = True  # the network sees m beside x̃; the earlier system's did not
     loss_bins: int = 5  # equally likely bins of σ in which the loss is logged
     mask_vocal: float = 0.45  # weight of: accompaniment known, vocal not
     mask_prefix: float = 0.25  # and the vocal's beginning known, as in sliding windows
@@ -224,6 +284,7 @@ class Hyperparams:
     transformer: Transformer = field(default_factory=Transformer)
     postnet: Postnet = field(default_factory=Postnet)
     synthesis: Synthesis = field(default_factory=Synthesis)
+    unet: UNet = field(default_factory=UNet)
     diffusion: Diffusion = field(default_factory=Diffusion)
     inpainting: Inpainting = field(default_factory=Inpainting)
     transformer_training: Training = field(default_factory=Training)
@@ -232,6 +293,10 @@ class Hyperparams:
             segment_frames=200, schedule="cosine", warmup_steps=500, steps=50_000
         )
     )
+
+    def __post_init__(self) -> None:
+        if self.unet.context_width:
+            self.unet.level_of_stride(self.audio.hop_length)
 
 
 _BASE = Hyperparams()
@@ -252,6 +317,16 @@ PRESETS: dict[str, Hyperparams] = {
             guided_steps=6000,
         ),
         postnet=replace(_BASE.postnet, width=128, bank_kernels=8, gru_width=96),
+        unet=replace(  # 12.9 million parameters
+            _BASE.unet,
+            channels=48,
+            multipliers=(1, 2, 4, 4, 4, 4),
+            factors=(4, 4, 2, 2, 2),
+            num_blocks=(2, 2, 2, 2, 2),
+            attentions=(False, False, True, True, True),
+            attention_heads=4,
+            context_width=128,
+        ),
         transformer_training=replace(
             _BASE.transformer_training, steps=20_000, warmup_steps=1000, batch_frames=8000
         ),
@@ -274,6 +349,18 @@ PRESETS: dict[str, Hyperparams] = {
             guided_heads=1,
         ),
         postnet=replace(_BASE.postnet, width=16, bank_kernels=4, highway_layers=1, gru_width=8),
+        unet=replace(
+            _BASE.unet,
+            channels=16,
+            multipliers=(1, 1, 2, 2),
+            factors=(4, 4, 2),
+            num_blocks=(1, 1, 1),
+            attentions=(False, False, True),
+            attention_heads=2,
+            attention_head_width=8,
+            groups=4,
+            context_width=16,
+        ),
         transformer_training=replace(
             _BASE.transformer_training,
             steps=4,
@@ -295,5 +382,11 @@ PRESETS: dict[str, Hyperparams] = {
             save_every=2,
             validate_batches=1,
         ),
+    ),
+    # The earlier system's inpainter, parameter for parameter (101,575,520): see utils/published.py.
+    "published": replace(
+        _BASE,
+        unet=replace(_BASE.unet, mask_input=False, context_width=0, output_kernel=0),
+        inpainting=replace(_BASE.inpainting, sigma_min=1e-4, sigma_max=3.0, rho=9.0),
     ),
 }

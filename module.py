@@ -2,14 +2,17 @@
 
 A block receives plain integers and knows nothing of hyperparameters or data.
 Legend: B batch, N symbols, T frames (or decoder steps), C channels, H heads, D width, M mels.
-Sequences are (B, T, C) at every boundary; convolutions transpose inside.
+Sequences are (B, T, C) at every boundary; convolutions transpose inside. Signals of the U-Net are
+(B, C, S), S positions at the level's own stride.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -452,3 +455,351 @@ class PaddedGRU(nn.Module):
             self.gru(packed)[0], batch_first=True, total_length=x.shape[1]
         )
         return out
+
+
+# ---------------------------------------------------------------------------------------------
+# 1-d U-Net: signals are (B, C, S); attention turns them to (B, S, C) and back
+# ---------------------------------------------------------------------------------------------
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation whose statistics stay float32 under autocast (Wu and He 2018)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, S) any float type → the same shape and type."""
+        y = F.group_norm(
+            x.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps
+        )
+        return y.to(x.dtype)
+
+
+class NoiseEmbedding(nn.Module):
+    """c_noise → a vector that every residual block reads: learned Fourier features and an MLP."""
+
+    def __init__(self, width: int) -> None:
+        """width: features of the sinusoids, twice the number of frequencies; output 4 * width."""
+        super().__init__()
+        self.frequencies = nn.Parameter(torch.randn(width // 2))
+        self.project = nn.Linear(width + 1, 4 * width)
+        self.mapping = nn.Sequential(
+            nn.Linear(4 * width, 4 * width), nn.GELU(), nn.Linear(4 * width, 4 * width), nn.GELU()
+        )
+
+    def forward(self, c_noise: Tensor) -> Tensor:
+        """c_noise (B,) → (B, 4 * width); the phases are float32, for noise levels lie close."""
+        c_noise = c_noise.float()[:, None]  # (B, 1)
+        phase = 2 * math.pi * c_noise * self.frequencies  # (B, width / 2)
+        features = torch.cat([c_noise, phase.sin(), phase.cos()], dim=1)
+        return self.mapping(F.gelu(self.project(features)))
+
+
+class ResidualBlock1d(nn.Module):
+    """Two normalised convolutions; the noise level scales and shifts between them."""
+
+    def __init__(self, in_channels: int, out_channels: int, groups: int, mapping: int) -> None:
+        """groups: of both normalisations; mapping: width of the noise embedding."""
+        super().__init__()
+        self.norm1 = GroupNorm(groups, in_channels)
+        self.conv1 = nn.Conv1d(in_channels, out_channels, 3, padding=1)
+        self.scale_shift = nn.Linear(mapping, 2 * out_channels)
+        self.norm2 = GroupNorm(groups, out_channels)
+        self.conv2 = nn.Conv1d(out_channels, out_channels, 3, padding=1)
+        same = in_channels == out_channels
+        self.shortcut = nn.Identity() if same else nn.Conv1d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
+        """x (B, C_in, S), mapping (B, W) → (B, C_out, S)."""
+        h = self.conv1(F.silu(self.norm1(x)))
+        scale, shift = self.scale_shift(F.silu(mapping))[:, :, None].chunk(2, dim=1)
+        h = torch.addcmul(shift, self.norm2(h), scale + 1)
+        return self.conv2(F.silu(h)) + self.shortcut(x)
+
+
+class PatchBlock(nn.Module):
+    """A residual block, then `factor` neighbouring samples become channels."""
+
+    def __init__(self, in_channels: int, out_channels: int, factor: int, mapping: int) -> None:
+        super().__init__()
+        self.factor = factor
+        groups = min(factor, in_channels)
+        self.block = ResidualBlock1d(in_channels, out_channels // factor, groups, mapping)
+
+    def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
+        """x (B, C_in, S) → (B, C_out, S / factor); channel c of sample p is c * factor + p."""
+        x = self.block(x, mapping)
+        x = x.unflatten(2, (-1, self.factor))  # (B, C_out / factor, S / factor, factor)
+        return x.transpose(2, 3).flatten(1, 2)  # (B, C_out, S / factor)
+
+
+class UnpatchBlock(nn.Module):
+    """The way back of `PatchBlock`: channels become neighbouring samples, then the block."""
+
+    def __init__(self, in_channels: int, out_channels: int, factor: int, mapping: int) -> None:
+        super().__init__()
+        self.factor = factor
+        groups = min(factor, out_channels)
+        self.block = ResidualBlock1d(in_channels // factor, out_channels, groups, mapping)
+
+    def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
+        """x (B, C_in, S) → (B, C_out, S * factor)."""
+        x = x.unflatten(1, (-1, self.factor))  # (B, C_in / factor, factor, S)
+        x = x.transpose(2, 3).flatten(2, 3)  # (B, C_in / factor, S * factor)
+        return self.block(x, mapping)
+
+
+class SelfAttention(nn.Module):
+    """Normalised multi-head self-attention with a normalised output, without positions."""
+
+    def __init__(self, width: int, heads: int, head_width: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width, bias=False)
+        self.to_query = nn.Linear(width, heads * head_width, bias=False)
+        self.to_key_value = nn.Linear(width, 2 * heads * head_width, bias=False)
+        self.project = nn.Linear(heads * head_width, width, bias=False)
+        self.project_norm = nn.LayerNorm(width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, S, C) → (B, S, C); the residual sum is the caller's."""
+        x = self.norm(x)
+        query, key, value = (
+            y.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, H, S, D)
+            for y in (self.to_query(x), *self.to_key_value(x).chunk(2, dim=2))
+        )
+        y = F.scaled_dot_product_attention(query, key, value)
+        return self.project_norm(self.project(y.transpose(1, 2).flatten(2)))  # (B, S, C)
+
+
+class TransformerBlock1d(nn.Module):
+    """Self-attention and a position-wise network, each with its residual sum."""
+
+    def __init__(self, width: int, heads: int, head_width: int, multiplier: int) -> None:
+        """multiplier: inner width of the position-wise network, in widths."""
+        super().__init__()
+        self.attention = SelfAttention(width, heads, head_width)
+        self.norm1 = nn.LayerNorm(width, bias=False)
+        self.linear1 = nn.Linear(width, multiplier * width, bias=False)
+        self.norm2 = nn.LayerNorm(multiplier * width, bias=False)
+        self.linear2 = nn.Linear(multiplier * width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, S) → (B, C, S)."""
+        x = x.transpose(1, 2)  # (B, S, C)
+        x = self.attention(x) + x
+        h = F.gelu(self.linear1(self.norm1(x)))
+        x = self.linear2(self.norm2(h)) + x
+        return x.transpose(1, 2)  # (B, C, S)
+
+
+class Bottleneck1d(nn.Module):
+    """Two residual blocks; the attention between them replaces the signal, it is not added."""
+
+    def __init__(
+        self, channels: int, groups: int, mapping: int, attention: nn.Module | None
+    ) -> None:
+        super().__init__()
+        self.before = ResidualBlock1d(channels, channels, groups, mapping)
+        self.attention = attention
+        self.after = ResidualBlock1d(channels, channels, groups, mapping)
+
+    def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
+        """x (B, C, S) → (B, C, S)."""
+        x = self.before(x, mapping)
+        if self.attention is not None:
+            x = self.attention(x.transpose(1, 2)).transpose(1, 2)  # (B, S, C) inside
+        return self.after(x, mapping)
+
+
+class DownLevel(nn.Module):
+    """Strided convolution, residual blocks, attention; what each block gives is also a skip."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        factor: int,
+        kernel_multiplier: int,
+        num_blocks: int,
+        groups: int,
+        mapping: int,
+        transformer: nn.Module | None,
+    ) -> None:
+        super().__init__()
+        self.downsample = nn.Conv1d(
+            in_channels,
+            out_channels,
+            factor * kernel_multiplier + 1,
+            stride=factor,
+            padding=factor * (kernel_multiplier // 2),
+        )
+        self.blocks = nn.ModuleList(
+            ResidualBlock1d(out_channels, out_channels, groups, mapping) for _ in range(num_blocks)
+        )
+        self.transformer = transformer
+
+    def forward(
+        self,
+        x: Tensor,
+        mapping: Tensor,
+        film: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """x (B, C_in, S) → (B, C_out, S / factor) and the skips; film is of the context."""
+        x = self.downsample(x)
+        if film is not None:
+            x = torch.addcmul(film[1], x, film[0] + 1)
+        skips = []
+        for block in self.blocks:
+            x = block(x, mapping)
+            skips.append(x)
+        if self.transformer is not None:
+            x = self.transformer(x)
+            skips.append(x)
+        return x, skips
+
+
+class UpLevel(nn.Module):
+    """Residual blocks that each take one skip, attention, transposed convolution."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        factor: int,
+        num_blocks: int,
+        groups: int,
+        mapping: int,
+        transformer: nn.Module | None,
+        skip_scale: float = 2**-0.5,
+    ) -> None:
+        super().__init__()
+        self.skip_scale = skip_scale
+        self.blocks = nn.ModuleList(
+            ResidualBlock1d(2 * in_channels, in_channels, groups, mapping)
+            for _ in range(num_blocks)
+        )
+        self.transformer = transformer
+        self.upsample = nn.ConvTranspose1d(
+            in_channels,
+            out_channels,
+            2 * factor,
+            stride=factor,
+            padding=factor // 2 + factor % 2,
+            output_padding=factor % 2,
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        skips: list[Tensor],
+        mapping: Tensor,
+        film: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """x (B, C_in, S), skips of the same shape, last first → (B, C_out, S * factor)."""
+        if film is not None:
+            x = torch.addcmul(film[1], x, film[0] + 1)
+        for block, skip in zip(self.blocks, reversed(skips), strict=True):
+            x = block(torch.cat([x, skip * self.skip_scale], dim=1), mapping)
+        if self.transformer is not None:
+            x = self.transformer(x)
+        return self.upsample(x)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the inpainter may be told per frame (one frame per hop); any part may be missing.
+
+    mel: (B, T, M) standardised log mel of the draft vocal; phoneme: (B, T) int64 symbol ids;
+    pitch: (B, T) MIDI note numbers, whole or fractional, 0 = no note; voicing: (B, T) in [0, 1].
+    is_dropped: part name → (B,) bool, True = this item does not see this part, which is how
+    classifier-free guidance (2207.12598) learns to do without it.
+    """
+
+    mel: Tensor | None = None
+    phoneme: Tensor | None = None
+    pitch: Tensor | None = None
+    voicing: Tensor | None = None
+    is_dropped: Mapping[str, Tensor] = field(default_factory=dict)
+
+    PARTS: ClassVar[tuple[str, ...]] = ("mel", "phoneme", "pitch", "voicing")
+
+    def present(self) -> dict[str, Tensor]:
+        """The parts that are there, by name."""
+        parts = {name: getattr(self, name) for name in self.PARTS}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def without(self, *names: str) -> Context:
+        """The same context with these parts missing for every item (no names: all of them)."""
+        unknown = set(names) - set(self.PARTS)
+        if unknown:
+            raise ValueError(f"no context part {sorted(unknown)}: there are {list(self.PARTS)}")
+        return replace(self, **dict.fromkeys(names or self.PARTS))
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Context:
+        """`function` applied to every tensor: to(device), a slice of the batch, a repetition."""
+        parts = {name: function(part) for name, part in self.present().items()}
+        is_dropped = {name: function(which) for name, which in self.is_dropped.items()}
+        return Context(**parts, is_dropped=is_dropped)
+
+
+class ContextEncoder(nn.Module):
+    """Context → scales and shifts (FiLM, Perez et al. 2018) of the levels at one frame per hop."""
+
+    def __init__(
+        self,
+        width: int,
+        channels: tuple[int, ...],
+        n_mels: int,
+        num_phonemes: int,
+        num_pitches: int,
+    ) -> None:
+        """channels: of each level that takes a scale and a shift."""
+        super().__init__()
+        self.channels = channels
+        self.mel = nn.Linear(n_mels, width)
+        self.phoneme = nn.Embedding(num_phonemes, width)
+        self.pitch = nn.Embedding(num_pitches, width)
+        self.voicing = nn.Linear(1, width)
+        self.null = nn.Parameter(torch.randn(len(Context.PARTS), width))
+        self.conv = nn.Conv1d(width, width, 5, padding=2)
+        self.to_film = nn.Conv1d(width, 2 * sum(channels), 3, padding=1)
+        nn.init.zeros_(self.to_film.weight)
+        nn.init.zeros_(self.to_film.bias)
+
+    def forward(self, context: Context, batch: int, frames: int) -> list[tuple[Tensor, Tensor]]:
+        """context for batch items of `frames` frames → per level scale, shift (B, C, T).
+
+        Errors: ValueError for a part of another batch size or length.
+        """
+        total = self.null.new_zeros(batch, frames, self.null.shape[1])
+        present = context.present()
+        for index, name in enumerate(Context.PARTS):
+            null = self.null[index].expand_as(total)
+            if name not in present:
+                total = total + null
+                continue
+            part = present[name]
+            if part.shape[:2] != (batch, frames):
+                raise ValueError(
+                    f"context.{name} is {tuple(part.shape)}: expected {batch} items of {frames} "
+                    f"frames, one per hop of the signal"
+                )
+            embedded = self.embed(name, part)
+            if name in context.is_dropped:
+                is_dropped = context.is_dropped[name][:, None, None]  # (B, 1, 1)
+                embedded = torch.where(is_dropped, null, embedded)
+            total = total + embedded
+        h = F.silu(total.transpose(1, 2) / len(Context.PARTS) ** 0.5)  # (B, W, T)
+        films = self.to_film(F.silu(self.conv(h))).split([2 * c for c in self.channels], 1)
+        return [tuple(film.chunk(2, dim=1)) for film in films]
+
+    def embed(self, name: str, part: Tensor) -> Tensor:
+        """One part (B, T) or (B, T, M) → (B, T, W); a fractional pitch lies between two notes."""
+        if name == "mel":
+            return self.mel(part)
+        if name == "phoneme":
+            return self.phoneme(part)
+        if name == "voicing":
+            return self.voicing(part.to(self.null.dtype)[..., None])
+        pitch = part.to(self.null.dtype).clamp(0, self.pitch.num_embeddings - 1)
+        below, above = pitch.floor().long(), pitch.ceil().long()
+        return torch.lerp(self.pitch(below), self.pitch(above), (pitch - below)[..., None])

@@ -14,19 +14,30 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from module import (
+    Bottleneck1d,
+    Context,
+    ContextEncoder,
     ConvBank,
     ConvStack,
     DecoderLayer,
     DecoderPrenet,
+    DownLevel,
     EncoderLayer,
     FrameNotes,
     Highway,
     KeyValueCache,
     MaskedConv,
+    NoiseEmbedding,
     PaddedGRU,
+    PatchBlock,
     ScaledPositions,
+    SelfAttention,
+    TransformerBlock1d,
+    UnpatchBlock,
+    UpLevel,
     padding_mask,
     score_log_prior,
 )
@@ -425,3 +436,167 @@ class PostNet(nn.Module):
         x = mel + self.projection_out(x, is_padding)
         x = self.highways(self.to_highway(x))
         return self.to_linear(self.gru(x, mel_lengths))
+
+
+class UNet1d(nn.Module):
+    """F of the inpainter's denoiser: the 1-d U-Net of Moûsai's first releases (2301.11757).
+
+    Patches of the waveform, strided levels of residual blocks that the noise level modulates,
+    attention in the deep levels, skips scaled by 2^-1/2. The preset `published` is the network of
+    the earlier system, parameter for parameter; the others add the mask as input, the per-frame
+    context where one position is one hop, and a last convolution that starts at zero.
+    """
+
+    def __init__(
+        self,
+        hp: hyperparams.UNet,
+        hop_length: int = 256,
+        n_mels: int = 80,
+        num_phonemes: int = 1,
+        num_pitches: int = 128,
+    ) -> None:
+        """hp: hop_length in samples: distance of two context frames."""
+        super().__init__()
+        self.signal_channels = hp.signal_channels
+        self.in_channels = hp.signal_channels * (2 if hp.mask_input else 1)
+        self.hop_length = hop_length
+        self.stride = hp.stride
+        out_channels = self.in_channels if hp.output_kernel else hp.signal_channels
+        factor, mapping = hp.patch_factor, 4 * hp.channels
+        widths = [hp.channels * m for m in hp.multipliers]
+
+        def transformer(level: int) -> TransformerBlock1d | None:
+            if not hp.attentions[level]:
+                return None
+            return TransformerBlock1d(
+                widths[level + 1],
+                hp.attention_heads,
+                hp.attention_head_width,
+                hp.attention_multiplier,
+            )
+
+        self.noise_embedding = NoiseEmbedding(hp.channels)
+        patched = [self.in_channels * factor**i for i in range(hp.patch_blocks)] + [hp.channels]
+        self.patches = nn.ModuleList(
+            PatchBlock(patched[i], patched[i + 1], factor, mapping) for i in range(hp.patch_blocks)
+        )
+        self.downs = nn.ModuleList(
+            DownLevel(
+                widths[i],
+                widths[i + 1],
+                hp.factors[i],
+                hp.downsample_kernel_multiplier,
+                hp.num_blocks[i],
+                hp.groups,
+                mapping,
+                transformer(i),
+            )
+            for i in range(len(hp.factors))
+        )
+        attention = SelfAttention(widths[-1], hp.attention_heads, hp.attention_head_width)
+        self.bottleneck = Bottleneck1d(
+            widths[-1],
+            hp.groups,
+            mapping,
+            attention if hp.bottleneck_attention else None,
+        )
+        self.ups = nn.ModuleList(
+            UpLevel(
+                widths[i + 1],
+                widths[i],
+                hp.factors[i],
+                hp.num_blocks[i] + hp.attentions[i],
+                hp.groups,
+                mapping,
+                transformer(i),
+            )
+            for i in reversed(range(len(hp.factors)))
+        )
+        unpatched = [hp.channels] + [
+            out_channels * factor**i for i in reversed(range(hp.patch_blocks))
+        ]
+        self.unpatches = nn.ModuleList(
+            UnpatchBlock(unpatched[i], unpatched[i + 1], factor, mapping)
+            for i in range(hp.patch_blocks)
+        )
+        self.context_level = None
+        self.context = None
+        if hp.context_width:
+            self.context_level = hp.level_of_stride(hop_length)
+            width = widths[self.context_level + 1]
+            self.context = ContextEncoder(
+                hp.context_width, (width, width), n_mels, num_phonemes, num_pitches
+            )
+        self.output = nn.Identity()
+        if hp.output_kernel:
+            kernel = hp.output_kernel
+            self.output = nn.Conv1d(out_channels, hp.signal_channels, kernel, padding=kernel // 2)
+            nn.init.zeros_(self.output.weight)
+            nn.init.zeros_(self.output.bias)
+
+    def forward(self, x: Tensor, c_noise: Tensor, context: Context | None = None) -> Tensor:
+        """x (B, C_in, S), c_noise (B,) → F (B, C, S).
+
+        x is the scaled signal and, with `mask_input`, its mask behind it, 1 = known (C_in = 2C).
+        context has T = ceil(S / hop_length) frames; None means that every part is missing. Any S:
+        what the strides do not divide is padded with known silence and cropped again. ValueError
+        for another number of channels, or a context of another size.
+        """
+        if x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"the U-Net got {x.shape[1]} channels, expected {self.in_channels}: "
+                f"{self.signal_channels} of the signal"
+                + (" and as many of its mask" if self.in_channels > self.signal_channels else "")
+            )
+        samples = x.shape[2]
+        film_down, film_up = self.films(context, len(x), samples)
+        x = self.pad(x)
+        mapping = self.noise_embedding(c_noise).to(x.dtype)
+
+        for patch in self.patches:
+            x = patch(x, mapping)
+        first, skips = x, []
+        for level, down in enumerate(self.downs):
+            x, level_skips = down(x, mapping, film_down if level == self.context_level else None)
+            skips.append(level_skips)
+        x = self.bottleneck(x, mapping)
+        for level, up in zip(reversed(range(len(self.ups))), self.ups, strict=True):
+            x = up(x, skips.pop(), mapping, film_up if level == self.context_level else None)
+        x = x + first
+        for unpatch in self.unpatches:
+            x = unpatch(x, mapping)
+        return self.output(x)[:, :, :samples]
+
+    def pad(self, x: Tensor) -> Tensor:
+        """x (B, C, S) → the next multiple of the stride; padding is silence, marked as known."""
+        missing = -x.shape[2] % self.stride
+        if not missing:
+            return x
+        signal = F.pad(x[:, : self.signal_channels], (0, missing))
+        mask = F.pad(x[:, self.signal_channels :], (0, missing), value=1.0)
+        return torch.cat([signal, mask], dim=1)
+
+    def films(
+        self, context: Context | None, batch: int, samples: int
+    ) -> tuple[tuple[Tensor, Tensor] | None, ...]:
+        """Scale and shift (B, C, T) at one frame per hop, for the way down and the way up."""
+        if self.context is None:
+            if context is not None and context.present():
+                raise ValueError(
+                    f"the context has {', '.join(context.present())}, but this network takes none "
+                    "(unet.context_width = 0): use a preset with a context"
+                )
+            return None, None
+        films = self.context(context or Context(), batch, -(-samples // self.hop_length))
+        frames = -(-samples // self.stride) * self.stride // self.hop_length
+        missing = frames - films[0][0].shape[2]
+        return tuple(tuple(F.pad(part, (0, missing)) for part in film) for film in films)
+
+
+def count_flops(network: nn.Module, *inputs: Tensor) -> int:
+    """Floating-point operations of `network(*inputs)`: products and sums of matrix products,
+    convolutions and attention, two per multiplication; pointwise work is not counted."""
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        network(*inputs)
+    return counter.get_total_flops()

@@ -1,0 +1,119 @@
+"""Devices and processes: one process, or several started by `torchrun` (one per GPU, or on CPU).
+
+The rest of the program sees a `World`: its device, its rank, and sums over all ranks.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+TIMEOUT = timedelta(hours=1)  # the other ranks wait while the main one validates and draws
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all processes of a run."""
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Return the elementwise sum of `values` over all ranks (without gradient)."""
+        if self.size == 1:
+            return values
+        total = values.detach().clone()
+        dist.all_reduce(total, op=dist.ReduceOp.SUM)
+        return total
+
+    def any(self, flag: bool) -> bool:
+        """Return on every rank whether `flag` is true on at least one."""
+        if self.size == 1:
+            return flag
+        return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all ranks, in order, on every rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:
+    """Return the device called `name`: auto takes cuda, else mps, else cpu.
+
+    Raises ValueError when the device is not on this machine, listing those that are.
+    """
+    if name == "auto":
+        name = available_devices()[0]
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in available_devices():
+        found = ", ".join(available_devices())
+        raise ValueError(f"--device {name}: not on this machine; available: auto, {found}")
+    if device.type == "cuda":
+        index = local_rank if device.index is None else device.index
+        if index >= torch.cuda.device_count():
+            raise ValueError(
+                f"--device cuda:{index}: this machine has {torch.cuda.device_count()} CUDA devices"
+            )
+        device = torch.device("cuda", index)
+    return device
+
+
+def available_devices() -> list[str]:
+    """Return the device types of this machine, the preferred one first."""
+    found = ["cuda"] if torch.cuda.is_available() else []
+    return found + (["mps"] if torch.backends.mps.is_available() else []) + ["cpu"]
+
+
+def describe_device(device: torch.device) -> str:
+    """Return a device in words: what a run says at its start and a README quotes."""
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return f"{device} ({properties.name}, {properties.total_memory / 2**30:.0f} GiB)"
+    if device.type == "cpu":
+        return f"cpu ({torch.get_num_threads()} threads)"
+    return str(device)
+
+
+def start(device_name: str = "auto") -> World:
+    """Join the processes that `torchrun` started, or be the only one, and set up logging."""
+    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    device = choose_device(device_name, int(os.environ.get("LOCAL_RANK", "0")))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if size > 1:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    level = logging.INFO if rank == 0 else logging.WARNING
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
+    return World(device, rank, size)
+
+
+def close(world: World) -> None:
+    """Leave the process group; with one process there is nothing to leave."""
+    if world.size > 1 and dist.is_initialized():
+        dist.destroy_process_group()

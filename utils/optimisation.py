@@ -1,0 +1,96 @@
+"""What changes weights besides gradients: learning rates, optimiser groups, moving averages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from hyperparams import Training
+
+
+def learning_rate(step: int, training: Training) -> float:
+    """Return the learning rate of the step that follows `step` finished ones: a pure function.
+
+    Every schedule rises linearly to its peak over the warm-up. Then `noam` falls as 1/sqrt(step)
+    (Vaswani et al. 2017, section 5.3, scaled to its peak), `cosine` falls to 0 at the last step
+    (Loshchilov & Hutter 2017), and `constant` stays.
+    """
+    peak, warmup = training.learning_rate, training.warmup_steps
+    ordinal = step + 1
+    if ordinal <= warmup:
+        return peak * ordinal / warmup
+    if training.schedule == "noam":
+        return peak * math.sqrt(max(warmup, 1) / ordinal)
+    if training.schedule == "cosine":
+        progress = min(1.0, (ordinal - warmup) / max(1, training.steps - warmup))
+        return peak * 0.5 * (1.0 + math.cos(math.pi * progress))
+    return peak
+
+
+def build_optimizer(model: nn.Module, training: Training) -> torch.optim.AdamW:
+    """Return AdamW (Loshchilov & Hutter 2019) that decays all but biases, norms, embeddings."""
+    embeddings = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag))
+        for parameter in module.parameters(recurse=False)
+    }
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in parameters if p.ndim >= 2 and id(p) not in embeddings]
+    kept = [p for p in parameters if p.ndim < 2 or id(p) in embeddings]
+    groups = [
+        {"params": decayed, "weight_decay": training.weight_decay},
+        {"params": kept, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=training.learning_rate,
+        betas=(training.adam_beta1, training.adam_beta2),
+        eps=training.adam_epsilon,
+        fused=parameters[0].device.type in ("cuda", "cpu"),
+    )
+
+
+class MovingAverage:
+    """Exponential moving average of a model's weights; its buffers are copied.
+
+    The decay warms up as (1 + step) / (10 + step), so that early weights are soon forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        if not 0.0 < decay < 1.0:
+            raise ValueError(f"ema_decay = {decay}: expected 0 < decay < 1, or 0 for no average")
+        self.decay = decay
+        self.tensors = {name: t.detach().clone() for name, t in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move towards the weights of `model` after its step number `step` (from 1)."""
+        share = 1.0 - min(self.decay, (1.0 + step) / (10.0 + step))
+        averaged = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+        for name, tensor in model.state_dict().items():
+            if name in averaged and tensor.is_floating_point():
+                self.tensors[name].lerp_(tensor, share)
+            else:
+                self.tensors[name].copy_(tensor)
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take over stored averages of the same model."""
+        for name, tensor in self.tensors.items():
+            tensor.copy_(tensors[name])
+
+    @contextmanager
+    def applied(self, model: nn.Module) -> Iterator[None]:
+        """Lend the averaged weights to `model` and give its own back bit for bit."""
+        own = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        model.load_state_dict(self.tensors)
+        try:
+            yield
+        finally:
+            model.load_state_dict(own)

@@ -1,0 +1,111 @@
+"""The record of a run: means since the last log, written to TensorBoard and to stats.jsonl."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+STATS = "stats.jsonl"
+
+
+@dataclass
+class Meter:
+    """Sums since the last log; plain values, so that a checkpoint carries them."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    frames: float = 0.0
+    loss: float = 0.0
+    gradient_norm: float = 0.0
+    totals: dict[str, float] = field(default_factory=dict)  # of each term of the loss
+    counts: dict[str, float] = field(default_factory=dict)
+
+    def add_term(self, name: str, total: float, count: float) -> None:
+        """Add one batch's sum and count of a term."""
+        self.totals[name] = self.totals.get(name, 0.0) + total
+        self.counts[name] = self.counts.get(name, 0.0) + count
+
+    def means(self) -> dict[str, float]:
+        """Return {train/loss, train/TERM, ...}: terms per element, the rest per step or second."""
+        terms = {
+            f"train/{name}": total / self.counts[name] if self.counts[name] else 0.0
+            for name, total in self.totals.items()
+        }
+        return {
+            "train/loss": self.loss / self.steps,
+            **terms,
+            "train/gradient_norm": self.gradient_norm / self.steps,
+            "train/seconds_per_step": self.seconds / self.steps,
+            "train/frames_per_second": self.frames / max(self.seconds, 1e-9),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Return plain values from which `Meter(**state)` continues."""
+        return asdict(self)
+
+
+class RunLog:
+    """Writes scalars of a run; a resumed run drops what came after its checkpoint.
+
+    directory: the run's folder. step, lines: the step and the number of lines of stats.jsonl at
+    the checkpoint that the run resumes from (0, 0 when it begins).
+    """
+
+    def __init__(self, directory: Path, step: int = 0, lines: int = 0) -> None:
+        self.path = Path(directory) / STATS
+        self.lines = _truncate(self.path, lines)
+        self.writer = SummaryWriter(str(directory), purge_step=step + 1 if step else None)
+        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115, lives as long as the run
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Append a line {step, time, name: value, ...}; what is not finite becomes null."""
+        plain = {name: float(value) for name, value in scalars.items()}
+        shown = {name: v if math.isfinite(v) else None for name, v in plain.items()}
+        self._file.write(json.dumps({"step": step, "time": time.time(), **shown}) + "\n")
+        self._file.flush()
+        self.lines += 1
+        for name, value in plain.items():
+            self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush both records."""
+        self._file.close()
+        self.writer.close()
+
+
+def read_stats(path: Path) -> list[dict[str, float]]:
+    """Read a stats.jsonl (or the run folder that holds it), one dict a line."""
+    path = Path(path) / STATS if Path(path).is_dir() else Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; a training run writes it")
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def peak_memory(device: torch.device) -> float:
+    """Return the peak memory in GiB: of the GPU, or of this process on another device."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def _truncate(path: Path, lines: int) -> int:
+    """Keep the first `lines` lines of a file, atomically; return how many there are then."""
+    if not path.exists():
+        return 0
+    kept = path.read_text(encoding="utf-8").splitlines()[:lines]
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    os.replace(temporary, path)
+    return len(kept)

@@ -1,0 +1,1 @@
+"""Music: scores, MIDI and MusicXML, words laid on melodies, harmony and composed melodies."""

@@ -1,0 +1,383 @@
+"""Harmony of an accompaniment from its audio: beats, downbeats, key, and a chord per beat.
+
+Beats come from librosa's dynamic programming (Ellis 2007), straightened to a steady grid where the
+playing is steady. Chords are 12 major and 12 minor triads and "none": templates with overtones
+(Papadopoulos & Peeters 2007) on beat-synchronous chroma, decoded by Viterbi. Metre and downbeat
+phase are decided jointly with the chords (Papadopoulos & Peeters 2011): every hypothesis makes
+changes of chord likely on its own downbeats, and the best path wins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import librosa
+import numpy as np
+from scipy.ndimage import median_filter
+
+PITCH_CLASSES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
+NO_CHORD = 24  # chords 0-11 are major on that pitch class, 12-23 minor
+NUM_CHORDS = 25
+
+DEFAULT_TEMPO = 100.0  # beats per minute of the grid that stands in for a missing beat
+SHORTEST = 2.0  # s; less audio holds no bar
+HOP_SECONDS = 0.016  # of the onset envelope
+SILENCE = 1e-3  # RMS (-60 dBFS) below which a beat has no chord
+
+BINS_PER_OCTAVE = 36
+LOWEST_MIDI = 24  # C1, lowest bin of the constant-Q transform
+BASS_OCTAVES, OCTAVES = 2, 6
+OVERTONE_DECAY = 0.6  # amplitude of overtone h is decay^(h-1)
+
+CHORD_SHARPNESS = 9.0  # log-likelihood per unit of template correlation
+BASS_SHARPNESS = 2.0  # and per unit of bass chroma on the root
+NO_CHORD_CORRELATION = 0.35  # templates that match less well than this are no chord
+CHANGE_ON_DOWNBEAT, CHANGE_AT_HALF, CHANGE_ELSEWHERE = 0.6, 0.2, 0.04  # probabilities
+METRE_PRIOR = {4: 0.8, 3: 0.2}
+ACCENT_WEIGHT = 0.5  # log-likelihood of a downbeat per standard deviation of its accent
+BEAT_FLOOR = 0.12  # autocorrelation of the onset envelope below which there is no clear beat
+STEADY = 0.05  # share of the period: median residual up to which the beats are a straight grid
+
+# Pitch-class salience in a key, Temperley's revision of Krumhansl's profiles (Temperley 1999).
+MAJOR_PROFILE = (5.0, 2.0, 3.5, 2.0, 4.5, 4.0, 2.0, 4.5, 2.0, 3.5, 1.5, 4.0)
+MINOR_PROFILE = (5.0, 2.0, 3.5, 4.5, 2.0, 4.0, 2.0, 4.5, 3.5, 2.0, 1.5, 4.0)
+SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
+
+
+@dataclass(frozen=True)
+class Key:
+    """A tonic pitch class, 0 = C, and a mode, "major" or "minor"."""
+
+    tonic: int
+    mode: str
+
+    def __str__(self) -> str:
+        return f"{PITCH_CLASSES[self.tonic]} {self.mode}"
+
+    @property
+    def scale(self) -> tuple[int, ...]:
+        """Pitch classes of the scale (natural minor), from the tonic."""
+        return tuple((self.tonic + step) % 12 for step in SCALES[self.mode])
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """How sure each estimate is, 0 to 1: 0 means a fallback or a coin toss."""
+
+    beat: float  # autocorrelation of the onsets at the beat period
+    downbeat: float  # posterior of the chosen metre and phase among all hypotheses
+    key: float  # correlation with the key's profile
+    chord: float  # mean correlation with the chosen chords' templates
+
+
+@dataclass(frozen=True)
+class Harmony:
+    """Beats and chords of an accompaniment, covering it from start to end.
+
+    beats (K,) in s, ascending; chords (K,) in 0..24, chord k sounding from beat k to the next (the
+    last to `duration`); beats `first_downbeat + n * metre` are downbeats; `notes` says every
+    fallback taken.
+    """
+
+    beats: np.ndarray
+    chords: np.ndarray
+    metre: int
+    first_downbeat: int
+    key: Key
+    duration: float
+    confidence: Confidence
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_downbeat(self) -> np.ndarray:
+        """Whether each beat begins a bar, (K,) bool."""
+        return (np.arange(len(self.beats)) - self.first_downbeat) % self.metre == 0
+
+    @property
+    def tempo(self) -> float:
+        """Beats per minute."""
+        return 60.0 / float(np.median(np.diff(self.beats)))
+
+    def chord_at(self, seconds: float) -> int:
+        """Return the chord that sounds at a time; before the first beat, the first chord."""
+        index = int(np.searchsorted(self.beats, seconds, side="right")) - 1
+        return int(self.chords[max(0, index)])
+
+
+def chord_name(chord: int) -> str:
+    """Return "C", "Am", "N" (none) for a chord 0..24."""
+    if chord == NO_CHORD:
+        return "N"
+    return PITCH_CLASSES[chord % 12] + ("" if chord < 12 else "m")
+
+
+def chord_tones(chord: int) -> tuple[int, ...]:
+    """Return the pitch classes of a chord 0..24: root, third, fifth; none for `NO_CHORD`."""
+    if chord == NO_CHORD:
+        return ()
+    root, third = chord % 12, 4 if chord < 12 else 3
+    return root, (root + third) % 12, (root + 7) % 12
+
+
+def analyse(
+    wav: np.ndarray, sample_rate: int, tempo: float | None = None, metre: int | None = None
+) -> Harmony:
+    """Return the harmony of an accompaniment, wav (S,) mono float.
+
+    `tempo` (beats per minute) and `metre` (3 or 4) settle what is otherwise estimated. Without a
+    clear beat the grid is steady, at `tempo` or `DEFAULT_TEMPO`; without any chord the key is C
+    major; `notes` of the result says so. Raises ValueError for audio of another shape, shorter
+    than `SHORTEST` seconds, or not finite, and for an impossible tempo or metre.
+    """
+    wav = _checked(wav, sample_rate, tempo, metre)
+    duration = len(wav) / sample_rate
+    beats, beat_confidence, notes = _beats(wav, sample_rate, tempo)
+    treble, bass = _beat_chroma(wav, sample_rate, beats)  # each (K, 12)
+    likelihood = _chord_likelihood(treble, bass)
+    is_silent = _level(wav, sample_rate, beats) < SILENCE
+    likelihood[is_silent] = np.where(np.arange(NUM_CHORDS) == NO_CHORD, 0.0, -1e3)
+    accents = _accents(wav, sample_rate, beats, bass)
+    chords, metre, phase, downbeat_confidence = _decode(likelihood, accents, metre)
+    key, key_confidence = estimate_key(treble[~is_silent], chords)
+    if is_silent.all():
+        notes.append("the accompaniment is silent: no chords, key taken as C major")
+    elif (chords == NO_CHORD).all():
+        notes.append("no chord was recognised")
+    sounding = chords != NO_CHORD
+    fit = _correlate(treble, _templates())[np.arange(len(beats)), np.minimum(chords, 23)]
+    chord_confidence = float(np.clip(fit[sounding].mean(), 0, 1)) if sounding.any() else 0.0
+    confidence = Confidence(beat_confidence, downbeat_confidence, key_confidence, chord_confidence)
+    return Harmony(beats, chords, metre, phase, key, duration, confidence, tuple(notes))
+
+
+def _checked(
+    wav: np.ndarray, sample_rate: int, tempo: float | None, metre: int | None
+) -> np.ndarray:
+    """Return the audio as float32; everything unusable raises ValueError."""
+    wav = np.asarray(wav, dtype=np.float32)
+    if wav.ndim != 1:
+        raise ValueError(f"accompaniment of shape {wav.shape}: expected mono audio of shape (S,)")
+    if len(wav) < SHORTEST * sample_rate:
+        raise ValueError(
+            f"accompaniment of {len(wav) / sample_rate:.2f} s: expected at least {SHORTEST} s"
+        )
+    if not np.isfinite(wav).all():
+        raise ValueError("accompaniment holds samples that are not finite; render it anew")
+    if tempo is not None and not 30 <= tempo <= 300:
+        raise ValueError(f"tempo {tempo}: expected 30 to 300 beats per minute")
+    if metre is not None and metre not in METRE_PRIOR:
+        raise ValueError(f"metre {metre}: expected {' or '.join(map(str, METRE_PRIOR))}")
+    return wav
+
+
+def _beats(
+    wav: np.ndarray, sample_rate: int, tempo: float | None
+) -> tuple[np.ndarray, float, list[str]]:
+    """Return beats (K,) in s over the whole audio, their confidence, and notes on fallbacks."""
+    duration = len(wav) / sample_rate
+    hop_length = round(HOP_SECONDS * sample_rate)
+    envelope = librosa.onset.onset_strength(
+        y=wav, sr=sample_rate, hop_length=hop_length, n_fft=4 * hop_length, center=True
+    )
+    if envelope.max() > 0 and np.abs(wav).max() > SILENCE:
+        _, frames = librosa.beat.beat_track(
+            onset_envelope=envelope,
+            sr=sample_rate,
+            hop_length=hop_length,
+            bpm=tempo,
+            trim=False,
+        )
+        if len(frames) >= 4:
+            period = float(np.median(np.diff(frames)))
+            confidence = _periodicity(envelope, period)
+            if confidence >= BEAT_FLOOR:
+                times = _refined(frames, envelope) * hop_length / sample_rate
+                return _steady(times, duration), confidence, []
+    period = 60.0 / (tempo or DEFAULT_TEMPO)
+    note = f"no clear beat: a steady grid of {60 / period:.0f} beats per minute from 0 s stands in"
+    return np.arange(0.0, duration, period), 0.0, [note]
+
+
+def _periodicity(envelope: np.ndarray, period: float) -> float:
+    """Return the autocorrelation of the onsets at 1, 2 or 4 beats, the largest, within ±1 frame."""
+    centred = envelope - envelope.mean()
+    power = float(np.dot(centred, centred))
+    lags = [round(period * n) + shift for n in (1, 2, 4) for shift in (-1, 0, 1)]
+    values = [np.dot(centred[:-lag], centred[lag:]) for lag in lags if 0 < lag < len(envelope) // 2]
+    return float(np.clip(max(values, default=0.0) / max(power, 1e-9), 0.0, 1.0))
+
+
+def _refined(frames: np.ndarray, envelope: np.ndarray) -> np.ndarray:
+    """Return beat frames moved to the onset peak within ±2 frames, by a parabola below a frame."""
+    refined = frames.astype(float)
+    for index, frame in enumerate(frames):
+        low, high = max(1, frame - 2), min(len(envelope) - 1, frame + 3)
+        if high <= low:
+            continue
+        peak = low + int(np.argmax(envelope[low:high]))
+        left, middle, right = envelope[peak - 1 : peak + 2]
+        curvature = left - 2 * middle + right
+        if curvature < 0:
+            refined[index] = peak + np.clip(0.5 * (left - right) / curvature, -0.5, 0.5)
+    return refined
+
+
+def _steady(times: np.ndarray, duration: float) -> np.ndarray:
+    """Return beats that reach from the start to the end, on a straight line if they nearly are."""
+    period = float(np.median(np.diff(times)))
+    counts = np.concatenate([[0], np.cumsum(np.maximum(1, np.round(np.diff(times) / period)))])
+    keep = np.ones(len(times), dtype=bool)
+    for _ in range(3):  # least squares, without what lies far off
+        slope, offset = np.polyfit(counts[keep], times[keep], 1)
+        residual = np.abs(times - slope * counts - offset)
+        keep = residual <= max(3 * float(np.median(residual)), 1e-3)
+    if np.median(residual) <= STEADY * slope and keep.mean() > 0.6:
+        first = offset - slope * np.floor(offset / slope + 1e-6)
+        return np.arange(first, duration - slope / 4, slope)
+    before = np.arange(times[0] - period, -1e-9, -period)[::-1]
+    after = np.arange(times[-1] + period, duration - period / 4, period)
+    return np.concatenate([before, times, after])
+
+
+def _beat_chroma(
+    wav: np.ndarray, sample_rate: int, beats: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return chroma of the whole range and of the bass per beat, each (K, 12), summing to 1."""
+    hop_length = 2 ** round(np.log2(0.032 * sample_rate))
+    tuning = librosa.estimate_tuning(y=wav, sr=sample_rate, bins_per_octave=12)
+    spectrum = np.abs(
+        librosa.cqt(
+            wav,
+            sr=sample_rate,
+            hop_length=hop_length,
+            fmin=librosa.midi_to_hz(LOWEST_MIDI),
+            n_bins=OCTAVES * BINS_PER_OCTAVE,
+            bins_per_octave=BINS_PER_OCTAVE,
+            tuning=tuning * BINS_PER_OCTAVE / 12,
+        )
+    ).T  # (T, bins)
+    sustained = median_filter(spectrum, size=(9, 1))  # strokes of drums are shorter
+    folds = sustained.reshape(len(sustained), OCTAVES, 12, 3).max(axis=-1)  # (T, octaves, 12)
+    folds = np.log1p(20 * folds / max(float(folds.max()), 1e-9))
+    edges = np.round(np.append(beats, len(wav) / sample_rate) * sample_rate / hop_length)
+    treble, bass = np.zeros((len(beats), 12)), np.zeros((len(beats), 12))
+    for index, (start, end) in enumerate(zip(edges[:-1].astype(int), edges[1:].astype(int))):
+        frames = folds[start : max(end, start + 1)]
+        treble[index] = np.median(frames[:, BASS_OCTAVES:].sum(axis=1), axis=0)
+        bass[index] = np.median(frames[:, :BASS_OCTAVES].sum(axis=1), axis=0)
+    total = treble + bass
+    return (
+        total / np.maximum(total.sum(axis=1, keepdims=True), 1e-9),
+        bass / np.maximum(bass.sum(axis=1, keepdims=True), 1e-9),
+    )
+
+
+def _templates() -> np.ndarray:
+    """Return chroma templates (24, 12) of the triads, six partials per tone."""
+    templates = np.zeros((24, 12))
+    for chord in range(24):
+        for tone in chord_tones(chord):
+            for partial in range(1, 7):
+                step = round(12 * np.log2(partial))
+                templates[chord, (tone + step) % 12] += OVERTONE_DECAY ** (partial - 1)
+    return templates
+
+
+def _correlate(rows: np.ndarray, templates: np.ndarray) -> np.ndarray:
+    """Return Pearson's correlation of every row (K, 12) with every template (N, 12), (K, N)."""
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    templates = templates - templates.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(rows, axis=1)[:, None] * np.linalg.norm(templates, axis=1)
+    return rows @ templates.T / np.maximum(norms, 1e-9)
+
+
+def _chord_likelihood(treble: np.ndarray, bass: np.ndarray) -> np.ndarray:
+    """Return the log-likelihood of each chord at each beat, (K, 25)."""
+    triads = CHORD_SHARPNESS * _correlate(treble, _templates())
+    triads += BASS_SHARPNESS * np.tile(bass, 2)  # the root of chord c is c % 12
+    none = np.full((len(treble), 1), CHORD_SHARPNESS * NO_CHORD_CORRELATION + BASS_SHARPNESS / 12)
+    return np.concatenate([triads, none], axis=1)
+
+
+def _level(wav: np.ndarray, sample_rate: int, beats: np.ndarray) -> np.ndarray:
+    """Return the RMS of the audio from each beat to the next, (K,)."""
+    edges = np.append(np.round(beats * sample_rate).astype(int), len(wav))
+    spans = zip(edges[:-1], edges[1:], strict=True)
+    return np.array([np.sqrt(np.mean(wav[start:end] ** 2)) for start, end in spans])
+
+
+def _accents(wav: np.ndarray, sample_rate: int, beats: np.ndarray, bass: np.ndarray) -> np.ndarray:
+    """Return how strongly each beat begins, in standard deviations, (K,): energy and new bass."""
+    window = round(0.1 * sample_rate)
+    starts = np.round(beats * sample_rate).astype(int)
+    energy = np.array([np.sum(wav[start : start + window] ** 2) for start in starts])
+    level = np.log(energy + 1e-6)
+    novelty = np.abs(np.diff(bass, axis=0, prepend=bass[:1])).sum(axis=1)
+    scaled = [(x - x.mean()) / max(float(x.std()), 1e-6) for x in (level, novelty)]
+    return np.clip(scaled[0] + scaled[1], -3, 3)
+
+
+def _decode(
+    likelihood: np.ndarray, accents: np.ndarray, metre: int | None
+) -> tuple[np.ndarray, int, int, float]:
+    """Return chords (K,), metre, first downbeat, and the posterior of that hypothesis."""
+    results = []
+    position = np.arange(len(likelihood))
+    for candidate in [metre] if metre else METRE_PRIOR:
+        for phase in range(min(candidate, len(likelihood))):
+            place = (position - phase) % candidate
+            change = np.full(len(likelihood), CHANGE_ELSEWHERE)
+            change[place == 0] = CHANGE_ON_DOWNBEAT
+            if candidate == 4:
+                change[place == 2] = CHANGE_AT_HALF
+            chords, score = viterbi(likelihood, change)
+            is_downbeat = place == 0
+            score += ACCENT_WEIGHT * float(accents[is_downbeat].sum())
+            score += float(np.log(METRE_PRIOR[candidate] / candidate))
+            results.append((score, candidate, phase, chords))
+    scores = np.array([result[0] for result in results])
+    posterior = np.exp(scores - scores.max())
+    _, metre, phase, chords = results[int(scores.argmax())]
+    return chords, metre, phase, float(posterior.max() / posterior.sum())
+
+
+def viterbi(likelihood: np.ndarray, change: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the best chord sequence (K,) and its log score.
+
+    likelihood (K, 25) logs; change (K,) the probability that the chord changes at each beat, then
+    to any of the others alike: so a step needs only the best state before it, not all pairs.
+    """
+    length, states = likelihood.shape
+    stay, move = np.log1p(-change), np.log(change / (states - 1))
+    score = likelihood[0].copy()
+    origin = np.zeros((length, states), dtype=int)
+    for beat in range(1, length):
+        best = int(score.argmax())
+        stays = score + stay[beat] >= score[best] + move[beat]
+        origin[beat] = np.where(stays, np.arange(states), best)
+        score = np.maximum(score + stay[beat], score[best] + move[beat]) + likelihood[beat]
+    path = np.zeros(length, dtype=int)
+    path[-1] = score.argmax()
+    for beat in range(length - 1, 0, -1):
+        path[beat - 1] = origin[beat, path[beat]]
+    return path, float(score.max())
+
+
+def estimate_key(chroma: np.ndarray, chords: np.ndarray) -> tuple[Key, float]:
+    """Return the key whose profile correlates best with the chroma and the chords, and how well.
+
+    chroma (K, 12) of the sounding beats; chords (K,). Without either: C major, 0.
+    """
+    counts = np.zeros(12)
+    for chord in chords:
+        counts[list(chord_tones(int(chord)))] += 1.0
+    if not len(chroma) or not counts.any():
+        return Key(0, "major"), 0.0
+    weights = counts / counts.sum() + chroma.mean(axis=0)
+    profiles = np.array(
+        [np.roll(MAJOR_PROFILE, tonic) for tonic in range(12)]
+        + [np.roll(MINOR_PROFILE, tonic) for tonic in range(12)]
+    )
+    correlation = _correlate(weights[None], profiles)[0]
+    best = int(correlation.argmax())
+    return Key(best % 12, "major" if best < 12 else "minor"), float(max(0.0, correlation[best]))

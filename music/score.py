@@ -1,0 +1,418 @@
+"""Scores: notes, sung syllables, tempo; and the inputs that a score gives the network.
+
+Times are seconds in float64. Beats (quarter notes) and MIDI ticks are read through the `TempoMap`,
+and rounding a time to the nearest tick gives back the tick it came from.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import accumulate, pairwise
+from typing import Any
+
+from text.symbols import EOS, WORD_BOUNDARY, is_vowel
+
+CONSONANT_SECONDS = 0.08  # slot of a consonant before the next onset (DESIGN section 4)
+TICKS_PER_BEAT = 480
+TOLERANCE = 1e-6  # s; notes may touch, and float sums may differ in the last digits
+
+
+@dataclass(frozen=True)
+class Note:
+    """A pitch (MIDI number, 60 = middle C) held from `onset` to `offset` in seconds."""
+
+    pitch: int
+    onset: float
+    offset: float
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.pitch <= 127:
+            raise ValueError(f"note pitch {self.pitch}: expected a MIDI number from 1 to 127")
+        if not 0.0 <= self.onset < self.offset:
+            raise ValueError(
+                f"note from {self.onset} s to {self.offset} s: expected 0 <= onset < offset"
+            )
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return self.offset - self.onset
+
+
+@dataclass(frozen=True)
+class Syllable:
+    """A sung syllable: its spelling, its ARPAbet phonemes, its notes (a melisma has several).
+
+    `word` and `line` number the words and lines of the score from 0. Before it is laid on a melody
+    a syllable has no notes.
+    """
+
+    text: str
+    phonemes: tuple[str, ...]
+    word: int
+    starts_word: bool = True
+    ends_word: bool = True
+    line: int = 0
+    notes: tuple[Note, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.phonemes:
+            raise ValueError(f"syllable {self.text!r} has no phoneme")
+        for left, right in pairwise(self.notes):
+            if right.onset < left.offset - TOLERANCE:
+                raise ValueError(f"syllable {self.text!r}: notes {left} and {right} overlap")
+
+    @property
+    def onset(self) -> float:
+        """Start of the first note in seconds."""
+        return self.notes[0].onset
+
+    @property
+    def offset(self) -> float:
+        """End of the last note in seconds."""
+        return self.notes[-1].offset
+
+    @property
+    def nucleus(self) -> int:
+        """Place of the vowel in `phonemes`; of the last phoneme when there is no vowel ("hmm")."""
+        vowels = (index for index, phoneme in enumerate(self.phonemes) if is_vowel(phoneme))
+        return next(vowels, len(self.phonemes) - 1)
+
+    @property
+    def stress(self) -> int:
+        """Stress of the nucleus: 0 none, 1 primary, 2 secondary."""
+        vowel = self.phonemes[self.nucleus]
+        return int(vowel[-1]) if is_vowel(vowel) else 0
+
+
+@dataclass(frozen=True)
+class TempoMap:
+    """Tempo changes as (tick, microseconds per beat), the first at tick 0; a beat is a quarter."""
+
+    changes: tuple[tuple[int, int], ...] = ((0, 500_000),)
+    ticks_per_beat: int = TICKS_PER_BEAT
+
+    def __post_init__(self) -> None:
+        ticks = [tick for tick, _ in self.changes]
+        if not ticks or ticks[0] != 0 or any(b <= a for a, b in pairwise(ticks)):
+            raise ValueError(f"tempo changes at ticks {ticks}: expected rising ticks from 0")
+        if self.ticks_per_beat < 1 or any(tempo < 1 for _, tempo in self.changes):
+            raise ValueError("a tempo map needs at least 1 tick and 1 microsecond per beat")
+
+    @classmethod
+    def constant(cls, bpm: float, ticks_per_beat: int = TICKS_PER_BEAT) -> TempoMap:
+        """Return one tempo, in quarter notes per minute, from start to end."""
+        if not 1.0 <= bpm <= 1000.0:
+            raise ValueError(f"tempo of {bpm} beats per minute: expected 1 to 1000")
+        return cls(((0, round(60e6 / bpm)),), ticks_per_beat)
+
+    @cached_property
+    def _starts(self) -> list[float]:
+        """Time of each change in seconds."""
+        steps = (
+            (after - before) * tempo * 1e-6 / self.ticks_per_beat
+            for (before, tempo), (after, _) in pairwise(self.changes)
+        )
+        return list(accumulate(steps, initial=0.0))
+
+    def seconds_at(self, tick: float) -> float:
+        """Return the time of a tick in seconds."""
+        index = max(0, bisect_right(self.changes, tick, key=lambda change: change[0]) - 1)
+        start, tempo = self.changes[index]
+        return self._starts[index] + (tick - start) * tempo * 1e-6 / self.ticks_per_beat
+
+    def tick_at(self, seconds: float) -> float:
+        """Return the tick of a time, unrounded."""
+        index = max(0, bisect_right(self._starts, seconds) - 1)
+        start, tempo = self.changes[index]
+        return start + (seconds - self._starts[index]) * 1e6 * self.ticks_per_beat / tempo
+
+    def beat_at(self, seconds: float) -> float:
+        """Return the beat (quarter note, from 0) at a time."""
+        return self.tick_at(seconds) / self.ticks_per_beat
+
+    def seconds_at_beat(self, beat: float) -> float:
+        """Return the time of a beat in seconds."""
+        return self.seconds_at(beat * self.ticks_per_beat)
+
+    def bpm_at(self, seconds: float) -> float:
+        """Return the tempo at a time in quarter notes per minute."""
+        return 60e6 / self.changes[max(0, bisect_right(self._starts, seconds) - 1)][1]
+
+    def scaled(self, factor: float) -> TempoMap:
+        """Return the map `factor` times as fast; ticks keep their place."""
+        changes = tuple((tick, max(1, round(tempo / factor))) for tick, tempo in self.changes)
+        return replace(self, changes=changes)
+
+
+@dataclass(frozen=True)
+class Meter:
+    """A time signature from `tick` on."""
+
+    tick: int
+    numerator: int
+    denominator: int
+
+
+@dataclass(frozen=True)
+class PhraseInputs:
+    """What the network is told about a phrase: per symbol five lists, and the notes.
+
+    Times are seconds from the phrase's start. pitch: MIDI of the symbol's note, 0 between words.
+    [onset, offset]: the interval in which the symbol is expected. position: 1, 2, … in the syllable,
+    0 between words. slur: 1 in a syllable of several notes. notes: (onset, offset, pitch).
+    """
+
+    symbols: tuple[str, ...]
+    pitch: tuple[int, ...]
+    onset: tuple[float, ...]
+    offset: tuple[float, ...]
+    position: tuple[int, ...]
+    slur: tuple[int, ...]
+    notes: tuple[tuple[float, float, int], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain lists that a feature index stores; times to 0.1 ms."""
+        return {
+            "pitch": list(self.pitch),
+            "onset": [round(time, 4) for time in self.onset],
+            "offset": [round(time, 4) for time in self.offset],
+            "position": list(self.position),
+            "slur": list(self.slur),
+            "notes": [[round(a, 4), round(b, 4), pitch] for a, b, pitch in self.notes],
+        }
+
+
+@dataclass(frozen=True)
+class Score:
+    """A vocal line: syllables in the order they are sung, one note at a time, with its tempo.
+
+    Raises ValueError when a syllable has no note or notes overlap.
+    """
+
+    syllables: tuple[Syllable, ...]
+    tempo: TempoMap = field(default_factory=TempoMap)
+    meters: tuple[Meter, ...] = ()
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        for syllable in self.syllables:
+            if not syllable.notes:
+                raise ValueError(f"syllable {syllable.text!r} has no note")
+        for left, right in pairwise(self.syllables):
+            if right.onset < left.offset - TOLERANCE:
+                raise ValueError(
+                    f"syllables {left.text!r} (to {left.offset:.3f} s) and {right.text!r} (from "
+                    f"{right.onset:.3f} s) overlap: expected one voice"
+                )
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """All notes in time."""
+        return tuple(note for syllable in self.syllables for note in syllable.notes)
+
+    @property
+    def duration(self) -> float:
+        """End of the last note in seconds."""
+        return self.syllables[-1].offset if self.syllables else 0.0
+
+    def words(self) -> Iterator[tuple[Syllable, ...]]:
+        """Yield the syllables of each word."""
+        word: list[Syllable] = []
+        for syllable in self.syllables:
+            word.append(syllable)
+            if syllable.ends_word:
+                yield tuple(word)
+                word = []
+        if word:
+            yield tuple(word)
+
+    @property
+    def text(self) -> str:
+        """The words in a row."""
+        return " ".join("".join(syllable.text for syllable in word) for word in self.words())
+
+    def transposed(self, semitones: int) -> Score:
+        """Return the score `semitones` higher; a pitch that leaves 1 … 127 raises ValueError."""
+        return self._with_notes(lambda note: replace(note, pitch=note.pitch + semitones))
+
+    def shifted(self, seconds: float) -> Score:
+        """Return the syllables `seconds` later; the tempo map stays where it is."""
+        return self._with_notes(
+            lambda note: Note(note.pitch, note.onset + seconds, note.offset + seconds)
+        )
+
+    def faster(self, factor: float) -> Score:
+        """Return the score sung `factor` times as fast, tempo map and notes."""
+        tempo = self.tempo.scaled(factor)
+
+        def moved(time: float) -> float:
+            return tempo.seconds_at(self.tempo.tick_at(time))
+
+        faster = self._with_notes(
+            lambda note: Note(note.pitch, moved(note.onset), moved(note.offset))
+        )
+        return replace(faster, tempo=tempo)
+
+    def _with_notes(self, change: Any) -> Score:
+        syllables = tuple(
+            replace(syllable, notes=tuple(change(note) for note in syllable.notes))
+            for syllable in self.syllables
+        )
+        return replace(self, syllables=syllables)
+
+    def phrases(self, rest: float = 0.3, max_seconds: float = 10.0) -> tuple[Score, ...]:
+        """Return the score cut between words: at rests of `rest` seconds, and where a phrase would
+        grow longer than `max_seconds`, at the longest rest or note of its second half.
+
+        Times stay those of the whole score; joined, the phrases hold every syllable once. A single
+        word longer than `max_seconds` is a phrase of its own.
+        """
+        groups: list[list[tuple[Syllable, ...]]] = []
+        for word in self.words():
+            if groups and word[0].onset - groups[-1][-1][-1].offset < rest:
+                groups[-1].append(word)
+            else:
+                groups.append([word])
+        phrases = (part for group in groups for part in _split_long(group, max_seconds))
+        return tuple(
+            replace(self, syllables=tuple(syllable for word in phrase for syllable in word))
+            for phrase in phrases
+        )
+
+    def inputs(
+        self, start: float, end: float, consonant_seconds: float = CONSONANT_SECONDS
+    ) -> PhraseInputs:
+        """Return what the network is told when this score is a phrase from `start` to `end` s.
+
+        A vowel's interval is its note span; consonants have slots of `consonant_seconds` (less when
+        they would take more than half a note) before the next onset, or before their own note's end
+        when a rest follows; a word boundary has what is left between its neighbours, the end mark
+        the time to `end`. Raises ValueError when notes leave the phrase or there is none.
+        """
+        if not self.syllables:
+            raise ValueError("a phrase without syllables has no inputs")
+        first, last = self.syllables[0].onset, self.syllables[-1].offset
+        if not start - TOLERANCE <= first or not last <= end + TOLERANCE:
+            raise ValueError(
+                f"phrase from {start:.3f} s to {end:.3f} s: its notes last from {first:.3f} s to "
+                f"{last:.3f} s"
+            )
+        rows = _symbol_rows(self.syllables, start, end, consonant_seconds)
+        symbols, pitch, onset, offset, position, slur = zip(*rows, strict=True)
+        span = end - start
+        return PhraseInputs(
+            symbols,
+            pitch,
+            tuple(min(max(0.0, time - start), span) for time in onset),
+            tuple(min(max(0.0, time - start), span) for time in offset),
+            position,
+            slur,
+            tuple(
+                (max(0.0, n.onset - start), min(n.offset - start, span), n.pitch)
+                for n in self.notes
+            ),
+        )
+
+    def outside(self, low: int, high: int) -> tuple[Note, ...]:
+        """Return the notes outside a voice's range, MIDI numbers from `low` to `high`."""
+        return tuple(note for note in self.notes if not low <= note.pitch <= high)
+
+
+def octaves_into_range(pitches: Iterable[int], low: int, high: int) -> int:
+    """Return the transposition in whole octaves (semitones) that leaves the fewest notes outside.
+
+    Of equals the one nearest to none.
+    """
+    pitches = list(pitches)
+
+    def cost(semitones: int) -> tuple[int, int]:
+        return sum(not low <= pitch + semitones <= high for pitch in pitches), abs(semitones)
+
+    return min(range(-60, 61, 12), key=cost)
+
+
+def frame_notes(
+    notes: Sequence[tuple[float, float, int]], num_frames: int, frame_seconds: float
+) -> tuple[list[int], list[float]]:
+    """Return, per frame (centred at its number times `frame_seconds`), the current note's pitch,
+    0 = none, and the place in it from 0 to 1.
+    """
+    pitch, place = [0] * num_frames, [0.0] * num_frames
+    for onset, offset, midi in notes:
+        first = max(0, round(onset / frame_seconds))
+        for frame in range(first, min(num_frames, round(offset / frame_seconds))):
+            pitch[frame] = midi
+            place[frame] = min(max((frame * frame_seconds - onset) / (offset - onset), 0.0), 1.0)
+    return pitch, place
+
+
+def _split_long(
+    words: list[tuple[Syllable, ...]], max_seconds: float
+) -> Iterator[list[tuple[Syllable, ...]]]:
+    """Yield a phrase's words in parts of at most `max_seconds`, where there are words to part."""
+    start = words[0][0].onset
+    if len(words) < 2 or words[-1][-1].offset - start <= max_seconds:
+        yield words
+        return
+    half = min(max_seconds, words[-1][-1].offset - start) / 2
+
+    def breath(index: int) -> tuple[bool, float]:
+        end = words[index - 1][-1].offset
+        in_reach = half <= end - start <= max_seconds
+        return in_reach, words[index][0].onset - words[index - 1][-1].notes[-1].onset
+
+    cut = max(range(1, len(words)), key=breath)
+    yield from _split_long(words[:cut], max_seconds)
+    yield from _split_long(words[cut:], max_seconds)
+
+
+Row = tuple[str, int, float, float, int, int]  # symbol, pitch, onset, offset, position, slur
+
+
+def _symbol_rows(
+    syllables: Sequence[Syllable], start: float, end: float, consonant_seconds: float
+) -> Iterator[Row]:
+    """Yield one row per symbol, times in seconds of the score."""
+    room = syllables[0].onset - start
+    slot = _slot(syllables[0].nucleus, room, consonant_seconds)
+    for index, syllable in enumerate(syllables):
+        after = syllables[index + 1] if index + 1 < len(syllables) else None
+        nucleus = syllable.nucleus
+        slur = int(len(syllable.notes) > 1)
+        begin = syllable.onset - nucleus * slot
+        for place in range(nucleus):
+            onset = begin + place * slot
+            yield _row(syllable, place, syllable.notes[0].pitch, onset, onset + slot, slur)
+        yield _row(
+            syllable, nucleus, syllable.notes[0].pitch, syllable.onset, syllable.offset, slur
+        )
+        coda = len(syllable.phonemes) - nucleus - 1
+        lead = after.nucleus if after else 0  # consonants of the next onset
+        room = (syllable.offset - syllable.onset) / 2
+        room += max(0.0, after.onset - syllable.offset) if after else 0.0
+        slot = _slot(coda + lead, room, consonant_seconds)
+        next_begin = after.onset - lead * slot if after else end
+        coda_end = min(syllable.offset, next_begin)
+        for place in range(coda):
+            onset = coda_end - (coda - place) * slot
+            row = _row(
+                syllable, nucleus + 1 + place, syllable.notes[-1].pitch, onset, onset + slot, slur
+            )
+            yield row
+        if after is None:
+            yield (EOS, 0, coda_end, end, 0, 0)
+        elif syllable.ends_word:
+            yield (WORD_BOUNDARY, 0, coda_end, next_begin, 0, 0)
+
+
+def _row(syllable: Syllable, place: int, pitch: int, onset: float, offset: float, slur: int) -> Row:
+    return (syllable.phonemes[place], pitch, onset, offset, place + 1, slur)
+
+
+def _slot(consonants: int, room: float, consonant_seconds: float) -> float:
+    """Return the seconds of one of several consonants that share `room` seconds."""
+    return min(consonant_seconds, max(0.0, room) / consonants) if consonants else 0.0

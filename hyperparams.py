@@ -74,6 +74,7 @@ class Transformer:
     guided_heads: int = 2  # heads of each of them pulled to the diagonal when there is no score
     guided_sigma: float = 0.2  # relative width g of the diagonal band
     guided_weight: float = 10.0  # λ at step 0
+    free_running_phrases: int = 6  # validation phrases sung freely: `best` means best by them
     guided_steps: int = 8000  # λ falls linearly to 0 here: the alignment holds by itself by then
 
     def __post_init__(self) -> None:
@@ -312,7 +313,8 @@ PRESETS: dict[str, Hyperparams] = {
             encoder_layers=2,
             decoder_layers=3,
             prenet_width=128,
-            postnet_width=192,
+            postnet_layers=3,
+            postnet_width=128,
             reduction_factor=3,
             guided_steps=6000,
         ),

@@ -91,3 +91,17 @@ def frame_difference_ratio(prediction: np.ndarray, target: np.ndarray) -> float:
 def word_errors(hypothesis: Sequence[str], reference: Sequence[str]) -> tuple[int, int]:
     """Substitutions + insertions + deletions, and the number of reference words."""
     return edit_distance(list(reference), list(hypothesis)), len(reference)
+
+
+def word_spans(symbols: Sequence[str]) -> list[tuple[int, int]]:
+    """(first, last) symbol of each word, inclusive: the runs of phonemes between other symbols."""
+    spans: list[tuple[int, int]] = []
+    previous = False
+    for index, symbol in enumerate(symbols):
+        is_phoneme = symbol[0].isalpha()
+        if is_phoneme and previous:
+            spans[-1] = (spans[-1][0], index)
+        elif is_phoneme:
+            spans.append((index, index))
+        previous = is_phoneme
+    return spans

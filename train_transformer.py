@@ -1,0 +1,239 @@
+"""Train TransformerTTS: lyrics, with notes where the corpus has them, → mel spectrogram.
+
+    python prepare_data.py ljspeech DIR --name ljspeech
+    python train_transformer.py --data ljspeech --preset small --run speech
+
+The same command resumes. `best.pt` is best by free-running renderings of a few validation phrases:
+the teacher-forced loss misleads, because it never hears the network's own mistakes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+from hyperparams import PRESETS, Hyperparams
+from module import corrupt_history
+from network import Generated, TransformerTTS
+from preprocess import FeatureStore, TextMelBatch, TextMelLoader
+from utils import checkpoint, config, distributed, plotting
+from utils.losses import guided_attention_loss, masked_l1, stop_loss
+from utils.metrics import (
+    aligned_distance,
+    attention_health,
+    frame_difference_ratio,
+    word_spans,
+)
+from utils.rendering import (
+    build_transformer,
+    generate_mel,
+    guided_alignment,
+    linear_from_mel,
+    waveform,
+)
+from utils.trainer import StepContext, Term, Trainer
+
+PHRASE_SEED = 1000  # dropout seeds of the free-running phrases: the same at every validation
+
+
+class Objective:
+    """What the network is trained on and judged by."""
+
+    def __init__(self, hp: Hyperparams, network: TransformerTTS, store: FeatureStore) -> None:
+        self.hp, self.network = hp, network
+        self.symbols = store.symbols
+        self.mel_statistics = store.standardiser("mel")
+        self.loader = TextMelLoader(store, hp.transformer_training)
+        held_out = self.loader.held_out
+        chosen = np.linspace(0, len(held_out) - 1, hp.transformer.free_running_phrases).round()
+        phrases = [held_out[i] for i in sorted(set(chosen.astype(int).tolist()))]
+        self.phrases = held_out.collate(phrases)
+        self.first_phrase = held_out.collate(phrases[:1])
+
+    def terms(
+        self, network: nn.Module, batch: TextMelBatch, context: StepContext
+    ) -> Mapping[str, Term]:
+        """L1 of the mel before and after its postnet, the stop head, the guided heads."""
+        hp = self.hp.transformer
+        history = batch.mel
+        if context.training:
+            history = corrupt_history(
+                batch.mel, hp.history_zero_max, hp.history_noise_max, context.generator
+            )
+        guidance = hp.guided_weight * max(0.0, 1.0 - context.step / hp.guided_steps)
+        out = network(
+            batch.symbols,
+            batch.symbol_lengths,
+            history,
+            batch.mel_lengths,
+            batch.score,
+            guided=guidance > 0,
+        )
+        r = hp.reduction_factor
+        terms = {
+            "mel_before": Term(*masked_l1(out.mel_before, batch.mel, batch.mel_lengths)),
+            "mel": Term(*masked_l1(out.mel, batch.mel, batch.mel_lengths)),
+            "stop": Term(*stop_loss(out.stop_logits, batch.mel_lengths, r, hp.stop_pos_weight)),
+        }
+        if guidance > 0:
+            total, count = guided_attention_loss(
+                out.guided,
+                -(-batch.mel_lengths // r),
+                batch.symbol_lengths,
+                hp.guided_sigma,
+                applies=spoken(batch),
+            )
+            terms["guided"] = Term(total, count, guidance)
+        return terms
+
+    def validate(self, network: TransformerTTS) -> dict[str, float]:
+        """Teacher-forced losses over validation batches and free-running scores of the phrases."""
+        sums: dict[str, list[float]] = {}
+        device = next(network.parameters()).device
+        context = StepContext(0, torch.Generator(), device, training=False)
+        for batch in self.loader.validation(self.hp.transformer_training.validate_batches):
+            for name, term in self.terms(network, batch.to(device), context).items():
+                entry = sums.setdefault(name, [0.0, 0.0])
+                entry[0] += float(term.total)
+                entry[1] += float(term.count)
+        result = {name: total / max(count, 1.0) for name, (total, count) in sums.items()}
+        return result | self.free_running(network, self.sing(network))
+
+    def sing(self, network: TransformerTTS) -> Generated:
+        """Render the fixed phrases from their text (and notes) alone."""
+        batch = self.phrases.to(next(network.parameters()).device)
+        return generate_mel(
+            network,
+            batch.symbols,
+            batch.symbol_lengths,
+            [PHRASE_SEED + i for i in range(len(batch.ids))],
+            self.hp.synthesis,
+            batch.score,
+            need_weights=True,
+        )
+
+    def free_running(self, network: TransformerTTS, sung: Generated) -> dict[str, float]:
+        """Distance to the truth, sharpness, length and attention health, means over the phrases.
+
+        `score`, smaller is better: with notes the distance frame by frame, without them along
+        the best time alignment.
+        """
+        batch = self.phrases
+        rows = []
+        for i, length in enumerate(batch.mel_lengths.tolist()):
+            frames = int(sung.mel_lengths[i])
+            mel, truth = sung.mel[i, :frames].cpu().numpy(), batch.mel[i, :length].numpy()
+            if spoken(batch)[i]:
+                distance = aligned_distance(mel, truth)
+            else:
+                common = min(frames, length)
+                distance = float(np.abs(mel[:common] - truth[:common]).mean())
+            names = [self.symbols[s] for s in batch.symbols[i, : batch.symbol_lengths[i]].tolist()]
+            weights = guided_alignment(network, sung, i)[:, : len(names)].cpu().numpy()
+            health = attention_health(weights, word_spans(names))
+            rows.append(
+                {
+                    "score": distance,
+                    "sharpness": frame_difference_ratio(mel, truth),
+                    "length_ratio": frames / length,
+                    "focus": health.focus,
+                    "diagonality": health.diagonality,
+                    "coverage": health.coverage,
+                    "repeated_words": float(len(health.repeated)),
+                }
+            )
+        return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+    def preview(self, network: TransformerTTS, writer: SummaryWriter, step: int) -> None:
+        """Attention of every layer and head, predicted and true mel, the sound of a phrase."""
+        hp, audio = self.hp, self.hp.audio
+        sung, batch = self.sing(network), self.phrases
+        symbols = batch.symbols[0, : batch.symbol_lengths[0]].tolist()
+        names = [self.symbols[s] for s in symbols]
+        frames = int(sung.mel_lengths[0])
+        steps = -(-frames // hp.transformer.reduction_factor)
+        seconds = hp.transformer.reduction_factor / audio.frame_rate
+        cross = [layer[0, :, :steps, : len(names)].cpu() for layer in sung.attention.cross]
+        figures = {"attention/cross": plotting.attention_grid(cross, names, seconds)}
+        one = self.first_phrase.to(next(network.parameters()).device)
+        forced = network(
+            one.symbols,
+            one.symbol_lengths,
+            one.mel,
+            one.mel_lengths,
+            one.score,
+            need_weights=True,
+        )
+        for name in ("encoder", "decoder"):
+            layers = [layer[0].cpu() for layer in getattr(forced.attention, name)]
+            figures[f"attention/{name}"] = plotting.attention_grid(layers)
+        mel = self.mel_statistics.inverse(sung.mel[0, :frames].cpu())
+        truth = self.mel_statistics.inverse(batch.mel[0, : batch.mel_lengths[0]])
+        figures["mel/free_running"] = plotting.spectrogram_pair(mel, truth, audio)
+        taught = self.mel_statistics.inverse(forced.mel[0].cpu())
+        figures["mel/teacher_forced"] = plotting.spectrogram_pair(taught, truth, audio)
+        for name, figure in figures.items():
+            writer.add_image(name, plotting.figure_to_image(figure), step)
+        for name, spectrogram in {"free_running": mel, "truth": truth}.items():
+            wav = waveform(linear_from_mel(spectrogram[None], audio)[0], audio, hp.synthesis, 0)
+            writer.add_audio(f"audio/{name}", wav, step, audio.sample_rate)
+
+
+def spoken(batch: TextMelBatch) -> torch.Tensor:
+    """True for items without a score, (B,)."""
+    if batch.score is None:
+        return torch.ones(len(batch.ids), dtype=torch.bool, device=batch.mel.device)
+    return batch.score.interval.amax(dim=(1, 2)) == 0
+
+
+def alphas(network: TransformerTTS) -> dict[str, float]:
+    """The learned scales of the position codes."""
+    return {
+        "alpha/encoder": float(network.encoder_positions.alpha),
+        "alpha/decoder": float(network.decoder_positions.alpha),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train from the shell; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    config.add_run_arguments(parser, PRESETS)
+    arguments = parser.parse_args(argv)
+    hp = config.from_arguments(arguments, PRESETS, "transformer_training")
+    world = distributed.start(arguments.device)
+    store = FeatureStore(arguments.feature_dir / arguments.data)
+    store.check_audio(hp.audio)
+    for line in config.differences(PRESETS[arguments.preset], hp):
+        print(line)
+    torch.manual_seed(hp.transformer_training.seed)
+    network = build_transformer(hp, len(store.symbols))
+    objective = Objective(hp, network, store)
+    trainer = Trainer(
+        kind="transformer",
+        directory=checkpoint.run_directory(arguments.save_dir, "transformer", arguments.run),
+        model=network,
+        loss_terms=objective.terms,
+        batches=objective.loader.batches,
+        training=hp.transformer_training,
+        hyperparams=hp,
+        data={"symbols": store.symbols, "statistics": store.statistics, "corpus": arguments.data},
+        world=world,
+        validate=objective.validate,
+        preview=objective.preview,
+        monitor=alphas,
+        fresh=arguments.fresh,
+    )
+    try:
+        return trainer.run()
+    finally:
+        distributed.close(world)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""From a checkpoint to a sound: networks rebuilt as they were trained, and the steps between them.
+
+Used by synthesis, by the previews of training and by evaluation, so that all three hear the same
+chain: symbols → mel (TransformerTTS) → linear (PostNet) → waveform (fast Griffin-Lim).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from network import Generated, PostNet, TransformerTTS
+from utils import checkpoint, config
+from utils.audio import Standardiser, active_level, griffin_lim, mel_filterbank
+
+if TYPE_CHECKING:
+    from hyperparams import Audio, Hyperparams, Synthesis
+    from preprocess import ScoreBatch
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Loaded:
+    """A network for use: weights in float32, in eval mode, with all it was trained with."""
+
+    network: nn.Module
+    hyperparams: Hyperparams
+    data: dict[str, Any]  # symbols, statistics, corpus
+    path: Path
+    step: int
+
+    def standardiser(self, feature: str) -> Standardiser:
+        """The statistics this network was trained with, of `mel` or `linear`."""
+        standardiser = Standardiser.from_statistics(self.data["statistics"][feature])
+        return standardiser.to(next(self.network.parameters()).device)
+
+
+def build_transformer(hyperparams: Hyperparams, num_symbols: int) -> TransformerTTS:
+    """A transformer of the sizes that hyperparameters and symbol table dictate."""
+    audio = hyperparams.audio
+    return TransformerTTS(
+        hyperparams.transformer, num_symbols, audio.n_mels, 1.0 / audio.frame_rate
+    )
+
+
+def build_postnet(hyperparams: Hyperparams) -> PostNet:
+    """A postnet of the sizes that the hyperparameters dictate."""
+    audio = hyperparams.audio
+    return PostNet(hyperparams.postnet, audio.n_mels, audio.n_linear)
+
+
+def load(path: Path, kind: str, hyperparams_type: type, device: torch.device) -> Loaded:
+    """Rebuild a `transformer` or `postnet` from its checkpoint.
+
+    Weights are the moving average when the run kept one. Raises FileNotFoundError and ValueError
+    as utils.checkpoint.load does.
+    """
+    state = checkpoint.load(path, kind)
+    hyperparams = config.from_dict(state["hyperparams"], hyperparams_type)
+    if kind == "transformer":
+        network = build_transformer(hyperparams, len(state["data"]["symbols"]))
+    else:
+        network = build_postnet(hyperparams)
+    checkpoint.load_weights(network, checkpoint.weights(state), path)
+    network = network.to(device).eval()
+    return Loaded(network, hyperparams, state["data"], path, state["step"])
+
+
+def check_pair(transformer: Loaded, postnet: Loaded) -> None:
+    """Refuse to chain networks whose spectrograms differ: ValueError naming the knobs."""
+    different = config.changed(transformer.hyperparams, postnet.hyperparams)
+    wrong = {k: v for k, v in different.items() if k.startswith("audio.")}
+    if wrong:
+        listed = ", ".join(f"{key} is {a} and {b}" for key, (a, b) in wrong.items())
+        raise ValueError(
+            f"{transformer.path} and {postnet.path} cannot be chained: {listed}. Train one of "
+            "them again with the other's audio section"
+        )
+
+
+def frame_limits(
+    symbol_lengths: Tensor, synthesis: Synthesis, frame_rate: float
+) -> tuple[Tensor, Tensor]:
+    """Shortest and longest rendering in frames, (B,) each: they scale with the text."""
+    frames = symbol_lengths * frame_rate
+    shortest = (frames * synthesis.min_seconds_per_symbol).long()
+    longest = (frames * synthesis.max_seconds_per_symbol).long().clamp_min(1)
+    return shortest, longest
+
+
+def generate_mel(
+    network: TransformerTTS,
+    symbols: Tensor,
+    symbol_lengths: Tensor,
+    seeds: Sequence[int],
+    synthesis: Synthesis,
+    score: ScoreBatch | None = None,
+    need_weights: bool = False,
+) -> Generated:
+    """Free-running mel of a batch, standardised; without a score its end is the stop head's."""
+    low, high = frame_limits(symbol_lengths, synthesis, 1.0 / network.frame_seconds)
+    if score is not None:
+        high = (score.interval[..., 1].amax(1) / network.frame_seconds).ceil().long()
+    return network.generate(
+        symbols,
+        symbol_lengths,
+        seeds,
+        high,
+        low,
+        score,
+        synthesis.stop_threshold,
+        synthesis.monotonic_window,
+        need_weights,
+    )
+
+
+def guided_alignment(network: TransformerTTS, generated: Generated, item: int) -> Tensor:
+    """The alignment of one item: the mean of the last layer's guided heads, (steps, N)."""
+    weights = generated.attention.cross[-1][item, : max(network.hp.guided_heads, 1)].mean(0)
+    steps = -(-int(generated.mel_lengths[item]) // network.reduction_factor)
+    return weights[:steps]
+
+
+def linear_from_mel(mel: Tensor, audio: Audio) -> Tensor:
+    """Log linear spectrogram by the pseudo-inverse of the filterbank: (B, T, M) → (B, T, F).
+
+    The floor of what a PostNet must beat; previews of the transformer alone are heard through it.
+    """
+    inverse = torch.linalg.pinv(mel_filterbank(audio)).to(mel.device)  # (M, F)
+    return (mel.float().exp() @ inverse).clamp_min(audio.log_floor).log()
+
+
+def waveform(linear: Tensor, audio: Audio, synthesis: Synthesis, seed: int) -> Tensor:
+    """Log magnitudes (T, F) → waveform (S,) at the level that the knobs ask for."""
+    wav = griffin_lim(
+        linear[None],
+        audio,
+        synthesis.griffin_lim_iterations,
+        synthesis.griffin_lim_momentum,
+        synthesis.magnitude_power,
+        seed,
+    )[0]
+    level = active_level(wav, audio.hop_length)
+    if level == float("-inf"):
+        logger.warning("a rendering is silent: its level was left alone")
+        return wav
+    return wav * 10 ** ((synthesis.level - level) / 20)

@@ -1,4 +1,4 @@
-"""Scores: notes, sung syllables, tempo; and the inputs that a score gives the network.
+"""Scores: notes, sung syllables, and the vocal line that they make.
 
 Times are seconds in float64. Beats (quarter notes) and MIDI ticks are read through the `TempoMap`,
 and rounding a time to the nearest tick gives back the tick it came from.
@@ -6,17 +6,16 @@ and rounding a time to the nearest tick gives back the tick it came from.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from itertools import accumulate, pairwise
-from typing import Any
+from itertools import pairwise
 
-from text.symbols import EOS, WORD_BOUNDARY, is_vowel
+from music.inputs import CONSONANT_SECONDS, PhraseInputs, symbol_rows
+from music.tempo import Meter, TempoMap
+from text.symbols import is_vowel
 
-CONSONANT_SECONDS = 0.08  # slot of a consonant before the next onset (DESIGN section 4)
-TICKS_PER_BEAT = 480
+__all__ = ["Meter", "Note", "PhraseInputs", "Score", "Syllable", "TempoMap", "octaves_into_range"]
+
 TOLERANCE = 1e-6  # s; notes may touch, and float sums may differ in the last digits
 
 
@@ -86,104 +85,6 @@ class Syllable:
         """Stress of the nucleus: 0 none, 1 primary, 2 secondary."""
         vowel = self.phonemes[self.nucleus]
         return int(vowel[-1]) if is_vowel(vowel) else 0
-
-
-@dataclass(frozen=True)
-class TempoMap:
-    """Tempo changes as (tick, microseconds per beat), the first at tick 0; a beat is a quarter."""
-
-    changes: tuple[tuple[int, int], ...] = ((0, 500_000),)
-    ticks_per_beat: int = TICKS_PER_BEAT
-
-    def __post_init__(self) -> None:
-        ticks = [tick for tick, _ in self.changes]
-        if not ticks or ticks[0] != 0 or any(b <= a for a, b in pairwise(ticks)):
-            raise ValueError(f"tempo changes at ticks {ticks}: expected rising ticks from 0")
-        if self.ticks_per_beat < 1 or any(tempo < 1 for _, tempo in self.changes):
-            raise ValueError("a tempo map needs at least 1 tick and 1 microsecond per beat")
-
-    @classmethod
-    def constant(cls, bpm: float, ticks_per_beat: int = TICKS_PER_BEAT) -> TempoMap:
-        """Return one tempo, in quarter notes per minute, from start to end."""
-        if not 1.0 <= bpm <= 1000.0:
-            raise ValueError(f"tempo of {bpm} beats per minute: expected 1 to 1000")
-        return cls(((0, round(60e6 / bpm)),), ticks_per_beat)
-
-    @cached_property
-    def _starts(self) -> list[float]:
-        """Time of each change in seconds."""
-        steps = (
-            (after - before) * tempo * 1e-6 / self.ticks_per_beat
-            for (before, tempo), (after, _) in pairwise(self.changes)
-        )
-        return list(accumulate(steps, initial=0.0))
-
-    def seconds_at(self, tick: float) -> float:
-        """Return the time of a tick in seconds."""
-        index = max(0, bisect_right(self.changes, tick, key=lambda change: change[0]) - 1)
-        start, tempo = self.changes[index]
-        return self._starts[index] + (tick - start) * tempo * 1e-6 / self.ticks_per_beat
-
-    def tick_at(self, seconds: float) -> float:
-        """Return the tick of a time, unrounded."""
-        index = max(0, bisect_right(self._starts, seconds) - 1)
-        start, tempo = self.changes[index]
-        return start + (seconds - self._starts[index]) * 1e6 * self.ticks_per_beat / tempo
-
-    def beat_at(self, seconds: float) -> float:
-        """Return the beat (quarter note, from 0) at a time."""
-        return self.tick_at(seconds) / self.ticks_per_beat
-
-    def seconds_at_beat(self, beat: float) -> float:
-        """Return the time of a beat in seconds."""
-        return self.seconds_at(beat * self.ticks_per_beat)
-
-    def bpm_at(self, seconds: float) -> float:
-        """Return the tempo at a time in quarter notes per minute."""
-        return 60e6 / self.changes[max(0, bisect_right(self._starts, seconds) - 1)][1]
-
-    def scaled(self, factor: float) -> TempoMap:
-        """Return the map `factor` times as fast; ticks keep their place."""
-        changes = tuple((tick, max(1, round(tempo / factor))) for tick, tempo in self.changes)
-        return replace(self, changes=changes)
-
-
-@dataclass(frozen=True)
-class Meter:
-    """A time signature from `tick` on."""
-
-    tick: int
-    numerator: int
-    denominator: int
-
-
-@dataclass(frozen=True)
-class PhraseInputs:
-    """What the network is told about a phrase: per symbol five lists, and the notes.
-
-    Times are seconds from the phrase's start. pitch: MIDI of the symbol's note, 0 between words.
-    [onset, offset]: the interval in which the symbol is expected. position: 1, 2, … in the syllable,
-    0 between words. slur: 1 in a syllable of several notes. notes: (onset, offset, pitch).
-    """
-
-    symbols: tuple[str, ...]
-    pitch: tuple[int, ...]
-    onset: tuple[float, ...]
-    offset: tuple[float, ...]
-    position: tuple[int, ...]
-    slur: tuple[int, ...]
-    notes: tuple[tuple[float, float, int], ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the plain lists that a feature index stores; times to 0.1 ms."""
-        return {
-            "pitch": list(self.pitch),
-            "onset": [round(time, 4) for time in self.onset],
-            "offset": [round(time, 4) for time in self.offset],
-            "position": list(self.position),
-            "slur": list(self.slur),
-            "notes": [[round(a, 4), round(b, 4), pitch] for a, b, pitch in self.notes],
-        }
 
 
 @dataclass(frozen=True)
@@ -257,7 +158,7 @@ class Score:
         )
         return replace(faster, tempo=tempo)
 
-    def _with_notes(self, change: Any) -> Score:
+    def _with_notes(self, change: Callable[[Note], Note]) -> Score:
         syllables = tuple(
             replace(syllable, notes=tuple(change(note) for note in syllable.notes))
             for syllable in self.syllables
@@ -301,7 +202,7 @@ class Score:
                 f"phrase from {start:.3f} s to {end:.3f} s: its notes last from {first:.3f} s to "
                 f"{last:.3f} s"
             )
-        rows = _symbol_rows(self.syllables, start, end, consonant_seconds)
+        rows = symbol_rows(self.syllables, start, end, consonant_seconds)
         symbols, pitch, onset, offset, position, slur = zip(*rows, strict=True)
         span = end - start
         return PhraseInputs(
@@ -335,21 +236,6 @@ def octaves_into_range(pitches: Iterable[int], low: int, high: int) -> int:
     return min(range(-60, 61, 12), key=cost)
 
 
-def frame_notes(
-    notes: Sequence[tuple[float, float, int]], num_frames: int, frame_seconds: float
-) -> tuple[list[int], list[float]]:
-    """Return, per frame (centred at its number times `frame_seconds`), the current note's pitch,
-    0 = none, and the place in it from 0 to 1.
-    """
-    pitch, place = [0] * num_frames, [0.0] * num_frames
-    for onset, offset, midi in notes:
-        first = max(0, round(onset / frame_seconds))
-        for frame in range(first, min(num_frames, round(offset / frame_seconds))):
-            pitch[frame] = midi
-            place[frame] = min(max((frame * frame_seconds - onset) / (offset - onset), 0.0), 1.0)
-    return pitch, place
-
-
 def _split_long(
     words: list[tuple[Syllable, ...]], max_seconds: float
 ) -> Iterator[list[tuple[Syllable, ...]]]:
@@ -368,51 +254,3 @@ def _split_long(
     cut = max(range(1, len(words)), key=breath)
     yield from _split_long(words[:cut], max_seconds)
     yield from _split_long(words[cut:], max_seconds)
-
-
-Row = tuple[str, int, float, float, int, int]  # symbol, pitch, onset, offset, position, slur
-
-
-def _symbol_rows(
-    syllables: Sequence[Syllable], start: float, end: float, consonant_seconds: float
-) -> Iterator[Row]:
-    """Yield one row per symbol, times in seconds of the score."""
-    room = syllables[0].onset - start
-    slot = _slot(syllables[0].nucleus, room, consonant_seconds)
-    for index, syllable in enumerate(syllables):
-        after = syllables[index + 1] if index + 1 < len(syllables) else None
-        nucleus = syllable.nucleus
-        slur = int(len(syllable.notes) > 1)
-        begin = syllable.onset - nucleus * slot
-        for place in range(nucleus):
-            onset = begin + place * slot
-            yield _row(syllable, place, syllable.notes[0].pitch, onset, onset + slot, slur)
-        yield _row(
-            syllable, nucleus, syllable.notes[0].pitch, syllable.onset, syllable.offset, slur
-        )
-        coda = len(syllable.phonemes) - nucleus - 1
-        lead = after.nucleus if after else 0  # consonants of the next onset
-        room = (syllable.offset - syllable.onset) / 2
-        room += max(0.0, after.onset - syllable.offset) if after else 0.0
-        slot = _slot(coda + lead, room, consonant_seconds)
-        next_begin = after.onset - lead * slot if after else end
-        coda_end = min(syllable.offset, next_begin)
-        for place in range(coda):
-            onset = coda_end - (coda - place) * slot
-            row = _row(
-                syllable, nucleus + 1 + place, syllable.notes[-1].pitch, onset, onset + slot, slur
-            )
-            yield row
-        if after is None:
-            yield (EOS, 0, coda_end, end, 0, 0)
-        elif syllable.ends_word:
-            yield (WORD_BOUNDARY, 0, coda_end, next_begin, 0, 0)
-
-
-def _row(syllable: Syllable, place: int, pitch: int, onset: float, offset: float, slur: int) -> Row:
-    return (syllable.phonemes[place], pitch, onset, offset, place + 1, slur)
-
-
-def _slot(consonants: int, room: float, consonant_seconds: float) -> float:
-    """Return the seconds of one of several consonants that share `room` seconds."""
-    return min(consonant_seconds, max(0.0, room) / consonants) if consonants else 0.0

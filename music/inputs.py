@@ -1,0 +1,106 @@
+"""What the network is told about a phrase of a score: intervals per symbol, notes per frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from text.symbols import EOS, WORD_BOUNDARY
+
+if TYPE_CHECKING:
+    from music.score import Syllable
+
+CONSONANT_SECONDS = 0.08  # slot of a consonant before the next onset (DESIGN section 4)
+
+
+@dataclass(frozen=True)
+class PhraseInputs:
+    """What the network is told about a phrase: per symbol five lists, and the notes.
+
+    Times are seconds from the phrase's start. pitch: MIDI of the symbol's note, 0 between words.
+    [onset, offset]: the interval in which the symbol is expected. position: 1, 2, … in the
+    syllable, 0 between words. slur: 1 in a syllable of several notes. notes: (onset, offset, pitch).
+    """
+
+    symbols: tuple[str, ...]
+    pitch: tuple[int, ...]
+    onset: tuple[float, ...]
+    offset: tuple[float, ...]
+    position: tuple[int, ...]
+    slur: tuple[int, ...]
+    notes: tuple[tuple[float, float, int], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain lists that a feature index stores; times to 0.1 ms."""
+        return {
+            "pitch": list(self.pitch),
+            "onset": [round(time, 4) for time in self.onset],
+            "offset": [round(time, 4) for time in self.offset],
+            "position": list(self.position),
+            "slur": list(self.slur),
+            "notes": [[round(a, 4), round(b, 4), pitch] for a, b, pitch in self.notes],
+        }
+
+
+def frame_notes(
+    notes: Sequence[tuple[float, float, int]], num_frames: int, frame_seconds: float
+) -> tuple[list[int], list[float]]:
+    """Return, per frame (centred at its number times `frame_seconds`), the current note's pitch,
+    0 = none, and the place in it from 0 to 1.
+    """
+    pitch, place = [0] * num_frames, [0.0] * num_frames
+    for onset, offset, midi in notes:
+        first = max(0, round(onset / frame_seconds))
+        for frame in range(first, min(num_frames, round(offset / frame_seconds))):
+            pitch[frame] = midi
+            place[frame] = min(max((frame * frame_seconds - onset) / (offset - onset), 0.0), 1.0)
+    return pitch, place
+
+
+Row = tuple[str, int, float, float, int, int]  # symbol, pitch, onset, offset, position, slur
+
+
+def symbol_rows(
+    syllables: Sequence[Syllable], start: float, end: float, consonant_seconds: float
+) -> Iterator[Row]:
+    """Yield one row per symbol, times in seconds of the score."""
+    room = syllables[0].onset - start
+    slot = _slot(syllables[0].nucleus, room, consonant_seconds)
+    for index, syllable in enumerate(syllables):
+        after = syllables[index + 1] if index + 1 < len(syllables) else None
+        nucleus = syllable.nucleus
+        slur = int(len(syllable.notes) > 1)
+        begin = syllable.onset - nucleus * slot
+        for place in range(nucleus):
+            onset = begin + place * slot
+            yield _row(syllable, place, syllable.notes[0].pitch, onset, onset + slot, slur)
+        yield _row(
+            syllable, nucleus, syllable.notes[0].pitch, syllable.onset, syllable.offset, slur
+        )
+        coda = len(syllable.phonemes) - nucleus - 1
+        lead = after.nucleus if after else 0  # consonants of the next onset
+        room = (syllable.offset - syllable.onset) / 2
+        room += max(0.0, after.onset - syllable.offset) if after else 0.0
+        slot = _slot(coda + lead, room, consonant_seconds)
+        next_begin = after.onset - lead * slot if after else end
+        coda_end = min(syllable.offset, next_begin)
+        for place in range(coda):
+            onset = coda_end - (coda - place) * slot
+            row = _row(
+                syllable, nucleus + 1 + place, syllable.notes[-1].pitch, onset, onset + slot, slur
+            )
+            yield row
+        if after is None:
+            yield (EOS, 0, coda_end, end, 0, 0)
+        elif syllable.ends_word:
+            yield (WORD_BOUNDARY, 0, coda_end, next_begin, 0, 0)
+
+
+def _row(syllable: Syllable, place: int, pitch: int, onset: float, offset: float, slur: int) -> Row:
+    return (syllable.phonemes[place], pitch, onset, offset, place + 1, slur)
+
+
+def _slot(consonants: int, room: float, consonant_seconds: float) -> float:
+    """Return the seconds of one of several consonants that share `room` seconds."""
+    return min(consonant_seconds, max(0.0, room) / consonants) if consonants else 0.0

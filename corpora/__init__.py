@@ -1,0 +1,1 @@
+"""Corpora: one small adaptor per layout, and the cache of features made of them."""

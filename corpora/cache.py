@@ -1,0 +1,193 @@
+"""The cache under feature/NAME: atomic files, a journal of finished items, parallel work.
+
+A build may be killed at any moment: arrays and the index appear under their final names only when
+complete, and each finished item is one line of the journal. The next build keeps an item when its
+fingerprint (source bytes and settings) is the same and its arrays still have their checksums.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+INDEX_VERSION = 1  # raised when the meaning of an index or of its arrays changes
+INDEX_NAME = "index.json"
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the checksum of a file in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return one checksum of plain values: source checksums, settings, versions."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write a file under a temporary name in its folder, then rename it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as UTF-8 JSON, atomically."""
+    write_bytes(path, json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
+
+
+def save_array(path: Path, array: np.ndarray) -> str:
+    """Write an array as .npy, atomically, and return its checksum."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write_bytes(path, buffer.getbuffer())
+    return hashlib.sha256(buffer.getbuffer()).hexdigest()
+
+
+def intact(directory: Path, id: str, checksums: dict[str, str]) -> bool:
+    """Say whether DIR/KIND/ID.npy exists with its checksum for every kind."""
+    paths = {kind: directory / kind / f"{id}.npy" for kind in checksums}
+    return all(path.is_file() and sha256_of(path) == checksums[k] for k, path in paths.items())
+
+
+def read_index(directory: Path) -> dict[str, Any]:
+    """Read feature/NAME/index.json; FileNotFoundError or ValueError names the next command."""
+    path = Path(directory) / INDEX_NAME
+    if not path.is_file():
+        parent = Path(directory).parent
+        there = sorted(found.parent.name for found in parent.glob(f"*/{INDEX_NAME}"))
+        raise FileNotFoundError(
+            f"{path}: no such index. Prepared under {parent}: {', '.join(there) or 'nothing'}. "
+            f"Prepare it with: python prepare_data.py ljspeech DIR --name {Path(directory).name}"
+        )
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        version, kind = index["version"], index["kind"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: not an index of prepared features ({error!r}); prepare the corpus again"
+        ) from error
+    if version != INDEX_VERSION:
+        raise ValueError(
+            f"{path}: {kind} index of version {version}, this program reads version "
+            f"{INDEX_VERSION}; prepare the corpus again"
+        )
+    return index
+
+
+class Journal:
+    """Records of finished items, one JSON line each, the last line of an id being the valid one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records: dict[str, dict[str, Any]] = {}
+        for line in path.read_bytes().split(b"\n") if path.is_file() else ():
+            try:
+                record = json.loads(line)
+                self.records[record["id"]] = record
+            except (ValueError, KeyError, TypeError):
+                continue  # a line cut off by a kill: its item is simply done again
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add a finished item; the line is in the file when this returns."""
+        if self.records.get(record["id"]) == record:
+            return
+        self.records[record["id"]] = record
+        with open(self.path, "ab") as file:
+            if file.tell():
+                file.write(b"\n")  # closes a line that was cut off
+            file.write(json.dumps(record, ensure_ascii=False).encode())
+
+    def keep_only(self, ids: set[str]) -> None:
+        """Rewrite the file with the records of `ids` alone."""
+        self.records = {id: record for id, record in self.records.items() if id in ids}
+        lines = (json.dumps(record, ensure_ascii=False) for record in self.records.values())
+        write_bytes(self.path, "\n".join(lines).encode())
+
+
+def open_cache(directory: Path, kind: str, arrays: Sequence[str]) -> Journal:
+    """Create feature/NAME with a folder for each array, sweep up temporaries, open the journal.
+
+    Raises ValueError when the name holds a corpus of another kind.
+    """
+    if (directory / INDEX_NAME).is_file():
+        found = json.loads((directory / INDEX_NAME).read_text(encoding="utf-8")).get("kind")
+        if found != kind:
+            raise ValueError(
+                f"{directory} holds a corpus of kind {found!r}, this one is {kind!r}: choose "
+                "another --name, or delete that folder"
+            )
+    for name in arrays:
+        (directory / name).mkdir(parents=True, exist_ok=True)
+    for temporary in directory.rglob(".*.tmp"):
+        temporary.unlink(missing_ok=True)
+    return Journal(directory / "journal.jsonl")
+
+
+def strays(directory: Path, arrays: Sequence[str], ids: set[str]) -> list[Path]:
+    """List the array files that belong to no item of `ids`."""
+    return [
+        path
+        for name in arrays
+        for path in sorted((directory / name).glob("*.npy"))
+        if path.stem not in ids
+    ]
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    torch.set_num_threads(1)  # the pool is the parallelism
+
+
+def run_parallel(
+    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, description: str
+) -> Iterator[Result]:
+    """Yield function(task) in the order of the tasks, over `workers` processes, with a bar.
+
+    0 workers run in this process. `function` must be importable by name (the pool is spawned).
+    """
+    progress = tqdm(total=len(tasks), desc=description, unit="item", dynamic_ncols=True)
+    if workers == 0 or len(tasks) < 2:
+        with progress:
+            for task in tasks:
+                yield function(task)
+                progress.update()
+        return
+    pool = ProcessPoolExecutor(
+        min(workers, len(tasks)), multiprocessing.get_context("spawn"), _start_worker
+    )
+    try:
+        with progress:
+            for result in pool.map(function, tasks, chunksize=4):
+                yield result
+                progress.update()
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            f"{description}: a worker process died, perhaps for lack of memory; run the same "
+            "command again to go on from here, with fewer --workers"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,64 @@
+"""The layout of LJ Speech: metadata.csv with `id|text|normalised` rows beside a folder wavs/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from corpora.records import AUDIO_SUFFIXES, Rejection, Utterance, id_fault
+
+COLUMNS = "id|text|normalised"
+
+
+def read_ljspeech(directory: Path) -> tuple[list[Utterance], list[Rejection]]:
+    """Read DIR/metadata.csv: the utterances in the table's order, and the rows that are unusable.
+
+    Columns are separated by `|`, without quoting, in UTF-8; empty lines are passed over. Raises
+    FileNotFoundError when the table or the folder of recordings is missing.
+    """
+    directory = Path(directory)
+    table, wavs = directory / "metadata.csv", directory / "wavs"
+    if not table.is_file() or not wavs.is_dir():
+        there = sorted(path.name for path in directory.iterdir())[:10] if directory.is_dir() else []
+        raise FileNotFoundError(
+            f"{directory}: expected metadata.csv ({COLUMNS}) and a folder wavs/, found "
+            f"{', '.join(there) or 'nothing'}; give the folder that holds both"
+        )
+    utterances: list[Utterance] = []
+    rejections: list[Rejection] = []
+    seen: dict[str, int] = {}
+    for row, line in enumerate(table.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if not line.strip():
+            continue
+        parsed = _parse_row(line, row, wavs)
+        if isinstance(parsed, Utterance) and parsed.id in seen:
+            parsed = Rejection(
+                parsed.id, f"row {row}: the id stands already in row {seen[parsed.id]}"
+            )
+        if isinstance(parsed, Rejection):
+            rejections.append(parsed)
+        else:
+            seen[parsed.id] = row
+            utterances.append(parsed)
+    return utterances, rejections
+
+
+def _parse_row(line: bytes, row: int, wavs: Path) -> Utterance | Rejection:
+    try:
+        columns = [column.strip() for column in line.decode("utf-8").split("|")]
+    except UnicodeDecodeError:
+        id = line.split(b"|")[0].decode("utf-8", "backslashreplace").strip()
+        return Rejection(id, f"row {row}: the text is not UTF-8")
+    id = columns[0]
+    if len(columns) != 3:
+        return Rejection(id, f"row {row}: {len(columns)} columns, expected 3 ({COLUMNS})")
+    fault = id_fault(id)
+    if fault:
+        return Rejection(id, f"row {row}: {fault}")
+    text, normalised = columns[1], columns[2] or columns[1]
+    if not normalised:
+        return Rejection(id, f"row {row}: the text is empty")
+    for suffix in AUDIO_SUFFIXES:
+        path = wavs / (id + suffix)
+        if path.is_file():
+            return Utterance(id, path, text, normalised, row)
+    return Rejection(id, f"row {row}: no recording wavs/{id}{AUDIO_SUFFIXES[0]}")

@@ -1,0 +1,183 @@
+"""Corpora to feature/NAME: spectrograms or stems with an index, in parallel, restartable, checked.
+
+    python prepare_data.py ljspeech DIR --name NAME     # id|text|normalised rows and wavs/
+    python prepare_data.py check NAME                   # verify what was prepared
+
+The same command goes on where an interrupted one stopped, and redoes what has changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from corpora import speech
+from corpora.cache import read_index
+from corpora.ljspeech import read_ljspeech
+from corpora.records import Rejection, id_fault
+from hyperparams import PRESETS, Hyperparams
+from text.frontend import Pronouncer
+from text.symbols import SYMBOLS
+from utils import config
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, or 1 for a failed check or an error."""
+    options = parse(arguments)
+    try:
+        return options.command(options)
+    except (ValueError, FileNotFoundError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    spoken = commands.add_parser("ljspeech", help="id|text|normalised rows and a folder wavs/")
+    spoken.set_defaults(command=prepare_ljspeech)
+    add_build_arguments(spoken)
+    spoken.add_argument(
+        "--lexicon", type=Path, metavar="FILE", help="pronunciations that win over the dictionary"
+    )
+    check = commands.add_parser("check", help="verify files, checksums, shapes and statistics")
+    check.set_defaults(command=check_corpus)
+    check.add_argument("name", help="corpus below --feature-dir")
+    add_place_arguments(check)
+    return parser.parse_args(arguments)
+
+
+def add_build_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that every corpus shares."""
+    parser.add_argument("directory", type=Path, metavar="DIR", help="the corpus as it was unpacked")
+    parser.add_argument("--name", required=True, help="folder to make below --feature-dir")
+    add_place_arguments(parser)
+    parser.add_argument("--strict", action="store_true", help="stop at the first faulty corpus")
+    parser.add_argument("--validation-share", type=float, default=speech.Split.validation_share)
+    parser.add_argument("--test-share", type=float, default=speech.Split.test_share)
+    parser.add_argument("--seed", type=int, default=speech.Split.seed, help="of the split by id")
+    config.add_hyperparameter_arguments(parser, PRESETS)
+
+
+def add_place_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add where the caches are and how many processes work on them."""
+    parser.add_argument("--feature-dir", type=Path, default=Path("feature"), metavar="DIR")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count(),
+        help="processes; 0 works in this one (default: one per core)",
+    )
+
+
+def hyperparams_of(options: argparse.Namespace) -> Hyperparams:
+    """Build hyperparameters from the flags and say what differs from the preset."""
+    hyperparams = config.from_arguments(options, PRESETS)
+    for line in config.differences(PRESETS[options.preset], hyperparams):
+        print(line)
+    return hyperparams
+
+
+def target(options: argparse.Namespace) -> Path:
+    """Return feature/NAME; ValueError when NAME is not a plain name."""
+    fault = id_fault(options.name)
+    if fault:
+        raise ValueError(f"--name {options.name}: {fault.replace('the id', 'the name')}")
+    return options.feature_dir / options.name
+
+
+def split_from(options: argparse.Namespace) -> speech.Split:
+    """Return the split that the flags ask for."""
+    return speech.Split(options.seed, options.validation_share, options.test_share)
+
+
+def prepare_ljspeech(options: argparse.Namespace) -> int:
+    """Prepare a corpus in the layout of LJ Speech."""
+    directory = target(options)
+    audio = hyperparams_of(options).audio
+    split = split_from(options)
+    utterances, rejections = read_ljspeech(options.directory)
+    entries, unpronounceable = speech.pronounce(utterances, Pronouncer(options.lexicon))
+    report = speech.build(
+        entries,
+        directory,
+        options.directory.resolve().name,
+        audio,
+        SYMBOLS,
+        split,
+        options.workers,
+        rejections + unpronounceable,
+        options.strict,
+    )
+    print_speech_summary(report)
+    return 0
+
+
+def print_speech_summary(report: speech.BuildReport) -> None:
+    """Say what was prepared, converted, guessed and skipped."""
+    items = report.index["items"]
+    hours = sum(item["num_samples"] for item in items) / report.index["sample_rate"] / 3600
+    print(
+        f"{report.directory}: {len(items)} items, {hours:.2f} h ({count_splits(items)}); "
+        f"{len(items) - report.kept} made, {report.kept} kept"
+    )
+    print(
+        f"disk: {report.num_bytes / 1e6:.1f} MB, {report.num_bytes / hours / 1e6:.0f} MB per hour "
+        f"of audio"
+    )
+    print_conversions(items)
+    guessed = Counter(word for item in items for word in item["guessed"])
+    if guessed:
+        words = ", ".join(f"{word} ({count})" for word, count in guessed.most_common(20))
+        print(f"guessed pronunciations: {len(guessed)} words: {words}")
+    print_rejections(report.rejections, report.removed)
+    print(f"verify with: python prepare_data.py check {report.directory.name}")
+
+
+def count_splits(items: list[dict[str, Any]]) -> str:
+    """Word the sizes of the splits."""
+    counts = Counter(item["split"] for item in items)
+    return ", ".join(f"{counts[name]} {name}" for name in ("train", "validation", "test"))
+
+
+def print_conversions(items: list[dict[str, Any]]) -> None:
+    """Say how many recordings were converted, and from what."""
+    for conversion, count in Counter(c for i in items for c in i["conversions"]).items():
+        print(f"converted: {count} recordings from {conversion}")
+
+
+def print_rejections(rejections: list[Rejection], removed: list[str]) -> None:
+    """List the skipped items by id, and the arrays of items that have left the corpus."""
+    if removed:
+        print(f"removed: {len(removed)} arrays of items that are no longer in the corpus")
+    print(f"skipped: {len(rejections)} items")
+    for rejection in rejections:
+        print(f"  {rejection.id or '(no id)'}: {rejection.reason}")
+
+
+def check_corpus(options: argparse.Namespace) -> int:
+    """Verify a prepared corpus; the exit code is 1 when anything is wrong."""
+    directory = target(options)
+    index = read_index(directory)
+    problems = speech.check(directory, options.workers)
+    for problem in problems:
+        print(problem)
+    if problems:
+        print(f"{directory}: {len(problems)} problems; prepare the corpus again to repair it")
+        return 1
+    print(f"{directory}: {len(index['items'])} items, everything in order")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,389 @@
+"""feature/NAME to typed batches: memory-mapped store, datasets, collate with lengths.
+
+Nothing but the index stays in memory: arrays are opened by memory map for each access. Every order
+and every crop is a pure function of (seed, epoch, batch): a position (epoch, batch) is all that a
+checkpoint needs, and a run resumed there sees exactly what it would have seen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from corpora.cache import read_index
+from utils.audio import Standardiser
+from utils.batching import (
+    FrameBudgetSampler,
+    Position,
+    Sampler,
+    SegmentSampler,
+    prefetched,
+    spread,
+    walk,
+)
+
+if TYPE_CHECKING:
+    from hyperparams import Training
+
+
+class Movable:
+    """A dataclass of tensors that moves to a device as a whole."""
+
+    def to(self, device: torch.device | str) -> Any:
+        """Return a copy whose tensors (nested batches too) are on `device`."""
+        changes = {
+            field.name: value.to(device)
+            for field in dataclasses.fields(self)
+            if hasattr(value := getattr(self, field.name), "to")
+        }
+        return dataclasses.replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class ScoreBatch(Movable):
+    """The notes of a batch: per symbol, and per mel frame; zeros where nothing is sung."""
+
+    pitch: Tensor  # (B, N) int64, MIDI note number, 0 = spoken
+    duration: Tensor  # (B, N) float32, s
+    position: Tensor  # (B, N) int64, place of the symbol in its syllable
+    slur: Tensor  # (B, N) int64, 1 = the syllable goes on over another note
+    interval: Tensor  # (B, N, 2) float32, s, onset and offset
+    frame_pitch: Tensor  # (B, T) int64, the note that sounds at the frame, 0 = none
+    frame_position: Tensor  # (B, T) float32, 0 at the note's onset, towards 1 at its offset
+
+    def select(self, row: int, num_symbols: int, num_frames: int) -> ScoreBatch:
+        """Return one item as a batch of its own, without padding."""
+        sizes = {name: num_frames for name in ("frame_pitch", "frame_position")}
+        return ScoreBatch(
+            *(
+                getattr(self, field.name)[row : row + 1, : sizes.get(field.name, num_symbols)]
+                for field in dataclasses.fields(self)
+            )
+        )
+
+
+@dataclass(frozen=True)
+class TextMelBatch(Movable):
+    """Symbols and standardised mel of B items, padded with zeros behind their lengths."""
+
+    ids: list[str]
+    symbols: Tensor  # (B, N) int64
+    symbol_lengths: Tensor  # (B,) int64
+    mel: Tensor  # (B, T, M) float32
+    mel_lengths: Tensor  # (B,) int64
+    score: ScoreBatch | None  # None when no item of the batch has one
+
+    @property
+    def num_frames(self) -> int:
+        """Mel frames without padding."""
+        return int(self.mel_lengths.sum())
+
+    def select(self, row: int) -> TextMelBatch:
+        """Return one item as a batch of its own, without padding."""
+        num_symbols, num_frames = int(self.symbol_lengths[row]), int(self.mel_lengths[row])
+        return TextMelBatch(
+            [self.ids[row]],
+            self.symbols[row : row + 1, :num_symbols],
+            self.symbol_lengths[row : row + 1],
+            self.mel[row : row + 1, :num_frames],
+            self.mel_lengths[row : row + 1],
+            None if self.score is None else self.score.select(row, num_symbols, num_frames),
+        )
+
+
+@dataclass(frozen=True)
+class MelLinearBatch(Movable):
+    """Standardised mel and linear of B segments, padded with zeros behind their lengths."""
+
+    ids: list[str]
+    mel: Tensor  # (B, T, M) float32
+    linear: Tensor  # (B, T, F) float32
+    lengths: Tensor  # (B,) int64
+
+    @property
+    def num_frames(self) -> int:
+        """Frames without padding."""
+        return int(self.lengths.sum())
+
+
+def padding_mask(lengths: Tensor, size: int) -> Tensor:
+    """Return is_padding (B, size), True behind each of the lengths (B,)."""
+    return torch.arange(size, device=lengths.device) >= lengths[:, None]  # (B, size)
+
+
+class FeatureStore:
+    """Reads feature/NAME: the index at once, arrays by memory map on each access."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = Path(directory)
+        self.index = read_index(self.directory)
+        if self.index["kind"] != "speech":
+            raise ValueError(
+                f"{self.directory} holds {self.index['kind']!r}, expected speech with features: "
+                "python prepare_data.py ljspeech DIR --name NAME"
+            )
+        self.symbols: list[str] = self.index["symbols"]
+        self.statistics: dict[str, dict[str, list[float]]] = self.index["statistics"]
+        self.symbol_ids = {symbol: number for number, symbol in enumerate(self.symbols)}
+        self.seconds_per_frame = self.index["audio"]["hop_length"] / self.index["sample_rate"]
+
+    def for_checkpoint(self) -> dict[str, Any]:
+        """Return what a network needs of its corpus to be used without it."""
+        names = ("corpus", "symbols", "statistics")
+        return {name: self.index[name] for name in names}
+
+    def items(self, split: str) -> list[dict[str, Any]]:
+        """Return the index's items of a split; ValueError when there is none."""
+        items = [item for item in self.index["items"] if item["split"] == split]
+        if not items:
+            raise ValueError(
+                f"{self.directory}: no item of {len(self.index['items'])} is in the {split} split; "
+                f"prepare the corpus again with a larger --{split}-share, or with another --seed"
+            )
+        return items
+
+    def standardiser(self, kind: str) -> Standardiser:
+        """Return the standardiser of `mel` or `linear`."""
+        return Standardiser.from_statistics(self.statistics[kind])
+
+    def array(self, kind: str, id: str) -> np.ndarray:
+        """Open the raw log magnitudes (T, M) or (T, F) of an item, float16, by memory map."""
+        path = self.directory / kind / f"{id}.npy"
+        try:
+            return np.load(path, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{path}: not readable ({error}); see: python prepare_data.py check "
+                f"{self.directory.name}"
+            ) from error
+
+    def check_audio(self, audio: Any) -> None:
+        """Raise ValueError when the features were made with another Audio section."""
+        other = dataclasses.asdict(audio)
+        differing = [
+            f"audio.{name}: prepared with {value}, asked for {other.get(name)}"
+            for name, value in self.index["audio"].items()
+            if other.get(name) != value
+        ]
+        if differing:
+            raise ValueError(
+                f"{self.directory} does not match the hyperparameters: {'; '.join(differing)}. "
+                "Prepare it again under another name, or undo the change"
+            )
+
+
+@dataclass(frozen=True)
+class TextMelItem:
+    """One utterance: standardised mel, symbol ids, and the score's raw record."""
+
+    id: str
+    symbols: Tensor  # (N,) int64
+    mel: Tensor  # (T, M) float32
+    score: dict[str, list[Any]] | None
+
+
+class TextMelDataset:
+    """Symbols and mel of one split."""
+
+    def __init__(self, store: FeatureStore, split: str) -> None:
+        self.store, self.items = store, store.items(split)
+        self.standardise = store.standardiser("mel")
+        self.lengths = [item["num_frames"] for item in self.items]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, number: int) -> TextMelItem:
+        item = self.items[number]
+        symbols = torch.tensor([self.store.symbol_ids[symbol] for symbol in item["symbols"]])
+        mel = torch.from_numpy(self.store.array("mel", item["id"]).astype(np.float32))
+        return TextMelItem(item["id"], symbols, self.standardise(mel), item.get("score"))
+
+    def collate(self, items: Sequence[TextMelItem]) -> TextMelBatch:
+        """Pad items into a batch."""
+        symbols = pad_sequence([item.symbols for item in items], batch_first=True)  # (B, N)
+        mel = pad_sequence([item.mel for item in items], batch_first=True)  # (B, T, M)
+        score = collate_scores(
+            [item.score for item in items],
+            symbols.shape[1],
+            mel.shape[1],
+            self.store.seconds_per_frame,
+        )
+        return TextMelBatch(
+            [item.id for item in items],
+            symbols,
+            torch.tensor([len(item.symbols) for item in items]),
+            mel,
+            torch.tensor([len(item.mel) for item in items]),
+            score,
+        )
+
+
+def collate_scores(
+    scores: Sequence[dict[str, list[Any]] | None],
+    num_symbols: int,
+    num_frames: int,
+    seconds_per_frame: float,
+) -> ScoreBatch | None:
+    """Pad the scores of a batch to N symbols and T frames; None when no item has one.
+
+    A score is {pitch, onset, offset, position, slur: one value per symbol; notes: [[onset, offset,
+    MIDI number], ...]}, times in seconds.
+    """
+    if all(score is None for score in scores):
+        return None
+    batch = len(scores)
+    symbol = {name: torch.zeros(batch, num_symbols) for name in ("pitch", "position", "slur")}
+    interval = torch.zeros(batch, num_symbols, 2)
+    frame_pitch = torch.zeros(batch, num_frames, dtype=torch.int64)
+    frame_position = torch.zeros(batch, num_frames)
+    times = torch.arange(num_frames, dtype=torch.float64) * seconds_per_frame
+    for row, score in enumerate(scores):
+        if score is None:
+            continue
+        length = len(score["pitch"])
+        for name, values in symbol.items():
+            values[row, :length] = torch.tensor(score[name], dtype=torch.float32)
+        interval[row, :length, 0] = torch.tensor(score["onset"], dtype=torch.float32)
+        interval[row, :length, 1] = torch.tensor(score["offset"], dtype=torch.float32)
+        for onset, offset, pitch in score["notes"]:
+            sounding = (times >= onset) & (times < offset)
+            frame_pitch[row, sounding] = int(pitch)
+            position = (times[sounding] - onset) / (offset - onset)
+            frame_position[row, sounding] = position.float()
+    return ScoreBatch(
+        symbol["pitch"].long(),
+        interval[..., 1] - interval[..., 0],
+        symbol["position"].long(),
+        symbol["slur"].long(),
+        interval,
+        frame_pitch,
+        frame_position,
+    )
+
+
+class MelLinearDataset:
+    """Mel and linear of one split, in segments of `segment_frames` (0: whole items)."""
+
+    def __init__(self, store: FeatureStore, split: str, segment_frames: int) -> None:
+        self.store, self.items, self.segment_frames = store, store.items(split), segment_frames
+        self.standardise = {kind: store.standardiser(kind) for kind in ("mel", "linear")}
+        self.lengths = [
+            min(item["num_frames"], segment_frames or item["num_frames"]) for item in self.items
+        ]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def segment(self, number: int, place: float) -> tuple[str, Tensor, Tensor]:
+        """Cut the segment of an item that lies at `place`, from 0 (its start) to 1 (its end).
+
+        Returns the id, mel (T, M) and linear (T, F), standardised; shorter than segment_frames
+        only when the item is.
+        """
+        item, length = self.items[number], self.lengths[number]
+        room = item["num_frames"] - length
+        start = min(int(place * (room + 1)), room)
+        mel, linear = (
+            standardise(self._read(kind, item["id"], start, length))
+            for kind, standardise in self.standardise.items()
+        )
+        return item["id"], mel, linear
+
+    def _read(self, kind: str, id: str, start: int, length: int) -> Tensor:
+        crop = self.store.array(kind, id)[start : start + length]
+        return torch.from_numpy(crop.astype(np.float32))
+
+    def collate(self, segments: Sequence[tuple[str, Tensor, Tensor]]) -> MelLinearBatch:
+        """Pad segments into a batch of segment_frames frames (whole items: of the longest)."""
+        lengths = torch.tensor([len(mel) for _, mel, _ in segments])
+        size = self.segment_frames or int(lengths.max())
+        mels, linears = (
+            torch.stack([_pad_frames(segment[part], size) for segment in segments])
+            for part in (1, 2)
+        )
+        return MelLinearBatch([segment[0] for segment in segments], mels, linears, lengths)
+
+
+def _pad_frames(values: Tensor, size: int) -> Tensor:
+    return torch.nn.functional.pad(values, (0, 0, 0, size - len(values)))
+
+
+class TextMelBatches:
+    """Batches of one split for the transformer: endless for training, fixed ones to judge by."""
+
+    def __init__(
+        self, store: FeatureStore, split: str, training: Training, prefetch: int = 2
+    ) -> None:
+        self.dataset, self.prefetch = TextMelDataset(store, split), prefetch
+        self.sampler = FrameBudgetSampler(
+            self.dataset.lengths, training.batch_frames, training.batch_size, training.seed
+        )
+
+    def __call__(
+        self, position: Position = (0, 0), rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[TextMelBatch, Position]]:
+        """Yield (batch, position after it) without end; see utils.batching.walk."""
+        return prefetched(self._generate(position, rank, world_size), self.prefetch)
+
+    def _generate(
+        self, position: Position, rank: int, world_size: int
+    ) -> Iterator[tuple[TextMelBatch, Position]]:
+        for numbers, _, following in walk(self.sampler, position, rank, world_size):
+            yield self._batch(numbers), following
+
+    def _batch(self, numbers: Sequence[int]) -> TextMelBatch:
+        return self.dataset.collate([self.dataset[number] for number in numbers])
+
+    def head(self, count: int) -> Iterator[TextMelBatch]:
+        """Yield at most `count` batches, always the same, spread from short to long items."""
+        return map(self._batch, spread(self.sampler.in_order(), count))
+
+    def fixed(self, count: int) -> TextMelBatch:
+        """Return one batch of at most `count` items, always the same, from short to long."""
+        order = [number for numbers in self.sampler.in_order() for number in numbers]
+        return self._batch(spread(order, count))
+
+
+class MelLinearBatches:
+    """Segments of one split for the PostNet: random crops for training, middles to judge by."""
+
+    def __init__(
+        self, store: FeatureStore, split: str, training: Training, prefetch: int = 2
+    ) -> None:
+        self.dataset = MelLinearDataset(store, split, training.segment_frames)
+        self.seed, self.prefetch = training.seed, prefetch
+        frames = max(training.batch_frames, training.segment_frames)
+        self.by_length = FrameBudgetSampler(
+            self.dataset.lengths, frames, training.batch_size, training.seed
+        )
+        self.sampler: Sampler = self.by_length
+        if training.segment_frames:
+            self.sampler = SegmentSampler(len(self.dataset), training.batch_size, training.seed)
+
+    def __call__(
+        self, position: Position = (0, 0), rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[MelLinearBatch, Position]]:
+        """Yield (batch, position after it) without end; see utils.batching.walk."""
+        return prefetched(self._generate(position, rank, world_size), self.prefetch)
+
+    def _generate(
+        self, position: Position, rank: int, world_size: int
+    ) -> Iterator[tuple[MelLinearBatch, Position]]:
+        for numbers, here, following in walk(self.sampler, position, rank, world_size):
+            places = np.random.default_rng([self.seed, *here]).random(len(numbers))
+            segments = map(self.dataset.segment, numbers, places.tolist())
+            yield self.dataset.collate(list(segments)), following
+
+    def head(self, count: int) -> Iterator[MelLinearBatch]:
+        """Yield at most `count` batches, always the same: the middles of short to long items."""
+        for numbers in spread(self.by_length.in_order(), count):
+            yield self.dataset.collate([self.dataset.segment(n, 0.5) for n in numbers])

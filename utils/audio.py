@@ -1,0 +1,360 @@
+"""Waveforms: files in and out, spectrogram features, phase recovery, levels.
+
+Everything after `read_audio` is torch and runs on the device of its input, in float32 even under
+autocast. The only sample rates are those of a file and of the `Audio` section.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import soundfile
+import torch
+import torchaudio.functional as audio_functional
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hyperparams import Audio
+
+logger = logging.getLogger(__name__)
+
+# librosa's "kaiser_best" of torchaudio's documentation: passband to 0.948 of the lower Nyquist.
+RESAMPLING = {
+    "lowpass_filter_width": 64,
+    "rolloff": 0.9475937167399596,
+    "resampling_method": "sinc_interp_kaiser",
+    "beta": 14.769656459379492,
+}
+MAX_RESAMPLING_TAPS = 1 << 27  # weights of the polyphase kernel, 0.5 GB: rates without a ratio
+LOUDNESS_BLOCK = 0.4  # s, the gating block of BS.1770
+ACTIVE_RANGE = 40.0  # dB below the loudest block that still counts as sounding
+MIN_STANDARD_DEVIATION = 1e-2  # nepers; a bin that never moves must not become a noise amplifier
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file was before `read_wav` converted it."""
+
+    sample_rate: int  # Hz
+    channels: int
+    num_samples: int  # per channel, at the file's own rate
+    conversions: tuple[str, ...]  # one phrase for each change made, none when there was none
+
+
+def read_audio(path: Path) -> tuple[Tensor, int]:
+    """Read a wav, flac, ogg or mp3 file as it is: all channels, its own rate.
+
+    Returns (C, S) float32 in [-1, 1] and Hz. Raises FileNotFoundError, and ValueError for a file
+    that cannot be decoded or holds no samples.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such audio file")
+    try:
+        samples, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise ValueError(f"{path}: not readable as audio ({error})") from error
+    if not len(samples):
+        raise ValueError(f"{path}: the file is audio but holds no samples")
+    return torch.from_numpy(np.ascontiguousarray(samples.T)), sample_rate  # (C, S)
+
+
+def resample(wav: Tensor, sample_rate: int, new_rate: int) -> Tensor:
+    """Resample (..., S) by a windowed sinc without delay: sample 0 stays at time 0.
+
+    The result has ceil(S * new_rate / sample_rate) samples. Raises ValueError for two rates whose
+    ratio has terms so large that the filter would not fit into memory.
+    """
+    if sample_rate == new_rate:
+        return wav
+    divisor = math.gcd(sample_rate, new_rate)
+    original, new = sample_rate // divisor, new_rate // divisor
+    if original * new > MAX_RESAMPLING_TAPS:
+        raise ValueError(
+            f"{sample_rate} Hz to {new_rate} Hz is a ratio of {original}:{new}, too fine to "
+            "resample directly; convert the file to a usual rate first (44100, 48000, ... Hz)"
+        )
+    return audio_functional.resample(wav, sample_rate, new_rate, **RESAMPLING)
+
+
+def to_mono(wav: Tensor) -> Tensor:
+    """Mix (C, S) down to (S,): the mean of the channels."""
+    return wav.mean(dim=0)
+
+
+def read_wav(path: Path, sample_rate: int) -> tuple[Tensor, AudioInfo]:
+    """Read a file as mono float32 (S,) at `sample_rate`, and say what had to be converted.
+
+    Nothing is trimmed, shifted or rescaled. Raises as `read_audio` and `resample` do.
+    """
+    wav, file_rate = read_audio(path)
+    return convert(wav, file_rate, sample_rate)
+
+
+def convert(wav: Tensor, file_rate: int, sample_rate: int) -> tuple[Tensor, AudioInfo]:
+    """Bring (C, S) at `file_rate` to mono (S,) at `sample_rate`, with a record of the changes."""
+    conversions = []
+    if wav.shape[0] != 1:
+        conversions.append(f"{wav.shape[0]} channels to mono")
+    if file_rate != sample_rate:
+        conversions.append(f"{file_rate} Hz to {sample_rate} Hz")
+    info = AudioInfo(file_rate, wav.shape[0], wav.shape[1], tuple(conversions))
+    return resample(to_mono(wav), file_rate, sample_rate), info
+
+
+def write_wav(path: Path, wav: Tensor | np.ndarray, sample_rate: int) -> float:
+    """Write (S,) or (C, S) as 16-bit PCM under a temporary name, then rename.
+
+    What `read_audio` read from a 16-bit file is written back bit for bit. A wav that exceeds full
+    scale is attenuated as a whole, never clipped, and a warning is logged; the gain applied is
+    returned in dB (0.0 as a rule). Raises ValueError for samples that are not finite.
+    """
+    path = Path(path)
+    samples = torch.as_tensor(wav).detach().cpu().double()
+    if samples.dim() not in (1, 2):
+        raise ValueError(f"{path}: expected (S,) or (C, S), found shape {tuple(samples.shape)}")
+    if not torch.isfinite(samples).all():
+        count = int((~torch.isfinite(samples)).sum())
+        raise ValueError(f"{path}: {count} samples are NaN or infinite; nothing was written")
+    peak = samples.abs().max().item() if samples.numel() else 0.0
+    gain = 1.0 if peak <= 1.0 else 1.0 / peak
+    if gain < 1.0:
+        logger.warning("%s: peak %.2f above full scale, attenuated to it", path, peak)
+    integers = (samples * gain * 32768).round().clamp(-32768, 32767).to(torch.int16).numpy()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        soundfile.write(temporary, integers.T, sample_rate, subtype="PCM_16", format="WAV")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return 20 * math.log10(gain)
+
+
+class Features(nn.Module):
+    """Natural-log mel and linear magnitude spectrograms of a waveform; differentiable.
+
+    Frames are centred on multiples of the hop, zeros beyond the ends, so frame t is at t * hop /
+    sample_rate seconds and nothing is shifted or trimmed. Raises ValueError when a mel band is so
+    narrow that it holds no bin.
+    """
+
+    def __init__(self, audio: Audio) -> None:
+        super().__init__()
+        self.n_fft, self.hop_length, self.win_length = (
+            audio.n_fft,
+            audio.hop_length,
+            audio.win_length,
+        )
+        self.log_floor = audio.log_floor
+        filterbank = mel_filterbank(audio)
+        self.register_buffer("window", torch.hann_window(audio.win_length), persistent=False)
+        self.register_buffer("filterbank", filterbank, persistent=False)  # (F, M)
+
+    def num_frames(self, num_samples: int) -> int:
+        """Return T of a waveform of S samples."""
+        return 1 + num_samples // self.hop_length
+
+    def linear(self, wav: Tensor) -> Tensor:
+        """(B, S) → natural log of the magnitude, floored, (B, T, F) float32."""
+        return self._log(self._magnitude(wav))
+
+    def mel(self, wav: Tensor) -> Tensor:
+        """(B, S) → natural log of the mel magnitude, floored, (B, T, M) float32."""
+        return self._log(self._to_mel(self._magnitude(wav)))
+
+    def forward(self, wav: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, S) → mel (B, T, M) and linear (B, T, F), float32, T = 1 + S // hop_length."""
+        magnitude = self._magnitude(wav)
+        return self._log(self._to_mel(magnitude)), self._log(magnitude)
+
+    def _magnitude(self, wav: Tensor) -> Tensor:
+        if wav.dim() != 2:
+            raise ValueError(f"features take (B, S), found shape {tuple(wav.shape)}")
+        with torch.autocast(wav.device.type, enabled=False):
+            spectrum = torch.stft(
+                wav.float(),
+                self.n_fft,
+                self.hop_length,
+                self.win_length,
+                self.window,
+                center=True,
+                pad_mode="constant",
+                return_complex=True,
+            )
+            return spectrum.abs().transpose(1, 2)  # (B, T, F)
+
+    def _to_mel(self, magnitude: Tensor) -> Tensor:
+        with torch.autocast(magnitude.device.type, enabled=False):
+            return magnitude @ self.filterbank  # (B, T, M)
+
+    def _log(self, magnitude: Tensor) -> Tensor:
+        return magnitude.clamp(min=self.log_floor).log()
+
+
+def mel_filterbank(audio: Audio) -> Tensor:
+    """Return the Slaney filterbank (F, M), bands of equal area from 0 Hz to Nyquist."""
+    filterbank = audio_functional.melscale_fbanks(
+        audio.n_fft // 2 + 1,
+        f_min=0.0,
+        f_max=audio.sample_rate / 2,
+        n_mels=audio.n_mels,
+        sample_rate=audio.sample_rate,
+        norm="slaney",
+        mel_scale="slaney",
+    )
+    empty = int((filterbank.amax(dim=0) == 0).sum())
+    if empty:
+        raise ValueError(
+            f"{empty} of audio.n_mels = {audio.n_mels} bands hold no bin of audio.n_fft = "
+            f"{audio.n_fft}: take fewer mels or a longer n_fft"
+        )
+    return filterbank
+
+
+class Standardiser(nn.Module):
+    """(x - mean) / std per bin, and back; mean and std (C,) are buffers, saved with a model."""
+
+    def __init__(self, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> None:
+        super().__init__()
+        mean = torch.as_tensor(mean, dtype=torch.float32)
+        std = torch.as_tensor(std, dtype=torch.float32)
+        if mean.dim() != 1 or mean.shape != std.shape:
+            raise ValueError(
+                f"mean {tuple(mean.shape)} and std {tuple(std.shape)} are not of one length"
+            )
+        if not (torch.isfinite(mean).all() and torch.isfinite(std).all() and (std > 0).all()):
+            raise ValueError("statistics hold values that are not finite, or a std that is not > 0")
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std.clamp(min=MIN_STANDARD_DEVIATION))
+
+    @classmethod
+    def from_statistics(cls, statistics: Mapping[str, Sequence[float]]) -> Standardiser:
+        """Build from {mean: [...], std: [...]}, one entry of an index's or checkpoint's record."""
+        return cls(statistics["mean"], statistics["std"])
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Raw (..., C) → zero mean, unit variance."""
+        return (values.float() - self.mean) / self.std
+
+    def inverse(self, values: Tensor) -> Tensor:
+        """Standardised (..., C) → raw."""
+        return values.float() * self.std + self.mean
+
+
+@torch.no_grad()
+def griffin_lim(
+    linear: Tensor,
+    audio: Audio,
+    num_iterations: int = 32,
+    momentum: float = 0.99,
+    power: float = 1.0,
+    seed: int = 0,
+) -> Tensor:
+    """Recover a waveform from log magnitudes by fast Griffin-Lim (Perraudin et al. 2013, eq. 5).
+
+    linear: natural logs (B, T, F); magnitudes are raised to `power` first. Returns (B, S) with
+    S = hop_length * (T - 1). The first phases come from `seed`, the same for every item, so a
+    result depends neither on the batch nor on the device's generator.
+    """
+    num_frames, num_bins = linear.shape[1:]
+    if num_bins != audio.n_linear:
+        raise ValueError(f"expected {audio.n_linear} linear bins, found {num_bins}")
+    transform = _FrameTransform(audio, num_frames, linear.device)
+    magnitude = (linear.float() * power).exp()
+    generator = torch.Generator().manual_seed(seed)
+    phase = 2 * math.pi * torch.rand(num_frames, num_bins, generator=generator)
+    spectrum = torch.polar(magnitude, phase.to(linear.device).expand_as(magnitude))
+    previous = None
+    for _ in range(num_iterations):
+        consistent = transform.forward(transform.inverse(spectrum))  # c_n = P_C1(P_C2(t_n-1))
+        ahead = consistent
+        if previous is not None:  # t_n = c_n + α (c_n - c_n-1)
+            ahead = torch.add(consistent, consistent - previous, alpha=momentum)
+        previous = consistent
+        parts = torch.view_as_real(ahead)  # (B, T, F, 2)
+        scale = parts.square().sum(-1).add_(1e-16).rsqrt_().mul_(magnitude)
+        spectrum = torch.view_as_complex(parts * scale.unsqueeze(-1))
+    start = audio.n_fft // 2
+    return transform.inverse(spectrum)[:, start : start + audio.hop_length * (num_frames - 1)]
+
+
+class _FrameTransform:
+    """STFT and its least-squares inverse for a fixed T; several times faster than torch.istft."""
+
+    def __init__(self, audio: Audio, num_frames: int, device: torch.device) -> None:
+        self.n_fft, self.hop, self.num_frames = audio.n_fft, audio.hop_length, num_frames
+        self.overlap = -(-audio.n_fft // audio.hop_length)  # frames over a sample, rounded up
+        left = (audio.n_fft - audio.win_length) // 2
+        window = torch.hann_window(audio.win_length, device=device)
+        self.window = F.pad(window, (left, audio.n_fft - audio.win_length - left))
+        envelope = self._overlap_add(self.window.square().expand(1, num_frames, -1))
+        inside = torch.zeros_like(envelope, dtype=torch.bool)
+        inside[:, self.n_fft // 2 : self.n_fft // 2 + self.hop * (num_frames - 1)] = True
+        # Zero beyond the ends, as Features pads there.
+        self.gain = torch.where(inside, 1 / envelope.clamp(min=1e-8), 0.0)
+
+    def _overlap_add(self, frames: Tensor) -> Tensor:
+        padding = self.overlap * self.hop - self.n_fft
+        pieces = F.pad(frames, (0, padding)).unflatten(-1, (self.overlap, self.hop))
+        wav = frames.new_zeros(frames.shape[0], self.num_frames + self.overlap - 1, self.hop)
+        for piece in range(self.overlap):
+            wav[:, piece : piece + self.num_frames] += pieces[:, :, piece]
+        return wav.flatten(1)  # (B, S + n_fft)
+
+    def inverse(self, spectrum: Tensor) -> Tensor:
+        """(B, T, F) complex → (B, S + n_fft)."""
+        frames = torch.fft.irfft(spectrum, self.n_fft).mul_(self.window)
+        return self._overlap_add(frames).mul_(self.gain)
+
+    def forward(self, wav: Tensor) -> Tensor:
+        """(B, S + n_fft) → (B, T, F) complex."""
+        return torch.fft.rfft(wav.unfold(-1, self.n_fft, self.hop) * self.window)
+
+
+def rms_level(wav: Tensor) -> float:
+    """Return the RMS level of a waveform of any shape in dBFS; -inf for silence."""
+    power = wav.double().square().mean().item() if wav.numel() else 0.0
+    return 10 * math.log10(power) if power > 0 else -math.inf
+
+
+def active_level(wav: Tensor, block_length: int) -> float:
+    """Return the RMS level (dBFS) of (S,) over its sounding blocks; -inf for silence.
+
+    A block of `block_length` samples sounds when it is at most ACTIVE_RANGE dB below the loudest.
+    """
+    padded = F.pad(wav.double(), (0, -wav.numel() % block_length))
+    power = padded.view(-1, block_length).square().mean(dim=1)
+    if not power.numel() or power.max() == 0:
+        return -math.inf
+    sounding = power >= power.max() * 10 ** (-ACTIVE_RANGE / 10)
+    return 10 * math.log10(power[sounding].mean().item())
+
+
+def loudness(wav: Tensor, sample_rate: int) -> float:
+    """Return the integrated loudness of (S,) or (C, S) in LUFS (ITU-R BS.1770-4), -inf if silent.
+
+    A wav shorter than one gating block (0.4 s) is measured as if it went on in silence.
+    """
+    wav = wav.float().reshape(-1, wav.shape[-1])  # (C, S)
+    block = math.ceil(LOUDNESS_BLOCK * sample_rate)
+    wav = F.pad(wav, (0, max(0, block - wav.shape[-1])))
+    if wav.abs().max() == 0:
+        return -math.inf
+    value = audio_functional.loudness(wav, sample_rate).item()
+    return value if math.isfinite(value) else -math.inf  # every block below the absolute gate
+
+
+def true_peak(wav: Tensor, sample_rate: int) -> float:
+    """Return the peak of (..., S) between samples, four-fold oversampled, in dBTP (BS.1770-4)."""
+    peak = resample(wav.float(), sample_rate, 4 * sample_rate).abs().max().item()
+    return 20 * math.log10(peak) if peak > 0 else -math.inf

@@ -1,0 +1,172 @@
+"""Which items come when: epoch plans that are pure functions of (seed, epoch), and prefetching.
+
+A position (epoch, batch) names the batch that comes next; it is all that a checkpoint needs.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+Position = tuple[int, int]  # (epoch, batch)
+Batch = TypeVar("Batch")
+LENGTH_JITTER = 0.1  # share of its length by which an item may stray into a neighbouring bucket
+
+
+class Sampler(Protocol):
+    """Plans an epoch: lists of item numbers, one for each batch, never an empty one."""
+
+    def epoch(self, epoch: int) -> list[list[int]]: ...
+
+
+class FrameBudgetSampler:
+    """Batches of items of similar length under a budget of padded frames and of items.
+
+    Items longer than the budget are left out with a warning, listed in `excluded`; ValueError when
+    nothing remains.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_frames: int, batch_size: int, seed: int):
+        self.lengths = np.asarray(lengths)
+        self.batch_frames, self.batch_size, self.seed = batch_frames, batch_size, seed
+        self.excluded = np.flatnonzero(self.lengths > batch_frames).tolist()
+        self.usable = np.flatnonzero(self.lengths <= batch_frames)
+        if not len(self.usable):
+            raise ValueError(
+                f"batch_frames = {batch_frames} is less than the shortest of {len(lengths)} items "
+                f"({min(lengths, default=0)} frames)"
+            )
+        if self.excluded:
+            logger.warning(
+                "%d of %d items are longer than batch_frames = %d and are left out",
+                len(self.excluded),
+                len(lengths),
+                batch_frames,
+            )
+
+    def epoch(self, epoch: int) -> list[list[int]]:
+        """Return the shuffled batches of an epoch, a pure function of (seed, epoch)."""
+        random = np.random.default_rng([self.seed, epoch])
+        jitter = 1 + LENGTH_JITTER * random.uniform(-1, 1, len(self.usable))
+        order = self.usable[np.argsort(self.lengths[self.usable] * jitter)]
+        batches = self._cut(order)
+        return [batches[number] for number in random.permutation(len(batches))]
+
+    def in_order(self) -> list[list[int]]:
+        """Return the batches of a validation: by length, the same every time."""
+        order = np.argsort(self.lengths[self.usable], kind="stable")
+        return self._cut(self.usable[order])
+
+    def _cut(self, order: np.ndarray) -> list[list[int]]:
+        batches: list[list[int]] = []
+        batch: list[int] = []
+        longest = 0
+        for number in order.tolist():
+            longest = max(longest, int(self.lengths[number]))
+            full = longest * (len(batch) + 1) > self.batch_frames or len(batch) == self.batch_size
+            if batch and full:
+                batches.append(batch)
+                batch, longest = [], int(self.lengths[number])
+            batch.append(number)
+        return [*batches, batch]
+
+
+class SegmentSampler:
+    """Batches of exactly `batch_size` items in random order, for crops of one length.
+
+    The items left over at the end of an epoch are others in each epoch; a corpus smaller than a
+    batch is repeated within it.
+    """
+
+    def __init__(self, num_items: int, batch_size: int, seed: int) -> None:
+        self.num_items, self.batch_size, self.seed = num_items, batch_size, seed
+
+    def epoch(self, epoch: int) -> list[list[int]]:
+        """Return the batches of an epoch, a pure function of (seed, epoch)."""
+        random = np.random.default_rng([self.seed, epoch])
+        repeats = -(-self.batch_size // self.num_items)
+        order = np.concatenate([random.permutation(self.num_items) for _ in range(repeats)])
+        num_batches = len(order) // self.batch_size
+        return order[: num_batches * self.batch_size].reshape(num_batches, -1).tolist()
+
+
+def walk(
+    sampler: Sampler, position: Position, rank: int = 0, world_size: int = 1
+) -> Iterator[tuple[list[int], Position, Position]]:
+    """Yield (items, position of the batch, position after the group) without end.
+
+    A group is `world_size` consecutive batches, also across the end of an epoch; this rank takes
+    the rank-th, so no rank ever has nothing. Starting at any position costs one epoch's plan.
+    """
+    epoch, batch = position
+    plan = sampler.epoch(epoch)
+    while True:
+        for member in range(world_size):
+            while batch >= len(plan):
+                epoch, batch = epoch + 1, batch - len(plan)
+                plan = sampler.epoch(epoch)
+            if member == rank:
+                mine = plan[batch], (epoch, batch)
+            batch += 1
+        following = (epoch, batch) if batch < len(plan) else (epoch + 1, 0)
+        yield *mine, following
+
+
+def spread(values: Sequence[Any], count: int) -> list[Any]:
+    """Choose `count` values evenly over a list; all of them when there are fewer."""
+    count = min(count, len(values))
+    return [values[int((place + 0.5) * len(values) / count)] for place in range(count)]
+
+
+def prefetched(batches: Iterable[Batch], depth: int) -> Iterator[Batch]:
+    """Yield the same values, prepared up to `depth` ahead by a thread; 0 = without a thread.
+
+    An exception of the source is raised at its place; leaving the iteration ends the thread.
+    """
+    if depth == 0:
+        yield from batches
+        return
+    ready: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(depth)
+    left = threading.Event()
+    end = object()
+
+    def unwanted() -> bool:
+        # The thread is no daemon (one killed inside torch aborts the process at its exit), so it
+        # has to notice by itself that the program has come to its end.
+        return left.is_set() or not threading.main_thread().is_alive()
+
+    def put(value: Any, error: BaseException | None = None) -> None:
+        while not unwanted():
+            try:
+                return ready.put((value, error), timeout=0.1)
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for value in batches:
+                if unwanted():
+                    return
+                put(value)
+            put(end)
+        except BaseException as error:
+            put(end, error)
+
+    threading.Thread(target=work, name="prefetch").start()
+    try:
+        while True:
+            value, error = ready.get()
+            if error is not None:
+                raise error
+            if value is end:
+                return
+            yield value
+    finally:
+        left.set()

@@ -1,0 +1,308 @@
+"""Pictures: attention, spectrograms, learning curves, masks over a waveform.
+
+Every function returns a matplotlib Figure on the Agg canvas, without pyplot and its global state:
+any thread may draw, and nothing stays open. Axes carry seconds, Hz and phonemes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import librosa
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from utils.audio import Features
+from utils.runlog import read_stats
+
+if TYPE_CHECKING:
+    from hyperparams import Audio
+
+Array = np.ndarray | Tensor
+DECIBELS = 20.0 / math.log(10.0)  # dB per unit of natural log magnitude
+RANGE = 80.0  # dB shown below the loudest bin
+HERTZ = (125, 250, 500, 1000, 2000, 4000, 8000, 16000)  # ticks of a mel axis
+PREDICTED, TRUE, MASKED = "#c0392b", "#22577a", "#f4a261"  # curves; regions to be generated
+ATTENTION_MAP, SPECTROGRAM_MAP, DIFFERENCE_MAP = "magma", "magma", "RdBu_r"
+LABEL_HEIGHT = 0.085  # inch that a phoneme's label needs
+RELATIVE = ("learning_rate", "gradient_norm", "frames_per_second", "seconds_per_step", "memory_gib")
+
+
+def attention_grid(
+    layers: Sequence[Array],
+    symbols: Sequence[str] | None = None,
+    seconds_per_step: float | None = None,
+    title: str = "",
+) -> Figure:
+    """Draw attention weights, one row per layer and one column per head.
+
+    layers: (H, T, N) each: queries T run to the right, keys N upwards. symbols: the N keys' labels
+    (cross-attention). seconds_per_step: turns the axis of T into seconds; with symbols absent
+    (self-attention) also the axis of N. Brightness is relative to each picture's maximum, which
+    stands in its title.
+    """
+    weights = [_numpy(layer) for layer in layers]
+    if not weights or any(layer.ndim != 3 for layer in weights):
+        shapes = [layer.shape for layer in weights]
+        raise ValueError(f"attention of shapes {shapes}: expected (H, T, N) for at least one layer")
+    rows, columns = len(weights), max(len(layer) for layer in weights)
+    num_keys = weights[0].shape[2]
+    height = min(5.0, max(2.2, LABEL_HEIGHT * num_keys)) if symbols else 2.2
+    figure = _figure(2.8 * columns + 0.8, height * rows + (0.5 if title else 0.2))
+    grid = figure.subplots(rows, columns, squeeze=False, sharex="row", sharey="row")
+    for row, layer in enumerate(weights):
+        for column, axes in enumerate(grid[row]):
+            if column >= len(layer):
+                axes.set_visible(False)
+                continue
+            _draw_attention(axes, layer[column], symbols is not None, seconds_per_step)
+            axes.set_title(
+                f"layer {row + 1}, head {column + 1} (max {layer[column].max():.2f})", fontsize=8
+            )
+        if symbols is not None:
+            _label_symbols(grid[row, 0], symbols, height)
+        else:
+            grid[row, 0].set_ylabel("key (s)" if seconds_per_step else "key")
+    for axes in grid[-1]:
+        axes.set_xlabel("time (s)" if seconds_per_step else "query")
+    if title:
+        figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def spectrogram_pair(
+    predicted: Array, true: Array, audio: Audio, names: tuple[str, str] = ("predicted", "true")
+) -> Figure:
+    """Draw two log spectrograms on one scale, and their difference over the frames of both.
+
+    predicted (T, M) or (T, F), true (T', M) or (T', F): natural logs of magnitude, not
+    standardised. Levels are in dB below the loudest bin of the true one.
+    """
+    first, second = _numpy(predicted), _numpy(true)
+    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
+        raise ValueError(
+            f"spectrograms of shapes {first.shape} and {second.shape}: expected (T, M) and (T', M)"
+        )
+    first, second = first * DECIBELS, second * DECIBELS
+    loudest = float(second.max()) if second.size else 0.0
+    first, second = first - loudest, second - loudest
+    seconds = max(len(first), len(second)) / audio.frame_rate
+    figure = _figure(min(16.0, max(7.0, 1.6 * seconds)), 7.2)
+    panels = figure.subplots(3, 1, sharex=True, sharey=True)
+    for axes, levels, name in zip(panels, (first, second), names, strict=False):
+        image = _draw_spectrogram(axes, levels, audio, SPECTROGRAM_MAP, -RANGE, 0.0)
+        axes.set_title(f"{name}, {len(levels) / audio.frame_rate:.2f} s", fontsize=9)
+    figure.colorbar(image, ax=panels[:2], label="dB", pad=0.01)
+    frames = min(len(first), len(second))
+    difference = first[:frames] - second[:frames]
+    image = _draw_spectrogram(panels[2], difference, audio, DIFFERENCE_MAP, -30.0, 30.0)
+    mean = float(np.abs(difference).mean()) if frames else 0.0
+    panels[2].set_title(f"{names[0]} − {names[1]}, mean |difference| {mean:.1f} dB", fontsize=9)
+    figure.colorbar(image, ax=panels[2], label="dB", pad=0.01)
+    panels[2].set_xlim(0, seconds)
+    panels[2].set_xlabel("time (s)")
+    return figure
+
+
+def alpha_curves(stats: Path | Sequence[Mapping[str, Any]], prefix: str = "alpha/") -> Figure:
+    """Draw the learned scales of the position codes over the steps of a run.
+
+    stats: a stats.jsonl, its run folder, or its lines; curves are the scalars named prefix + NAME.
+    """
+    curves = _curves(stats)
+    chosen = {k.removeprefix(prefix): c for k, c in curves.items() if k.startswith(prefix)}
+    if not chosen:
+        raise ValueError(f"no scalar begins with {prefix!r}; there are {', '.join(sorted(curves))}")
+    figure = _figure(6.4, 3.6)
+    axes = figure.subplots()
+    for name, (steps, values) in sorted(chosen.items()):
+        axes.plot(steps, values, label=f"{name} ({values[-1]:.3f})")
+    _finish_curves(axes, "alpha of the position code")
+    return figure
+
+
+def learning_curves(
+    runs: Path | Sequence[Mapping[str, Any]] | Mapping[str, Path | Sequence[Mapping[str, Any]]],
+) -> Figure:
+    """Draw a run's losses (training and validation together), learning rate, gradient and speed.
+
+    runs: a stats.jsonl, its run folder or its lines; or several of them by name, to compare.
+    """
+    named = runs if isinstance(runs, Mapping) else {"": runs}
+    tables = {name: _curves(stats) for name, stats in named.items()}
+    keys = {key for curves in tables.values() for key in curves}
+    panels = _panels(keys)
+    if not panels:
+        raise ValueError("nothing is logged yet: no scalar of train/ or validation/ in these stats")
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = _figure(4.6 * columns, 3.0 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (title, sources) in zip(grid, panels.items(), strict=False):
+        for run, curves in tables.items():
+            for key, style in sources.items():
+                if key in curves:
+                    label = " ".join(part for part in (run, key.split("/")[0]) if part)
+                    axes.plot(*curves[key], style, label=label, linewidth=1.3, markersize=3)
+        _finish_curves(axes, title)
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def masked_waveform(
+    wav: Array, audio: Audio, regions: Sequence[tuple[float, float]] = (), title: str = ""
+) -> Figure:
+    """Draw a waveform above its spectrogram, with the regions (start, end) in seconds marked.
+
+    wav (S,) in [-1, 1]. The marked regions are those that are generated, not known.
+    """
+    samples = _numpy(wav)
+    if samples.ndim != 1:
+        raise ValueError(f"a waveform of shape {samples.shape}: expected (S,)")
+    features = Features(audio)
+    levels = _numpy(features.linear(torch.from_numpy(samples).float()[None])[0]) * DECIBELS
+    seconds = len(samples) / audio.sample_rate
+    figure = _figure(min(16.0, max(7.0, 1.2 * seconds)), 4.6)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
+    times = np.arange(len(samples)) / audio.sample_rate
+    upper.plot(times, samples, color=TRUE, linewidth=0.4)
+    upper.set_ylabel("amplitude")
+    upper.set_ylim(-1, 1)
+    _draw_spectrogram(lower, levels - levels.max(), audio, SPECTROGRAM_MAP, -RANGE, 0.0)
+    for index, (start, end) in enumerate(regions):
+        label = "generated" if index == 0 else None
+        upper.axvspan(start, end, color=MASKED, alpha=0.35, linewidth=0, label=label)
+        lower.axvspan(start, end, facecolor="none", edgecolor=MASKED, linewidth=1.5, hatch="//")
+    if regions:
+        upper.legend(loc="upper right", fontsize=7)
+    lower.set_xlim(0, seconds)
+    lower.set_xlabel("time (s)")
+    if title:
+        upper.set_title(title, fontsize=9)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path, dpi: int = 120) -> Path:
+    """Write a figure as PNG (or what the suffix says) and return its path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=dpi)
+    return path
+
+
+def figure_to_image(figure: Figure) -> np.ndarray:
+    """Return the picture as (3, height, width) uint8, as TensorBoard's add_image takes it."""
+    canvas = figure.canvas
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].transpose(2, 0, 1)  # (3, height, width)
+
+
+def _figure(width: float, height: float) -> Figure:
+    """Return an empty figure of so many inches on the Agg canvas."""
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _draw_attention(
+    axes: Axes, weights: np.ndarray, has_symbols: bool, seconds_per_step: float | None
+) -> None:
+    steps, keys = weights.shape
+    scale = seconds_per_step or 1.0
+    top = keys if has_symbols else keys * scale
+    axes.imshow(
+        weights.T,
+        origin="lower",
+        aspect="auto",
+        interpolation="nearest",
+        cmap=ATTENTION_MAP,
+        vmin=0.0,
+        vmax=max(float(weights.max()), 1e-9),
+        extent=(0, steps * scale, 0, top),
+    )
+    axes.tick_params(labelsize=7)
+
+
+def _label_symbols(axes: Axes, symbols: Sequence[str], height: float) -> None:
+    """Label keys with phonemes, every k-th one when all would not be readable."""
+    stride = max(1, math.ceil(LABEL_HEIGHT * len(symbols) / height))
+    places = np.arange(0, len(symbols), stride)
+    shown = ["␣" if symbols[place] == " " else symbols[place] for place in places]
+    axes.set_yticks(places + 0.5, shown, fontsize=5)
+    axes.set_ylabel("symbol" if stride == 1 else f"symbol (one of {stride})")
+
+
+def _draw_spectrogram(
+    axes: Axes, levels: np.ndarray, audio: Audio, colors: str, lowest: float, highest: float
+) -> Any:
+    """Draw (T, bins) in dB; the axis says Hz, on the mel scale when the bins are mel bands."""
+    frames, bins = levels.shape
+    is_mel = bins == audio.n_mels
+    top = bins if is_mel else audio.sample_rate / 2
+    image = axes.imshow(
+        levels.T,
+        origin="lower",
+        aspect="auto",
+        interpolation="nearest",
+        cmap=colors,
+        vmin=lowest,
+        vmax=highest,
+        extent=(0, max(frames, 1) / audio.frame_rate, 0, top),
+    )
+    if is_mel:
+        centres = librosa.mel_frequencies(bins, fmin=0.0, fmax=audio.sample_rate / 2)
+        ticks = [hertz for hertz in HERTZ if hertz <= audio.sample_rate / 2]
+        axes.set_yticks(np.interp(ticks, centres, np.arange(bins) + 0.5), [str(t) for t in ticks])
+    axes.set_ylabel("frequency (Hz)")
+    axes.tick_params(labelsize=7)
+    return image
+
+
+def _curves(
+    stats: Path | Sequence[Mapping[str, Any]],
+) -> dict[str, tuple[list[float], list[float]]]:
+    """Return {name: (steps, values)} of a stats.jsonl."""
+    lines = read_stats(Path(stats)) if isinstance(stats, (str, Path)) else stats
+    curves: dict[str, tuple[list[float], list[float]]] = {}
+    for line in lines:
+        for name, value in line.items():
+            if name not in ("step", "time") and value is not None:
+                steps, values = curves.setdefault(name, ([], []))
+                steps.append(line["step"])
+                values.append(value)
+    return curves
+
+
+def _panels(keys: set[str]) -> dict[str, dict[str, str]]:
+    """Group scalars into panels {title: {key: line style}}, training beside validation."""
+    names = {key.split("/", 1)[1] for key in keys if key.startswith(("train/", "validation/"))}
+    losses = sorted(names - set(RELATIVE), key=lambda name: (name != "loss", name))
+    return {
+        name.replace("_", " "): {f"train/{name}": "-", f"validation/{name}": "o--"}
+        for name in [*losses, *(name for name in RELATIVE if name in names)]
+    }
+
+
+def _finish_curves(axes: Axes, title: str) -> None:
+    axes.set_title(title, fontsize=9)
+    axes.set_xlabel("step", fontsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.tick_params(labelsize=7)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=7, frameon=False)
+
+
+def _numpy(values: Array) -> np.ndarray:
+    if isinstance(values, Tensor):
+        values = values.detach().float().cpu().numpy()
+    return np.asarray(values)

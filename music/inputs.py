@@ -18,9 +18,9 @@ CONSONANT_SECONDS = 0.08  # slot of a consonant before the next onset (DESIGN se
 class PhraseInputs:
     """What the network is told about a phrase: per symbol five lists, and the notes.
 
-    Times are seconds from the phrase's start. pitch: MIDI of the symbol's note, 0 between words.
+    Times are seconds from the phrase start. pitch: MIDI of the symbol's note, 0 between words.
     [onset, offset]: the interval in which the symbol is expected. position: 1, 2, … in the
-    syllable, 0 between words. slur: 1 in a syllable of several notes. notes: (onset, offset, pitch).
+    syllable, 0 between words. slur: 1 in a syllable of several notes. notes: onset, offset, pitch.
     """
 
     symbols: tuple[str, ...]

@@ -29,11 +29,18 @@ if TYPE_CHECKING:
 Array = np.ndarray | Tensor
 DECIBELS = 20.0 / math.log(10.0)  # dB per unit of natural log magnitude
 RANGE = 80.0  # dB shown below the loudest bin
-HERTZ = (125, 250, 500, 1000, 2000, 4000, 8000, 16000)  # ticks of a mel axis
+HERTZ = (250, 500, 1000, 2000, 4000, 8000, 16000)  # ticks of a mel axis
 PREDICTED, TRUE, MASKED = "#c0392b", "#22577a", "#f4a261"  # curves; regions to be generated
 ATTENTION_MAP, SPECTROGRAM_MAP, DIFFERENCE_MAP = "magma", "magma", "RdBu_r"
 LABEL_HEIGHT = 0.085  # inch that a phoneme's label needs
-RELATIVE = ("learning_rate", "gradient_norm", "frames_per_second", "seconds_per_step", "memory_gib")
+STAGGER = " " * 7  # moves every second label to the left of its neighbours
+COSTS = {  # scalars that are not losses, and their titles
+    "learning_rate": "learning rate",
+    "gradient_norm": "gradient norm",
+    "frames_per_second": "frames per second",
+    "seconds_per_step": "seconds per step",
+    "memory_gib": "peak memory (GiB)",
+}
 
 
 def attention_grid(
@@ -63,7 +70,7 @@ def attention_grid(
             if column >= len(layer):
                 axes.set_visible(False)
                 continue
-            _draw_attention(axes, layer[column], symbols is not None, seconds_per_step)
+            _draw_attention(axes, layer[column], symbols, seconds_per_step)
             axes.set_title(
                 f"layer {row + 1}, head {column + 1} (max {layer[column].max():.2f})", fontsize=8
             )
@@ -145,13 +152,17 @@ def learning_curves(
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = _figure(4.6 * columns, 3.0 * rows)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
     for axes, (title, sources) in zip(grid, panels.items(), strict=False):
         for run, curves in tables.items():
             for key, style in sources.items():
                 if key in curves:
-                    label = " ".join(part for part in (run, key.split("/")[0]) if part)
-                    axes.plot(*curves[key], style, label=label, linewidth=1.3, markersize=3)
+                    split = key.split("/")[0]
+                    color = {"train": TRUE, "validation": PREDICTED}[split] if not run else None
+                    label = f"{run} {split}".strip()
+                    axes.plot(
+                        *curves[key], style, color=color, label=label, linewidth=1.3, markersize=3
+                    )
         _finish_curves(axes, title)
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
@@ -214,11 +225,14 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _draw_attention(
-    axes: Axes, weights: np.ndarray, has_symbols: bool, seconds_per_step: float | None
+    axes: Axes,
+    weights: np.ndarray,
+    symbols: Sequence[str] | None,
+    seconds_per_step: float | None,
 ) -> None:
     steps, keys = weights.shape
     scale = seconds_per_step or 1.0
-    top = keys if has_symbols else keys * scale
+    top = keys if symbols is not None else keys * scale
     axes.imshow(
         weights.T,
         origin="lower",
@@ -229,15 +243,23 @@ def _draw_attention(
         vmax=max(float(weights.max()), 1e-9),
         extent=(0, steps * scale, 0, top),
     )
+    for place, symbol in enumerate(symbols or ()):
+        if symbol == " ":  # a word ends
+            axes.axhline(place + 0.5, color="white", alpha=0.15, linewidth=0.5)
     axes.tick_params(labelsize=7)
 
 
 def _label_symbols(axes: Axes, symbols: Sequence[str], height: float) -> None:
-    """Label keys with phonemes, every k-th one when all would not be readable."""
-    stride = max(1, math.ceil(LABEL_HEIGHT * len(symbols) / height))
-    places = np.arange(0, len(symbols), stride)
-    shown = ["␣" if symbols[place] == " " else symbols[place] for place in places]
-    axes.set_yticks(places + 0.5, shown, fontsize=5)
+    """Label keys with phonemes: in two columns when they are many, every k-th when too many."""
+    spoken = [place for place, symbol in enumerate(symbols) if symbol != " "]
+    columns = math.ceil(LABEL_HEIGHT * len(symbols) / height)
+    stride = max(1, math.ceil(columns / 2))
+    places = spoken[::stride]
+    shown = [
+        symbols[place] + STAGGER * (number % 2 if columns > 1 else 0)
+        for number, place in enumerate(places)
+    ]
+    axes.set_yticks(np.array(places) + 0.5, shown, fontsize=5)
     axes.set_ylabel("symbol" if stride == 1 else f"symbol (one of {stride})")
 
 
@@ -285,16 +307,20 @@ def _curves(
 def _panels(keys: set[str]) -> dict[str, dict[str, str]]:
     """Group scalars into panels {title: {key: line style}}, training beside validation."""
     names = {key.split("/", 1)[1] for key in keys if key.startswith(("train/", "validation/"))}
-    losses = sorted(names - set(RELATIVE), key=lambda name: (name != "loss", name))
+    losses = sorted(names - set(COSTS), key=lambda name: (name != "loss", name != "score", name))
     return {
-        name.replace("_", " "): {f"train/{name}": "-", f"validation/{name}": "o--"}
-        for name in [*losses, *(name for name in RELATIVE if name in names)]
+        COSTS.get(name, name.replace("_", " ")): {
+            f"train/{name}": "-",
+            f"validation/{name}": "o--",
+        }
+        for name in [*losses, *(name for name in COSTS if name in names)]
     }
 
 
 def _finish_curves(axes: Axes, title: str) -> None:
     axes.set_title(title, fontsize=9)
     axes.set_xlabel("step", fontsize=8)
+    axes.ticklabel_format(axis="y", useOffset=False, scilimits=(-3, 5))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.25)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from utils import checkpoint, config, distributed, resume, signals
 from utils.optimisation import MovingAverage, build_optimizer, learning_rate
 from utils.runlog import Meter, RunLog, peak_memory
+
+if TYPE_CHECKING:
+    from hyperparams import Training
 
 logger = logging.getLogger(__name__)
 
@@ -77,9 +80,7 @@ def derived_seed(*parts: int | str) -> int:
 class Trainer:
     """Trains one network; see `run`.
 
-    kind: one of checkpoint.KINDS; `hyperparams` has a section of this name and its training knobs
-        in KIND_training. All sections are stored in every checkpoint; a resumed run cannot change
-        those named in `structure`.
+    kind: one of checkpoint.KINDS.
     directory: save/KIND/RUN. world: from distributed.start.
     model: its parameters train. Losses call it as model(...), never its other methods, so that
         DistributedDataParallel sees the call.
@@ -93,6 +94,9 @@ class Trainer:
     validate(model) -> {name: value}: `score`, smaller is better, decides `best`.
     preview(model, writer, step): writes pictures and sounds to TensorBoard.
     monitor(model) -> {name: value}: scalars of the model itself, such as alphas.
+    training: the section KIND_training of hyperparams, the knobs of this run.
+    hyperparams: all sections, stored in every checkpoint; a resumed run cannot change those named
+        in `structure` (by default audio and the one called like the kind).
     data: what the network needs of its corpus (symbols, statistics), stored in every checkpoint.
     fresh: refuse a directory that holds a run.
     """
@@ -105,6 +109,7 @@ class Trainer:
         model: nn.Module,
         loss_terms: Callable[[nn.Module, Any, StepContext], Mapping[str, Term]],
         batches: Callable[..., Iterator[tuple[Any, Any]]],
+        training: Training,
         hyperparams: Any,
         data: Mapping[str, Any],
         world: distributed.World,
@@ -118,8 +123,7 @@ class Trainer:
         find_unused_parameters: bool = False,
     ) -> None:
         self.kind, self.directory, self.world = kind, Path(directory), world
-        self.hyperparams, self.data = hyperparams, dict(data)
-        self.training = getattr(hyperparams, f"{kind}_training")
+        self.training, self.hyperparams, self.data = training, hyperparams, dict(data)
         self.structure = structure if structure is not None else ("audio", kind)
         self.loss_terms, self.batches, self.term_counts = loss_terms, batches, term_counts
         self.validate, self.preview, self.monitor = validate, preview, monitor

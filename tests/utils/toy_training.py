@@ -146,6 +146,7 @@ def make_trainer(
         "model": ToyModel(hyperparams.postnet),
         "loss_terms": loss_terms,
         "batches": batches,
+        "training": hyperparams.postnet_training,
         "hyperparams": hyperparams,
         "data": {"symbols": ["_", "a"], "statistics": {"mean": [0.0, 1.0]}},
         "world": world or distributed.World(torch.device("cpu")),

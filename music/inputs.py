@@ -1,4 +1,4 @@
-"""What the network is told about a phrase of a score: intervals per symbol, notes per frame."""
+"""What the network is told about a phrase of a score: an interval per symbol, and the notes."""
 
 from __future__ import annotations
 
@@ -41,21 +41,6 @@ class PhraseInputs:
             "slur": list(self.slur),
             "notes": [[round(a, 4), round(b, 4), pitch] for a, b, pitch in self.notes],
         }
-
-
-def frame_notes(
-    notes: Sequence[tuple[float, float, int]], num_frames: int, frame_seconds: float
-) -> tuple[list[int], list[float]]:
-    """Return, per frame (centred at its number times `frame_seconds`), the current note's pitch,
-    0 = none, and the place in it from 0 to 1.
-    """
-    pitch, place = [0] * num_frames, [0.0] * num_frames
-    for onset, offset, midi in notes:
-        first = max(0, round(onset / frame_seconds))
-        for frame in range(first, min(num_frames, round(offset / frame_seconds))):
-            pitch[frame] = midi
-            place[frame] = min(max((frame * frame_seconds - onset) / (offset - onset), 0.0), 1.0)
-    return pitch, place
 
 
 Row = tuple[str, int, float, float, int, int]  # symbol, pitch, onset, offset, position, slur

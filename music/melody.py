@@ -1,0 +1,96 @@
+"""Melodies as files hold them: notes with written syllables, before any word is pronounced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+from music.score import TOLERANCE, Note, Score
+from music.tempo import Meter, TempoMap
+
+
+@dataclass(frozen=True)
+class Lyric:
+    """A written syllable: its text, whether the word goes on after it, whether a line ends."""
+
+    text: str
+    continues: bool = False
+    ends_line: bool = False
+
+
+@dataclass(frozen=True)
+class Melody:
+    """One voice as it is written; a note without a lyric prolongs the syllable before it.
+
+    `remarks` say what was repaired while reading. Raises ValueError when there is no note, when
+    notes overlap, or when there is not one entry of `lyrics` for each note.
+    """
+
+    notes: tuple[Note, ...]
+    lyrics: tuple[Lyric | None, ...]
+    tempo: TempoMap = field(default_factory=TempoMap)
+    meters: tuple[Meter, ...] = ()
+    title: str = ""
+    remarks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.notes:
+            raise ValueError("the melody has no note; expected at least one")
+        if len(self.notes) != len(self.lyrics):
+            raise ValueError(f"{len(self.notes)} notes but {len(self.lyrics)} lyrics")
+        for left, right in pairwise(self.notes):
+            if right.onset < left.offset - TOLERANCE:
+                raise ValueError(f"notes {left} and {right} overlap: expected one voice")
+
+    @classmethod
+    def of(cls, score: Score) -> Melody:
+        """Return a score as it would be written."""
+        lyrics: list[Lyric | None] = []
+        for index, syllable in enumerate(score.syllables):
+            after = score.syllables[index + 1 : index + 2]
+            ends_line = bool(after) and after[0].line != syllable.line
+            lyrics.append(Lyric(syllable.text, not syllable.ends_word, ends_line))
+            lyrics += [None] * (len(syllable.notes) - 1)
+        return cls(score.notes, tuple(lyrics), score.tempo, score.meters, score.title)
+
+    @property
+    def has_lyrics(self) -> bool:
+        """Whether any note has a syllable."""
+        return any(lyric is not None for lyric in self.lyrics)
+
+    def transposed(self, semitones: int) -> Melody:
+        """Return the melody `semitones` higher; a pitch that leaves 1 … 127 raises ValueError."""
+        notes = tuple(replace(note, pitch=note.pitch + semitones) for note in self.notes)
+        return replace(self, notes=notes)
+
+    def groups(self) -> Iterator[tuple[Lyric, tuple[Note, ...]]]:
+        """Yield each written syllable with its notes; notes before the first one are left out."""
+        lyric: Lyric | None = None
+        notes: list[Note] = []
+        for note, current in zip(self.notes, self.lyrics, strict=True):
+            if current is not None:
+                if lyric is not None:
+                    yield lyric, tuple(notes)
+                lyric, notes = current, []
+            notes.append(note)
+        if lyric is not None:
+            yield lyric, tuple(notes)
+
+
+def one_voice(notes: Sequence[Note]) -> tuple[list[Note], int]:
+    """Make notes in any order one voice; returns them and how many were changed or left out.
+
+    Of notes that start together the highest stays; a note that lasts into the next is cut there.
+    """
+    voice: list[Note] = []
+    changed = 0
+    for note in sorted(notes, key=lambda note: (note.onset, -note.pitch)):
+        if voice and note.onset - voice[-1].onset < TOLERANCE:
+            changed += 1
+            continue
+        if voice and voice[-1].offset > note.onset + TOLERANCE:
+            voice[-1] = replace(voice[-1], offset=note.onset)
+            changed += 1
+        voice.append(note)
+    return voice, changed

@@ -1,0 +1,308 @@
+"""Text underlay: pronounced syllables laid on the notes of a melody.
+
+Two cases: a melody that has its own lyrics (`sing`), and plain or timed lyrics for a melody without
+any (`lay_lyrics`). Either way every syllable is sung once, in order, and no sounding time is lost:
+where notes outnumber syllables they become melismas, where syllables outnumber notes these are
+split.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from music.melody import Lyric, Melody
+from music.score import Note, Score, Syllable
+from text.syllables import syllabify
+
+if TYPE_CHECKING:
+    from text.frontend import Pronouncer
+    from text.lyrics import LyricLine
+
+MIN_SYLLABLE_SECONDS = 0.07  # about 14 syllables a second: nobody sings faster
+BREATH_SECONDS = 0.25  # a rest of this length separates lines for certain
+STAMP_SLACK = 0.25  # s; a note this much before a line's time stamp belongs to the line
+
+NoteGroup = tuple[Note, ...]
+
+
+@dataclass(frozen=True)
+class Underlay:
+    """A laid score, the words whose pronunciation was guessed, and remarks for the user."""
+
+    score: Score
+    guessed: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
+
+
+# -- a melody with its own lyrics -------------------------------------------------------------
+
+
+def sing(melody: Melody, pronouncer: Pronouncer) -> Underlay:
+    """Pronounce the lyrics that a melody carries and return its score.
+
+    Where a word is pronounced with more syllables than are written, its longest notes are shared;
+    with fewer, the last takes the rest. Raises ValueError when nothing can be pronounced.
+    """
+    syllables: list[Syllable] = []
+    guessed: list[str] = []
+    remarks = list(melody.remarks)
+    line = 0
+    unsung = sum(len(notes) for _, notes in melody.groups()) - len(melody.notes)
+    if unsung:
+        remarks.append(f"{-unsung} notes before the first word left out")
+    for written in _written_words(melody):
+        number = syllables[-1].word + 1 if syllables else 0
+        parts, guesses = _word_syllables(written, number, line, pronouncer)
+        guessed += guesses
+        groups = [notes for _, notes in written]
+        if not parts:
+            remarks.append(f"no word in {_spelling(written)!r}: its notes are left out")
+        groups = _regroup(groups, len(parts))
+        syllables += [replace(part, notes=notes) for part, notes in zip(parts, groups, strict=True)]
+        line += any(lyric.ends_line for lyric, _ in written)
+    if not syllables:
+        raise ValueError("the melody carries no word that can be pronounced")
+    score = Score(tuple(syllables), melody.tempo, melody.meters, melody.title)
+    return Underlay(score, tuple(dict.fromkeys(guessed)), tuple(remarks))
+
+
+def _written_words(melody: Melody) -> Iterator[list[tuple[Lyric, NoteGroup]]]:
+    """Yield the written syllables of each word with their notes."""
+    word: list[tuple[Lyric, NoteGroup]] = []
+    for lyric, notes in melody.groups():
+        word.append((lyric, notes))
+        if not lyric.continues:
+            yield word
+            word = []
+    if word:
+        yield word
+
+
+def _spelling(written: Sequence[tuple[Lyric, NoteGroup]]) -> str:
+    return "".join(lyric.text for lyric, _ in written)
+
+
+def _word_syllables(
+    written: Sequence[tuple[Lyric, NoteGroup]], number: int, line: int, pronouncer: Pronouncer
+) -> tuple[list[Syllable], list[str]]:
+    """Return the syllables of a written word, as yet without notes, and what was guessed."""
+    parts, guessed = text_syllables(_spelling(written), pronouncer, number, line)
+    if len(parts) == len(written):
+        texts = (lyric.text for lyric, _ in written)
+        parts = [replace(part, text=text) for part, text in zip(parts, texts, strict=True)]
+    return parts, guessed
+
+
+def _regroup(groups: list[NoteGroup], count: int) -> list[NoteGroup]:
+    """Return the notes of a word in `count` groups, in order."""
+    groups = list(groups)
+    while len(groups) < count:
+        index = max(range(len(groups)), key=lambda i: sum(note.duration for note in groups[i]))
+        first, *rest = groups[index]
+        groups[index : index + 1] = (
+            [(first,), tuple(rest)] if rest else [(half,) for half in split_note(first, 2)]
+        )
+    if count and len(groups) > count:
+        groups[count - 1 :] = [tuple(note for group in groups[count - 1 :] for note in group)]
+    return groups[:count]
+
+
+# -- syllables --------------------------------------------------------------------------------
+
+
+def text_syllables(
+    text: str, pronouncer: Pronouncer, first_word: int = 0, line: int = 0, line_number: int = 1
+) -> tuple[list[Syllable], list[str]]:
+    """Pronounce a text; returns its syllables without notes and the words that were guessed.
+
+    Words are numbered from `first_word`; `line_number` is that of the file, for messages.
+    """
+    syllables: list[Syllable] = []
+    guessed: list[str] = []
+    word_number = first_word
+    for word in pronouncer.pronounce(text, line_number).words:
+        parts = syllabify(word.phonemes)
+        spellings = split_spelling(word.text, len(parts))
+        for index, (phonemes, spelling) in enumerate(zip(parts, spellings, strict=True)):
+            last = index == len(parts) - 1
+            syllable = Syllable(spelling, phonemes, word_number, index == 0, last, line)
+            syllables.append(syllable)
+        word_number += bool(parts)
+        if word.guessed:
+            guessed.append(word.text)
+    return syllables, guessed
+
+
+def split_spelling(word: str, count: int) -> list[str]:
+    """Split a written word into `count` parts at its groups of vowels; joined they are the word.
+
+    English spelling is no sure guide: the last parts are empty when there are too few letters.
+    """
+    if count <= 1:
+        return [word] * count
+    nuclei = [match.start() for match in re.finditer(r"[aeiouy]+", word, re.IGNORECASE)]
+    if len(nuclei) > count and re.search(r"[^aeiouy]e[sd]?$", word, re.IGNORECASE):
+        nuclei.pop()  # a silent e
+    cuts = []
+    for left, right in zip(nuclei, nuclei[1:], strict=False):
+        vowels = re.match(r"[aeiouy]+", word[left:], re.IGNORECASE)
+        consonants = right - left - len(vowels[0])
+        cuts.append(right - (consonants + 1) // 2 if consonants < 3 else right - 2)
+    letters = [cut for cut in range(1, len(word)) if cut not in cuts]
+    while len(cuts) < count - 1 and letters:
+        cuts.append(letters.pop())
+    cuts = sorted(cuts)[: count - 1]
+    bounds = [0, *cuts, len(word)]
+    parts = [word[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    return parts + [""] * (count - len(parts))
+
+
+def split_note(note: Note, count: int) -> list[Note]:
+    """Split a note into `count` equal ones."""
+    times = [note.onset + note.duration * k / count for k in range(count)] + [note.offset]
+    return [Note(note.pitch, times[k], times[k + 1]) for k in range(count)]
+
+
+# -- lyrics for a melody without words ----------------------------------------------------------
+
+
+def lay_lyrics(lines: Sequence[LyricLine], melody: Melody, pronouncer: Pronouncer) -> Underlay:
+    """Lay lyrics on a melody: lines end at rests, time stamps (LRC) are kept, every note is used.
+
+    With stamps, notes before the first stamped line are left out unless unstamped lines stand
+    there. Raises ValueError when no word can be pronounced, when the lyrics are too long for the
+    melody, or when a stamped line finds no note.
+    """
+    sung: list[tuple[LyricLine, list[Syllable]]] = []
+    guessed: list[str] = []
+    for line in lines:
+        first_word = sung[-1][1][-1].word + 1 if sung else 0
+        parts, guesses = text_syllables(
+            line.text, pronouncer, first_word, len(sung), line.line_number
+        )
+        guessed += guesses
+        if parts:
+            sung.append((line, parts))
+    if not sung:
+        raise ValueError("the lyrics hold no word that can be pronounced; expected words to sing")
+    remarks = list(melody.remarks)
+    laid: list[Syllable] = []
+    for start, end, members in _stamped_sections(sung):
+        notes = [n for n in melody.notes if start - STAMP_SLACK <= n.onset < end - STAMP_SLACK]
+        spoken = [parts for _, parts in members]
+        for parts, part_notes in zip(spoken, _lines_to_notes(members, notes), strict=True):
+            laid += _lay_line(parts, part_notes)
+    unsung = sum(note.onset < laid[0].onset for note in melody.notes)
+    if unsung:
+        remarks.append(f"{unsung} notes before the first time stamp left out")
+    score = Score(tuple(laid), melody.tempo, melody.meters, melody.title)
+    return Underlay(score, tuple(dict.fromkeys(guessed)), tuple(remarks))
+
+
+Sung = tuple["LyricLine", list[Syllable]]
+
+
+def _stamped_sections(sung: Sequence[Sung]) -> Iterator[tuple[float, float, list[Sung]]]:
+    """Yield (start, end, lines) from one time stamp to the next; all of it without stamps."""
+    sections: list[tuple[float, list[Sung]]] = []
+    for line, parts in sung:
+        if line.start is not None or not sections:
+            sections.append((-1.0 if line.start is None else line.start, []))
+        sections[-1][1].append((line, parts))
+    ends = [start for start, _ in sections[1:]] + [float("inf")]
+    for (start, members), end in zip(sections, ends, strict=True):
+        yield start, end, members
+
+
+def _lines_to_notes(members: Sequence[Sung], notes: Sequence[Note]) -> list[list[Note]]:
+    """Share notes among lines, in order: the cheapest division by dynamic programming.
+
+    A line should have about as many notes as syllables, end at a rest, and span none.
+    """
+    sizes = [len(parts) for _, parts in members]
+    count = len(notes)
+    numbers = ", ".join(str(line.line_number) for line, _ in members[:4])
+    if not count:
+        start = members[0][0].start
+        raise ValueError(
+            f"line {numbers}: no note of the melody starts at its time"
+            + (f" ({start:.2f} s)" if start is not None else "")
+        )
+    onsets, offsets = (np.array([getattr(n, k) for n in notes]) for k in ("onset", "offset"))
+    breath = np.clip((onsets[1:] - offsets[:-1]) / BREATH_SECONDS, 0.0, 1.0)
+    breath = np.concatenate([[1.0], breath, [1.0]])  # before note k; the ends are free
+    rests = np.concatenate([[0.0], np.cumsum(breath[1:-1]), [0.0]])  # rests up to note k
+    sounding = np.concatenate([[0.0], np.cumsum(offsets - onsets)])
+    cost = np.full((len(sizes) + 1, count + 1), np.inf)  # lines done, notes used
+    origin = np.zeros(cost.shape, dtype=int)
+    cost[0, 0] = 0.0
+    for line, size in enumerate(sizes):
+        for end in range(1, count + 1):
+            starts = np.arange(end)
+            excess = (end - starts - size) / size
+            fit = np.where(excess > 0, excess, 3.0 * excess) ** 2
+            inside = rests[end - 1] - rests[starts]
+            total = cost[line, :end] + fit + 0.5 * inside + 1.5 * (1.0 - breath[end])
+            total[sounding[end] - sounding[starts] < size * MIN_SYLLABLE_SECONDS] = np.inf
+            origin[line + 1, end] = best = int(np.argmin(total))
+            cost[line + 1, end] = total[best]
+    if not np.isfinite(cost[-1, count]):
+        raise ValueError(
+            f"the lyrics are too long for the melody: {sum(sizes)} syllables in {len(sizes)} lines "
+            f"(from line {numbers}) on {count} notes that sound for {sounding[-1]:.1f} s; sing "
+            "fewer lines, or give a longer melody"
+        )
+    ends = [count]
+    for line in range(len(sizes), 1, -1):
+        ends.insert(0, int(origin[line, ends[0]]))
+    starts = [0, *ends[:-1]]
+    return [list(notes[start:end]) for start, end in zip(starts, ends, strict=True)]
+
+
+def _lay_line(parts: Sequence[Syllable], notes: Sequence[Note]) -> list[Syllable]:
+    """Lay the syllables of a line on its notes, all of which are used."""
+    if len(notes) < len(parts):
+        pieces = np.ones(len(notes), dtype=int)
+        durations = np.array([note.duration for note in notes])
+        for _ in range(len(parts) - len(notes)):
+            pieces[int(np.argmax(durations / pieces))] += 1
+        notes = [
+            part for n, k in zip(notes, pieces.tolist(), strict=True) for part in split_note(n, k)
+        ]
+    groups = _melismas(parts, notes)
+    return [replace(part, notes=group) for part, group in zip(parts, groups, strict=True)]
+
+
+def _melismas(parts: Sequence[Syllable], notes: Sequence[Note]) -> list[NoteGroup]:
+    """Share notes among no more syllables, in order: melismas on stressed and last syllables.
+
+    A melisma prefers short notes and small steps, and never gladly spans a rest.
+    """
+    count, extra = len(parts), len(notes) - len(parts)
+    joins = [0.0] * len(notes)  # cost of slurring note k to the one before
+    for k in range(1, len(notes)):
+        rest = max(0.0, notes[k].onset - notes[k - 1].offset)
+        leap = abs(notes[k].pitch - notes[k - 1].pitch)
+        joins[k] = 0.5 + notes[k].duration + 0.05 * leap + 8.0 * min(1.0, rest / BREATH_SECONDS)
+    cost = np.full((count + 1, len(notes) + 1), np.inf)  # syllables done, notes used
+    origin = np.zeros(cost.shape, dtype=int)
+    cost[0, 0] = 0.0
+    for index, part in enumerate(parts):
+        reluctance = 1.0 if part.stress else 1.5
+        reluctance *= 0.8 if index == count - 1 else 1.0
+        for start in range(index, index + extra + 1):
+            slurred = 0.0
+            for end in range(start + 1, index + extra + 2):
+                slurred += joins[end - 1] if end - 1 > start else 0.0
+                total = cost[index, start] + reluctance * slurred * (end - start) ** 0.5
+                if total < cost[index + 1, end]:
+                    cost[index + 1, end], origin[index + 1, end] = total, start
+    bounds = [len(notes)]
+    for index in range(count, 0, -1):
+        bounds.insert(0, int(origin[index, bounds[0]]))
+    return [tuple(notes[bounds[k] : bounds[k + 1]]) for k in range(count)]

@@ -1,28 +1,27 @@
 """Harmony of an accompaniment from its audio: beats, downbeats, key, and a chord per beat.
 
-Beats come from librosa's dynamic programming (Ellis 2007), straightened to a steady grid where the
-playing is steady. Chords are 12 major and 12 minor triads and "none": templates with overtones
-(Papadopoulos & Peeters 2007) on beat-synchronous chroma, decoded by Viterbi. Metre and downbeat
-phase are decided jointly with the chords (Papadopoulos & Peeters 2011): every hypothesis makes
-changes of chord likely on its own downbeats, and the best path wins.
+Beats come from music/beats.py. Chords are 12 major and 12 minor triads and "none": templates with
+overtones (Papadopoulos & Peeters 2007) on beat-synchronous chroma, decoded by Viterbi. Metre and
+downbeat phase are decided jointly with the chords (Papadopoulos & Peeters 2011): every hypothesis
+makes changes of chord likely on its own downbeats, and the best path wins.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import librosa
 import numpy as np
 from scipy.ndimage import median_filter
 
+from music.beats import SILENCE, track_beats
+
 PITCH_CLASSES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 NO_CHORD = 24  # chords 0-11 are major on that pitch class, 12-23 minor
 NUM_CHORDS = 25
 
-DEFAULT_TEMPO = 100.0  # beats per minute of the grid that stands in for a missing beat
-SHORTEST = 2.0  # s; less audio holds no bar
-HOP_SECONDS = 0.016  # of the onset envelope
-SILENCE = 1e-3  # RMS (-60 dBFS) below which a beat has no chord
+SHORTEST = 4.0  # s; two beats at the slowest tempo allowed
 
 BINS_PER_OCTAVE = 36
 LOWEST_MIDI = 24  # C1, lowest bin of the constant-Q transform
@@ -35,12 +34,11 @@ NO_CHORD_CORRELATION = 0.35  # templates that match less well than this are no c
 CHANGE_ON_DOWNBEAT, CHANGE_AT_HALF, CHANGE_ELSEWHERE = 0.6, 0.2, 0.04  # probabilities
 METRE_PRIOR = {4: 0.8, 3: 0.2}
 ACCENT_WEIGHT = 0.5  # log-likelihood of a downbeat per standard deviation of its accent
-BEAT_FLOOR = 0.12  # autocorrelation of the onset envelope below which there is no clear beat
-STEADY = 0.05  # share of the period: median residual up to which the beats are a straight grid
 
 # Pitch-class salience in a key, Temperley's revision of Krumhansl's profiles (Temperley 1999).
 MAJOR_PROFILE = (5.0, 2.0, 3.5, 2.0, 4.5, 4.0, 2.0, 4.5, 2.0, 3.5, 1.5, 4.0)
 MINOR_PROFILE = (5.0, 2.0, 3.5, 4.5, 2.0, 4.0, 2.0, 4.5, 3.5, 2.0, 1.5, 4.0)
+TONIC_BONUS = 0.08  # correlation that a first and a last chord each lend the key they are tonic of
 SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 
 
@@ -131,7 +129,7 @@ def analyse(
     """
     wav = _checked(wav, sample_rate, tempo, metre)
     duration = len(wav) / sample_rate
-    beats, beat_confidence, notes = _beats(wav, sample_rate, tempo)
+    beats, beat_confidence, notes = track_beats(wav, sample_rate, tempo)
     treble, bass = _beat_chroma(wav, sample_rate, beats)  # each (K, 12)
     likelihood = _chord_likelihood(treble, bass)
     is_silent = _level(wav, sample_rate, beats) < SILENCE
@@ -170,75 +168,6 @@ def _checked(
     return wav
 
 
-def _beats(
-    wav: np.ndarray, sample_rate: int, tempo: float | None
-) -> tuple[np.ndarray, float, list[str]]:
-    """Return beats (K,) in s over the whole audio, their confidence, and notes on fallbacks."""
-    duration = len(wav) / sample_rate
-    hop_length = round(HOP_SECONDS * sample_rate)
-    envelope = librosa.onset.onset_strength(
-        y=wav, sr=sample_rate, hop_length=hop_length, n_fft=4 * hop_length, center=True
-    )
-    if envelope.max() > 0 and np.abs(wav).max() > SILENCE:
-        _, frames = librosa.beat.beat_track(
-            onset_envelope=envelope,
-            sr=sample_rate,
-            hop_length=hop_length,
-            bpm=tempo,
-            trim=False,
-        )
-        if len(frames) >= 4:
-            period = float(np.median(np.diff(frames)))
-            confidence = _periodicity(envelope, period)
-            if confidence >= BEAT_FLOOR:
-                times = _refined(frames, envelope) * hop_length / sample_rate
-                return _steady(times, duration), confidence, []
-    period = 60.0 / (tempo or DEFAULT_TEMPO)
-    note = f"no clear beat: a steady grid of {60 / period:.0f} beats per minute from 0 s stands in"
-    return np.arange(0.0, duration, period), 0.0, [note]
-
-
-def _periodicity(envelope: np.ndarray, period: float) -> float:
-    """Return the autocorrelation of the onsets at 1, 2 or 4 beats, the largest, within ±1 frame."""
-    centred = envelope - envelope.mean()
-    power = float(np.dot(centred, centred))
-    lags = [round(period * n) + shift for n in (1, 2, 4) for shift in (-1, 0, 1)]
-    values = [np.dot(centred[:-lag], centred[lag:]) for lag in lags if 0 < lag < len(envelope) // 2]
-    return float(np.clip(max(values, default=0.0) / max(power, 1e-9), 0.0, 1.0))
-
-
-def _refined(frames: np.ndarray, envelope: np.ndarray) -> np.ndarray:
-    """Return beat frames moved to the onset peak within ±2 frames, by a parabola below a frame."""
-    refined = frames.astype(float)
-    for index, frame in enumerate(frames):
-        low, high = max(1, frame - 2), min(len(envelope) - 1, frame + 3)
-        if high <= low:
-            continue
-        peak = low + int(np.argmax(envelope[low:high]))
-        left, middle, right = envelope[peak - 1 : peak + 2]
-        curvature = left - 2 * middle + right
-        if curvature < 0:
-            refined[index] = peak + np.clip(0.5 * (left - right) / curvature, -0.5, 0.5)
-    return refined
-
-
-def _steady(times: np.ndarray, duration: float) -> np.ndarray:
-    """Return beats that reach from the start to the end, on a straight line if they nearly are."""
-    period = float(np.median(np.diff(times)))
-    counts = np.concatenate([[0], np.cumsum(np.maximum(1, np.round(np.diff(times) / period)))])
-    keep = np.ones(len(times), dtype=bool)
-    for _ in range(3):  # least squares, without what lies far off
-        slope, offset = np.polyfit(counts[keep], times[keep], 1)
-        residual = np.abs(times - slope * counts - offset)
-        keep = residual <= max(3 * float(np.median(residual)), 1e-3)
-    if np.median(residual) <= STEADY * slope and keep.mean() > 0.6:
-        first = offset - slope * np.floor(offset / slope + 1e-6)
-        return np.arange(first, duration - slope / 4, slope)
-    before = np.arange(times[0] - period, -1e-9, -period)[::-1]
-    after = np.arange(times[-1] + period, duration - period / 4, period)
-    return np.concatenate([before, times, after])
-
-
 def _beat_chroma(
     wav: np.ndarray, sample_rate: int, beats: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -260,8 +189,9 @@ def _beat_chroma(
     folds = sustained.reshape(len(sustained), OCTAVES, 12, 3).max(axis=-1)  # (T, octaves, 12)
     folds = np.log1p(20 * folds / max(float(folds.max()), 1e-9))
     edges = np.round(np.append(beats, len(wav) / sample_rate) * sample_rate / hop_length)
+    edges = edges.astype(int)
     treble, bass = np.zeros((len(beats), 12)), np.zeros((len(beats), 12))
-    for index, (start, end) in enumerate(zip(edges[:-1].astype(int), edges[1:].astype(int))):
+    for index, (start, end) in enumerate(pairwise(edges)):
         frames = folds[start : max(end, start + 1)]
         treble[index] = np.median(frames[:, BASS_OCTAVES:].sum(axis=1), axis=0)
         bass[index] = np.median(frames[:, :BASS_OCTAVES].sum(axis=1), axis=0)
@@ -302,8 +232,7 @@ def _chord_likelihood(treble: np.ndarray, bass: np.ndarray) -> np.ndarray:
 def _level(wav: np.ndarray, sample_rate: int, beats: np.ndarray) -> np.ndarray:
     """Return the RMS of the audio from each beat to the next, (K,)."""
     edges = np.append(np.round(beats * sample_rate).astype(int), len(wav))
-    spans = zip(edges[:-1], edges[1:], strict=True)
-    return np.array([np.sqrt(np.mean(wav[start:end] ** 2)) for start, end in spans])
+    return np.array([np.sqrt(np.mean(wav[start:end] ** 2)) for start, end in pairwise(edges)])
 
 
 def _accents(wav: np.ndarray, sample_rate: int, beats: np.ndarray, bass: np.ndarray) -> np.ndarray:
@@ -379,5 +308,10 @@ def estimate_key(chroma: np.ndarray, chords: np.ndarray) -> tuple[Key, float]:
         + [np.roll(MINOR_PROFILE, tonic) for tonic in range(12)]
     )
     correlation = _correlate(weights[None], profiles)[0]
-    best = int(correlation.argmax())
-    return Key(best % 12, "major" if best < 12 else "minor"), float(max(0.0, correlation[best]))
+    sounding = chords[chords != NO_CHORD]
+    bonus = np.zeros(24)
+    bonus[sounding[[0, -1]]] = TONIC_BONUS
+    best = int((correlation + bonus).argmax())
+    return Key(best % 12, "major" if best < 12 else "minor"), float(
+        np.clip(correlation[best], 0, 1)
+    )

@@ -1,10 +1,10 @@
 """Lyrics files: plain text and LRC, one list of lines with their times and sections.
 
-Plain text: a line is a line, blank lines part stanzas, `[Chorus]` alone on a line names the
-section of what follows, until the next name. LRC adds metadata `[ti:Title]`, `[offset:+250]`
-(milliseconds by which the lyrics come earlier) and stamps `[mm:ss.xx]`, several on a repeated line;
-enhanced LRC's word stamps `<mm:ss.xx>` are read off: the line's first one is its start when it has
-no other. A line with stamps appears once for each, and lines with stamps are sorted by time.
+Plain text: a line is a line, blank lines part stanzas, `[Chorus]` alone on a line or in front of
+one names the section of what follows, until the next name. LRC adds metadata `[ti:Title]`,
+`[offset:+250]` (milliseconds by which the lyrics come earlier) and stamps `[mm:ss.xx]`, several on
+a repeated line; the word stamps `<mm:ss.xx>` of enhanced LRC are taken out, and the first one is
+the line's start when it has no other. A line with stamps appears once for each, sorted by time.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from pathlib import Path
 
 STAMP = r"(\d{1,3}):(\d{1,2})(?:[.:](\d{1,3}))?"  # minutes, seconds, hundredths or milliseconds
 LINE_STAMP = re.compile(rf"\s*\[{STAMP}\]")
-WORD_STAMP = re.compile(rf"\s*<{STAMP}>\s*")
-BRACKETS = re.compile(r"\s*\[([^\[\]]*)\]\s*$")
-METADATA_KEYS = "ti ar al au lr by re ve tool length offset la id encoding key t_time #".split()
-METADATA = re.compile(rf"\s*({'|'.join(METADATA_KEYS)})\s*:(.*)$", re.IGNORECASE)
+WORD_STAMP = re.compile(rf"<{STAMP}>")
+HEADING = re.compile(r"\s*\[([^\[\]]*)\]\s*(.*)$")
+METADATA = re.compile(
+    r"\s*(ti|ar|al|au|lr|by|re|ve|tool|length|offset|la|id|encoding|key|#)\s*:(.*)$", re.IGNORECASE
+)
 LARGEST_FILE = 4 * 2**20  # bytes; a song's words are a few thousand
 
 
@@ -69,12 +70,13 @@ def parse_lyrics(text: str) -> list[LyricLine]:
     offset = 0.0  # seconds
     for line_number, raw in enumerate(re.split(r"\r\n|\r|\n", text.lstrip("\ufeff")), start=1):
         stamps, rest = _take_stamps(raw, line_number)
-        heading = BRACKETS.match(rest)
-        if heading and METADATA.match(heading[1]):
-            offset = _offset(METADATA.match(heading[1]), offset, line_number)
-        elif heading:
-            section = heading[1].strip() or section
-        elif rest.strip():
+        while heading := HEADING.match(rest):
+            name, rest = heading[1].strip(), heading[2]
+            if metadata := METADATA.match(name):
+                offset = _offset(metadata, offset, line_number)
+            else:
+                section = _section(name, line_number) or section
+        if rest.strip():
             starts = stamps or [None]
             lines += [LyricLine(rest.strip(), line_number, start, section) for start in starts]
     if not lines:
@@ -89,7 +91,16 @@ def _take_stamps(raw: str, line_number: int) -> tuple[list[float], str]:
         stamps.append(_seconds(match, line_number))
         raw = raw[match.end() :]
     word_stamps = [_seconds(match, line_number) for match in WORD_STAMP.finditer(raw)]
-    return stamps or word_stamps[:1], WORD_STAMP.sub(" ", raw)
+    return stamps or word_stamps[:1], " ".join(WORD_STAMP.sub("", raw).split())
+
+
+def _section(name: str, line_number: int) -> str:
+    """Return the name of a section; digits and colons alone are a broken stamp: ValueError."""
+    if re.fullmatch(r"[\d.\s]*:[\d:.,\s]*", name):
+        raise ValueError(
+            f"line {line_number}: [{name}] is no time stamp; expected [minutes:seconds.hundredths]"
+        )
+    return name.rstrip(": ")
 
 
 def _seconds(match: re.Match[str], line_number: int) -> float:

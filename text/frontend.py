@@ -1,0 +1,149 @@
+"""The front end of every text: a line of lyrics to the symbols that the network reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from text import word_forms
+from text.letter_to_sound import LetterToSound, spell
+from text.lexicon import Lexicon, parse_phonemes, read_user_lexicon
+from text.normalize import normalise, tokens
+from text.numbers import TENS, UNITS
+from text.symbols import EOS, PUNCTUATION, WORD_BOUNDARY, is_vowel
+
+NUMBER_WORDS = frozenset(UNITS) | frozenset(TENS) - {""}
+STOPS = (",", ".", "?", "!", ";", ":")
+
+
+@dataclass(frozen=True)
+class Word:
+    """A spoken word and its place: `symbols[first_symbol : last_symbol + 1]` are its phonemes.
+
+    `guessed` says that no lexicon lists it, nor a word of which it is a regular form.
+    """
+
+    text: str
+    phonemes: tuple[str, ...]
+    guessed: bool
+    first_symbol: int
+    last_symbol: int
+
+
+@dataclass(frozen=True)
+class Pronunciation:
+    """The symbols of one line, ending with `EOS`, and its words in order."""
+
+    symbols: tuple[str, ...]
+    words: tuple[Word, ...]
+
+    @property
+    def guessed(self) -> tuple[str, ...]:
+        """The words whose pronunciation was guessed, each once, in order."""
+        return tuple(dict.fromkeys(word.text for word in self.words if word.guessed))
+
+
+@dataclass(frozen=True)
+class _Sounds:
+    """A pronounced word before it has a place in the line."""
+
+    text: str
+    phonemes: tuple[str, ...]
+    guessed: bool = False
+
+
+class Pronouncer:
+    """Lines of English to symbols: normalised, looked up, and guessed where no lexicon helps.
+
+    `user_lexicon` is a file of `word  PH ON EMES` lines that goes before every other source; a
+    missing or wrong file raises FileNotFoundError or ValueError here. CMUdict and the rules are
+    read at the first word, in well below a second, and belong to this object.
+    """
+
+    def __init__(self, user_lexicon: Path | str | None = None) -> None:
+        self.lexicon = Lexicon(read_user_lexicon(user_lexicon) if user_lexicon else None)
+        self.letter_to_sound = LetterToSound()
+
+    def pronounce(self, line: str, line_number: int = 1) -> Pronunciation:
+        """Return the symbols and words of one line.
+
+        Raises ValueError naming `line_number` for a character that cannot be read, a wrong phoneme
+        in braces, a brace without its partner, or a line without any word.
+        """
+        parts: list[_Sounds | str] = []  # words and punctuation symbols
+        for token in tokens(normalise(line, line_number)):
+            mark = "…" if token == "..." else token
+            parts += [mark] if mark in PUNCTUATION else self._words(token, line_number)
+        if not parts:
+            raise ValueError(
+                f"line {line_number}: no word to pronounce in {line.strip()!r}; expected English "
+                "words, numbers, or phonemes in braces as {HH AH0 L OW1}"
+            )
+        symbols: list[str] = []
+        words: list[Word] = []
+        for part, following in zip(parts, [*parts[1:], None], strict=True):
+            if isinstance(part, str):
+                symbols.append(part)
+                continue
+            if words:
+                symbols.append(WORD_BOUNDARY)
+            phonemes = self._in_context(part, following)
+            first = len(symbols)
+            symbols += phonemes
+            words.append(Word(part.text, phonemes, part.guessed, first, len(symbols) - 1))
+        return Pronunciation((*symbols, EOS), tuple(words))
+
+    def _words(self, token: str, line_number: int) -> list[_Sounds]:
+        """Return the words of one token: inline phonemes, spelled letters, a word or its parts."""
+        if token.startswith("{"):
+            return [_Sounds(token, parse_phonemes(token[1:-1], f"line {line_number}, {token}"))]
+        if "." in token:
+            return [_Sounds(token, self.lexicon.get(token) or spell(token.replace(".", "")))]
+        if known := self._known(token):
+            return [known]
+        parts = [part for part in token.split("-") if part]
+        if len(parts) == 1:
+            return [self._guess(token)]
+        words = [word for part in parts for word in self._words(part, line_number)]
+        if parts[0] == "a" and (parts[1] in NUMBER_WORDS or len(parts[1]) == 1):
+            words[0] = _Sounds("a", spell("a"))  # "a-four" begins with a letter, "a-walking" not
+        return words
+
+    def _known(self, token: str) -> _Sounds | None:
+        """Return a listed word, a drawn-out one or a regular form, without quotes around it."""
+        spellings = dict.fromkeys((token, token.lstrip("'"), token.rstrip("'"), token.strip("'")))
+        for text in spellings:
+            if listed := self.lexicon.get(text):
+                return _Sounds(text, listed)
+        for text in spellings:
+            for shorter in word_forms.undrawn(text):
+                if listed := self.lexicon.get(shorter):
+                    return _Sounds(text, listed)
+        for text in spellings:
+            if formed := word_forms.inflected(text, self.lexicon.get):
+                return _Sounds(text, formed)
+        return None
+
+    def _guess(self, token: str) -> _Sounds:
+        """Return a guess: from known words that the word seems made of, else by the rules."""
+        letters = token.replace("'", "")
+        derived = word_forms.derived(letters, self.lexicon.get)
+        return _Sounds(token.strip("'"), derived or self.letter_to_sound(letters), True)
+
+    def _in_context(self, word: _Sounds, following: _Sounds | str | None) -> tuple[str, ...]:
+        """Return a word's phonemes before what follows it.
+
+        "the" is DH IY0 before a vowel's sound; "a" is the letter before a stop ("plan A."). A
+        user's own entry for either stays as it is.
+        """
+        if word.text in self.lexicon.user_entries:
+            return word.phonemes
+        if (
+            word.text == "the"
+            and isinstance(following, _Sounds)
+            and is_vowel(following.phonemes[0])
+        ):
+            return ("DH", "IY0")
+        if word.text == "a" and isinstance(following, str) and following in STOPS:
+            return spell("a")
+        return word.phonemes

@@ -1,0 +1,210 @@
+"""Normalisation: a written line to spoken words, in lower case, with the punctuation that is heard.
+
+What comes out holds words of a-z and apostrophes (joined by hyphens: "forty-two"), spelled letters
+with full stops ("u.s.a."), phonemes in braces, and the marks , . ? ! ; : ... and " - " for a dash.
+The result is a fixed point: normalising it again changes nothing. Case plays no part, so that
+lyrics in capitals read like any other: "US" is the pronoun, "U.S." the country.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from text.amounts import AMOUNT_RULES
+from text.characters import fold
+from text.numbers import cardinal, ordinal
+
+Rule = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
+
+INLINE = re.compile(r"\{[^{}]*\}")
+ACRONYM = r"[a-z](?:\.[a-z])+\.?(?![a-z])"
+
+ABBREVIATIONS = {  # with a full stop, in any case
+    "mr": "mister",
+    "mrs": "missus",
+    "ms": "ms",
+    "messrs": "messieurs",
+    "prof": "professor",
+    "gen": "general",
+    "col": "colonel",
+    "capt": "captain",
+    "cmdr": "commander",
+    "lt": "lieutenant",
+    "sgt": "sergeant",
+    "maj": "major",
+    "rev": "reverend",
+    "hon": "honorable",
+    "gov": "governor",
+    "sen": "senator",
+    "rep": "representative",
+    "jr": "junior",
+    "sr": "senior",
+    "co": "company",
+    "ltd": "limited",
+    "inc": "incorporated",
+    "corp": "corporation",
+    "bros": "brothers",
+    "dept": "department",
+    "mt": "mount",
+    "ft": "fort",
+    "ave": "avenue",
+    "blvd": "boulevard",
+    "rd": "road",
+    "etc": "et cetera",
+    "vs": "versus",
+    "feat": "featuring",
+    "esq": "esquire",
+    "mss": "manuscripts",
+    "viz": "namely",
+    "approx": "approximately",
+    "jan": "january",
+    "feb": "february",
+    "apr": "april",
+    "aug": "august",
+    "sept": "september",
+    "oct": "october",
+    "nov": "november",
+    "dec": "december",
+}
+BEFORE_NUMBER = {"no": "number", "nos": "numbers", "vol": "volume", "ch": "chapter", "p": "page"}
+BEFORE_NUMBER |= {"pp": "pages", "fig": "figure", "op": "opus", "pt": "part", "sec": "section"}
+BEFORE_NUMBER |= {"art": "article", "mar": "march", "jun": "june", "jul": "july", "ca": "circa"}
+ALWAYS = {"mr": "mister", "mrs": "missus", "messrs": "messieurs", "vs": "versus"}  # also without
+
+REIGNING = (
+    "henry|charles|louis|george|edward|richard|james|william|elizabeth|john|paul|pius|benedict|"
+    "gregory|leo|clement|innocent|alexander|nicholas|frederick|philip|ferdinand|francis|peter|"
+    "catherine|mary|napoleon|robert|david|malcolm|otto|albert|leopold|gustav|christian|wilhelm|"
+    "urban|boniface|sixtus|julius|adrian|eugene|martin|stephen|ivan|ramses|rameses|cosimo"
+)
+COUNTED = "chapter|part|volume|act|scene|book|section|article|canto|psalm|war|number|opus|figure"
+ROMAN_NUMERALS = (
+    *("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii", "xiii", "xiv"),
+    *("xv", "xvi", "xvii", "xviii", "xix", "xx", "xxi", "xxii", "xxiii", "xxiv"),
+)
+ROMAN = {numeral: value for value, numeral in enumerate(ROMAN_NUMERALS, start=1)}
+ANY_ROMAN = "|".join(sorted(ROMAN, key=len, reverse=True))
+NOT_ALONE = r"(?:(?<=\bi)(?=\s*(?:[.,;:!?\-)\]]|$))|(?<!\bi))"  # "part i" only before a stop
+
+
+def _regnal(match: re.Match[str]) -> str:
+    return f"{match[1]} the {ordinal(ROMAN[match[2]])}"
+
+
+def _counted(match: re.Match[str]) -> str:
+    return f"{match[1]} {cardinal(ROMAN[match[2]])}"
+
+
+def _either(table: dict[str, str], tail: str) -> Rule:
+    """Return the rule that writes out the table's keys where `tail` follows."""
+    names = "|".join(sorted(table, key=len, reverse=True))
+    return re.compile(rf"(?<![\w'-])({names}){tail}"), lambda match: table[match[1]]
+
+
+WORD_RULES: tuple[Rule, ...] = (
+    (re.compile(r"(?<![\w.])([a-z])\. +(?=[a-z]\.(?![\w.]))"), r"\1."),  # J. F. K.
+    (re.compile(r"(?<![\w.])([b-hj-z])\. +(?=[a-z])"), r"\1 "),  # an initial: J. Smith
+    (re.compile(r"\.(?=(?:com|org|net|edu|gov|io)\b)"), " dot "),
+    (re.compile(r"\bph\.\s?d\b\.?"), "p.h.d."),
+    (re.compile(r"(?<![\w'-])dr\.?(?=\s+[a-z])"), "doctor"),
+    (re.compile(r"(?<=[a-z] )dr\."), "drive"),
+    (re.compile(r"(?<=[a-z] )st\.(?=\s*(?:[,;:!?)]|$))"), "street"),
+    (re.compile(r"(?<![\w'-])st\.?(?=\s+[a-z])"), "saint"),
+    _either(BEFORE_NUMBER, r"\.(?=\s*\d)"),
+    _either(ABBREVIATIONS, r"\.(?!\w)"),
+    _either(ALWAYS, r"(?![\w'.-])"),
+    (re.compile(rf"\b({REIGNING}),? (?:the )?({ANY_ROMAN})\b(?!'){NOT_ALONE}"), _regnal),
+    (re.compile(rf"\b((?:{COUNTED})s?) ({ANY_ROMAN})\b(?!'){NOT_ALONE}"), _counted),
+    (
+        re.compile(r"(?<![\w'.-])(ii|iii|vii|viii|xii|xiii|xiv|xv|xvi|xvii|xviii|xix)(?![\w'-])"),
+        lambda match: cardinal(ROMAN[match[1]]),
+    ),
+)
+SIGN_RULES: tuple[Rule, ...] = (
+    (re.compile(r"''+"), " "),
+    (re.compile(r"(?<=[a-z])'n'(?=[a-z])"), " 'n "),
+    (re.compile(r"#(?=\s*[a-z])"), " hashtag "),
+    (re.compile(r"&"), " and "),
+    (re.compile(r"@"), " at "),
+    (re.compile(r"%"), " percent "),
+    (re.compile(r"\+"), " plus "),
+    (re.compile(r"="), " equals "),
+    (re.compile(r"£"), " pounds "),
+    (re.compile(r"€"), " euros "),
+    (re.compile(r"¥"), " yen "),
+    (re.compile(r"¢"), " cents "),
+    (re.compile(r"₹"), " rupees "),
+    (re.compile(r"\$"), " dollars "),
+    (re.compile(r"°"), " degrees "),
+    (re.compile(r"[\"_\\^*~#</>]"), " "),
+    (re.compile(r"[()\[\]|]"), " , "),
+    (re.compile(r"–|--+"), " - "),
+)
+PAUSES = ("?", "!", ".", "...", ";", ":", ",", "-")  # of several in a row the first one here stays
+TOKEN = re.compile(
+    rf"\{{[^{{}}]*\}}|{ACRONYM}|'*[a-z]+(?:['-]+[a-z]+)*'*|\.\.+|[.,?!;:]|(?<![a-z'])-+|-+(?![a-z'])"
+)
+
+
+def normalise(line: str, line_number: int = 1) -> str:
+    """Return the spoken form of one line; "" when it holds no word.
+
+    Phonemes in braces stay as they are, in capitals. Raises ValueError, naming the line, for a
+    character that cannot be read and for a brace without its partner.
+    """
+    pieces, last = [], 0
+    for match in INLINE.finditer(line):
+        pieces.append(_spoken(line[last : match.start()], line_number))
+        pieces.append("{" + " ".join(match[0][1:-1].upper().split()) + "}")
+        last = match.end()
+    pieces.append(_spoken(line[last:], line_number))
+    return _tidy(" ".join(pieces))
+
+
+def _spoken(text: str, line_number: int) -> str:
+    """Return the text between inline phonemes with everything written out.
+
+    The rules run until nothing changes: taking a quote away may uncover an abbreviation.
+    """
+    for brace in "{}":
+        if brace in text:
+            raise ValueError(
+                f"line {line_number}: a {brace!r} without its partner; phonemes are written as "
+                "{HH AH0 L OW1}"
+            )
+    before, text = None, fold(text, line_number)
+    while text != before:
+        before = text
+        for pattern, replacement in (*WORD_RULES, *AMOUNT_RULES, *SIGN_RULES):
+            text = pattern.sub(replacement, text)
+        text = _tidy(text)
+    return text
+
+
+def _tidy(text: str) -> str:
+    """Return words parted by one space, with one mark at most after each and none in front."""
+    words: list[str] = []
+    pause = ""
+    for token in TOKEN.findall(text):
+        mark = "..." if token.startswith("..") else "-" if set(token) == {"-"} else token
+        if mark in PAUSES:
+            pause = min(pause or mark, mark, key=PAUSES.index)
+            continue
+        if words and pause:
+            words[-1] += " -" if pause == "-" else pause
+        words.append(_acronym(token))
+        pause = ""
+    if words and pause:
+        words[-1] += " -" if pause == "-" else pause
+    return " ".join(words)
+
+
+def _acronym(token: str) -> str:
+    """Return spelled letters with their last full stop; other tokens as they are."""
+    return token.rstrip(".") + "." if "." in token and not token.startswith("{") else token
+
+
+def tokens(normalised: str) -> list[str]:
+    """Return the words, spelled letters, inline phonemes and marks of a normalised line."""
+    return TOKEN.findall(normalised)

@@ -74,6 +74,7 @@ def attention_grid(
             axes.set_title(
                 f"layer {row + 1}, head {column + 1} (max {layer[column].max():.2f})", fontsize=8
             )
+            axes.tick_params(left=column == 0)
         if symbols is not None:
             _label_symbols(grid[row, 0], symbols, height)
         else:
@@ -243,9 +244,8 @@ def _draw_attention(
         vmax=max(float(weights.max()), 1e-9),
         extent=(0, steps * scale, 0, top),
     )
-    for place, symbol in enumerate(symbols or ()):
-        if symbol == " ":  # a word ends
-            axes.axhline(place + 0.5, color="white", alpha=0.15, linewidth=0.5)
+    ends = [place + 0.5 for place, symbol in enumerate(symbols or ()) if symbol == " "]
+    axes.hlines(ends, 0, steps * scale, color="white", alpha=0.15, linewidth=0.5)  # of words
     axes.tick_params(labelsize=7)
 
 

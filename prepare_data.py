@@ -15,10 +15,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from corpora import speech
+from corpora import speech, speech_check
 from corpora.cache import read_index
 from corpora.ljspeech import read_ljspeech
-from corpora.records import Rejection, id_fault
+from corpora.records import SPLITS, Rejection, Split, id_fault
 from hyperparams import PRESETS, Hyperparams
 from text.frontend import Pronouncer
 from text.symbols import SYMBOLS
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         return options.command(options)
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -62,10 +62,10 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", type=Path, metavar="DIR", help="the corpus as it was unpacked")
     parser.add_argument("--name", required=True, help="folder to make below --feature-dir")
     add_place_arguments(parser)
-    parser.add_argument("--strict", action="store_true", help="stop at the first faulty corpus")
-    parser.add_argument("--validation-share", type=float, default=speech.Split.validation_share)
-    parser.add_argument("--test-share", type=float, default=speech.Split.test_share)
-    parser.add_argument("--seed", type=int, default=speech.Split.seed, help="of the split by id")
+    parser.add_argument("--strict", action="store_true", help="a faulty item is an error")
+    parser.add_argument("--validation-share", type=float, default=Split.validation_share)
+    parser.add_argument("--test-share", type=float, default=Split.test_share)
+    parser.add_argument("--seed", type=int, default=Split.seed, help="of the split by id")
     config.add_hyperparameter_arguments(parser, PRESETS)
 
 
@@ -96,9 +96,9 @@ def target(options: argparse.Namespace) -> Path:
     return options.feature_dir / options.name
 
 
-def split_from(options: argparse.Namespace) -> speech.Split:
+def split_from(options: argparse.Namespace) -> Split:
     """Return the split that the flags ask for."""
-    return speech.Split(options.seed, options.validation_share, options.test_share)
+    return Split(options.seed, options.validation_share, options.test_share)
 
 
 def prepare_ljspeech(options: argparse.Namespace) -> int:
@@ -147,7 +147,7 @@ def print_speech_summary(report: speech.BuildReport) -> None:
 def count_splits(items: list[dict[str, Any]]) -> str:
     """Word the sizes of the splits."""
     counts = Counter(item["split"] for item in items)
-    return ", ".join(f"{counts[name]} {name}" for name in ("train", "validation", "test"))
+    return ", ".join(f"{counts[name]} {name}" for name in SPLITS)
 
 
 def print_conversions(items: list[dict[str, Any]]) -> None:
@@ -169,7 +169,7 @@ def check_corpus(options: argparse.Namespace) -> int:
     """Verify a prepared corpus; the exit code is 1 when anything is wrong."""
     directory = target(options)
     index = read_index(directory)
-    problems = speech.check(directory, options.workers)
+    problems = speech_check.check(directory, options.workers)
     for problem in problems:
         print(problem)
     if problems:

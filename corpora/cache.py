@@ -133,18 +133,25 @@ def open_cache(directory: Path, kind: str, arrays: Sequence[str]) -> Journal:
 
     Raises ValueError when the name holds a corpus of another kind.
     """
-    if (directory / INDEX_NAME).is_file():
-        found = json.loads((directory / INDEX_NAME).read_text(encoding="utf-8")).get("kind")
-        if found != kind:
-            raise ValueError(
-                f"{directory} holds a corpus of kind {found!r}, this one is {kind!r}: choose "
-                "another --name, or delete that folder"
-            )
+    found = _kind_of(directory / INDEX_NAME)
+    if found not in (None, kind):
+        raise ValueError(
+            f"{directory} holds a corpus of kind {found!r}, this one is {kind!r}: choose another "
+            "--name, or delete that folder"
+        )
     for name in arrays:
         (directory / name).mkdir(parents=True, exist_ok=True)
     for temporary in directory.rglob(".*.tmp"):
         temporary.unlink(missing_ok=True)
     return Journal(directory / "journal.jsonl")
+
+
+def _kind_of(index: Path) -> str | None:
+    """Return the kind of a corpus; None when there is no index, or only a damaged one."""
+    try:
+        return json.loads(index.read_text(encoding="utf-8"))["kind"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def strays(directory: Path, arrays: Sequence[str], ids: set[str]) -> list[Path]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import soundfile
 import torch
 from torch import Tensor
 
@@ -10,6 +14,8 @@ from utils.audio import rms_level
 FULL_SCALE = 0.999  # |x| from here on is a clipped sample: 32735 of 32768 in 16 bits
 CLIPPED_SHARE = 0.005  # loud mastering touches full scale now and then; half a percent is audible
 SILENCE_LEVEL = -60.0  # dBFS RMS of the whole recording; room noise of a quiet studio
+TRUNCATED_SHARE = 0.9  # of the declared length; mp3 headers may be off by some percent
+UNKNOWN_SIZE = 0x7FFF0000  # bytes; a wav written to a pipe declares this or more
 MIN_FRAMES = 8  # spectrogram frames, 0.13 s: no word is shorter
 
 
@@ -29,4 +35,15 @@ def recording_fault(wav: Tensor, num_frames: int) -> str | None:
     clipped = (wav.abs() >= FULL_SCALE).float().mean(dim=1).max().item()
     if clipped > CLIPPED_SHARE:
         return f"clipped: {clipped:.1%} of the samples at full scale, at most {CLIPPED_SHARE:.1%}"
+    return None
+
+
+def truncation_fault(path: Path, num_samples: int) -> str | None:
+    """Say that a file ends before its header promises, or None; `num_samples` were decoded."""
+    info = soundfile.info(path)
+    if num_samples < TRUNCATED_SHARE * info.frames:
+        return f"cut off: {num_samples} samples of {info.frames}"
+    size = re.search(r"^data : (\d+) \(should be (\d+)\)", info.extra_info, re.MULTILINE)
+    if size and int(size[2]) < int(size[1]) < UNKNOWN_SIZE:
+        return f"cut off: {size[2]} bytes of sound, the header promises {size[1]}"
     return None

@@ -1,9 +1,10 @@
-"""The records that every adaptor yields, the rule for ids, and the split by id."""
+"""The records that every adaptor yields, the rule for ids, the split by id."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,13 +54,35 @@ def id_fault(id: str) -> str | None:
     return None
 
 
-def split_of(id: str, seed: int, validation_share: float, test_share: float) -> str:
-    """Assign an item to train, validation or test by a hash of (seed, id).
+@dataclass(frozen=True)
+class Split:
+    """How items are assigned to train, validation and test: by a hash of (seed, id).
 
     The other items have no say, so a growing corpus never moves an item to another split.
     """
-    digest = hashlib.sha256(f"{seed}:{id}".encode()).digest()
-    position = int.from_bytes(digest[:8], "big") / 2**64  # uniform in [0, 1)
-    if position < test_share:
-        return "test"
-    return "validation" if position < test_share + validation_share else "train"
+
+    seed: int = 0
+    validation_share: float = 0.05
+    test_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        shares = (self.validation_share, self.test_share)
+        if min(shares) < 0 or sum(shares) >= 1:
+            raise ValueError(
+                f"validation share {shares[0]} and test share {shares[1]}: expected at least 0 "
+                "each, and a sum below 1 that leaves something to train on"
+            )
+
+    def of(self, id: str) -> str:
+        """Return the split of an item."""
+        digest = hashlib.sha256(f"{self.seed}:{id}".encode()).digest()
+        position = int.from_bytes(digest[:8], "big") / 2**64  # uniform in [0, 1)
+        if position < self.test_share:
+            return "test"
+        return "validation" if position < self.test_share + self.validation_share else "train"
+
+
+def strict_message(rejections: Sequence[Rejection]) -> str:
+    """Word the end of a strict build."""
+    lines = "".join(f"\n  {rejection.id}: {rejection.reason}" for rejection in rejections)
+    return f"--strict: {len(rejections)} items are faulty{lines}"

@@ -77,7 +77,7 @@ def load(
             f"{path} is not a checkpoint of this repository: it holds more than tensors and plain "
             f"values, or is damaged ({_first_line(error)})"
         ) from error
-    except (RuntimeError, EOFError, KeyError, ValueError) as error:
+    except (RuntimeError, OSError, EOFError, KeyError, ValueError) as error:
         raise ValueError(
             f"{path} ({path.stat().st_size} bytes) cannot be read: truncated or damaged "
             f"({_first_line(error)}). Delete it and use another one:\n{listing(_save_root(path))}"

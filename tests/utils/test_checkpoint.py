@@ -1,0 +1,186 @@
+"""Checkpoints: the old file or the new one, nothing executable, and errors that say what to do."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from utils import checkpoint
+
+
+def make_state(step: int = 3, kind: str = "postnet", **changes: Any) -> dict[str, Any]:
+    torch.manual_seed(step)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.randn(5, 3)).sum().backward()
+    optimizer.step()
+    return {
+        "kind": kind,
+        "version": checkpoint.VERSION,
+        "step": step,
+        "model": model.state_dict(),
+        "ema": None,
+        "optimizer": optimizer.state_dict(),
+        "best": {"score": 0.5, "step": 2},
+        "position": (1, 7),
+        "hyperparams": {"postnet": {"width": 4}},
+        "data": {"symbols": ["_", "a"], "statistics": {"mean": [0.0, 1.0]}},
+        **changes,
+    }
+
+
+def test_what_is_saved_comes_back(tmp_path: Path) -> None:
+    state = make_state()
+    checkpoint.save(tmp_path / "postnet/a/last.pt", state)
+    found = checkpoint.load(tmp_path / "postnet/a/last.pt", "postnet")
+    assert {k: v for k, v in found.items() if k not in ("model", "optimizer")} == {
+        k: v for k, v in state.items() if k not in ("model", "optimizer")
+    }
+    assert found["model"].keys() == state["model"].keys()
+    assert all(torch.equal(found["model"][k], v) for k, v in state["model"].items())
+    twin = torch.optim.AdamW(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).parameters())
+    twin.load_state_dict(found["optimizer"])
+    assert list(tmp_path.rglob("*.tmp")) == []
+
+
+@pytest.mark.parametrize("moment", ["write", "fsync", "replace"])
+def test_a_crash_while_saving_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, make_state(step=1))
+
+    def crash(*arguments: Any) -> None:
+        if moment == "write":
+            arguments[1].write(b"half a file")
+        raise KeyboardInterrupt
+
+    target = {
+        "write": "utils.checkpoint.torch.save",
+        "fsync": "utils.checkpoint.os.fsync",
+        "replace": "utils.checkpoint.os.replace",
+    }[moment]
+    with monkeypatch.context() as patch:
+        patch.setattr(target, crash)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.save(path, make_state(step=2))
+    assert checkpoint.load(path)["step"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [
+        ({"path": Path("x")}, "path"),
+        ([1.0, np.float32(2.0)], r"\[1\]"),
+        ({"inner": {"array": np.zeros(2)}}, "array"),
+        ({(1, 2): 3}, "key"),
+    ],
+)
+def test_only_tensors_and_plain_values_are_saved(tmp_path: Path, value: Any, where: str) -> None:
+    with pytest.raises(ValueError, match=where):
+        checkpoint.save(tmp_path / "last.pt", make_state(data=value))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_foreign_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+
+    class Attack:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (victim,))
+
+    torch.save({"model": Attack()}, tmp_path / "attack.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Attack(), protocol=2))
+    for name in ("attack.pt", "plain.pt"):
+        with pytest.raises(ValueError, match=f"{name}.*not a checkpoint of this repository"):
+            checkpoint.load(tmp_path / name)
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.7, 0.99])
+def test_a_truncated_file_is_named(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "transformer" / "a" / "last.pt"
+    checkpoint.save(path, make_state(kind="transformer"))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=r"last\.pt"):
+        checkpoint.load(path)
+
+
+def test_a_missing_checkpoint_lists_the_others_and_the_command(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "postnet/old/best.pt", make_state())
+    with pytest.raises(FileNotFoundError) as error:
+        checkpoint.resolve("songs", "transformer", tmp_path)
+    assert "postnet/old/best.pt" in str(error.value)
+    assert "python train_transformer.py --data NAME --run songs" in str(error.value)
+    with pytest.raises(FileNotFoundError, match=r"train_postnet\.py --data NAME --run new"):
+        checkpoint.load(tmp_path / "postnet/new/best.pt", "postnet")
+    with pytest.raises(FileNotFoundError, match="no checkpoints below"):
+        checkpoint.resolve("songs", "transformer", tmp_path / "empty")
+
+
+def test_resolve_prefers_best_and_takes_paths_and_names(tmp_path: Path) -> None:
+    run = tmp_path / "postnet" / "a"
+    checkpoint.save(run / "last.pt", make_state())
+    assert checkpoint.resolve("a", "postnet", tmp_path) == run / "last.pt"
+    checkpoint.save(run / "best.pt", make_state())
+    for reference in ("a", run, run / "best.pt"):
+        assert checkpoint.resolve(reference, "postnet", tmp_path) == run / "best.pt"
+
+
+def test_other_kinds_versions_and_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "postnet/a/last.pt"
+    checkpoint.save(path, make_state())
+    with pytest.raises(ValueError, match=r"holds a postnet, expected a transformer(.|\n)*train_tr"):
+        checkpoint.load(path, "transformer")
+    checkpoint.save(path, make_state(version=checkpoint.VERSION + 1))
+    with pytest.raises(ValueError, match="newer"):
+        checkpoint.load(path)
+    torch.save({"weight": torch.zeros(2)}, path)
+    with pytest.raises(ValueError, match="found weight"):
+        checkpoint.load(path)
+
+
+def test_weights_that_do_not_fit_are_named_with_both_shapes() -> None:
+    weights = nn.Linear(3, 4).state_dict()
+    model = nn.Linear(3, 5)
+    before = model.weight.clone()
+    with pytest.raises(ValueError, match=r"weight is \(4, 3\), expected \(5, 3\)"):
+        checkpoint.load_weights(model, weights, "a.pt")
+    assert torch.equal(model.weight, before)
+    with pytest.raises(ValueError, match=r"missing bias(.|\n)*unexpected gain"):
+        checkpoint.load_weights(
+            nn.Linear(3, 4), {"weight": weights["weight"], "gain": weights["bias"]}, "a.pt"
+        )
+
+
+def test_exported_weights_are_the_average_in_half_precision(tmp_path: Path) -> None:
+    state = make_state()
+    ema = {k: v + 1 for k, v in state["model"].items()}
+    ema["0.bias"] = torch.tensor([1e6, 1.0, 2.0, 3.0])
+    checkpoint.save(tmp_path / "best.pt", {**state, "ema": ema})
+    size = checkpoint.export_half(tmp_path / "best.pt", tmp_path / "demo" / "postnet.pt")
+    assert size == (tmp_path / "demo" / "postnet.pt").stat().st_size
+    found = checkpoint.load(tmp_path / "demo" / "postnet.pt", "postnet")
+    assert found["ema"] is None and found["optimizer"] is None
+    assert found["data"] == state["data"] and found["hyperparams"] == state["hyperparams"]
+    assert found["model"]["0.weight"].dtype == torch.float16
+    assert found["model"]["1.num_batches_tracked"].dtype == torch.int64
+    assert torch.equal(found["model"]["0.bias"], ema["0.bias"])  # beyond float16: kept as it is
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    checkpoint.load_weights(model, checkpoint.weights(found), "postnet.pt")
+    assert model[0].weight.dtype == torch.float32
+    torch.testing.assert_close(model[0].weight, ema["0.weight"], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("run", ["../x", "", "a/b", ".", "-x", "a b"])
+def test_a_run_cannot_leave_its_folder(tmp_path: Path, run: str) -> None:
+    with pytest.raises(ValueError, match="--run"):
+        checkpoint.run_directory(tmp_path, "postnet", run)

@@ -1,0 +1,179 @@
+"""Hyperparameters: typed, strict, helpful when wrong, and the same after any round trip."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hyperparams import PRESETS, Hyperparams
+from utils import config
+
+
+@dataclass(frozen=True)
+class Section:
+    """One knob of every type."""
+
+    count: int = 3
+    rate: float = 0.5
+    on: bool = False
+    name: str = "a"
+    sizes: tuple[int, ...] = (1, 2)
+    span: tuple[float, str] = (1.0, "x")
+    limit: float | None = None
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """Holds one section."""
+
+    part: Section = field(default_factory=Section)
+
+
+def set_one(assignment: str) -> Section:
+    return config.build("p", None, [assignment], {"p": Knobs()}).part
+
+
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("part.count=7", Section(count=7)),
+        ("part.count=1e4", Section(count=10_000)),
+        ("part.rate=1e-3", Section(rate=1e-3)),
+        ("part.rate=2", Section(rate=2.0)),
+        ("part.on=YES", Section(on=True)),
+        ("part.on=0", Section(on=False)),
+        ("part.name=b=c", Section(name="b=c")),
+        ("part.name=", Section(name="")),
+        ("part.sizes=4,5,6", Section(sizes=(4, 5, 6))),
+        ("part.sizes=[4, 5]", Section(sizes=(4, 5))),
+        ("part.sizes=()", Section(sizes=())),
+        ("part.span=2,y", Section(span=(2.0, "y"))),
+        ("part.limit=3", Section(limit=3.0)),
+        ("part.limit=none", Section(limit=None)),
+    ],
+)
+def test_values_take_the_annotated_type(assignment: str, expected: Section) -> None:
+    found = set_one(assignment)
+    assert found == expected
+    for name in ("count", "rate", "on", "name"):
+        assert type(getattr(found, name)) is type(getattr(expected, name))
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        "part.count=1.5",
+        "part.count=true",
+        "part.count=__import__('os').getcwd()",
+        "part.count=inf",
+        "part.rate=fast",
+        "part.on=maybe",
+        "part.on=2",
+        "part.sizes=1,x",
+        "part.span=1,x,y",
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_name(assignment: str) -> None:
+    with pytest.raises(ValueError, match=assignment.partition("=")[0]):
+        set_one(assignment)
+
+
+@pytest.mark.parametrize("assignment", ["part=3", "count=3", "part.count", "", "."])
+def test_an_assignment_needs_section_name_and_value(assignment: str) -> None:
+    with pytest.raises(ValueError, match="section"):
+        set_one(assignment)
+
+
+def test_unknown_names_list_what_there_is_and_suggest_the_nearest() -> None:
+    with pytest.raises(ValueError, match="did you mean 'transformer'") as error:
+        config.build("base", None, ["transfomer.width=1"], PRESETS)
+    assert all(section in str(error.value) for section in config.to_dict(Hyperparams()))
+    with pytest.raises(ValueError, match="did you mean 'heads'") as error:
+        config.build("small", None, ["transformer.head=1"], PRESETS)
+    for name, value in config.to_dict(PRESETS["small"])["transformer"].items():
+        assert f"transformer.{name} = {value}" in str(error.value)
+    with pytest.raises(ValueError, match="did you mean 'small'"):
+        config.build("smal", None, [], PRESETS)
+
+
+def test_shell_wins_over_file_and_file_over_preset(tmp_path: Path) -> None:
+    path = tmp_path / "knobs.yaml"
+    path.write_text("transformer: {width: 64, heads: 2}\ntransformer_training:\n  steps: 1e3\n")
+    found = config.build("small", path, ["transformer.width=128"], PRESETS)
+    small = PRESETS["small"]
+    assert found == replace(
+        small,
+        transformer=replace(small.transformer, width=128, heads=2),
+        transformer_training=replace(small.transformer_training, steps=1000),
+    )
+    assert config.differences(small, found) == [
+        "transformer.width: 192 -> 128",
+        "transformer.heads: 4 -> 2",
+        "transformer_training.steps: 20000 -> 1000",
+    ]
+
+
+def test_knobs_that_fit_only_together_may_be_set_in_any_order() -> None:
+    for order in ([0, 1], [1, 0]):
+        pair = ["transformer.width=66", "transformer.heads=3"]
+        found = config.build("base", None, [pair[i] for i in order], PRESETS)
+        assert (found.transformer.width, found.transformer.heads) == (66, 3)
+    with pytest.raises(ValueError, match="not a multiple"):
+        config.build("base", None, ["transformer.width=66"], PRESETS)
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "transformer: 3", "a: {b: 1", "nothing: {x: 1}"])
+def test_a_wrong_file_is_refused_with_its_name(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"wrong\.yaml"):
+        config.build("base", path, [], PRESETS)
+    with pytest.raises(FileNotFoundError, match=r"absent\.yaml"):
+        config.build("base", tmp_path / "absent.yaml", [], PRESETS)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_survives_dict_and_yaml(preset: str, tmp_path: Path) -> None:
+    hyperparams = PRESETS[preset]
+    assert config.from_dict(config.to_dict(hyperparams), Hyperparams) == hyperparams
+    path = tmp_path / "hyperparams.yaml"
+    path.write_text(config.to_yaml(hyperparams))
+    assert config.build("base", path, [], PRESETS) == hyperparams
+
+
+@given(
+    count=st.integers(), rate=st.floats(allow_nan=False), sizes=st.lists(st.integers(), max_size=5)
+)
+def test_what_a_section_holds_can_be_written_on_the_shell(
+    count: int, rate: float, sizes: list[int]
+) -> None:
+    shell = [f"part.count={count}", f"part.rate={rate}", f"part.sizes={tuple(sizes)}"]
+    expected = Section(count=count, rate=rate, sizes=tuple(sizes))
+    assert config.build("p", None, shell, {"p": Knobs()}).part == expected
+    stored = config.to_dict(Knobs(expected))
+    assert config.from_dict(stored, Knobs) == Knobs(expected)
+
+
+def test_an_older_checkpoint_takes_defaults_and_a_foreign_one_is_refused() -> None:
+    stored = config.to_dict(PRESETS["tiny"])
+    del stored["transformer"]["guided_sigma"], stored["synthesis"]
+    assert config.from_dict(stored, Hyperparams) == PRESETS["tiny"]
+    stored["transformer"]["wings"], stored["feathers"] = 2, {"count": 3}
+    with pytest.raises(ValueError, match=r"transformer\.wings, feathers"):
+        config.from_dict(stored, Hyperparams)
+
+
+def test_steps_and_seed_are_flags_of_their_own() -> None:
+    parser = argparse.ArgumentParser()
+    config.add_run_arguments(parser, PRESETS)
+    flags = ["--data", "d", "--preset", "tiny", "--steps", "9", "--set", "postnet.width=24"]
+    arguments = parser.parse_args([*flags, "--seed", "5"])
+    found = config.from_arguments(arguments, PRESETS, "postnet_training")
+    assert (found.postnet_training.steps, found.postnet_training.seed) == (9, 5)
+    assert found.postnet.width == 24
+    assert found.transformer_training == PRESETS["tiny"].transformer_training

@@ -1,0 +1,1 @@
+"""What every script shares: audio, hyperparameters, checkpoints, the trainer, pictures."""

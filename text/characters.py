@@ -61,7 +61,7 @@ def _fold_character(character: str, line_number: int) -> str:
 
 def unpronounceable(character: str, line_number: int) -> str:
     """Return the message about a character that no English reader could say."""
-    name = unicodedata.name(character, "no Unicode name")
+    name = unicodedata.name(character, "a control character or unassigned")
     return (
         f"line {line_number}: cannot pronounce {character!r} (U+{ord(character):04X} {name}). "
         "Remove it, spell it with English letters, or write its sound as ARPAbet in braces, "

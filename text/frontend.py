@@ -138,12 +138,8 @@ class Pronouncer:
         """
         if word.text in self.lexicon.user_entries:
             return word.phonemes
-        if (
-            word.text == "the"
-            and isinstance(following, _Sounds)
-            and is_vowel(following.phonemes[0])
-        ):
-            return ("DH", "IY0")
-        if word.text == "a" and isinstance(following, str) and following in STOPS:
+        if word.text == "the" and isinstance(following, _Sounds):
+            return ("DH", "IY0") if is_vowel(following.phonemes[0]) else word.phonemes
+        if word.text == "a" and following in STOPS:
             return spell("a")
         return word.phonemes

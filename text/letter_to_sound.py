@@ -71,9 +71,15 @@ def apply_rules(rules: Mapping[str, Sound], word: str) -> tuple[str, ...]:
         for context in contexts(word, position):
             sound = rules.get(context, sound)
         for phoneme in sound:
-            if not (phonemes and phonemes[-1] == phoneme and not is_vowel(phoneme)):
+            if not (phonemes and _doubles(phonemes[-1], phoneme)):
                 phonemes.append(phoneme)
     return one_primary_stress(phonemes)
+
+
+def _doubles(previous: str, phoneme: str) -> bool:
+    """Return whether two letters have said one sound twice: the same consonant, or R after ER."""
+    repeated = previous == phoneme and not is_vowel(phoneme)
+    return repeated or (phoneme == "R" and previous.startswith("ER"))
 
 
 def one_primary_stress(phonemes: Sequence[str]) -> tuple[str, ...]:

@@ -36,7 +36,6 @@ SUFFIXES = {  # spelling: sound; the stem is looked up as it stands, or respelle
     "est": "AH0 S T",
     "ish": "IH0 SH",
     "eth": "AH0 TH",
-    "y": "IY0",
 }
 PREFIXES = {
     "un": "AH0 N",
@@ -53,6 +52,22 @@ PREFIXES = {
     "pre": "P R IY0",
 }
 SHORTEST_STEM = 3  # letters
+# Words that compounds are made of: one half must be one, or both halves long.
+COMPOUND_ELEMENTS = """
+air back ball bed bell bird blood blue book born boy break bright bull candle child church cloud
+cold corn cross crown dawn day dead dew door down dream drum dust earth east eye face fair fall
+father fellow field fire fish flower fly folk foot ghost girl glass gold good grand grass grave
+green guitar hair half hand head heart heaven high hill home horse house ice iron key king
+knight lady lamp land life light line lip long lord love maid man mate men mid milk mill moon
+morning mother mountain mouth night noon north ocean over pence pipe plough rain river road room
+root rose sail sand sea shadow sheep shell shine ship shoe shore side silver sky smith smoke
+snow soldier song soul south stone storm street string strings summer sun sweet sword tear thorn
+thunder tide time town tree trumpet under upon water wave way weather west white wild wind
+window wing winter woman women wood word work world worth yard
+"""
+ELEMENTS = frozenset(COMPOUND_ELEMENTS.split())
+LONG_HALF = 5  # letters
+SILENT_E = re.compile(r"(?:[^aeiou][aeiouy][^aeiouwxy]|[^n]g|c|[^s]s|v|z|u)$")
 DRAWN_OUT = re.compile(r"(.)\1\1+")
 DOUBLED = "elofs"  # letters that English words double at an end; a drawn-out one may be two
 NEVER_DOUBLED = {"so", "no", "go", "do", "to", "yo", "bro", "me", "be", "we", "he", "she", "hello"}
@@ -66,7 +81,7 @@ def plural_sound(stem: Phonemes) -> Phonemes:
 
 
 def past_sound(stem: Phonemes) -> Phonemes:
-    """Return a stem with the sound of -ed: IH0 D after T or D, T after a voiceless sound, else D."""
+    """Return a stem with the sound of -ed: IH0 D after T or D, T after a voiceless one, else D."""
     if stem[-1] in ("T", "D"):
         return (*stem, "IH0", "D")
     return (*stem, "T" if stem[-1] in VOICELESS else "D")
@@ -79,7 +94,8 @@ def undrawn(word: str) -> list[str]:
     single = DRAWN_OUT.sub(r"\1", word)
     double = DRAWN_OUT.sub(r"\1\1", word)
     mixed = DRAWN_OUT.sub(lambda run: run[1] * (2 if run[1] in DOUBLED else 1), word)
-    return [single, mixed, double] if single in NEVER_DOUBLED else [mixed, single, double]
+    spellings = [single, mixed, double] if single in NEVER_DOUBLED else [mixed, single, double]
+    return [spelling for spelling in spellings if len(spelling) > 1]
 
 
 def inflected(word: str, lookup: Lookup) -> Phonemes | None:
@@ -161,30 +177,47 @@ def derived(word: str, lookup: Lookup) -> Phonemes | None:
 
     for suffix, sound in SUFFIXES.items():
         if word.endswith(suffix) and (stem := _first(_stems(word[: -len(suffix)]), known)):
-            return (*stem, *sound.split())
+            return _joined(stem, tuple(sound.split()))
     for prefix, sound in PREFIXES.items():
         if word.startswith(prefix) and (stem := known(word[len(prefix) :])):
             return (*sound.split(), *stem)
     for first, second in _halves(word):
         if (head := known(first)) and (tail := known(second)):
-            return (*head, *(phoneme.replace("1", "2") for phoneme in tail))
+            return _joined(head, tuple(phoneme.replace("1", "2") for phoneme in tail))
     return None
+
+
+def _joined(head: Phonemes, tail: Phonemes) -> Phonemes:
+    """Return two parts of a word as one; a consonant on both sides of the seam is said once."""
+    return (*head, *(tail[1:] if head[-1] == tail[0] else tail))
+
+
+def _is_compound(first: str, second: str) -> bool:
+    """Return whether two known words are likely to be meant, and not met by chance."""
+    long_halves = len(first) >= LONG_HALF and len(second) >= LONG_HALF
+    return long_halves or bool({first, second, second.removesuffix("s")} & ELEMENTS)
 
 
 def _halves(word: str) -> Iterator[tuple[str, str]]:
     """Yield the ways to part a word in two, the most even first."""
     places = range(SHORTEST_STEM, len(word) - SHORTEST_STEM + 1)
     for place in sorted(places, key=lambda place: abs(2 * place - len(word))):
-        yield word[:place], word[place:]
+        if _is_compound(word[:place], word[place:]):
+            yield word[:place], word[place:]
 
 
 def _stems(written: str) -> Iterator[str]:
-    """Yield the words that a stem before a suffix may be: lov -> lov, love; happi; runn -> run."""
+    """Yield the words that a stem before a suffix may be: runn -> run; lov -> love; happi -> happy.
+
+    After one vowel and one consonant, or a soft one, a silent e is likelier than none: "hop" before
+    -ing is "hope", since "hop" would double its p.
+    """
     if len(written) < 2:
         return
-    doubled = written[-1] == written[-2] and written[-1] not in "aeiousl"
-    if doubled:
+    if written[-1] == written[-2] and written[-1] not in "aeiousl":
         yield written[:-1]
+    if SILENT_E.search(written):
+        yield written + "e"
     yield written
     yield written + "e"
     if written.endswith("i"):

@@ -343,15 +343,51 @@ def active_level(wav: Tensor, block_length: int) -> float:
 def loudness(wav: Tensor, sample_rate: int) -> float:
     """Return the integrated loudness of (S,) or (C, S) in LUFS (ITU-R BS.1770-4), -inf if silent.
 
-    A wav shorter than one gating block (0.4 s) is measured as if it went on in silence.
+    Channels weigh alike. A wav shorter than one gating block is measured as if it went on in
+    silence. (torchaudio's own function clips what its filters raise above full scale.)
     """
-    wav = wav.float().reshape(-1, wav.shape[-1])  # (C, S)
-    block = math.ceil(LOUDNESS_BLOCK * sample_rate)
-    wav = F.pad(wav, (0, max(0, block - wav.shape[-1])))
-    if wav.abs().max() == 0:
+    wav = wav.double().reshape(-1, wav.shape[-1])  # (C, S)
+    step = round(LOUDNESS_BLOCK / 4 * sample_rate)  # blocks overlap by three quarters
+    wav = F.pad(wav, (0, max(0, 4 * step - wav.shape[-1])))
+    for numerator, denominator in _k_weighting(sample_rate):
+        wav = audio_functional.lfilter(wav, denominator, numerator, clamp=False)
+    steps = wav[:, : wav.shape[-1] // step * step].unflatten(-1, (-1, step))
+    power = steps.square().mean(dim=-1).sum(dim=0)  # (S / step,)
+    blocks = power.unfold(0, 4, 1).mean(dim=-1)
+    levels = 10 * blocks.clamp(min=1e-30).log10() - 0.691
+    loud = levels > -70.0  # the absolute gate
+    if not loud.any():
         return -math.inf
-    value = audio_functional.loudness(wav, sample_rate).item()
-    return value if math.isfinite(value) else -math.inf  # every block below the absolute gate
+    relative_gate = 10 * math.log10(blocks[loud].mean().item()) - 0.691 - 10.0
+    return 10 * math.log10(blocks[loud & (levels > relative_gate)].mean().item()) - 0.691
+
+
+def _k_weighting(sample_rate: int) -> list[tuple[Tensor, Tensor]]:
+    """Numerators and denominators of the shelf and the high-pass of BS.1770-4, at any rate.
+
+    The bilinear transform of the analogue filters behind the standard's table for 48 kHz.
+    """
+    shelf = _pole_pair(1681.974451, 0.7071752, sample_rate)
+    high_pass = _pole_pair(38.1354709, 0.5003270, sample_rate)
+    k, resonance, norm, shelf_denominator = shelf
+    high = 10 ** (3.9998439 / 20)  # gain of the shelf, +4 dB
+    middle = high**0.4996667742
+    shelf_numerator = [
+        (high + middle * resonance + k * k) / norm,
+        2 * (k * k - high) / norm,
+        (high - middle * resonance + k * k) / norm,
+    ]
+    filters = [(shelf_numerator, shelf_denominator), ([1.0, -2.0, 1.0], high_pass[-1])]
+    return [tuple(torch.tensor(part, dtype=torch.float64) for part in pair) for pair in filters]
+
+
+def _pole_pair(
+    frequency: float, quality: float, sample_rate: int
+) -> tuple[float, float, float, list[float]]:
+    """Return k, k / Q, the norm, and the denominator of a second-order section."""
+    k = math.tan(math.pi * frequency / sample_rate)
+    norm = 1 + k / quality + k * k
+    return k, k / quality, norm, [1.0, 2 * (k * k - 1) / norm, (1 - k / quality + k * k) / norm]
 
 
 def true_peak(wav: Tensor, sample_rate: int) -> float:

@@ -69,6 +69,7 @@ class Transformer:
     prior_width: float = 0.12  # s, w of the score prior: exp(-distance² / 2w²)
     history_zero_max: float = 1.0  # share of a phrase's history frames zeroed ~ U(0, this)
     history_noise_max: float = 0.4  # noise on the history, in standard deviations ~ U(0, this)
+    stretch_max: float = 0.0  # training phrases play at a tempo of 1 ± this; for small corpora
     stop_pos_weight: float = 8.0  # one stop frame against hundreds of others
     guided_layers: int = 2  # last decoder layers with guided heads (1710.08969, section 4.1)
     guided_heads: int = 2  # heads of each of them pulled to the diagonal when there is no score
@@ -316,7 +317,9 @@ PRESETS: dict[str, Hyperparams] = {
             postnet_layers=3,
             postnet_width=128,
             reduction_factor=3,
-            guided_steps=6000,
+            dropout=0.15,
+            stretch_max=0.12,
+            guided_steps=5000,
         ),
         postnet=replace(_BASE.postnet, width=128, bank_kernels=8, gru_width=96),
         unet=replace(  # 12.9 million parameters
@@ -330,7 +333,11 @@ PRESETS: dict[str, Hyperparams] = {
             context_width=128,
         ),
         transformer_training=replace(
-            _BASE.transformer_training, steps=20_000, warmup_steps=1000, batch_frames=8000
+            _BASE.transformer_training,
+            steps=12_000,
+            warmup_steps=800,
+            batch_frames=4000,
+            ema_decay=0.999,
         ),
         postnet_training=replace(
             _BASE.postnet_training, steps=6000, batch_size=16, segment_frames=128

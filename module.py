@@ -59,6 +59,34 @@ class ScaledPositions(nn.Module):
         return x + self.codes(0, x.shape[1]).to(x.dtype)
 
 
+def dropout(x: Tensor, p: float) -> Tensor:
+    """Zero a share p of the values and scale up the rest, the mean unchanged.
+
+    On a CPU torch draws one random number per value, an eighth of a training step; here one draw
+    serves eight values, p being rounded to a multiple of 1/256.
+    """
+    if x.device.type != "cpu":
+        return F.dropout(x, p)
+    threshold = round(p * 256)
+    if threshold == 0:
+        return x
+    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+    is_kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= threshold
+    return x * is_kept * (256.0 / (256 - threshold))
+
+
+class Dropout(nn.Module):
+    """`dropout` in training, nothing otherwise."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return dropout(x, self.p) if self.training else x
+
+
 class MaskedConv(nn.Module):
     """A 1-d convolution of the same length over (B, T, C) for which padding is silence.
 
@@ -93,7 +121,7 @@ class ConvStack(nn.Module):
         self.convs = nn.ModuleList(MaskedConv(a, b, kernel_size) for a, b in pairwise(sizes))
         self.norms = nn.ModuleList(nn.LayerNorm(size) for size in sizes[1:])
         self.activation = activation()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, is_padding: Tensor | None = None) -> Tensor:
         """x (B, T, sizes[0]) → (B, T, sizes[-1])."""
@@ -185,9 +213,7 @@ class Attention(nn.Module):
         first `weight_heads` heads, their weights (B, weight_heads, T, N) or None.
         """
         query = self.split(self.to_query(x))  # (B, H, T, D/H)
-        context = F.scaled_dot_product_attention(
-            query, keys, values, attn_mask=mask, is_causal=is_causal
-        )  # (B, H, T, D/H)
+        context = attend(query, keys, values, mask, is_causal)  # (B, H, T, D/H)
         context = context.transpose(1, 2).flatten(2)  # (B, T, D)
         weights = None
         if weight_heads:
@@ -195,6 +221,26 @@ class Attention(nn.Module):
                 query[:, :weight_heads], keys[:, :weight_heads], mask, is_causal
             )
         return self.out(torch.cat([x, context], dim=-1) if self.concat else context), weights
+
+
+def attend(
+    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, is_causal: bool
+) -> Tensor:
+    """SDPA: (B, H, T, d) onto (B, H, N, d) → (B, H, T, d) in the query's dtype.
+
+    On a CPU it runs in float32 also under autocast: the backward of its bfloat16 kernel takes three
+    times as long.
+    """
+    dtype = query.dtype
+    if query.device.type != "cpu" or dtype == torch.float32:
+        return F.scaled_dot_product_attention(query, keys, values, mask, is_causal=is_causal)
+    if mask is not None and mask.dtype != torch.bool:
+        mask = mask.float()
+    with torch.autocast("cpu", enabled=False):
+        context = F.scaled_dot_product_attention(
+            query.float(), keys.float(), values.float(), mask, is_causal=is_causal
+        )
+    return context.to(dtype)
 
 
 def attention_weights(query: Tensor, keys: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
@@ -218,7 +264,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.expand = nn.Linear(width, inner)
         self.contract = nn.Linear(inner, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) → (B, T, D)."""
@@ -234,7 +280,7 @@ class EncoderLayer(nn.Module):
         self.attention = Attention(width, heads, concat)
         self.feedforward_norm = nn.LayerNorm(width)
         self.feedforward = FeedForward(width, inner, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, x: Tensor, may_attend: Tensor, weight_heads: int = 0
@@ -268,7 +314,7 @@ class DecoderLayer(nn.Module):
         self.cross = Attention(width, heads, concat)
         self.feedforward_norm = nn.LayerNorm(width)
         self.feedforward = FeedForward(width, inner, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
@@ -332,7 +378,7 @@ class DecoderPrenet(nn.Module):
         """x (B, T, M), keep (B, T, 2, hidden) or None (drawn anew) → (B, T, D)."""
         for index, layer in enumerate(self.layers):
             x = F.relu(layer(x))
-            x = F.dropout(x, self.dropout) if keep is None else x * keep[:, :, index]
+            x = dropout(x, self.dropout) if keep is None else x * keep[:, :, index]
         return self.out(x)
 
 

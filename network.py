@@ -25,6 +25,7 @@ from module import (
     DecoderLayer,
     DecoderPrenet,
     DownLevel,
+    Dropout,
     EncoderLayer,
     FrameNotes,
     Highway,
@@ -137,7 +138,7 @@ class TransformerTTS(nn.Module):
             nn.Tanh,
         )
         self.mel_postnet_out = MaskedConv(hp.postnet_width, n_mels, hp.postnet_kernel)
-        self.dropout = nn.Dropout(hp.dropout)
+        self.dropout = Dropout(hp.dropout)
 
     # -- the symbols ---------------------------------------------------------------------------
 
@@ -234,7 +235,7 @@ class TransformerTTS(nn.Module):
             if is_guided:
                 guided_maps.append(weights.cross[:, : hp.guided_heads])
         x = self.decoder_norm(x)
-        mel_before = self.to_mel(x).reshape(len(x), steps * r, self.n_mels)[:, :frames]
+        mel_before = self.to_mel(x).float().reshape(len(x), steps * r, self.n_mels)[:, :frames]
         return TransformerOutput(
             mel_before,
             self.refine(mel_before, mel_lengths),
@@ -394,7 +395,7 @@ class _DecodingState:
             self.attended = weights.cross[:, : hp.guided_heads, 0].mean(1).argmax(-1)
         self.position += 1
         x = network.decoder_norm(x)
-        mel = network.to_mel(x).view(len(x), network.reduction_factor, network.n_mels)
+        mel = network.to_mel(x).float().view(len(x), network.reduction_factor, network.n_mels)
         return mel, network.to_stop(x).view(-1)
 
     def _monotonic(self, mask: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from hyperparams import PRESETS, Hyperparams
 from network import PostNet
-from preprocess import FeatureStore, MelLinearBatch, MelLinearLoader
+from preprocess import FeatureStore, MelLinearBatch, MelLinearBatches
 from utils import checkpoint, config, distributed, plotting
 from utils.losses import masked_l1
 from utils.rendering import build_postnet, linear_from_mel, waveform
@@ -31,7 +31,8 @@ class Objective:
         self.hp = hp
         self.mel_statistics = store.standardiser("mel")
         self.linear_statistics = store.standardiser("linear")
-        self.loader = MelLinearLoader(store, hp.postnet_training)
+        self.batches = MelLinearBatches(store, "train", hp.postnet_training)
+        self.validation = MelLinearBatches(store, "validation", hp.postnet_training)
 
     def terms(
         self, network: nn.Module, batch: MelLinearBatch, context: StepContext
@@ -47,7 +48,7 @@ class Objective:
         """
         device = next(network.parameters()).device
         totals = torch.zeros(3, dtype=torch.float64)
-        for batch in self.loader.validation(self.hp.postnet_training.validate_batches):
+        for batch in self.validation.head(self.hp.postnet_training.validate_batches):
             raw = linear_from_mel(self.mel_statistics.inverse(batch.mel), self.hp.audio)
             floor, _ = masked_l1(self.linear_statistics(raw), batch.linear, batch.lengths)
             batch = batch.to(device)
@@ -58,12 +59,12 @@ class Objective:
     def preview(self, network: PostNet, writer: SummaryWriter, step: int) -> None:
         """Predicted and true linear spectrogram of one segment, and how both sound."""
         audio = self.hp.audio
-        batch = next(self.loader.validation(1))
+        batch = next(iter(self.validation.head(1)))
         length = int(batch.lengths[0])
         mel = batch.mel[:1, :length].to(next(network.parameters()).device)
         predicted = self.linear_statistics.inverse(network(mel)[0].cpu())
         truth = self.linear_statistics.inverse(batch.linear[0, :length])
-        figure = plotting.spectrogram_pair(predicted, truth, audio, "linear")
+        figure = plotting.spectrogram_pair(predicted, truth, audio)
         writer.add_image("linear", plotting.figure_to_image(figure), step)
         for name, linear in {"predicted": predicted, "truth": truth}.items():
             wav = waveform(linear, audio, self.hp.synthesis, seed=0)
@@ -88,10 +89,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         directory=checkpoint.run_directory(arguments.save_dir, "postnet", arguments.run),
         model=build_postnet(hp),
         loss_terms=objective.terms,
-        batches=objective.loader.batches,
+        batches=objective.batches,
         training=hp.postnet_training,
         hyperparams=hp,
-        data={"symbols": store.symbols, "statistics": store.statistics, "corpus": arguments.data},
+        data=store.for_checkpoint(),
         world=world,
         validate=objective.validate,
         preview=objective.preview,

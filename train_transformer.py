@@ -10,18 +10,21 @@ the teacher-forced loss misleads, because it never hears the network's own mista
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
 from hyperparams import PRESETS, Hyperparams
-from module import corrupt_history
+from module import corrupt_history, padding_mask
 from network import Generated, TransformerTTS
-from preprocess import FeatureStore, TextMelBatch, TextMelLoader
+from preprocess import FeatureStore, TextMelBatch, TextMelBatches
 from utils import checkpoint, config, distributed, plotting
 from utils.losses import guided_attention_loss, masked_l1, stop_loss
 from utils.metrics import (
@@ -49,18 +52,18 @@ class Objective:
         self.hp, self.network = hp, network
         self.symbols = store.symbols
         self.mel_statistics = store.standardiser("mel")
-        self.loader = TextMelLoader(store, hp.transformer_training)
-        held_out = self.loader.held_out
-        chosen = np.linspace(0, len(held_out) - 1, hp.transformer.free_running_phrases).round()
-        phrases = [held_out[i] for i in sorted(set(chosen.astype(int).tolist()))]
-        self.phrases = held_out.collate(phrases)
-        self.first_phrase = held_out.collate(phrases[:1])
+        self.batches = TextMelBatches(store, "train", hp.transformer_training)
+        self.validation = TextMelBatches(store, "validation", hp.transformer_training)
+        self.phrases = self.validation.fixed(hp.transformer.free_running_phrases)
 
     def terms(
         self, network: nn.Module, batch: TextMelBatch, context: StepContext
     ) -> Mapping[str, Term]:
         """L1 of the mel before and after its postnet, the stop head, the guided heads."""
         hp = self.hp.transformer
+        if context.training and hp.stretch_max:
+            draw = torch.rand((), generator=context.generator).item()
+            batch = stretched(batch, 1.0 + hp.stretch_max * (2.0 * draw - 1.0))
         history = batch.mel
         if context.training:
             history = corrupt_history(
@@ -97,7 +100,7 @@ class Objective:
         sums: dict[str, list[float]] = {}
         device = next(network.parameters()).device
         context = StepContext(0, torch.Generator(), device, training=False)
-        for batch in self.loader.validation(self.hp.transformer_training.validate_batches):
+        for batch in self.validation.head(self.hp.transformer_training.validate_batches):
             for name, term in self.terms(network, batch.to(device), context).items():
                 entry = sums.setdefault(name, [0.0, 0.0])
                 entry[0] += float(term.total)
@@ -121,8 +124,9 @@ class Objective:
     def free_running(self, network: TransformerTTS, sung: Generated) -> dict[str, float]:
         """Distance to the truth, sharpness, length and attention health, means over the phrases.
 
-        `score`, smaller is better: with notes the distance frame by frame, without them along
-        the best time alignment.
+        `distance`: with notes frame by frame, without them along the best time alignment.
+        `score`, smaller is better: distance + share of words not read + |ln length ratio|, because
+        a mean spectrum of any length is never very far from speech.
         """
         batch = self.phrases
         rows = []
@@ -139,7 +143,8 @@ class Objective:
             health = attention_health(weights, word_spans(names))
             rows.append(
                 {
-                    "score": distance,
+                    "score": distance + 1.0 - health.coverage + abs(math.log(frames / length)),
+                    "distance": distance,
                     "sharpness": frame_difference_ratio(mel, truth),
                     "length_ratio": frames / length,
                     "focus": health.focus,
@@ -161,7 +166,7 @@ class Objective:
         seconds = hp.transformer.reduction_factor / audio.frame_rate
         cross = [layer[0, :, :steps, : len(names)].cpu() for layer in sung.attention.cross]
         figures = {"attention/cross": plotting.attention_grid(cross, names, seconds)}
-        one = self.first_phrase.to(next(network.parameters()).device)
+        one = self.phrases.select(0).to(next(network.parameters()).device)
         forced = network(
             one.symbols,
             one.symbol_lengths,
@@ -185,6 +190,27 @@ class Objective:
             writer.add_audio(f"audio/{name}", wav, step, audio.sample_rate)
 
 
+def stretched(batch: TextMelBatch, factor: float) -> TextMelBatch:
+    """The same phrases at another tempo: mels interpolated along time, note times scaled."""
+    frames = max(1, round(batch.mel.shape[1] * factor))
+    mel = F.interpolate(batch.mel.transpose(1, 2), size=frames, mode="linear").transpose(1, 2)
+    lengths = (batch.mel_lengths * factor).round().long().clamp(1, frames)
+    score = batch.score
+    if score is not None:
+        nearest = (torch.arange(frames, device=mel.device) / factor).long()
+        nearest = nearest.clamp_max(batch.mel.shape[1] - 1)  # (T',) frame that sounded then
+        score = replace(
+            score,
+            duration=score.duration * factor,
+            interval=score.interval * factor,
+            frame_pitch=score.frame_pitch[:, nearest],
+            frame_position=score.frame_position[:, nearest],
+        )
+    is_padding = padding_mask(lengths, frames)
+    mel = mel.masked_fill(is_padding[..., None], 0.0)
+    return replace(batch, mel=mel, mel_lengths=lengths, score=score)
+
+
 def spoken(batch: TextMelBatch) -> torch.Tensor:
     """True for items without a score, (B,)."""
     if batch.score is None:
@@ -195,8 +221,8 @@ def spoken(batch: TextMelBatch) -> torch.Tensor:
 def alphas(network: TransformerTTS) -> dict[str, float]:
     """The learned scales of the position codes."""
     return {
-        "alpha/encoder": float(network.encoder_positions.alpha),
-        "alpha/decoder": float(network.decoder_positions.alpha),
+        "alpha/encoder": network.encoder_positions.alpha.item(),
+        "alpha/decoder": network.decoder_positions.alpha.item(),
     }
 
 
@@ -219,10 +245,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         directory=checkpoint.run_directory(arguments.save_dir, "transformer", arguments.run),
         model=network,
         loss_terms=objective.terms,
-        batches=objective.loader.batches,
+        batches=objective.batches,
         training=hp.transformer_training,
         hyperparams=hp,
-        data={"symbols": store.symbols, "statistics": store.statistics, "corpus": arguments.data},
+        data=store.for_checkpoint(),
         world=world,
         validate=objective.validate,
         preview=objective.preview,

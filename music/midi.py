@@ -251,7 +251,7 @@ def _attach(
             last = lyrics[placed[-1]]
             lyrics[placed[-1]] = Lyric(last.text, False, last.ends_line)
         continues = text.endswith("-") if not spaced else raw[-1:] not in " \r"
-        text = text.rstrip("-")
+        text = text.removesuffix("-")
         lyrics[index] = Lyric("" if text == NO_SPELLING else text, continues, ends_line)
         placed.append(index)
     if placed:

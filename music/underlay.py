@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -149,7 +150,7 @@ def split_spelling(word: str, count: int) -> list[str]:
     if len(nuclei) > count and re.search(r"[^aeiouy]e[sd]?$", word, re.IGNORECASE):
         nuclei.pop()  # a silent e
     cuts = []
-    for left, right in zip(nuclei, nuclei[1:], strict=False):
+    for left, right in pairwise(nuclei):
         vowels = re.match(r"[aeiouy]+", word[left:], re.IGNORECASE)
         consonants = right - left - len(vowels[0])
         cuts.append(right - (consonants + 1) // 2 if consonants < 3 else right - 2)
@@ -158,7 +159,7 @@ def split_spelling(word: str, count: int) -> list[str]:
         cuts.append(letters.pop())
     cuts = sorted(cuts)[: count - 1]
     bounds = [0, *cuts, len(word)]
-    parts = [word[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    parts = [word[start:end] for start, end in pairwise(bounds)]
     return parts + [""] * (count - len(parts))
 
 

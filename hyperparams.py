@@ -227,8 +227,8 @@ class Inpainting:
     step: str = "dpmpp_2m"  # euler | heun | dpm2_ancestral | dpmpp_2m | dpmpp_2m_sde
     num_steps: int = 20  # one network evaluation each with dpmpp_2m
     schedule: str = "karras"  # karras | exponential
-    sigma_min: float = 1e-3
-    sigma_max: float = 3.0  # 30 sigma_data: nothing of the signal is left
+    sigma_min: float = 3e-3  # 30 dB under sigma_data; lower levels are hardly trained
+    sigma_max: float = 3.0  # 30 sigma_data: next to nothing of the signal is left
     rho: float = 7.0
     num_resamples: int = 5  # repaint: passes over each step
     reconstruction_weight: float = 1.0  # mcg, guided: 1 = the posterior's own scale

@@ -1,0 +1,450 @@
+"""From noise to a vocal: steps, inpainting methods and guidance around one contract.
+
+    denoise(x (B, C, S), sigma) -> x0 (B, C, S)             all that a step sees
+    model(x, sigma, is_known or None) -> x0                 all that a method sees
+
+A step takes the state from one noise level to the next (registry STEPS), a method wraps any step
+so that the known samples are respected (registry METHODS), `inpaint` walks the levels down to an
+explicit 0. Notation of EDM (2206.00364) and DPM-Solver++ (2211.01095); λ = −ln σ, h = λ' − λ.
+Shapes: B batch, C channels (vocal, accompaniment), S samples. Levels σ are plain floats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffusion import Denoiser, drop_accompaniment, sampling_sigmas
+
+if TYPE_CHECKING:
+    from hyperparams import Inpainting
+
+Denoise = Callable[[Tensor, float], Tensor]
+Model = Callable[[Tensor, float, "Tensor | None"], Tensor]
+Noise = Callable[[], Tensor]
+
+
+class Past(NamedTuple):
+    """What a multistep method remembers of its last step."""
+
+    denoised: Tensor  # (B, C, S)
+    sigma: float
+
+
+State = Past | None
+Step = Callable[[Denoise, Tensor, float, float, Noise, State], tuple[Tensor, State]]
+Transition = Callable[[Tensor, float, float, State], tuple[Tensor, State]]
+
+
+# ---------------------------------------------------------------------------- randomness
+
+
+def item_generator(seed: int, *path: int) -> torch.Generator:
+    """A CPU generator for (seed, item, …): what an item draws does not depend on its batch."""
+    state = np.random.SeedSequence([seed, *path]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state))
+
+
+class ItemNoise:
+    """Standard normal noise (B, C, S), each item from its own generator; a new draw per call."""
+
+    def __init__(self, generators: Sequence[torch.Generator], like: Tensor) -> None:
+        if len(generators) != like.shape[0]:
+            raise ValueError(f"{len(generators)} generators for a batch of {like.shape[0]} items")
+        self.generators = list(generators)
+        self.shape, self.dtype, self.device = like.shape[1:], like.dtype, like.device
+
+    def __call__(self) -> Tensor:
+        drawn = [
+            torch.randn(self.shape, generator=g, device=g.device, dtype=self.dtype)
+            for g in self.generators
+        ]
+        return torch.stack(drawn).to(self.device)  # (B, C, S)
+
+
+# ---------------------------------------------------------------------------- steps
+
+
+def euler(
+    denoise: Denoise, x: Tensor, sigma: float, sigma_next: float, noise: Noise, state: State
+) -> tuple[Tensor, State]:
+    """One Euler step of dx/dσ = (x − D)/σ (EDM eq. 1): first order, one evaluation."""
+    slope = (x - denoise(x, sigma)) / sigma
+    return x + (sigma_next - sigma) * slope, None
+
+
+def heun(
+    denoise: Denoise, x: Tensor, sigma: float, sigma_next: float, noise: Noise, state: State
+) -> tuple[Tensor, State]:
+    """Heun's step (EDM algorithm 1 without churn): second order, two evaluations."""
+    slope = (x - denoise(x, sigma)) / sigma
+    x_next = x + (sigma_next - sigma) * slope
+    slope_next = (x_next - denoise(x_next, sigma_next)) / sigma_next
+    return x + (sigma_next - sigma) * 0.5 * (slope + slope_next), None
+
+
+def ancestral_levels(sigma: float, sigma_next: float) -> tuple[float, float]:
+    """(σ_down, σ_up): go down to σ_down, add noise σ_up, arrive at σ_next (2011.13456, app. F)."""
+    sigma_up = sigma_next * math.sqrt(max(0.0, 1.0 - (sigma_next / sigma) ** 2))
+    return sigma_next**2 / sigma, sigma_up
+
+
+def dpm2_ancestral(
+    denoise: Denoise, x: Tensor, sigma: float, sigma_next: float, noise: Noise, state: State
+) -> tuple[Tensor, State]:
+    """DPM-Solver-2 (2206.00927) to σ_down, then fresh noise: second order, two evaluations."""
+    sigma_down, sigma_up = ancestral_levels(sigma, sigma_next)
+    sigma_middle = math.sqrt(sigma * sigma_down)  # the middle of λ
+    slope = (x - denoise(x, sigma)) / sigma
+    x_middle = x + (sigma_middle - sigma) * slope
+    slope_middle = (x_middle - denoise(x_middle, sigma_middle)) / sigma_middle
+    return x + (sigma_down - sigma) * slope_middle + sigma_up * noise(), None
+
+
+def extrapolated(denoised: Tensor, sigma: float, h: float, state: State) -> Tensor:
+    """D at the middle of the coming step h, on a line through this and the last evaluation."""
+    if state is None:
+        return denoised
+    h_last = math.log(state.sigma / sigma)
+    return denoised + (0.5 * h / h_last) * (denoised - state.denoised)
+
+
+def dpmpp_2m(
+    denoise: Denoise, x: Tensor, sigma: float, sigma_next: float, noise: Noise, state: State
+) -> tuple[Tensor, State]:
+    """DPM-Solver++(2M) (2211.01095, algorithm 2): second order, one evaluation."""
+    denoised = denoise(x, sigma)
+    h = math.log(sigma / sigma_next)
+    x_next = math.exp(-h) * x - math.expm1(-h) * extrapolated(denoised, sigma, h, state)
+    return x_next, Past(denoised, sigma)
+
+
+def dpmpp_2m_sde(
+    denoise: Denoise, x: Tensor, sigma: float, sigma_next: float, noise: Noise, state: State
+) -> tuple[Tensor, State]:
+    """SDE-DPM-Solver++(2M) (2211.01095, eq. 19): one evaluation and fresh noise per step."""
+    denoised = denoise(x, sigma)
+    h = math.log(sigma / sigma_next)
+    x_next = math.exp(-2 * h) * x - math.expm1(-2 * h) * extrapolated(denoised, sigma, h, state)
+    return x_next + sigma_next * math.sqrt(-math.expm1(-2 * h)) * noise(), Past(denoised, sigma)
+
+
+STEPS: dict[str, Step] = {
+    "euler": euler,
+    "heun": heun,
+    "dpm2_ancestral": dpm2_ancestral,
+    "dpmpp_2m": dpmpp_2m,
+    "dpmpp_2m_sde": dpmpp_2m_sde,
+}
+
+
+def advance(
+    step: Step,
+    denoise: Denoise,
+    x: Tensor,
+    sigma: float,
+    sigma_next: float,
+    noise: Noise,
+    state: State,
+) -> tuple[Tensor, State]:
+    """`step`, or its limit at σ_next = 0, which is the denoised signal for every one of them."""
+    if sigma_next == 0.0:
+        return denoise(x, sigma), None
+    return step(denoise, x, sigma, sigma_next, noise, state)
+
+
+# ---------------------------------------------------------------------------- methods
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an inpainting method works on."""
+
+    model: Model
+    known: Tensor  # (B, C, S); only its known elements are read
+    is_known: Tensor  # (B, C, S) bool
+    noise: Noise
+    num_resamples: int = 5
+    reconstruction_weight: float = 1.0
+
+    def impose(self, x: Tensor, sigma: float) -> Tensor:
+        """x with its known elements replaced by known + σ·n, n drawn for this call."""
+        if sigma == 0.0:
+            return torch.where(self.is_known, self.known, x)
+        return torch.where(self.is_known, self.known + sigma * self.noise(), x)
+
+    def joint(self, x: Tensor, sigma: float) -> Tensor:
+        """The model with nothing known: every element at the level σ."""
+        return self.model(x, sigma, None)
+
+    def reconstruct(self, x: Tensor, sigma: float) -> Tensor:
+        """D moved so that it agrees with the known samples: D + w·a·Jᵀr, r = known − D, J = ∂D/∂x.
+
+        Reconstruction guidance (2204.03458, eq. 16). σ²J is the posterior covariance, so the exact
+        correction solves J a = r on the known part; a = ⟨r, Jr⟩/⟨Jr, Jr⟩ is the best single step
+        towards it, per item. It belongs to D, not to the step: more steps do not make it larger.
+        """
+        with torch.enable_grad():
+            x = x.detach().requires_grad_(True)
+            denoised = self.joint(x, sigma)
+            residual = torch.where(self.is_known, self.known - denoised, 0.0).detach()
+            (gradient,) = torch.autograd.grad((denoised * residual).sum(), x)
+        seen = torch.where(self.is_known, gradient, 0.0)
+        dims = tuple(range(1, x.ndim))
+        power = seen.square().sum(dims, keepdim=True)
+        scale = (residual * seen).sum(dims, keepdim=True) / power.clamp_min(1e-30)
+        return denoised.detach() + self.reconstruction_weight * scale * gradient
+
+
+def conditional(step: Step, task: Task) -> Transition:
+    """The model is told what is known (level 0 there): Palette's way (2111.05826), the default."""
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        return task.model(task.impose(x, 0.0), sigma, task.is_known)
+
+    def transition(x: Tensor, sigma: float, sigma_next: float, state: State):
+        return advance(step, denoise, x, sigma, sigma_next, task.noise, state)
+
+    return transition
+
+
+def replacement(step: Step, task: Task) -> Transition:
+    """Joint model; known elements are renewed at the level of the state (2011.13456, app. I.2)."""
+
+    def transition(x: Tensor, sigma: float, sigma_next: float, state: State):
+        x, state = advance(step, task.joint, x, sigma, sigma_next, task.noise, state)
+        return task.impose(x, sigma_next), state
+
+    return transition
+
+
+def repaint(step: Step, task: Task) -> Transition:
+    """Replacement, each step gone `num_resamples` times with noise in between (2201.09865)."""
+    once = replacement(step, task)
+
+    def transition(x: Tensor, sigma: float, sigma_next: float, state: State):
+        out, state_next = once(x, sigma, sigma_next, state)
+        for _ in range(task.num_resamples - 1 if sigma_next > 0 else 0):
+            back = math.sqrt(sigma**2 - sigma_next**2)
+            # A multistep memory is of another path now: start again.
+            out, state_next = once(out + back * task.noise(), sigma, sigma_next, None)
+        return out, state_next
+
+    return transition
+
+
+def guided(step: Step, task: Task) -> Transition:
+    """Joint model, every evaluation moved towards the known samples by its gradient."""
+
+    def transition(x: Tensor, sigma: float, sigma_next: float, state: State):
+        return advance(step, task.reconstruct, x, sigma, sigma_next, task.noise, state)
+
+    return transition
+
+
+def mcg(step: Step, task: Task) -> Transition:
+    """Manifold-constrained gradient (2206.00941, algorithm 1): gradient, then replacement."""
+
+    def transition(x: Tensor, sigma: float, sigma_next: float, state: State):
+        x, state = advance(step, task.reconstruct, x, sigma, sigma_next, task.noise, state)
+        return task.impose(x, sigma_next), state
+
+    return transition
+
+
+METHODS: dict[str, Callable[[Step, Task], Transition]] = {
+    "conditional": conditional,
+    "replacement": replacement,
+    "repaint": repaint,
+    "mcg": mcg,
+    "guided": guided,
+}
+
+
+# ---------------------------------------------------------------------------- guidance
+
+
+def concatenate(contexts: Sequence[Any]) -> Any:
+    """Contexts (None, tensors, or mappings and named tuples of them) joined along the batch."""
+    first = contexts[0]
+    if first is None:
+        return None
+    if isinstance(first, Tensor):
+        return torch.cat(list(contexts))
+    if isinstance(first, Mapping):
+        return {key: concatenate([context[key] for context in contexts]) for key in first}
+    return type(first)(*map(concatenate, zip(*contexts, strict=True)))
+
+
+def dynamic_threshold(x0: Tensor, quantile: float) -> Tensor:
+    """Imagen's threshold (2205.11487, 2.3), per item: squeeze what exceeds [−1, 1] back into it."""
+    limit = torch.quantile(x0.abs().flatten(1).float(), quantile, dim=1).clamp_min(1.0).to(x0.dtype)
+    limit = limit[:, None, None]  # (B, 1, 1)
+    return x0.clamp(-limit, limit) / limit
+
+
+class GuidedModel:
+    """A denoiser with its context bound, and classifier-free guidance (2207.12598) if asked for.
+
+    D = D(a, l) + (w_a − 1)·(D(a, l) − D(∅, l)) + (w_l − 1)·(D(a, l) − D(a, ∅)) for accompaniment a
+    and lyrics l (all that `context` says, and `null_context` withholds). A weight of 1 costs
+    nothing; the others join one batched forward. `calls` and `evaluations` count network use.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        context: Any = None,
+        null_context: Any = None,
+        accompaniment_guidance: float = 1.0,
+        lyrics_guidance: float = 1.0,
+        threshold: float = 0.0,
+    ) -> None:
+        if lyrics_guidance != 1.0 and null_context is None:
+            raise ValueError(
+                f"lyrics_guidance = {lyrics_guidance} needs the null context: "
+                "pass null_context, or set the weight to 1"
+            )
+        self.denoiser = denoiser
+        self.context, self.null_context = context, null_context
+        self.weights = (accompaniment_guidance, lyrics_guidance)
+        self.threshold = threshold
+        self.evaluations_per_call = 1 + sum(weight != 1.0 for weight in self.weights)
+
+    def __call__(self, x: Tensor, sigma: float, is_known: Tensor | None) -> Tensor:
+        """x0 (B, C, S) of x (B, C, S) at the level σ; known elements come back as they are."""
+        weight_accompaniment, weight_lyrics = self.weights
+        mask = torch.zeros_like(x, dtype=torch.bool) if is_known is None else is_known
+        rows, extra = [(x, mask, self.context)], []
+        if weight_accompaniment != 1.0:
+            if is_known is None:
+                raise ValueError(
+                    f"accompaniment_guidance = {weight_accompaniment} needs a model that is told "
+                    "the accompaniment: use method = conditional, or set the weight to 1"
+                )
+            is_dropped = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
+            rows.append((*drop_accompaniment(x, mask, is_dropped), self.context))
+            extra.append(weight_accompaniment - 1.0)
+        if weight_lyrics != 1.0:
+            rows.append((x, mask, self.null_context))
+            extra.append(weight_lyrics - 1.0)
+        xs, masks, contexts = zip(*rows, strict=True)
+        levels = torch.full((len(rows) * x.shape[0],), sigma, dtype=x.dtype, device=x.device)
+        out = self.denoiser(torch.cat(xs), levels, torch.cat(masks), concatenate(contexts))
+        full, *nulls = out.chunk(len(rows))
+        denoised = full
+        for weight, null in zip(extra, nulls, strict=True):
+            denoised = denoised + weight * (full - null)
+        if self.threshold:
+            denoised = dynamic_threshold(denoised, self.threshold)
+        return torch.where(mask, x, denoised)
+
+
+# ---------------------------------------------------------------------------- the loop
+
+
+class Inpainted(NamedTuple):
+    """A batch of results and what each item cost."""
+
+    x: Tensor  # (B, C, S)
+    evaluations: int  # network evaluations (NFE), guidance included
+
+
+def check_task(known: Tensor, is_known: Tensor, sigmas: Sequence[float]) -> None:
+    """Raise ValueError for masks, levels or signals that no method could honour."""
+    if known.ndim != 3 or is_known.shape != known.shape or is_known.dtype != torch.bool:
+        raise ValueError(
+            f"known {tuple(known.shape)} and is_known {tuple(is_known.shape)} of "
+            f"{is_known.dtype}: expected (B, C, S) both, the mask torch.bool"
+        )
+    if not torch.isfinite(known[is_known]).all():
+        raise ValueError("known samples hold NaN or infinity: expected finite audio")
+    if len(sigmas) < 2 or sigmas[-1] != 0 or any(a <= b for a, b in pairwise(sigmas)):
+        raise ValueError(
+            f"sigmas = {list(sigmas)}: expected strictly falling levels that end in an explicit 0"
+        )
+
+
+@torch.no_grad()
+def inpaint(
+    model: Model,
+    known: Tensor,
+    is_known: Tensor,
+    sigmas: Sequence[float],
+    noise: Noise,
+    step: str = "dpmpp_2m",
+    method: str = "conditional",
+    draft: Tensor | None = None,
+    num_resamples: int = 5,
+    reconstruction_weight: float = 1.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Inpainted:
+    """Fill the unknown elements of `known` (B, C, S); the known come back bit by bit.
+
+    is_known (B, C, S) bool; sigmas fall to an explicit 0; `draft` (B, C, S) starts the walk at
+    draft + σ₀·n instead of pure noise; `progress(done, total)` is called after every level.
+    """
+    for kind, name, registry in (("step", step, STEPS), ("method", method, METHODS)):
+        if name not in registry:
+            raise ValueError(f"{kind} = {name!r} is not one of {', '.join(registry)}")
+    check_task(known, is_known, sigmas)
+    calls = 0
+
+    def counted(x: Tensor, sigma: float, mask: Tensor | None) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return model(x, sigma, mask)
+
+    task = Task(counted, known, is_known, noise, num_resamples, reconstruction_weight)
+    transition = METHODS[method](STEPS[step], task)
+    mean = torch.zeros_like(known) if draft is None else draft
+    x, state = torch.where(is_known, known, mean) + sigmas[0] * noise(), None
+    for done, (sigma, sigma_next) in enumerate(pairwise(sigmas), start=1):
+        x, state = transition(x, sigma, sigma_next, state)
+        if progress is not None:
+            progress(done, len(sigmas) - 1)
+    return Inpainted(task.impose(x, 0.0), calls * getattr(model, "evaluations_per_call", 1))
+
+
+def sample(
+    denoiser: Denoiser,
+    known: Tensor,
+    is_known: Tensor,
+    config: Inpainting,
+    generators: Sequence[torch.Generator],
+    context: Any = None,
+    null_context: Any = None,
+    draft: Tensor | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Inpainted:
+    """`inpaint` as an `Inpainting` section says it, with one generator per item."""
+    if config.strength < 1 and draft is None:
+        raise ValueError(f"strength = {config.strength} starts from a draft, and there is none")
+    model = GuidedModel(
+        denoiser,
+        context,
+        null_context,
+        config.accompaniment_guidance,
+        config.lyrics_guidance,
+        config.dynamic_threshold,
+    )
+    return inpaint(
+        model,
+        known,
+        is_known,
+        sampling_sigmas(config),
+        ItemNoise(generators, known),
+        config.step,
+        config.method,
+        draft if config.strength < 1 else None,
+        config.num_resamples,
+        config.reconstruction_weight,
+        progress,
+    )

@@ -811,10 +811,12 @@ class ContextEncoder(nn.Module):
         nn.init.zeros_(self.to_film.weight)
         nn.init.zeros_(self.to_film.bias)
 
-    def forward(self, context: Context, batch: int, frames: int) -> list[tuple[Tensor, Tensor]]:
-        """context for batch items of `frames` frames → per level scale, shift (B, C, T).
+    def forward(
+        self, context: Context, batch: int, frames: int, padding: int = 0
+    ) -> list[tuple[Tensor, Tensor]]:
+        """context of B items of T frames → per level scale, shift (B, C, T + padding).
 
-        Errors: ValueError for a part of another batch size or length.
+        Every part is missing on the padding. ValueError for a part of another B or T.
         """
         total = self.null.new_zeros(batch, frames, self.null.shape[1])
         present = context.present()
@@ -834,6 +836,9 @@ class ContextEncoder(nn.Module):
                 is_dropped = context.is_dropped[name][:, None, None]  # (B, 1, 1)
                 embedded = torch.where(is_dropped, null, embedded)
             total = total + embedded
+        if padding:
+            nothing = self.null.sum(0).expand(batch, padding, -1)
+            total = torch.cat([total, nothing], dim=1)  # (B, T + padding, W)
         h = F.silu(total.transpose(1, 2) / len(Context.PARTS) ** 0.5)  # (B, W, T)
         films = self.to_film(F.silu(self.conv(h))).split([2 * c for c in self.channels], 1)
         return [tuple(film.chunk(2, dim=1)) for film in films]

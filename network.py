@@ -588,10 +588,9 @@ class UNet1d(nn.Module):
                     "(unet.context_width = 0): use a preset with a context"
                 )
             return None, None
-        films = self.context(context or Context(), batch, -(-samples // self.hop_length))
-        frames = -(-samples // self.stride) * self.stride // self.hop_length
-        missing = frames - films[0][0].shape[2]
-        return tuple(tuple(F.pad(part, (0, missing)) for part in film) for film in films)
+        frames = -(-samples // self.hop_length)
+        padded = -(-samples // self.stride) * self.stride // self.hop_length
+        return tuple(self.context(context or Context(), batch, frames, padded - frames))
 
 
 def count_flops(network: nn.Module, *inputs: Tensor) -> int:

@@ -1,0 +1,241 @@
+"""The inpainter's U-Net: its start, its lengths, its context, its precision, its size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from diffusion import Denoiser
+from hyperparams import PRESETS, Audio, Hyperparams, UNet
+from module import Context, ContextEncoder, GroupNorm, SelfAttention, TransformerBlock1d
+from network import UNet1d, count_flops
+
+torch.set_num_threads(1)
+TINY = PRESETS["tiny"].unet
+SAMPLES = 1024  # two positions at the deepest level of TINY
+FRAMES = SAMPLES // 256
+
+
+def make_unet(hp: UNet = TINY, awake: bool = True) -> UNet1d:
+    """A tiny network; awake: nothing is zero any more, as after some training."""
+    torch.manual_seed(0)
+    network = UNet1d(hp, num_phonemes=30).eval()
+    if awake:
+        for parameter in network.parameters():
+            if not parameter.detach().any():
+                nn.init.normal_(parameter, std=0.2)
+    return network
+
+
+def make_input(batch: int = 2, samples: int = SAMPLES) -> tuple[torch.Tensor, torch.Tensor]:
+    """A signal with its mask, and a noise level."""
+    generator = torch.Generator().manual_seed(1)
+    signal = torch.randn(batch, 2, samples, generator=generator)
+    is_known = (torch.rand(batch, 2, samples, generator=generator) < 0.5).float()
+    return torch.cat([signal, is_known], 1), torch.linspace(-1.5, 0.2, batch)
+
+
+def make_context(batch: int = 2, frames: int = FRAMES) -> Context:
+    """All four parts."""
+    generator = torch.Generator().manual_seed(2)
+    return Context(
+        mel=torch.randn(batch, frames, 80, generator=generator),
+        phoneme=torch.randint(0, 30, (batch, frames), generator=generator),
+        pitch=60 + 5 * torch.rand(batch, frames, generator=generator),
+        voicing=torch.rand(batch, frames, generator=generator),
+    )
+
+
+def count_parameters(hp: UNet) -> int:
+    """Parameters of a network, without making their memory."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in UNet1d(hp, num_phonemes=80).parameters())
+
+
+def test_sizes_of_the_presets() -> None:
+    assert count_parameters(PRESETS["published"].unet) == 101_575_520
+    assert 10e6 < count_parameters(PRESETS["small"].unet) < 15e6
+    assert count_parameters(TINY) < 0.3e6
+
+
+def test_denoiser_starts_as_c_skip_times_x() -> None:
+    denoiser = Denoiser(make_unet(awake=False), sigma_data=0.1)
+    x = torch.randn(2, 2, SAMPLES)
+    sigma = torch.tensor([0.05, 1.0])
+    s = sigma[:, None, None]
+    with torch.no_grad():
+        denoised = denoiser(x, sigma, None, make_context())
+    torch.testing.assert_close(denoised, x * 0.1**2 / (s**2 + 0.1**2))
+
+
+@torch.no_grad()
+def test_any_length_and_padding_is_known_silence() -> None:
+    network = make_unet()
+    x, c_noise = make_input(samples=700)
+    out = network(x, c_noise, make_context(frames=3))
+    assert out.shape == (2, 2, 700)
+    silence = torch.cat([torch.zeros(2, 2, 324), torch.ones(2, 2, 324)], 1)
+    padded = torch.cat([x, silence], 2)
+    torch.testing.assert_close(network(x, c_noise), network(padded, c_noise)[:, :, :700])
+
+
+@torch.no_grad()
+def test_an_item_does_not_depend_on_its_batch() -> None:
+    network, context = make_unet(), make_context()
+    x, c_noise = make_input()
+    together = network(x, c_noise, context)
+    alone = network(x[1:], c_noise[1:], context.map(lambda part: part[1:]))
+    torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_every_input_is_used() -> None:
+    network, context = make_unet(), make_context()
+    x, c_noise = make_input()
+    out = network(x, c_noise, context)
+    louder = x.clone()
+    louder[:, 0] *= 1.1
+    forgotten = x.clone()
+    forgotten[:, 2:] = 0
+    others = [
+        network(louder, c_noise, context),
+        network(forgotten, c_noise, context),
+        network(x, c_noise + 0.1, context),
+    ]
+    others += [network(x, c_noise, context.without(part)) for part in Context.PARTS]
+    for other in others:
+        assert (other - out).abs().mean() > 1e-4 * out.abs().mean()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("part", Context.PARTS)
+def test_a_dropped_part_is_a_missing_part_for_that_item_only(part: str) -> None:
+    network, context = make_unet(), make_context()
+    x, c_noise = make_input()
+    is_dropped = {part: torch.tensor([True, False])}
+    dropped = network(x, c_noise, replace(context, is_dropped=is_dropped))
+    missing = network(x, c_noise, context.without(part))
+    whole = network(x, c_noise, context)
+    torch.testing.assert_close(dropped[0], missing[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(dropped[1], whole[1], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_no_context_is_every_part_missing() -> None:
+    network = make_unet()
+    x, c_noise = make_input()
+    torch.testing.assert_close(network(x, c_noise), network(x, c_noise, make_context().without()))
+
+
+def test_context_acts_where_it_stands_in_time() -> None:
+    torch.manual_seed(0)
+    encoder = ContextEncoder(16, (4,), n_mels=80, num_phonemes=30, num_pitches=128)
+    nn.init.normal_(encoder.to_film.weight)
+    context = make_context(1, 40)
+    context.mel.requires_grad_()
+    scale, shift = encoder(context, 1, 40)[0]
+    (scale[0, :, 20].sum() + shift[0, :, 20].sum()).backward()
+    reached = context.mel.grad[0].abs().sum(1).nonzero().flatten()
+    assert reached.min() == 17 and reached.max() == 23  # kernels of 5 and 3 frames
+
+
+def test_pitch_between_two_notes() -> None:
+    encoder = ContextEncoder(16, (4,), n_mels=80, num_phonemes=30, num_pitches=128)
+    notes = encoder.embed("pitch", torch.tensor([[60, 61, 500]]))[0]
+    between = encoder.embed("pitch", torch.tensor([[60.25]]))[0, 0]
+    torch.testing.assert_close(between, 0.75 * notes[0] + 0.25 * notes[1])
+    torch.testing.assert_close(notes[2], encoder.pitch.weight[127])
+
+
+def test_context_of_a_wrong_size_is_named() -> None:
+    network = make_unet()
+    x, c_noise = make_input()
+    with pytest.raises(ValueError, match=r"context\.mel is \(2, 5, 80\).* 4 frames"):
+        network(x, c_noise, make_context(frames=5))
+    with pytest.raises(ValueError, match="no context part"):
+        make_context().without("lyrics")
+    with pytest.raises(ValueError, match="2 channels, expected 4"):
+        network(x[:, :2], c_noise)
+    bare = make_unet(replace(TINY, context_width=0))
+    with pytest.raises(ValueError, match="has mel, phoneme, pitch, voicing, but"):
+        bare(x, c_noise, make_context())
+
+
+def test_impossible_networks_are_named() -> None:
+    with pytest.raises(ValueError, match=r"no level .* stride 200.*\[64, 256, 512\]"):
+        UNet1d(TINY, hop_length=200)
+    with pytest.raises(ValueError, match="stride 512"):
+        Hyperparams(audio=Audio(hop_length=512))
+    with pytest.raises(ValueError, match=r"unet\.num_blocks has 2 entries, but 3 factors"):
+        replace(TINY, num_blocks=(1, 1))
+    with pytest.raises(ValueError, match=r"unet\.groups = 5"):
+        replace(TINY, groups=5)
+
+
+@torch.no_grad()
+def test_group_normalisation_keeps_its_statistics_in_float32() -> None:
+    norm = GroupNorm(2, 4)
+    x = 300 + torch.randn(1, 4, 5000)  # bfloat16 holds 300 in steps of 2
+    expected = F.group_norm(x, 2)
+    torch.testing.assert_close(norm(x), expected, rtol=0, atol=1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (norm(x) - expected).abs().max() < 1e-4
+
+
+@torch.no_grad()
+def test_bfloat16_follows_float32() -> None:
+    network, context = make_unet(), make_context()
+    x, c_noise = make_input()
+    full = network(x, c_noise, context)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = network(x, c_noise, context)
+    assert half.isfinite().all()
+    assert (half - full).norm() < 0.05 * full.norm()
+
+
+@torch.no_grad()
+def test_attention_is_softmax_attention_and_order_blind() -> None:
+    torch.manual_seed(0)
+    attention = SelfAttention(12, heads=3, head_width=5)
+    x = torch.randn(2, 7, 12)
+    normed = attention.norm(x)
+    query, key, value = (
+        part.reshape(2, 7, 3, 5).transpose(1, 2)
+        for part in (attention.to_query(normed), *attention.to_key_value(normed).chunk(2, 2))
+    )
+    weights = (query @ key.transpose(2, 3) / 5**0.5).softmax(3)
+    expected = attention.project((weights @ value).transpose(1, 2).reshape(2, 7, 15))
+    torch.testing.assert_close(attention(x), attention.project_norm(expected))
+    block = TransformerBlock1d(12, heads=3, head_width=5, multiplier=2)
+    signal, order = x.transpose(1, 2), torch.randperm(7)
+    torch.testing.assert_close(block(signal)[:, :, order], block(signal[:, :, order]))
+
+
+def test_flops_are_counted() -> None:
+    convolution = nn.Conv1d(3, 5, 7, padding=3)
+    assert count_flops(convolution, torch.zeros(2, 3, 100)) == 2 * 2 * 3 * 5 * 7 * 100
+    with torch.device("meta"):
+        network = UNet1d(PRESETS["published"].unet)
+        flops = count_flops(network, torch.zeros(1, 2, 81920), torch.zeros(1))
+    assert flops == pytest.approx(19.6e9, rel=0.005)
+
+
+def test_it_learns_what_the_noise_hides() -> None:
+    network = make_unet(awake=False).train()
+    generator = torch.Generator().manual_seed(3)
+    tone = torch.sin(torch.arange(SAMPLES) * 0.1).expand(2, 2, SAMPLES)
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(30):
+        noisy = tone + torch.randn(tone.shape, generator=generator)
+        x = torch.cat([noisy, torch.zeros_like(noisy)], 1)
+        loss = F.mse_loss(network(x, torch.zeros(2)), tone)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]

@@ -234,7 +234,7 @@ def _grow_rules(aligned: Sequence[tuple[str, list[Sound]]]) -> Rules:
         inherited = said[narrower[context]]
         (sound, correct), total = counts[context].most_common(1)[0], counts[context].total()
         gains = correct - counts[context][inherited] >= GAIN and total >= FEWEST
-        if sound != inherited and (gains or narrower[context] is None):
+        if narrower[context] is None or (sound != inherited and gains):
             rules[context] = sound
             inherited = sound
         said[context] = inherited

@@ -40,6 +40,7 @@ SONG_WORDS = {  # interjections and clipped words of lyrics that CMUdict lacks o
     "sh": "SH AH1",
     "shh": "SH AH1",
     "aa": "AA1",
+    "aah": "AA1",
     "brr": "B ER1",
     "grr": "G ER1",
     "psst": "P IH1 S T",

@@ -18,6 +18,7 @@ from text.numbers import cardinal, ordinal
 Rule = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
 
 INLINE = re.compile(r"\{[^{}]*\}")
+PLACE = "{}"  # stands for inline phonemes while the words around them are written out
 ACRONYM = r"[a-z](?:\.[a-z])+\.?(?![a-z])"
 
 ABBREVIATIONS = {  # with a full stop, in any case
@@ -138,6 +139,7 @@ SIGN_RULES: tuple[Rule, ...] = (
     (re.compile(r"\$"), " dollars "),
     (re.compile(r"°"), " degrees "),
     (re.compile(r"[\"_\\^*~#</>]"), " "),
+    (re.compile(r"[)\]\s]+$"), ""),
     (re.compile(r"[()\[\]|]"), " , "),
     (re.compile(r"–|--+"), " - "),
 )
@@ -151,24 +153,13 @@ def normalise(line: str, line_number: int = 1) -> str:
     """Return the spoken form of one line; "" when it holds no word.
 
     Phonemes in braces stay as they are, in capitals. Raises ValueError, naming the line, for a
-    character that cannot be read and for a brace without its partner.
+    character that cannot be read and for a brace without its partner. The rules run until nothing
+    changes: taking a quote away may uncover an abbreviation.
     """
-    pieces, last = [], 0
-    for match in INLINE.finditer(line):
-        pieces.append(_spoken(line[last : match.start()], line_number))
-        pieces.append("{" + " ".join(match[0][1:-1].upper().split()) + "}")
-        last = match.end()
-    pieces.append(_spoken(line[last:], line_number))
-    return _tidy(" ".join(pieces))
-
-
-def _spoken(text: str, line_number: int) -> str:
-    """Return the text between inline phonemes with everything written out.
-
-    The rules run until nothing changes: taking a quote away may uncover an abbreviation.
-    """
+    inline = INLINE.findall(line)
+    text = INLINE.sub(PLACE, line)
     for brace in "{}":
-        if brace in text:
+        if text.count(brace) > len(inline):
             raise ValueError(
                 f"line {line_number}: a {brace!r} without its partner; phonemes are written as "
                 "{HH AH0 L OW1}"
@@ -179,7 +170,9 @@ def _spoken(text: str, line_number: int) -> str:
         for pattern, replacement in (*WORD_RULES, *AMOUNT_RULES, *SIGN_RULES):
             text = pattern.sub(replacement, text)
         text = _tidy(text)
-    return text
+    for written in inline:
+        text = text.replace(PLACE, "{" + " ".join(written[1:-1].upper().split()) + " }", 1)
+    return text.replace(" }", "}")
 
 
 def _tidy(text: str) -> str:

@@ -29,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, or 1 for a failed check or an error."""
     options = parse(arguments)
     try:
+        if getattr(options, "workers", 0) < 0:
+            raise ValueError(f"--workers {options.workers}: expected 0 or more")
         return options.command(options)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -75,9 +77,16 @@ def add_place_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         type=int,
-        default=os.cpu_count(),
+        default=num_cores(),
         help="processes; 0 works in this one (default: one per core)",
     )
+
+
+def num_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def hyperparams_of(options: argparse.Namespace) -> Hyperparams:
@@ -103,9 +112,8 @@ def split_from(options: argparse.Namespace) -> Split:
 
 def prepare_ljspeech(options: argparse.Namespace) -> int:
     """Prepare a corpus in the layout of LJ Speech."""
-    directory = target(options)
+    directory, split = target(options), split_from(options)
     audio = hyperparams_of(options).audio
-    split = split_from(options)
     utterances, rejections = read_ljspeech(options.directory)
     entries, unpronounceable = speech.pronounce(utterances, Pronouncer(options.lexicon))
     report = speech.build(
@@ -135,6 +143,7 @@ def print_speech_summary(report: speech.BuildReport) -> None:
         f"disk: {report.num_bytes / 1e6:.1f} MB, {report.num_bytes / hours / 1e6:.0f} MB per hour "
         f"of audio"
     )
+    warn_of_empty_splits(items)
     print_conversions(items)
     guessed = Counter(word for item in items for word in item["guessed"])
     if guessed:
@@ -148,6 +157,17 @@ def count_splits(items: list[dict[str, Any]]) -> str:
     """Word the sizes of the splits."""
     counts = Counter(item["split"] for item in items)
     return ", ".join(f"{counts[name]} {name}" for name in SPLITS)
+
+
+def warn_of_empty_splits(items: list[dict[str, Any]]) -> None:
+    """Say that training will miss a split, while it is cheap to change."""
+    missing = [name for name in SPLITS if name not in {item["split"] for item in items}]
+    if missing:
+        print(
+            f"warning: no item in {' and '.join(missing)}; training needs train and validation. "
+            "Run again with larger shares (--validation-share, --test-share) or another --seed: "
+            "what is made is kept"
+        )
 
 
 def print_conversions(items: list[dict[str, Any]]) -> None:

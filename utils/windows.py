@@ -1,0 +1,293 @@
+"""Songs of any length through windows of a fixed one: where they lie, how they are joined.
+
+Windows of a stretch that is to be generated overlap. The later of two neighbours is given what the
+earlier has made in the overlap, but for the last `fade` samples next to its own part: both generate
+those, and there the two are cross-faded. Which window is later is `Window.needs`: in "sequential"
+order its left neighbour comes first, in "bridged" order every second window is made from nothing
+but its own known samples and the others join two neighbours. Windows that do not need each other
+are made together. Nothing here grows with the song. Shapes: C channels, S samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+ORDERS = ("sequential", "bridged")
+
+# read(start, stop) -> known (C, stop − start), is_known (C, stop − start) bool
+Read = Callable[[int, int], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Samples [start, stop) of the song, to be generated after the windows `needs`."""
+
+    index: int  # place in the plan
+    region: tuple[int, int]  # the stretch of the song, [start, stop), that it is a part of
+    start: int
+    stop: int  # may lie behind the song's end
+    needs: tuple[int, ...]  # indices of neighbours
+
+
+@dataclass(frozen=True)
+class Job:
+    """One window as the generator gets it."""
+
+    window: Window
+    known: Tensor  # (C, S); only its known elements are meant
+    is_known: Tensor  # (C, S) bool
+
+
+Generate = Callable[[Sequence[Job]], Sequence[Tensor]]
+
+
+# ---------------------------------------------------------------------------- plan
+
+
+def merge_ranges(
+    ranges: Sequence[tuple[int, int]], length: int, distance: int = 0
+) -> list[tuple[int, int]]:
+    """Sorted ranges [start, stop), those nearer than `distance` made one; ValueError if outside."""
+    merged: list[tuple[int, int]] = []
+    for start, stop in sorted(ranges):
+        if not 0 <= start < stop <= length:
+            raise ValueError(
+                f"range {start}-{stop} of a song of {length} samples: expected "
+                f"0 <= start < stop <= {length}"
+            )
+        if merged and start - merged[-1][1] < distance:
+            merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
+        else:
+            merged.append((start, stop))
+    return merged
+
+
+def region_starts(
+    region: tuple[int, int], earliest: int, length: int, window: int, overlap: int, align: int
+) -> list[int]:
+    """Where the windows of one region start, multiples of `align`, none before `earliest`."""
+    start, stop = region
+    if start == 0 or stop - start + 2 * max(overlap, align) > window:  # a chain, context before it
+        first = max(earliest, (start - overlap) // align * align)
+        hop = window - overlap
+        count = 1 + max(0, math.ceil((stop - first - window) / hop))
+        return [first + i * hop for i in range(count)]
+    centred = min((start + stop - window) // 2, length - window) // align * align
+    if centred + window < stop:  # rounding down lost the end: reach behind the song instead
+        centred += align
+    return [max(earliest, centred)]
+
+
+def plan_windows(
+    length: int,
+    window: int,
+    overlap: int,
+    ranges: Sequence[tuple[int, int]] | None = None,
+    order: str = "sequential",
+    align: int = 1,
+) -> list[Window]:
+    """Windows that cover `ranges` (default: all) of a song of `length` samples, left to right.
+
+    A range that fits between two overlaps has one window around it. `align`: starts are multiples
+    of it (a spectrogram's hop). A last window may end behind the song. Ranges nearer to each other
+    than `overlap` are planned as one. ValueError for sizes that cannot work and ranges outside.
+    """
+    if order not in ORDERS:
+        raise ValueError(f"order = {order!r} is not one of {', '.join(ORDERS)}")
+    if length < 1 or not 0 <= overlap <= window // 2 or (window - overlap) % align:
+        raise ValueError(
+            f"length = {length}, window = {window}, overlap = {overlap}, align = {align}: expected "
+            "a song, an overlap of at most half a window, and a hop that is a multiple of align"
+        )
+    plan: list[Window] = []
+    earliest = 0
+    ranges = [(0, length)] if ranges is None else ranges
+    for region in merge_ranges(ranges, length, max(overlap, align)):
+        starts = region_starts(region, earliest, length, window, overlap, align)
+        for i, start in enumerate(starts):
+            index = len(plan)
+            if order == "sequential":
+                needs = [index - 1] if i else []
+            else:
+                needs = [index - 1, index + 1][: 2 if i + 1 < len(starts) else 1] if i % 2 else []
+            plan.append(Window(index, region, start, start + window, tuple(needs)))
+        earliest = -(-region[1] // align) * align
+    return plan
+
+
+def batches(plan: Sequence[Window], batch_size: int) -> Iterator[list[Window]]:
+    """The plan in an order that respects `needs`, at most `batch_size` windows at a time.
+
+    Looks only a little ahead, so what has to be kept in memory is bounded by the batch.
+    """
+    pending, done = list(plan), set()
+    while pending:
+        ahead = pending[: 2 * batch_size + 1]
+        ready = [window for window in ahead if done.issuperset(window.needs)][:batch_size]
+        assert ready, "windows need each other in a circle"
+        yield ready
+        done.update(window.index for window in ready)
+        pending = [window for window in pending if window.index not in done]
+
+
+# ---------------------------------------------------------------------------- seams
+
+
+def cross_fade(first: Tensor, second: Tensor) -> Tensor:
+    """From `first` to `second` over all of their samples (C, S) at equal power.
+
+    Gains cos and sin, which keep the power of unlike signals, divided by what the sum of alike
+    ones would gain: √(1 + 2·cos·sin·r) for the correlation r ≥ 0 of each channel. Equal signals
+    pass unchanged in level.
+    """
+    samples = first.shape[-1]
+    angle = (torch.arange(samples, device=first.device, dtype=first.dtype) + 0.5) / samples
+    out, into = torch.cos(0.5 * math.pi * angle), torch.sin(0.5 * math.pi * angle)
+    power = (first.square().sum(-1) * second.square().sum(-1)).sqrt()
+    alike = ((first * second).sum(-1) / power.clamp_min(1e-12)).clamp(0, 1)[:, None]  # (C, 1)
+    return (out * first + into * second) / (1 + 2 * out * into * alike).sqrt()
+
+
+def seam(left: Window, right: Window, fade: int) -> tuple[int, int]:
+    """The samples [start, stop) that two neighbours both generate, each not told of the other."""
+    if left.index in right.needs:
+        return left.stop - fade, left.stop
+    return right.start, right.start + fade
+
+
+def seam_roughness(wav: Tensor, position: int, reach: int = 8, neighbourhood: int = 512) -> float:
+    """Energy of the second difference at a seam over that of its neighbourhood; a click is ≫ 1.
+
+    wav (S,); the mean within `reach` samples of `position` over the mean within `neighbourhood`.
+    """
+    low, high = max(0, position - neighbourhood), min(len(wav), position + neighbourhood)
+    energy = wav[low:high].double().diff(n=2).square()
+    centre = position - low - 1
+    at_seam = energy[max(0, centre - reach) : centre + reach]
+    if at_seam.numel() == 0:
+        raise ValueError(f"seam at {position} of a wav of {len(wav)} samples")
+    return float(at_seam.mean() / energy.mean().clamp_min(1e-20))
+
+
+# ---------------------------------------------------------------------------- songs
+
+
+def read_from(known: Tensor, is_known: Tensor) -> Read:
+    """`Read` of tensors (C, S) that are in memory."""
+    return lambda start, stop: (known[:, start:stop], is_known[:, start:stop])
+
+
+def read_padded(read: Read, window: Window, length: int) -> tuple[Tensor, Tensor]:
+    """A window of the song; behind its end silence, known where the last sample is known."""
+    known, is_known = read(window.start, min(window.stop, length))
+    missing = window.stop - window.start - known.shape[-1]
+    if missing == 0:
+        return known.clone(), is_known.clone()
+    silence = known.new_zeros(known.shape[0], missing)
+    end = is_known[:, -1:].expand(-1, missing)
+    return torch.cat([known, silence], 1), torch.cat([is_known, end], 1)
+
+
+def make_job(
+    window: Window,
+    plan: Sequence[Window],
+    done: dict[int, Tensor],
+    read: Read,
+    length: int,
+    fade: int,
+) -> Job:
+    """The window with all that is known of it: the song's own samples and its neighbours'."""
+    known, is_known = read_padded(read, window, length)
+    for index in window.needs:
+        left, right = sorted((plan[index], window), key=lambda w: w.index)
+        fade_start, fade_stop = seam(left, right, fade)
+        if index < window.index:
+            low, high = window.start, fade_start
+        else:
+            low, high = fade_stop, window.stop
+        low, high = max(low, plan[index].start), min(high, plan[index].stop)
+        here = slice(low - window.start, high - window.start)
+        there = slice(low - plan[index].start, high - plan[index].start)
+        is_new = ~is_known[:, here]
+        known[:, here] = torch.where(is_new, done[index][:, there], known[:, here])
+        is_known[:, here] = True
+    return Job(window, known, is_known)
+
+
+def check_fade(plan: Sequence[Window], fade: int) -> None:
+    """Raise ValueError if two windows cannot be joined over `fade` samples."""
+    for left, right in pairwise(plan):
+        if left.region == right.region and not 0 <= fade <= left.stop - right.start:
+            raise ValueError(
+                f"fade = {fade}: expected at most the {left.stop - right.start} samples of overlap"
+            )
+
+
+def inpaint_song(
+    read: Read,
+    length: int,
+    plan: Sequence[Window],
+    generate: Generate,
+    fade: int,
+    batch_size: int = 1,
+) -> Iterator[Tensor]:
+    """The finished song, left to right, in pieces (C, n) that add up to exactly `length` samples.
+
+    read(start, stop) gives the known samples and their mask, everything outside the plan's regions
+    must be known; `generate(jobs)` returns one (C, window) per job, its known elements unchanged.
+    Known samples of the song come out bit by bit. Memory: a few windows, whatever the length.
+    """
+    check_fade(plan, fade)
+    piece = plan[0].stop - plan[0].start if plan else 1 << 16
+    position = turn = 0
+    done: dict[int, Tensor] = {}
+
+    def original(stop: int) -> Iterator[Tensor]:
+        nonlocal position
+        while position < stop:
+            known, is_known = read(position, min(stop, position + piece))
+            if not is_known.all():
+                raise ValueError(f"samples from {position} on are unknown but in no window")
+            yield known.clone()
+            position += known.shape[-1]
+
+    def generated(window: Window, stop: int) -> Iterator[Tensor]:
+        nonlocal position
+        if stop > position:
+            yield done[window.index][:, position - window.start : stop - window.start].clone()
+            position = stop
+
+    def faded(left: Window, right: Window, start: int, stop: int) -> Iterator[Tensor]:
+        nonlocal position
+        if stop > position:
+            pair = [done[w.index][:, start - w.start : stop - w.start] for w in (left, right)]
+            known, is_known = read(start, stop)
+            joined = torch.where(is_known, known, cross_fade(*pair))
+            yield joined[:, position - start :]
+            position = stop
+
+    for batch in batches(plan, batch_size):
+        jobs = [make_job(window, plan, done, read, length, fade) for window in batch]
+        for job, x in zip(jobs, generate(jobs), strict=True):
+            done[job.window.index] = x
+        while turn < len(plan) and turn in done:
+            window, following = plan[turn], plan[turn + 1] if turn + 1 < len(plan) else None
+            if following is None or following.region != window.region:
+                yield from original(window.region[0])
+                yield from generated(window, window.region[1])
+            elif following.index in done:
+                fade_start, fade_stop = seam(window, following, fade)
+                yield from original(window.region[0])
+                yield from generated(window, fade_start)
+                yield from faded(window, following, fade_start, fade_stop)
+            else:
+                break
+            del done[turn]
+            turn += 1
+    yield from original(length)

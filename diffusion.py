@@ -12,7 +12,7 @@ Shapes: B batch, C channels, S samples, T frames, M mels. Every random draw take
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from hyperparams import Diffusion, Inpainting
+    from module import Context
 
 VOCAL, ACCOMPANIMENT = 0, 1
 MASK_KINDS = ("vocal", "prefix", "gaps", "accompaniment", "nothing")
@@ -76,7 +77,7 @@ class Denoiser(nn.Module):
         x_noisy: Tensor,
         sigma: Tensor,
         is_known: Tensor | None = None,
-        context: Any = None,
+        context: Context | None = None,
     ) -> Tensor:
         """Expected clean signal (B, C, S), equal to `x_noisy` bit by bit wherever it is known.
 
@@ -160,7 +161,7 @@ def denoising_loss(
     sigma: Tensor,
     noise: Tensor,
     is_known: Tensor,
-    context: Any = None,
+    context: Context | None = None,
     given: Tensor | None = None,
     is_dropped: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:

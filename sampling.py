@@ -12,10 +12,10 @@ Shapes: B batch, C channels (vocal, accompaniment), S samples. Levels σ are pla
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from diffusion import Denoiser, drop_accompaniment, sampling_sigmas
 
 if TYPE_CHECKING:
     from hyperparams import Inpainting
+    from module import Context
 
 Denoise = Callable[[Tensor, float], Tensor]
 Model = Callable[[Tensor, float, "Tensor | None"], Tensor]
@@ -271,16 +272,16 @@ METHODS: dict[str, Callable[[Step, Task], Transition]] = {
 # ---------------------------------------------------------------------------- guidance
 
 
-def concatenate(contexts: Sequence[Any]) -> Any:
-    """Contexts (None, tensors, or mappings and named tuples of them) joined along the batch."""
-    first = contexts[0]
-    if first is None:
-        return None
-    if isinstance(first, Tensor):
-        return torch.cat(list(contexts))
-    if isinstance(first, Mapping):
-        return {key: concatenate([context[key] for context in contexts]) for key in first}
-    return type(first)(*map(concatenate, zip(*contexts, strict=True)))
+def repeat_context(context: Context, times: int, null_last: bool) -> Context:
+    """The batch `times` over; with `null_last` the last copy sees no part of the context."""
+    repeated = context.map(lambda part: torch.cat([part] * times))
+    if not null_last:
+        return repeated
+    is_dropped = dict(repeated.is_dropped)
+    for name, part in repeated.present().items():
+        is_null = torch.arange(len(part), device=part.device) >= len(part) - len(part) // times
+        is_dropped[name] = is_null | is_dropped[name] if name in is_dropped else is_null
+    return replace(repeated, is_dropped=is_dropped)
 
 
 def dynamic_threshold(x0: Tensor, quantile: float) -> Tensor:
@@ -294,53 +295,62 @@ class GuidedModel:
     """A denoiser with its context bound, and classifier-free guidance (2207.12598) if asked for.
 
     D = D(a, l) + (w_a − 1)·(D(a, l) − D(∅, l)) + (w_l − 1)·(D(a, l) − D(a, ∅)) for accompaniment a
-    and lyrics l (all that `context` says, and `null_context` withholds). A weight of 1 costs
-    nothing; the others join one batched forward. `calls` and `evaluations` count network use.
+    and lyrics l, which is all that `context` says. A weight of 1 costs nothing; another adds an
+    evaluation, in the same batched forward.
     """
 
     def __init__(
         self,
         denoiser: Denoiser,
-        context: Any = None,
-        null_context: Any = None,
+        context: Context | None = None,
         accompaniment_guidance: float = 1.0,
         lyrics_guidance: float = 1.0,
         threshold: float = 0.0,
     ) -> None:
-        if lyrics_guidance != 1.0 and null_context is None:
+        if lyrics_guidance != 1.0 and (context is None or not context.present()):
             raise ValueError(
-                f"lyrics_guidance = {lyrics_guidance} needs the null context: "
-                "pass null_context, or set the weight to 1"
+                f"lyrics_guidance = {lyrics_guidance}, but there is no context to guide with: "
+                "give a draft or lyrics, or set the weight to 1"
             )
         self.denoiser = denoiser
-        self.context, self.null_context = context, null_context
-        self.weights = (accompaniment_guidance, lyrics_guidance)
+        self.context = context
+        self.accompaniment_guidance = accompaniment_guidance
+        self.lyrics_guidance = lyrics_guidance
         self.threshold = threshold
-        self.evaluations_per_call = 1 + sum(weight != 1.0 for weight in self.weights)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Of the null evaluations, in the order in which they follow the full one."""
+        both = (self.accompaniment_guidance, self.lyrics_guidance)
+        return tuple(weight - 1.0 for weight in both if weight != 1.0)
+
+    @property
+    def evaluations_per_call(self) -> int:
+        """Network evaluations that one call costs an item."""
+        return 1 + len(self.weights)
 
     def __call__(self, x: Tensor, sigma: float, is_known: Tensor | None) -> Tensor:
         """x0 (B, C, S) of x (B, C, S) at the level σ; known elements come back as they are."""
-        weight_accompaniment, weight_lyrics = self.weights
+        batch, times = x.shape[0], self.evaluations_per_call
         mask = torch.zeros_like(x, dtype=torch.bool) if is_known is None else is_known
-        rows, extra = [(x, mask, self.context)], []
-        if weight_accompaniment != 1.0:
+        is_null = torch.zeros(times, dtype=torch.bool, device=x.device)  # without accompaniment
+        if self.accompaniment_guidance != 1.0:
             if is_known is None:
                 raise ValueError(
-                    f"accompaniment_guidance = {weight_accompaniment} needs a model that is told "
-                    "the accompaniment: use method = conditional, or set the weight to 1"
+                    f"accompaniment_guidance = {self.accompaniment_guidance} needs a model that is "
+                    "told the accompaniment: use method = conditional, or set the weight to 1"
                 )
-            is_dropped = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
-            rows.append((*drop_accompaniment(x, mask, is_dropped), self.context))
-            extra.append(weight_accompaniment - 1.0)
-        if weight_lyrics != 1.0:
-            rows.append((x, mask, self.null_context))
-            extra.append(weight_lyrics - 1.0)
-        xs, masks, contexts = zip(*rows, strict=True)
-        levels = torch.full((len(rows) * x.shape[0],), sigma, dtype=x.dtype, device=x.device)
-        out = self.denoiser(torch.cat(xs), levels, torch.cat(masks), concatenate(contexts))
-        full, *nulls = out.chunk(len(rows))
+            is_null[1] = True
+        context = self.context
+        if context is not None and times > 1:
+            context = repeat_context(context, times, null_last=self.lyrics_guidance != 1.0)
+        rows, masks = drop_accompaniment(
+            x.repeat(times, 1, 1), mask.repeat(times, 1, 1), is_null.repeat_interleave(batch)
+        )
+        levels = torch.full((times * batch,), sigma, dtype=x.dtype, device=x.device)
+        full, *nulls = self.denoiser(rows, levels, masks, context).chunk(times)
         denoised = full
-        for weight, null in zip(extra, nulls, strict=True):
+        for weight, null in zip(self.weights, nulls, strict=True):
             denoised = denoised + weight * (full - null)
         if self.threshold:
             denoised = dynamic_threshold(denoised, self.threshold)
@@ -419,8 +429,7 @@ def sample(
     is_known: Tensor,
     config: Inpainting,
     generators: Sequence[torch.Generator],
-    context: Any = None,
-    null_context: Any = None,
+    context: Context | None = None,
     draft: Tensor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Inpainted:
@@ -430,7 +439,6 @@ def sample(
     model = GuidedModel(
         denoiser,
         context,
-        null_context,
         config.accompaniment_guidance,
         config.lyrics_guidance,
         config.dynamic_threshold,

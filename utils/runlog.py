@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -53,6 +54,29 @@ class Meter:
     def state(self) -> dict[str, Any]:
         """Return plain values from which `Meter(**state)` continues."""
         return asdict(self)
+
+
+class RunLock:
+    """Holds a run's folder for this process; the system lets go of it even after kill -9.
+
+    Raises ValueError when another process holds it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._file = open(directory / ".lock", "w", encoding="utf-8")  # noqa: SIM115
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise ValueError(
+                f"{directory} is being trained by another process: wait for it, stop it, or begin "
+                "another run with --run NAME"
+            ) from None
+
+    def release(self) -> None:
+        """Let another process train in this folder."""
+        self._file.close()
 
 
 class RunLog:

@@ -31,7 +31,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from utils import checkpoint, config, distributed, resume, signals
 from utils.optimisation import MovingAverage, build_optimizer, learning_rate
-from utils.runlog import Meter, RunLog, peak_memory
+from utils.runlog import Meter, RunLock, RunLog, peak_memory
 
 if TYPE_CHECKING:
     from hyperparams import Training
@@ -133,12 +133,19 @@ class Trainer:
         self.validated, self.saved = -1, -1  # the last steps at which it was done
         self.meter = Meter()
         self.frames, self.seconds = 0.0, 0.0  # of the whole run
+        self.log: RunLog | None = None  # on the main rank
         self.model = model.to(world.device)
         self.optimizer = build_optimizer(self.model, self.training)
         decay = self.training.ema_decay
         self.average = MovingAverage(self.model, decay) if decay else None
-        lines = self._begin(fresh)
-        self.log = RunLog(self.directory, self.step, lines) if world.is_main else None
+        self._lock = RunLock(self.directory) if world.is_main else None
+        try:
+            lines = self._begin(fresh)
+        except BaseException:
+            self._release()
+            raise
+        if world.is_main:
+            self.log = RunLog(self.directory, self.step, lines)
         self._shared_model = self._share(find_unused_parameters)
 
     @property
@@ -148,22 +155,12 @@ class Trainer:
 
     def run(self) -> int:
         """Train to the last step; return the exit code: 0, or 128 + signal when one stopped it."""
-        batches = self._batches()
-        with signals.deferred() as interruption, logging_redirect_tqdm(), self._bar() as bar:
-            while True:
-                done = self.step >= self.training.steps
-                stopping = self.world.any(interruption.number is not None) and not done
-                self._log(bar, due=done or self._due(self.training.log_every))
-                if not stopping:
-                    self._validate(due=done or self._due(self.training.validate_every))
-                self._save(due=done or stopping or self._due(self.training.save_every))
-                if done or stopping:
-                    break
-                self._step(batches)
-                bar.update()
-        if self.log is not None:
-            self.log.close()
-        if stopping:
+        try:
+            with signals.deferred() as interruption, logging_redirect_tqdm(), self._bar() as bar:
+                stopped = self._turns(interruption, bar)
+        finally:
+            self._release()
+        if stopped:
             logger.info(
                 "stopped by %s; %s is at step %d of %d: the same command resumes",
                 interruption.name,
@@ -174,6 +171,21 @@ class Trainer:
             return interruption.exit_code
         self._say_done()
         return 0
+
+    def _turns(self, interruption: signals.Interruption, bar: tqdm) -> bool:
+        """Turn until the last step (False) or until a signal stops some rank (True)."""
+        batches = self._batches()
+        while True:
+            done = self.step >= self.training.steps
+            stopping = self.world.any(interruption.number is not None) and not done
+            self._log(bar, due=done or self._due(self.training.log_every))
+            if not stopping:
+                self._validate(due=done or self._due(self.training.validate_every))
+            self._save(due=done or stopping or self._due(self.training.save_every))
+            if done or stopping:
+                return stopping
+            self._step(batches)
+            bar.update()
 
     # One step
 
@@ -410,6 +422,13 @@ class Trainer:
         return progress["lines"]
 
     # Surroundings
+
+    def _release(self) -> None:
+        """Close the logs and let other processes have the folder."""
+        if self.log is not None:
+            self.log.close()
+        if self._lock is not None:
+            self._lock.release()
 
     def _batches(self) -> Iterator[tuple[Any, Any]]:
         if self.world.size == 1:

@@ -1,0 +1,73 @@
+"""Several processes train like one at the same global batch; devices are chosen, not assumed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from toy_training import make_trainer, with_training
+
+from utils import checkpoint, distributed
+from utils.runlog import read_stats
+
+TOY = Path(__file__).with_name("toy_training.py")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+def test_two_processes_train_like_one_at_the_same_global_batch(tmp_path: Path) -> None:
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+        *("--master-addr", "127.0.0.1", "--master-port", str(free_port())),
+        *(TOY, tmp_path / "two"),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [*command, "--set", "postnet_training.steps=4"], env=environment, check=True, timeout=120
+    )
+    assert make_trainer(tmp_path / "one", with_training(accumulate=2, steps=4)).run() == 0
+    two, one = (tmp_path / name / "postnet" / "toy" for name in ("two", "one"))
+    lines = [read_stats(directory) for directory in (two, one)]
+    assert len(lines[0]) == len(lines[1]) > 2
+    for a, b in zip(*lines, strict=True):
+        assert a["step"] == b["step"]
+        assert a.keys() == b.keys()
+        for name in a.keys() & {f"train/{part}" for part in ("loss", "l1", "l2", "gradient_norm")}:
+            assert a[name] == pytest.approx(b[name], rel=1e-5)
+    states = [checkpoint.load(directory / checkpoint.LAST) for directory in (two, one)]
+    assert states[0]["position"] == states[1]["position"] == [8]
+    for part in ("model", "ema"):
+        for name in ("inner.weight", "inner.bias", "outer.weight", "outer.bias"):
+            torch.testing.assert_close(states[0][part][name], states[1][part][name])
+
+
+def test_one_process_needs_no_group() -> None:
+    world = distributed.World(torch.device("cpu"))
+    values = torch.tensor([1.0, 2.0])
+    assert world.is_main and torch.equal(world.sum(values), values)
+    assert world.any(True) and not world.any(False)
+    assert world.gather("x") == ["x"]
+    world.barrier()
+    distributed.close(world)
+
+
+def test_devices_that_are_not_here_are_refused_with_those_that_are() -> None:
+    assert distributed.choose_device("cpu") == torch.device("cpu")
+    assert distributed.choose_device("auto").type == distributed.available_devices()[0]
+    for name in ("gpu", "cuda:99", "xla", ""):
+        with pytest.raises(ValueError, match="--device"):
+            distributed.choose_device(name)
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match=r"available: auto, .*cpu"):
+            distributed.choose_device("cuda")
+    assert "cpu (" in distributed.describe_device(torch.device("cpu"))

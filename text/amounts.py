@@ -197,6 +197,7 @@ def _decade(match: re.Match[str]) -> str:
 AMOUNT_RULES: tuple[Rule, ...] = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
+        (r"\d{22,}", lambda match: f" {digits(match[0])} "),  # beyond any name of a number
         # dates
         (rf"{NOT_INSIDE}(\d{{4}})-(0[1-9]|1[0-2])-({DAY})(?![\w-])", _iso_date),
         (rf"{NOT_INSIDE}(\d\d?)/(\d\d?)/(\d{{4}}|\d\d)(?![\w/])", _numeric_date),

@@ -97,8 +97,9 @@ class Pronouncer:
         """Return the words of one token: inline phonemes, spelled letters, a word or its parts."""
         if token.startswith("{"):
             return [_Sounds(token, parse_phonemes(token[1:-1], f"line {line_number}, {token}"))]
-        if "." in token:
-            return [_Sounds(token, self.lexicon.get(token) or spell(token.replace(".", "")))]
+        if "." in token:  # CMUdict has few of these, and "e.g." as a word
+            letters = spell(token.replace(".", ""))
+            return [_Sounds(token, self.lexicon.user_entries.get(token) or letters)]
         if known := self._known(token):
             return [known]
         parts = [part for part in token.split("-") if part]

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from text.lexicon import Lexicon
 from text.symbols import PHONEMES, is_vowel
 
 RULES_FILE = Path(__file__).with_name("letter_to_sound.txt")
@@ -144,8 +145,6 @@ def is_held_out(word: str) -> bool:
 
 def relearn(path: Path = RULES_FILE) -> None:
     """Learn the rules from CMUdict without the held-out words, and write them to `path`."""
-    from text.lexicon import Lexicon
-
     entries = Lexicon().cmudict_entries
     training = [
         (word, tuple(entries[word].split()))

@@ -18,6 +18,7 @@ from text.numbers import cardinal, ordinal
 Rule = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
 
 INLINE = re.compile(r"\{[^{}]*\}")
+LONGEST_LINE = 10_000  # characters; ten minutes of speech
 PLACE = "{}"  # stands for inline phonemes while the words around them are written out
 ACRONYM = r"[a-z](?:\.[a-z])+\.?(?![a-z])"
 
@@ -153,9 +154,13 @@ def normalise(line: str, line_number: int = 1) -> str:
     """Return the spoken form of one line; "" when it holds no word.
 
     Phonemes in braces stay as they are, in capitals. Raises ValueError, naming the line, for a
-    character that cannot be read and for a brace without its partner. The rules run until nothing
-    changes: taking a quote away may uncover an abbreviation.
+    character that cannot be read, a brace without its partner, or a line that is far too long. The
+    rules run until nothing changes: taking a quote away may uncover an abbreviation.
     """
+    if len(line) > LONGEST_LINE:
+        raise ValueError(
+            f"line {line_number}: {len(line)} characters; expected at most {LONGEST_LINE} in a line"
+        )
     inline = INLINE.findall(line)
     text = INLINE.sub(PLACE, line)
     for brace in "{}":

@@ -88,6 +88,7 @@ READINGS = {
     "Café Zoë ﬁne Ｈｉ Æon": "cafe zoe fine hi aeon",
     "say {hh ah0  l ow1}!": "say {HH AH0 L OW1}!",
     "\tI\u00a0love\u200b you\r": "i love you",
+    "9" * 22: " ".join(["nine"] * 22),
     "": "",
     "...": "",
 }
@@ -107,6 +108,7 @@ def test_readings(written: str, spoken: str) -> None:
         ("bell\x07", "U+0007"),
         ("{HH AH0", "without its partner"),
         ("HH}", "without its partner"),
+        ("la " * 4000, "12000 characters"),
     ],
 )
 def test_errors_name_line_and_character(line: str, named: str) -> None:

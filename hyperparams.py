@@ -51,18 +51,18 @@ class Transformer:
 
     width: int = 256  # D
     heads: int = 4  # H
-    encoder_layers: int = 3
-    decoder_layers: int = 3
+    encoder_layers: int = 3  # of self-attention over symbols
+    decoder_layers: int = 3  # of self-attention over frames and cross-attention to symbols
     feedforward_multiplier: int = 4  # inner width of the position-wise network, in widths
     concat_attention: bool = True  # project [input; context]: found essential early on
-    dropout: float = 0.1
+    dropout: float = 0.1  # of position codes, attention output and feed-forward
     encoder_prenet_layers: int = 3  # convolutions over symbols: local context of a phoneme
     encoder_prenet_kernel: int = 5  # symbols
     prenet_width: int = 256  # bottleneck on the previous frames: forces a look at the text
     prenet_dropout: float = 0.5  # kept at inference (seeded), as in Tacotron 2
     reduction_factor: int = 2  # r, mel frames per decoder step: shorter loops, firmer attention
     postnet_layers: int = 5  # residual refinement of the mel
-    postnet_width: int = 256
+    postnet_width: int = 256  # channels
     postnet_kernel: int = 5  # frames
     num_pitches: int = 128  # MIDI note numbers; 0 = spoken
     max_symbol_position: int = 8  # a symbol's place in its syllable, clipped here
@@ -98,9 +98,9 @@ class Postnet:
 
     width: int = 256  # channels of the bank, the highways and the output of the projections
     bank_kernels: int = 16  # K: kernels 1..K side by side on the same input
-    highway_layers: int = 4
+    highway_layers: int = 4  # gated layers between the bank and the GRU
     gru_width: int = 128  # per direction
-    dropout: float = 0.1
+    dropout: float = 0.1  # of the projection behind the bank
 
 
 @dataclass(frozen=True)
@@ -125,14 +125,14 @@ class UNet:
     mask_input: bool = True  # a channel more per signal channel: 1 = known
     channels: int = 128  # C after the patches
     patch_blocks: int = 4  # each turns patch_factor neighbouring samples into channels
-    patch_factor: int = 2
+    patch_factor: int = 2  # samples per step of patching
     multipliers: tuple[int, ...] = (1, 2, 4, 4, 4, 4, 4)  # widths of the levels, in channels
     factors: tuple[int, ...] = (4, 4, 4, 2, 2, 2)  # strides of the levels
     num_blocks: tuple[int, ...] = (2, 2, 2, 2, 2, 2)  # residual blocks per level
-    attentions: tuple[bool, ...] = (False, False, False, True, True, True)
-    bottleneck_attention: bool = True
-    attention_heads: int = 8
-    attention_head_width: int = 64
+    attentions: tuple[bool, ...] = (False, False, False, True, True, True)  # deep levels only
+    bottleneck_attention: bool = True  # below the deepest level, where it costs least
+    attention_heads: int = 8  # H, at every level that attends
+    attention_head_width: int = 64  # channels of a head, whatever the level's width
     attention_multiplier: int = 2  # inner width of the position-wise network, in widths
     groups: int = 8  # of every group normalisation below the patches
     downsample_kernel_multiplier: int = 2  # kernel of a strided convolution = this * factor + 1
@@ -183,7 +183,7 @@ class Diffusion:
 
     sigma_data: float = 0.1  # RMS of the audio
     p_mean: float = -3.0  # ln σ ~ N(p_mean, p_std): the median level is 0.05
-    p_std: float = 1.0
+    p_std: float = 1.0  # of ln σ: nine draws in ten lie within a factor 5 of the median
     stratified: bool = True  # one σ from each of B equally likely slices: a steadier loss
     loss_bins: int = 5  # equally likely bins of σ in which the loss is logged
     mask_vocal: float = 0.45  # weight of: accompaniment known, vocal not
@@ -192,9 +192,9 @@ class Diffusion:
     mask_accompaniment: float = 0.10  # vocal known, accompaniment not
     mask_nothing: float = 0.10  # the joint model, for replacement, repaint, mcg and guided
     prefix_min: float = 0.05  # share of the window
-    prefix_max: float = 0.75
+    prefix_max: float = 0.75  # share of the window
     gap_min: float = 0.05  # share of the window
-    gap_max: float = 0.50
+    gap_max: float = 0.50  # share of the window
     corrupt_probability: float = 0.5  # of impairing the known vocal of a prefix or gap mask
     corrupt_sigma: float = 0.01  # noise on it at most: 20 dB under sigma_data
     corrupt_gain: float = 1.0  # dB either way at most
@@ -229,7 +229,7 @@ class Inpainting:
     schedule: str = "karras"  # karras | exponential
     sigma_min: float = 3e-3  # 30 dB under sigma_data; lower levels are hardly trained
     sigma_max: float = 3.0  # 30 sigma_data: next to nothing of the signal is left
-    rho: float = 7.0
+    rho: float = 7.0  # bends karras towards small sigmas (2206.00364, eq. 5)
     num_resamples: int = 5  # repaint: passes over each step
     reconstruction_weight: float = 1.0  # mcg, guided: 1 = the posterior's own scale
     accompaniment_guidance: float = 1.0  # classifier-free; 1 = none, at no cost
@@ -243,21 +243,44 @@ class Inpainting:
 
 
 @dataclass(frozen=True)
+class Composer:
+    """A melody for lyrics on an accompaniment's harmony (music/compose.py)."""
+
+    low: int = 53  # MIDI, F3: lowest note of the voice
+    high: int = 72  # MIDI, C5: highest note
+    density: float = 0.0  # syllables per beat; 0 = what the tempo makes of syllable_rate
+    syllable_rate: float = 2.0  # syllables per second: an easy pace to sing and to follow
+    fill: str = "rest"  # rest | spread | repeat: what a song longer than the lyrics gets
+    breath: float = 0.35  # s of rest between lines at least
+    shortest: float = 0.14  # s a syllable lasts at least: seven a second is a fast singer
+    max_leap: int = 9  # semitones between notes of a phrase at most, a major sixth
+    temperature: float = 0.8  # 1 = as varied as the songs counted, towards 0 = the likeliest
+    interval_weight: float = 1.0  # exponents of the experts: melodic intervals,
+    chord_weight: float = 1.5  # tones of the chord on strong places and held notes,
+    passing_weight: float = 0.5  # and elsewhere, where notes pass by,
+    degree_weight: float = 0.5  # degrees of the key (says in part what the chord says),
+    cadence_weight: float = 1.0  # degrees that end phrases,
+    stress_weight: float = 1.0  # word stress on strong places
+    repeat_bias: float = -1.0  # log units for a repeated pitch: chords favour it as well
+    repetition: float = 1.5  # log units for each onset and pitch kept when a line takes up another
+
+
+@dataclass(frozen=True)
 class Training:
     """One training run. Each network has its own copy, named after it."""
 
-    steps: int = 100_000
+    steps: int = 100_000  # of the whole run
     seed: int = 0  # with the step, the origin of all randomness of a run
     batch_frames: int = 12_000  # mel frames a batch may hold, padding included
     batch_size: int = 32  # items a batch may hold
     segment_frames: int = 0  # random fixed-length crops; 0 = whole items
     learning_rate: float = 1e-3  # peak
     schedule: str = "noam"  # noam | cosine | constant, each after the warm-up
-    warmup_steps: int = 4000
-    weight_decay: float = 0.0
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.98
-    adam_epsilon: float = 1e-9
+    warmup_steps: int = 4000  # steps to the peak of the learning rate
+    weight_decay: float = 0.0  # of matrices; biases, norms and embeddings never decay
+    adam_beta1: float = 0.9  # memory of the gradient: 10 steps
+    adam_beta2: float = 0.98  # memory of its square: 50 steps, short as in 1706.03762
+    adam_epsilon: float = 1e-9  # as in 1706.03762
     clip_norm: float = 1.0  # gradient norm
     ema_decay: float = 0.0  # 0 = no moving average of the weights
     accumulate: int = 1  # batches per optimiser step
@@ -267,7 +290,7 @@ class Training:
     validate_every: int = 1000  # steps; previews too
     save_every: int = 1000  # steps; `last`
     keep_every: int = 0  # steps; numbered checkpoints that stay; 0 = none
-    validate_batches: int = 8
+    validate_batches: int = 8  # spread over the validation split
 
     def __post_init__(self) -> None:
         allowed = {"schedule": ("noam", "cosine", "constant"), "precision": ("float32", "bfloat16")}
@@ -289,6 +312,7 @@ class Hyperparams:
     unet: UNet = field(default_factory=UNet)
     diffusion: Diffusion = field(default_factory=Diffusion)
     inpainting: Inpainting = field(default_factory=Inpainting)
+    composer: Composer = field(default_factory=Composer)
     transformer_training: Training = field(default_factory=Training)
     postnet_training: Training = field(
         default_factory=lambda: Training(

@@ -179,7 +179,9 @@ def _fraction(match: re.Match[str]) -> str:
 
 
 def _range(match: re.Match[str]) -> str:
-    return f"{_plain(match[1])} to {_plain(match[2])}"
+    """Return two numbers with "to" between them, a number and itself without: fifty-fifty."""
+    between = "-" if match[1] == match[2] else " to "
+    return f"{_plain(match[1])}{between}{_plain(match[2])}"
 
 
 def _plain(written: str) -> str:
@@ -231,7 +233,7 @@ AMOUNT_RULES: tuple[Rule, ...] = tuple(
         (rf"{NOT_INSIDE}(\d+)'(\d+)(?:\"|'')", r"\1 foot \2"),
         (rf"{NOT_INSIDE}({NUMBER}) ?({ANY_UNIT})(?![\w'])(?:\.(?=\s*[a-z,;]))?", _unit),
         # fractions
-        (r"\b24/7\b", "twenty-four seven"),
+        (r"\b24[-/]7\b", "twenty-four seven"),
         (r"\b9/11\b", "nine eleven"),
         (rf"(?<![\w.,/])({NUMBER})[ -](\d+)/(\d+)(?![\w/])", _mixed_fraction),
         (rf"{NOT_INSIDE}(\d+)/(\d+)(?![\w/])", _fraction),
@@ -246,7 +248,8 @@ AMOUNT_RULES: tuple[Rule, ...] = tuple(
             rf"{NOT_INSIDE}(\d{{3}})-(\d{{4}})(?![\w-])",
             lambda match: f"{digits(match[1])}, {digits(match[2])}",
         ),
-        (rf"{NOT_INSIDE}({NUMBER}) ?[-–] ?({NUMBER})(?![\w-])", _range),
+        (rf"(?<![\w.,-])({NUMBER}) ?[-–] ?({NUMBER})(?![\w-])", _range),
+        (r"(?<=\d)-(?=\d)", " "),  # "1-2-3"
         # plain numbers
         (r"(?<![\w)])[-–](?=\d)", "minus "),
         (r"#(?=\d)", "number "),

@@ -27,6 +27,32 @@ ABBREVIATIONS = {  # with a full stop, in any case
     "mrs": "missus",
     "ms": "ms",
     "messrs": "messieurs",
+    "jr": "junior",
+    "sr": "senior",
+    "co": "company",
+    "ltd": "limited",
+    "inc": "incorporated",
+    "corp": "corporation",
+    "bros": "brothers",
+    "dept": "department",
+    "ft": "fort",
+    "ave": "avenue",
+    "blvd": "boulevard",
+    "rd": "road",
+    "etc": "et cetera",
+    "vs": "versus",
+    "feat": "featuring",
+    "esq": "esquire",
+    "mss": "manuscripts",
+    "viz": "namely",
+    "approx": "approximately",
+    "feb": "february",
+    "apr": "april",
+    "sept": "september",
+    "oct": "october",
+    "nov": "november",
+}
+TITLES = {  # with a full stop, in front of a name
     "prof": "professor",
     "gen": "general",
     "col": "colonel",
@@ -40,38 +66,12 @@ ABBREVIATIONS = {  # with a full stop, in any case
     "gov": "governor",
     "sen": "senator",
     "rep": "representative",
-    "jr": "junior",
-    "sr": "senior",
-    "co": "company",
-    "ltd": "limited",
-    "inc": "incorporated",
-    "corp": "corporation",
-    "bros": "brothers",
-    "dept": "department",
     "mt": "mount",
-    "ft": "fort",
-    "ave": "avenue",
-    "blvd": "boulevard",
-    "rd": "road",
-    "etc": "et cetera",
-    "vs": "versus",
-    "feat": "featuring",
-    "esq": "esquire",
-    "mss": "manuscripts",
-    "viz": "namely",
-    "approx": "approximately",
-    "jan": "january",
-    "feb": "february",
-    "apr": "april",
-    "aug": "august",
-    "sept": "september",
-    "oct": "october",
-    "nov": "november",
-    "dec": "december",
 }
 BEFORE_NUMBER = {"no": "number", "nos": "numbers", "vol": "volume", "ch": "chapter", "p": "page"}
 BEFORE_NUMBER |= {"pp": "pages", "fig": "figure", "op": "opus", "pt": "part", "sec": "section"}
 BEFORE_NUMBER |= {"art": "article", "mar": "march", "jun": "june", "jul": "july", "ca": "circa"}
+BEFORE_NUMBER |= {"jan": "january", "aug": "august", "dec": "december"}  # else perhaps a name
 ALWAYS = {"mr": "mister", "mrs": "missus", "messrs": "messieurs", "vs": "versus"}  # also without
 
 REIGNING = (
@@ -87,7 +87,7 @@ ROMAN_NUMERALS = (
 )
 ROMAN = {numeral: value for value, numeral in enumerate(ROMAN_NUMERALS, start=1)}
 ANY_ROMAN = "|".join(sorted(ROMAN, key=len, reverse=True))
-NOT_ALONE = r"(?:(?<=\bi)(?=\s*(?:[.,;:!?\-)\]]|$))|(?<!\bi))"  # "part i" only before a stop
+NOT_PRONOUN = r"(?:(?<=\bi)(?=[.,;:!?)\]])|(?<!\bi))"  # "part i" only before a stop
 
 
 def _regnal(match: re.Match[str]) -> str:
@@ -114,10 +114,11 @@ WORD_RULES: tuple[Rule, ...] = (
     (re.compile(r"(?<=[a-z] )st\.(?=\s*(?:[,;:!?)]|$))"), "street"),
     (re.compile(r"(?<![\w'-])st\.?(?=\s+[a-z])"), "saint"),
     _either(BEFORE_NUMBER, r"\.(?=\s*\d)"),
+    _either(TITLES, r"\.(?=\s+[a-z])"),
     _either(ABBREVIATIONS, r"\.(?!\w)"),
     _either(ALWAYS, r"(?![\w'.-])"),
-    (re.compile(rf"\b({REIGNING}),? (?:the )?({ANY_ROMAN})\b(?!'){NOT_ALONE}"), _regnal),
-    (re.compile(rf"\b((?:{COUNTED})s?) ({ANY_ROMAN})\b(?!'){NOT_ALONE}"), _counted),
+    (re.compile(rf"\b({REIGNING}) (?:the )?({ANY_ROMAN})\b(?!'){NOT_PRONOUN}"), _regnal),
+    (re.compile(rf"\b((?:{COUNTED})s?) ({ANY_ROMAN})\b(?!'){NOT_PRONOUN}"), _counted),
     (
         re.compile(r"(?<![\w'.-])(ii|iii|vii|viii|xii|xiii|xiv|xv|xvi|xvii|xviii|xix)(?![\w'-])"),
         lambda match: cardinal(ROMAN[match[1]]),
@@ -127,6 +128,9 @@ SIGN_RULES: tuple[Rule, ...] = (
     (re.compile(r"''+"), " "),
     (re.compile(r"(?<=[a-z])'n'(?=[a-z])"), " 'n "),
     (re.compile(r"#(?=\s*[a-z])"), " hashtag "),
+    (re.compile(r"(?<![\w'])w/o(?!\w)"), "without "),
+    (re.compile(r"(?<![\w'])w/"), "with "),
+    (re.compile(r"(?<=[a-z])\$(?=[a-z])"), "s"),  # Ke$ha
     (re.compile(r"&"), " and "),
     (re.compile(r"@"), " at "),
     (re.compile(r"%"), " percent "),

@@ -69,7 +69,7 @@ def test_error_rate_on_words_the_rules_were_not_learnt_from(
             [phoneme.rstrip("012") for phoneme in truth],
         )
         total += len(truth)
-    assert errors / total < 0.18  # 0.155 on all 11,747
+    assert errors / total < 0.18  # 0.156 on all 11,747
     assert errors_without_stress / total < 0.13  # 0.111
 
 

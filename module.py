@@ -536,7 +536,7 @@ class NoiseEmbedding(nn.Module):
         c_noise = c_noise.float()[:, None]  # (B, 1)
         phase = 2 * math.pi * c_noise * self.frequencies  # (B, width / 2)
         features = torch.cat([c_noise, phase.sin(), phase.cos()], dim=1)
-        return self.mapping(F.gelu(self.project(features)))
+        return F.silu(self.mapping(F.gelu(self.project(features))))
 
 
 class ResidualBlock1d(nn.Module):
@@ -556,7 +556,7 @@ class ResidualBlock1d(nn.Module):
     def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
         """x (B, C_in, S), mapping (B, W) → (B, C_out, S)."""
         h = self.conv1(F.silu(self.norm1(x)))
-        scale, shift = self.scale_shift(F.silu(mapping))[:, :, None].chunk(2, dim=1)
+        scale, shift = self.scale_shift(mapping)[:, :, None].chunk(2, dim=1)  # (B, C_out, 1)
         h = torch.addcmul(shift, self.norm2(h), scale + 1)
         return self.conv2(F.silu(h)) + self.shortcut(x)
 

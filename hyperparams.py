@@ -199,11 +199,11 @@ class Diffusion:
     corrupt_sigma: float = 0.01  # noise on it at most: 20 dB under sigma_data
     corrupt_gain: float = 1.0  # dB either way at most
     dropout: float = 0.15  # of each part of the context: the null of classifier-free guidance
-    degrade_blur_frames: float = 1.6  # frames (std) at most: over-smoothed like the drafts
+    degrade_blur_frames: float = 2.0  # frames (std) at most: frame differences fall to 0.70
     degrade_blur_bands: float = 1.0  # bands (std) at most
     degrade_level: float = 0.3  # standard deviations at most: drafts are sung too loud
-    degrade_noise: float = 0.2  # standard deviations at most
-    degrade_drop: float = 0.08  # share of frames repeated, and of bands lost, at most
+    degrade_noise: float = 0.1  # standard deviations at most
+    degrade_drop: float = 0.06  # share of frames repeated, and of bands lost, at most
 
     def __post_init__(self) -> None:
         weights = ("vocal", "prefix", "gaps", "accompaniment", "nothing")

@@ -64,12 +64,17 @@ def contexts(word: str, position: int) -> list[str]:
     return found
 
 
-def apply_rules(rules: Mapping[str, Sound], word: str) -> tuple[str, ...]:
-    """Return the phonemes of a word of letters a-z; one vowel of them has primary stress."""
+def apply_rules(
+    rules: Mapping[str, Sound], word: str, widest: int = len(GROWTH)
+) -> tuple[str, ...]:
+    """Return the phonemes of a word of letters a-z; one vowel of them has primary stress.
+
+    `widest` is how many neighbours a rule may look at.
+    """
     phonemes: list[str] = []
     for position in range(len(word)):
         sound: Sound = ()
-        for context in contexts(word, position):
+        for context in contexts(word, position)[: widest + 1]:
             sound = rules.get(context, sound)
         for phoneme in sound:
             if not (phonemes and _doubles(phonemes[-1], phoneme)):
@@ -115,9 +120,16 @@ class LetterToSound:
         return read_rules(self.rules_file)
 
     def __call__(self, word: str) -> tuple[str, ...]:
-        """Return the phonemes of a word of letters a-z, its letters' names if it has no vowel."""
-        phonemes = apply_rules(self.rules, word) if re.search("[aeiouy]", word) else ()
-        return phonemes if any(map(is_vowel, phonemes)) else spell(word)
+        """Return the phonemes of a word of letters a-z, its letters' names if it has no vowel.
+
+        Where two letters leave the vowel to each other ("nae"), narrower rules decide.
+        """
+        widths = range(len(GROWTH), -1, -1) if re.search("[aeiouy]", word) else ()
+        for widest in widths:
+            phonemes = apply_rules(self.rules, word, widest)
+            if any(map(is_vowel, phonemes)):
+                return phonemes
+        return spell(word)
 
 
 def read_rules(path: Path) -> Rules:

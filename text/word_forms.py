@@ -66,6 +66,7 @@ thunder tide time town tree trumpet under upon water wave way weather west white
 window wing winter woman women wood word work world worth yard
 """
 ELEMENTS = frozenset(COMPOUND_ELEMENTS.split())
+ARCHAIC = {"st": "S T", "dst": "D S T", "th": "TH"}  # com'st, lov'dst, com'th
 LONG_HALF = 5  # letters
 SILENT_E = re.compile(r"(?:[^aeiou][aeiouy][^aeiouwxy]|[^n]g|c|[^s]s|v|z|u)$")
 DRAWN_OUT = re.compile(r"(.)\1\1+")
@@ -133,9 +134,15 @@ def _singing(word: str, lookup: Lookup) -> Phonemes | None:
 
 
 def _contracted(word: str, lookup: Lookup) -> Phonemes | None:
-    """Return the pronunciation of a word with 'll, 'd, 've or 're: "river'll"."""
+    """Return the pronunciation of a word with 'll, 'd, 've, 're or 'st: "river'll"."""
     stem_word, _, ending = word.rpartition("'")
+    if stem_word == "th":  # th'eternal
+        whole = lookup(ending) or inflected(ending, lookup)
+        return ("DH", *whole) if whole else None
     stem = lookup(stem_word)
+    if ending in ARCHAIC:
+        stem = lookup(stem_word + "e") or stem
+        return (*stem, *ARCHAIC[ending].split()) if stem else None
     if not stem:
         return None
     if ending == "d":

@@ -51,6 +51,8 @@ def test_any_letters_make_a_word_with_one_primary_stress(
     phonemes = letter_to_sound(word)
     assert set(phonemes) <= set(PHONEMES)
     assert any(map(is_vowel, phonemes))
+    if any(letter in "aiou" for letter in word) and len(word) > 1:
+        assert phonemes != spell(word)
     if phonemes != spell(word):
         assert sum(phoneme.endswith("1") for phoneme in phonemes) == 1
 
@@ -69,8 +71,8 @@ def test_error_rate_on_words_the_rules_were_not_learnt_from(
             [phoneme.rstrip("012") for phoneme in truth],
         )
         total += len(truth)
-    assert errors / total < 0.18  # 0.156 on all 11,747
-    assert errors_without_stress / total < 0.13  # 0.111
+    assert errors / total < 0.18  # 0.155 on all 11,747
+    assert errors_without_stress / total < 0.13  # 0.110
 
 
 def test_contexts_grow_by_one_neighbour() -> None:

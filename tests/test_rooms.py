@@ -34,11 +34,11 @@ FORBIDDEN = {
 }
 # Calls that only define something: they may stand at the top of a file.
 DEFINING = re.compile(
-    r"^(TypeVar|ParamSpec|NewType|namedtuple|field|replace|partial|frozenset|set|dict|dict\.fromkeys|tuple|list"
+    r"^(TypeVar|ParamSpec|NewType|namedtuple|field|replace|partial|frozenset|set|dict|tuple|list"
     r"|range|len|sorted|zip|enumerate|map|float|int|str|chr|ord|bool|min|max|sum|abs|round|cast"
     r"|timedelta|logging\.getLogger|re\.compile|re\.escape|math\.\w+|np\.\w+|str\.maketrans"
     r"|signal\.Signals|.+\.(join|split|items|keys|values|format|with_name|with_suffix|resolve|lower"
-    r"|upper|union|splitlines|strip|replace|parts|encode))$"
+    r"|upper|union|splitlines|strip|replace|parts|encode|fromkeys))$"
 )
 
 
@@ -55,8 +55,13 @@ def name_of(path: Path) -> str:
 
 
 @cache
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+@cache
 def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+    return ast.parse(text_of(path), str(path))
 
 
 LIBRARY_FILES = [
@@ -275,7 +280,7 @@ def test_scripts_have_a_main_that_never_runs_on_import(name: str) -> None:
 
 def test_every_knob_has_its_reason_on_the_same_line() -> None:
     path = ROOT / "hyperparams.py"
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = text_of(path).splitlines()
     faults = [
         (path, knob.lineno, f"{section.name}.{knob.target.id} without `# unit, why`")
         for section in tree_of(path).body

@@ -12,15 +12,13 @@ like one that accumulates twice as many batches.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +28,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from utils import checkpoint, config, distributed, resume, signals
+from utils.objective import NonFiniteLoss, StepContext, Term, derived_seed, seeded_context
 from utils.optimisation import MovingAverage, build_optimizer, learning_rate
 from utils.runlog import Meter, RunLock, RunLog, peak_memory
 
@@ -37,44 +36,6 @@ if TYPE_CHECKING:
     from hyperparams import Training
 
 logger = logging.getLogger(__name__)
-
-
-class NonFiniteLoss(FloatingPointError):
-    """A loss or gradient became infinite or NaN; the last checkpoint is from before it."""
-
-
-class Batch(Protocol):
-    """What the trainer asks of a batch; `num_frames`, where present, is the unit of throughput."""
-
-    ids: list[str]
-
-    def to(self, device: torch.device) -> Batch:
-        """Return the batch on `device`."""
-
-
-@dataclass(frozen=True)
-class Term:
-    """One part of a loss: the sum over elements, how many there are, and its weight."""
-
-    total: Tensor  # scalar, with gradient
-    count: Tensor | float
-    weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class StepContext:
-    """What a loss may know besides model and batch; its generator is on the CPU."""
-
-    step: int
-    generator: torch.Generator
-    device: torch.device
-    training: bool = True
-
-
-def derived_seed(*parts: int | str) -> int:
-    """Return a 63-bit seed that is a pure function of `parts`, such as (seed, step, batch)."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
 
 
 class Trainer:
@@ -222,11 +183,13 @@ class Trainer:
         self, batch: Any, index: int, counts: Mapping[str, float] | None, ids: list[str]
     ) -> None:
         """Add the gradients of one batch; record its terms, summed over the ranks."""
-        context = self._context(index * self.world.size + self.world.rank)
+        micro = index * self.world.size + self.world.rank  # its place in the global batch
+        context = seeded_context(self.training.seed, self.step, micro, self.world.device)
         with self._autocast():
             terms = self.loss_terms(self._shared_model, batch, context)
-        totals = self._summed([term.total for term in terms.values()])
-        batch_counts = self._summed([term.count for term in terms.values()])
+        sums = [term.total for term in terms.values()] + [term.count for term in terms.values()]
+        frames, *sums = self._summed([getattr(batch, "num_frames", len(batch.ids)), *sums])
+        totals, batch_counts = sums[: len(terms)], sums[len(terms) :]
         if not all(map(math.isfinite, totals)):
             self._refuse(dict(zip(terms, totals, strict=True)), ids)
         loss: Tensor | float = 0.0
@@ -238,16 +201,8 @@ class Trainer:
             self.meter.add_term(name, total, count)
         # DistributedDataParallel averages gradients over the ranks; this loss is a sum over them.
         (loss * self.world.size).backward()
-        frames = self._summed([getattr(batch, "num_frames", len(batch.ids))])[0]
         self.frames += frames
         self.meter.frames += frames
-
-    def _context(self, micro: int) -> StepContext:
-        """Seed the global generators (dropout) and one of its own for batch `micro` of a step."""
-        seed = self.training.seed
-        torch.manual_seed(derived_seed(seed, self.step, micro, "global"))
-        generator = torch.Generator().manual_seed(derived_seed(seed, self.step, micro, "context"))
-        return StepContext(self.step, generator, self.world.device)
 
     def _global_counts(self, batches: list[Any]) -> dict[str, float] | None:
         """Return each term's count over the global batch; None when only the loss knows it."""
@@ -325,8 +280,8 @@ class Trainer:
         return function(*arguments)
 
     def _keep_best(self, score: float) -> None:
-        """Write `best` when the score is the smallest so far (NaN is not)."""
-        if score < (self.best["score"] if self.best is not None else math.inf):
+        """Write `best` when the score of a trained network is the smallest so far (NaN is not)."""
+        if self.step and score < (self.best["score"] if self.best is not None else math.inf):
             self.best = {"score": float(score), "step": self.step}
             state = {**self._state(), "optimizer": None}
             checkpoint.save(self.directory / checkpoint.BEST, state)
@@ -380,7 +335,12 @@ class Trainer:
                 f"choose another --run, or remove it: rm -r {self.directory}"
             )
         lines = self._resume(checkpoint.load(self.last, self.kind)) if exists else 0
-        self.world.barrier()  # every rank has looked before the main one writes
+        steps = self.world.gather(self.step)  # every rank has looked before the main one writes
+        if len(set(steps)) > 1:
+            raise ValueError(
+                f"the ranks find {self.last} at steps {steps}: the folder of a run must be on a "
+                "file system that all machines share (--save-dir)"
+            )
         if self.world.is_main:
             self.directory.mkdir(parents=True, exist_ok=True)
             path = self.directory / "hyperparams.yaml"

@@ -185,8 +185,9 @@ def test_the_order_of_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         monitor=record("log", {"alpha/encoder": 1.0}),
     ).run()
     turn = ["step", "log", "validate", "preview", "save last.pt"]
-    first = ["validate", "preview", "save best.pt", "save last.pt"]
-    assert events == [*first, *turn, *turn, "save step-00000002.pt"]
+    untrained = ["validate", "preview", "save last.pt"]
+    first = [*turn[:-1], "save best.pt", "save last.pt"]
+    assert events == [*untrained, *first, *turn, "save step-00000002.pt"]
 
 
 def test_best_follows_the_score_and_ignores_nan(tmp_path: Path) -> None:

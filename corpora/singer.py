@@ -26,6 +26,7 @@ FRAMES_PER_TICK = 2  # a token's duration counts 25 ms
 DURATION_TENSOR = "/Clip_output_0"  # predicted token durations inside the graph
 VOICED_F0 = 60.0  # Hz; the voice predicts less where it is voiceless
 NUCLEUS_DROP = 6.0  # dB below its peak a nucleus ends
+RISE_FRAMES = 1.6  # 20 ms: the -6 dB point lies this far behind the start of the vowel (measured)
 NATURAL_F0 = (150.0, 280.0)  # Hz the voice was trained on: its spectra are asked for in here
 INSTALL = "pip install -r requirements-songbook.txt"
 
@@ -228,11 +229,12 @@ def _time_map(
 ) -> tuple[list[float], list[float]]:
     """Return the corners (sung frame, spoken frame) of the piecewise linear warp of time.
 
-    A nucleus begins with its note; its first and last third (at most 50 ms) keep their speed and
-    the middle is stretched; the consonants after it keep their natural length, at most half of the
-    note, and end where the next nucleus begins, or the note when none follows.
+    A nucleus begins with its note (the rise to it included); its first and last third (at most
+    50 ms) keep their speed and the middle is stretched; the consonants after it keep their natural
+    length, at most half of the note, and end where the next nucleus begins, or the note when none
+    follows.
     """
-    lead = nuclei[0][0]
+    lead = nuclei[0][0] + RISE_FRAMES
     targets, sources = [0.0], [0.0]
     for index, (first, last) in enumerate(nuclei):
         begin = lead + starts[index]

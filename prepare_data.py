@@ -1,7 +1,8 @@
 """Corpora to feature/NAME: spectrograms or stems with an index, in parallel, restartable, checked.
 
-    python prepare_data.py ljspeech DIR --name NAME     # id|text|normalised rows and wavs/
-    python prepare_data.py check NAME                   # verify what was prepared
+    python prepare_data.py ljspeech DIR --name NAME  # id|text|normalised rows and wavs/
+    python prepare_data.py stems DIR --name NAME     # vocals with aligned accompaniments
+    python prepare_data.py check NAME                # verify what was prepared
 
 The same command goes on where an interrupted one stopped, and redoes what has changed.
 """
@@ -15,14 +16,18 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from corpora import speech, speech_check
-from corpora.cache import read_index
+from corpora import songs, speech, speech_check
+from corpora.cache import BuildReport, read_index
 from corpora.ljspeech import read_ljspeech
-from corpora.records import SPLITS, Rejection, Split, id_fault
+from corpora.records import SPLITS, Split, id_fault
+from corpora.stems import read_stems
 from hyperparams import PRESETS, Hyperparams
 from text.frontend import Pronouncer
 from text.symbols import SYMBOLS
 from utils import config
+
+SONG_SHARE = 0.1  # of validation and of test: songs are few
+CHECKS = {speech.KIND: speech_check.check, songs.KIND: songs.check}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,6 +56,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add_build_arguments(spoken)
     spoken.add_argument(
         "--lexicon", type=Path, metavar="FILE", help="pronunciations that win over the dictionary"
+    )
+    stems = commands.add_parser("stems", help="songs as vocal and accompaniment, two files each")
+    stems.set_defaults(command=prepare_stems)
+    add_build_arguments(stems)
+    stems.set_defaults(validation_share=SONG_SHARE, test_share=SONG_SHARE)
+    stems.add_argument("--vocal-name", help="default: vocal or vocals")
+    stems.add_argument("--accompaniment-name", help="default: accompaniment, no_vocals, or parts")
+    stems.add_argument(
+        "--loudness",
+        type=float,
+        default=songs.LOUDNESS,
+        help="LUFS of vocal and accompaniment together",
     )
     check = commands.add_parser("check", help="verify files, checksums, shapes and statistics")
     check.set_defaults(command=check_corpus)
@@ -127,12 +144,40 @@ def prepare_ljspeech(options: argparse.Namespace) -> int:
         rejections + unpronounceable,
         options.strict,
     )
-    print_speech_summary(report)
+    print_summary(report)
+    print_guesses(report.index["items"])
     return 0
 
 
-def print_speech_summary(report: speech.BuildReport) -> None:
-    """Say what was prepared, converted, guessed and skipped."""
+def prepare_stems(options: argparse.Namespace) -> int:
+    """Prepare pairs of aligned stems."""
+    directory, split = target(options), split_from(options)
+    audio = hyperparams_of(options).audio
+    pairs, rejections = read_stems(
+        options.directory, options.vocal_name, options.accompaniment_name
+    )
+    report = songs.build(
+        pairs,
+        directory,
+        options.directory.resolve().name,
+        audio,
+        split,
+        options.workers,
+        rejections,
+        options.strict,
+        options.loudness,
+    )
+    print_summary(report)
+    rms = ", ".join(f"{name} {value:.3f}" for name, value in report.index["statistics"].items())
+    print(f"loudness: mixes at {options.loudness:g} LUFS; RMS of the train split: {rms}")
+    for item in report.index["items"]:
+        for remark in item["remarks"]:
+            print(f"  {item['id']}: {remark}")
+    return 0
+
+
+def print_summary(report: BuildReport) -> None:
+    """Say what was made, kept, converted, removed and skipped."""
     items = report.index["items"]
     hours = sum(item["num_samples"] for item in items) / report.index["sample_rate"] / 3600
     print(
@@ -144,13 +189,22 @@ def print_speech_summary(report: speech.BuildReport) -> None:
         f"of audio"
     )
     warn_of_empty_splits(items)
-    print_conversions(items)
+    for conversion, count in Counter(c for i in items for c in i["conversions"]).items():
+        print(f"converted: {count} recordings from {conversion}")
+    if report.removed:
+        print(f"removed: {len(report.removed)} arrays of items that are no longer in the corpus")
+    print(f"skipped: {len(report.rejections)} items")
+    for rejection in report.rejections:
+        print(f"  {rejection.id or '(no id)'}: {rejection.reason}")
+    print(f"verify with: python prepare_data.py check {report.directory.name}")
+
+
+def print_guesses(items: list[dict[str, Any]]) -> None:
+    """Say which words the dictionary does not have: a lexicon can correct them."""
     guessed = Counter(word for item in items for word in item["guessed"])
     if guessed:
         words = ", ".join(f"{word} ({count})" for word, count in guessed.most_common(20))
         print(f"guessed pronunciations: {len(guessed)} words: {words}")
-    print_rejections(report.rejections, report.removed)
-    print(f"verify with: python prepare_data.py check {report.directory.name}")
 
 
 def count_splits(items: list[dict[str, Any]]) -> str:
@@ -170,26 +224,11 @@ def warn_of_empty_splits(items: list[dict[str, Any]]) -> None:
         )
 
 
-def print_conversions(items: list[dict[str, Any]]) -> None:
-    """Say how many recordings were converted, and from what."""
-    for conversion, count in Counter(c for i in items for c in i["conversions"]).items():
-        print(f"converted: {count} recordings from {conversion}")
-
-
-def print_rejections(rejections: list[Rejection], removed: list[str]) -> None:
-    """List the skipped items by id, and the arrays of items that have left the corpus."""
-    if removed:
-        print(f"removed: {len(removed)} arrays of items that are no longer in the corpus")
-    print(f"skipped: {len(rejections)} items")
-    for rejection in rejections:
-        print(f"  {rejection.id or '(no id)'}: {rejection.reason}")
-
-
 def check_corpus(options: argparse.Namespace) -> int:
     """Verify a prepared corpus; the exit code is 1 when anything is wrong."""
     directory = target(options)
     index = read_index(directory)
-    problems = speech_check.check(directory, options.workers)
+    problems = CHECKS[index["kind"]](directory, options.workers)
     for problem in problems:
         print(problem)
     if problems:

@@ -1,4 +1,4 @@
-"""feature/NAME to typed batches: memory-mapped store, datasets, collate with lengths.
+"""feature/NAME to typed batches: spectrograms with text, segments, windows of songs.
 
 Nothing but the index stays in memory: arrays are opened by memory map for each access. Every order
 and every crop is a pure function of (seed, epoch, batch): a position (epoch, batch) is all that a
@@ -8,9 +8,9 @@ checkpoint needs, and a run resumed there sees exactly what it would have seen.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from corpora.cache import read_index
-from utils.audio import Standardiser
+from corpora.stores import FeatureStore, StemStore
 from utils.batching import (
     FrameBudgetSampler,
     Position,
@@ -114,70 +113,20 @@ class MelLinearBatch(Movable):
         return int(self.lengths.sum())
 
 
+@dataclass(frozen=True)
+class StemBatch(Movable):
+    """Windows of songs, zeros behind the end of a song that is shorter than the window."""
+
+    ids: list[str]  # of the songs
+    starts: Tensor  # (B,) int64, sample of the song at which the window begins
+    wav: Tensor  # (B, 2, S) float32, channel 0 the vocal, channel 1 the accompaniment
+    lengths: Tensor  # (B,) int64, samples that belong to the song
+    other: Tensor | None  # (B, S), another song's accompaniment: the shuffle control
+
+
 def padding_mask(lengths: Tensor, size: int) -> Tensor:
     """Return is_padding (B, size), True behind each of the lengths (B,)."""
     return torch.arange(size, device=lengths.device) >= lengths[:, None]  # (B, size)
-
-
-class FeatureStore:
-    """Reads feature/NAME: the index at once, arrays by memory map on each access."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = Path(directory)
-        self.index = read_index(self.directory)
-        if self.index["kind"] != "speech":
-            raise ValueError(
-                f"{self.directory} holds {self.index['kind']!r}, expected speech with features: "
-                "python prepare_data.py ljspeech DIR --name NAME"
-            )
-        self.symbols: list[str] = self.index["symbols"]
-        self.statistics: dict[str, dict[str, list[float]]] = self.index["statistics"]
-        self.symbol_ids = {symbol: number for number, symbol in enumerate(self.symbols)}
-        self.seconds_per_frame = self.index["audio"]["hop_length"] / self.index["sample_rate"]
-
-    def for_checkpoint(self) -> dict[str, Any]:
-        """Return what a network needs of its corpus to be used without it."""
-        names = ("corpus", "symbols", "statistics")
-        return {name: self.index[name] for name in names}
-
-    def items(self, split: str) -> list[dict[str, Any]]:
-        """Return the index's items of a split; ValueError when there is none."""
-        items = [item for item in self.index["items"] if item["split"] == split]
-        if not items:
-            raise ValueError(
-                f"{self.directory}: no item of {len(self.index['items'])} is in the {split} split; "
-                f"prepare the corpus again with a larger --{split}-share, or with another --seed"
-            )
-        return items
-
-    def standardiser(self, kind: str) -> Standardiser:
-        """Return the standardiser of `mel` or `linear`."""
-        return Standardiser.from_statistics(self.statistics[kind])
-
-    def array(self, kind: str, id: str) -> np.ndarray:
-        """Open the raw log magnitudes (T, M) or (T, F) of an item, float16, by memory map."""
-        path = self.directory / kind / f"{id}.npy"
-        try:
-            return np.load(path, mmap_mode="r")
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"{path}: not readable ({error}); see: python prepare_data.py check "
-                f"{self.directory.name}"
-            ) from error
-
-    def check_audio(self, audio: Any) -> None:
-        """Raise ValueError when the features were made with another Audio section."""
-        other = dataclasses.asdict(audio)
-        differing = [
-            f"audio.{name}: prepared with {value}, asked for {other.get(name)}"
-            for name, value in self.index["audio"].items()
-            if other.get(name) != value
-        ]
-        if differing:
-            raise ValueError(
-                f"{self.directory} does not match the hyperparameters: {'; '.join(differing)}. "
-                "Prepare it again under another name, or undo the change"
-            )
 
 
 @dataclass(frozen=True)
@@ -387,3 +336,78 @@ class MelLinearBatches:
         """Yield at most `count` batches, always the same: the middles of short to long items."""
         for numbers in spread(self.by_length.in_order(), count):
             yield self.dataset.collate([self.dataset.segment(n, 0.5) for n in numbers])
+
+
+class StemBatches:
+    """Windows of one split's songs for the inpainter: endless random ones, fixed ones to judge by.
+
+    Every window that lies within a song is equally likely, so long songs come more often.
+    """
+
+    def __init__(
+        self, store: StemStore, split: str, training: Training, window: int, prefetch: int = 2
+    ) -> None:
+        self.store, self.items, self.window = store, store.items(split), window
+        self.batch_size, self.seed, self.prefetch = training.batch_size, training.seed, prefetch
+        rooms = [max(item["num_samples"] - window, 0) + 1 for item in self.items]
+        self.ends = np.cumsum(rooms)  # of each song's starts on one line
+
+    def __call__(
+        self, position: Position = (0, 0), rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[StemBatch, Position]]:
+        """Yield (batch, position after it) without end; position is (0, number of the batch).
+
+        Of each group of `world_size` consecutive batches this rank takes the rank-th.
+        """
+        return prefetched(self._generate(position, rank, world_size), self.prefetch)
+
+    def _generate(
+        self, position: Position, rank: int, world_size: int
+    ) -> Iterator[tuple[StemBatch, Position]]:
+        epoch, first = position
+        for number in itertools.count(first, world_size):
+            random = np.random.default_rng([self.seed, epoch, number + rank])
+            places = random.integers(self.ends[-1], size=self.batch_size)
+            yield self._batch(places.tolist()), (epoch, number + world_size)
+
+    def _batch(self, places: Sequence[int], with_other: bool = False) -> StemBatch:
+        songs = np.searchsorted(self.ends, places, side="right").tolist()
+        starts = [
+            int(place - (self.ends[song - 1] if song else 0))
+            for song, place in zip(songs, places, strict=True)
+        ]
+        items = [self.items[song] for song in songs]
+        wav = torch.stack(
+            [self.store.window(i["id"], s, self.window) for i, s in zip(items, starts, strict=True)]
+        )
+        lengths = [
+            min(i["num_samples"] - s, self.window) for i, s in zip(items, starts, strict=True)
+        ]
+        other = self._other(items, starts) if with_other else None
+        ids = [item["id"] for item in items]
+        return StemBatch(ids, torch.tensor(starts), wav, torch.tensor(lengths), other)
+
+    def _other(self, items: Sequence[dict[str, Any]], starts: Sequence[int]) -> Tensor | None:
+        """Accompaniments (B, S) of the songs that follow in the index, at the same relative place.
+
+        None when the corpus has one song only.
+        """
+        songs = self.store.index["items"]
+        if len(songs) < 2:
+            return None
+        following = {one["id"]: two for one, two in zip(songs, songs[1:] + songs[:1], strict=True)}
+        windows = []
+        for item, start in zip(items, starts, strict=True):
+            other = following[item["id"]]
+            room = max(other["num_samples"] - self.window, 0)
+            place = round(start / max(item["num_samples"] - self.window, 1) * room)
+            windows.append(self.store.window(other["id"], place, self.window)[1])
+        return torch.stack(windows)
+
+    def head(self, count: int) -> Iterator[StemBatch]:
+        """Yield `count` batches, always the same: windows spread evenly over all songs."""
+        total = count * self.batch_size
+        places = [int((k + 0.5) * self.ends[-1] / total) for k in range(total)]
+        for number in range(count):
+            # Every count-th window: each batch spans the whole split.
+            yield self._batch(places[number::count], with_other=True)

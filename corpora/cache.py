@@ -16,12 +16,15 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from tqdm import tqdm
+
+from corpora.records import Rejection
 
 INDEX_VERSION = 1  # raised when the meaning of an index or of its arrays changes
 INDEX_NAME = "index.json"
@@ -162,6 +165,42 @@ def strays(directory: Path, arrays: Sequence[str], ids: set[str]) -> list[Path]:
         for path in sorted((directory / name).glob("*.npy"))
         if path.stem not in ids
     ]
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build did, for the summary."""
+
+    directory: Path
+    index: dict[str, Any]
+    rejections: list[Rejection]
+    kept: int  # items that an earlier build had made
+    removed: list[str]  # arrays of items that have left the corpus
+    num_bytes: int  # of all arrays
+
+    @classmethod
+    def of(
+        cls,
+        directory: Path,
+        index: dict[str, Any],
+        arrays: Sequence[str],
+        rejections: Sequence[Rejection],
+        kept: int,
+    ) -> BuildReport:
+        """Finish a build: remove the arrays of no item, count the bytes of the others."""
+        ids = {item["id"] for item in index["items"]}
+        removed = strays(directory, arrays, ids)
+        for path in removed:
+            path.unlink()
+        paths = (directory / name / f"{id}.npy" for name in arrays for id in ids)
+        return cls(
+            directory,
+            index,
+            list(rejections),
+            kept,
+            [f"{path.parent.name}/{path.name}" for path in removed],
+            sum(path.stat().st_size for path in paths),
+        )
 
 
 def _start_worker() -> None:

@@ -24,18 +24,31 @@ def recording_fault(wav: Tensor, num_frames: int) -> str | None:
 
     `num_frames` is the length of the spectrogram that it will become.
     """
-    broken = int((~torch.isfinite(wav)).sum())
-    if broken:
-        return f"{broken} samples are NaN or infinite"
     if num_frames < MIN_FRAMES:
         return f"too short: {num_frames} frames, expected at least {MIN_FRAMES}"
+    return broken_samples(wav) or silence(wav) or clipping(wav)
+
+
+def broken_samples(wav: Tensor) -> str | None:
+    """Say how many samples of (C, S) are not finite, or None."""
+    broken = int((~torch.isfinite(wav)).sum())
+    return f"{broken} samples are NaN or infinite" if broken else None
+
+
+def silence(wav: Tensor) -> str | None:
+    """Say that (C, S) as a whole is silent, or None."""
     level = rms_level(wav)
-    if level < SILENCE_LEVEL:
-        return f"silent: {level:.0f} dBFS RMS, expected at least {SILENCE_LEVEL:.0f}"
+    if level >= SILENCE_LEVEL:
+        return None
+    return f"silent: {level:.0f} dBFS RMS, expected at least {SILENCE_LEVEL:.0f}"
+
+
+def clipping(wav: Tensor) -> str | None:
+    """Say how much of the worst channel of (C, S) is clipped when it is too much, or None."""
     clipped = (wav.abs() >= FULL_SCALE).float().mean(dim=1).max().item()
-    if clipped > CLIPPED_SHARE:
-        return f"clipped: {clipped:.1%} of the samples at full scale, at most {CLIPPED_SHARE:.1%}"
-    return None
+    if clipped <= CLIPPED_SHARE:
+        return None
+    return f"clipped: {clipped:.1%} of the samples at full scale, at most {CLIPPED_SHARE:.1%}"
 
 
 def truncation_fault(path: Path, num_samples: int) -> str | None:

@@ -26,11 +26,11 @@ class Utterance:
 
 @dataclass(frozen=True)
 class StemPair:
-    """A song as two aligned recordings."""
+    """A song as two aligned recordings; an accompaniment in several parts is their sum."""
 
     id: str
     vocal_path: Path
-    accompaniment_path: Path
+    accompaniment_paths: tuple[Path, ...]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +19,13 @@ from torch import Tensor
 from corpora.cache import (
     INDEX_NAME,
     INDEX_VERSION,
+    BuildReport,
     fingerprint,
     intact,
     open_cache,
     run_parallel,
     save_array,
     sha256_of,
-    strays,
     write_json,
 )
 from corpora.quality import recording_fault, truncation_fault
@@ -62,18 +62,6 @@ class Extraction:
     fault: str | None
     kept: bool
     moments: dict[str, Moments]
-
-
-@dataclass
-class BuildReport:
-    """What a build did, for the summary."""
-
-    directory: Path
-    index: dict[str, Any]
-    rejections: list[Rejection]
-    kept: int = 0
-    removed: list[str] = field(default_factory=list)
-    num_bytes: int = 0
 
 
 def extract(task: ExtractionTask) -> Extraction:
@@ -225,13 +213,7 @@ def build(
     write_json(directory / INDEX_NAME, index)
     ids = {item["id"] for item in items}
     journal.keep_only(ids)
-    report = BuildReport(directory, index, rejections, kept)
-    for path in strays(directory, ARRAYS, ids):
-        path.unlink()
-        report.removed.append(f"{path.parent.name}/{path.name}")
-    paths = (directory / kind / f"{id}.npy" for kind in ARRAYS for id in ids)
-    report.num_bytes = sum(path.stat().st_size for path in paths)
-    return report
+    return BuildReport.of(directory, index, ARRAYS, rejections, kept)
 
 
 def _item(entry: Entry, record: dict[str, Any], split: Split) -> dict[str, Any]:

@@ -1,0 +1,271 @@
+"""Pairs of stems to feature/NAME: stems/ID.npy (2, S) and index.json.
+
+Channel 0 is the vocal, channel 1 the accompaniment, 16-bit integers of full scale 32768, each
+channel contiguous: a window at any place is two reads through a memory map. One gain per song,
+from the loudness of the mix, so that songs are alike and the balance within a song stays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from corpora.alignment import pair_remarks
+from corpora.cache import (
+    INDEX_NAME,
+    INDEX_VERSION,
+    BuildReport,
+    fingerprint,
+    intact,
+    open_cache,
+    read_index,
+    run_parallel,
+    save_array,
+    sha256_of,
+    strays,
+    write_json,
+)
+from corpora.quality import broken_samples, clipping, silence, truncation_fault
+from corpora.records import Rejection, Split, StemPair, strict_message
+from utils.audio import Features, convert, loudness, read_audio
+
+if TYPE_CHECKING:
+    from hyperparams import Audio
+
+KIND = "stems"
+ARRAYS = ("stems",)
+ROLES = ("vocal", "accompaniment")  # the channels
+FULL_SCALE = 32768  # integer of a sample of 1.0
+LOUDNESS = -18.0  # LUFS of the mix: the RMS of both stems is then about diffusion.sigma_data, 0.1
+MIN_SECONDS = 1.0  # a shorter song is a mistake
+
+
+@dataclass(frozen=True)
+class SongTask:
+    """One pair on its way to a worker."""
+
+    pair: StemPair
+    directory: Path
+    audio: Audio
+    loudness: float  # LUFS
+    record: dict[str, Any] | None  # of an earlier build
+
+
+@dataclass(frozen=True)
+class Song:
+    """What a worker brings back: a record for the journal, or the reason of a rejection."""
+
+    id: str
+    record: dict[str, Any] | None
+    fault: str | None
+    kept: bool
+
+
+def make_song(task: SongTask) -> Song:
+    """Make the array of one song, or keep the one that an earlier build left intact."""
+    pair, audio = task.pair, task.audio
+    try:
+        sources = [sha256_of(path) for path in (pair.vocal_path, *pair.accompaniment_paths)]
+        mark = fingerprint(INDEX_VERSION, KIND, sources, audio.sample_rate, task.loudness)
+        record = task.record if task.record and task.record["fingerprint"] == mark else None
+        if record and intact(task.directory, pair.id, record["sha256"]):
+            return Song(pair.id, record, None, True)
+        stems, remarks, conversions = _read_pair(pair, audio)
+    except (OSError, ValueError) as error:
+        return Song(pair.id, None, str(error), False)
+    before = loudness(stems.sum(dim=0), audio.sample_rate)
+    remarks += pair_remarks(*stems, Features(audio), audio.sample_rate)
+    gain = 10 ** ((task.loudness - before) / 20) if math.isfinite(before) else 1.0
+    gain = min(gain, 1.0 / stems.abs().max().item())  # a soft song with a loud moment stays softer
+    integers = (stems.double() * gain * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1)
+    array = integers.to(torch.int16).numpy()
+    power = np.square(array / FULL_SCALE).mean(axis=1)  # float64
+    record = {
+        "id": pair.id,
+        "fingerprint": mark,
+        "num_samples": array.shape[1],
+        "gain": 20 * math.log10(gain),  # dB
+        "loudness": before + 20 * math.log10(gain) if math.isfinite(before) else None,  # LUFS
+        "power": dict(zip(ROLES, power.tolist(), strict=True)),
+        "sha256": {"stems": save_array(task.directory / "stems" / f"{pair.id}.npy", array)},
+        "remarks": remarks,
+        "conversions": conversions,
+    }
+    return Song(pair.id, record, None, False)
+
+
+def _read_pair(pair: StemPair, audio: Audio) -> tuple[Tensor, list[str], list[str]]:
+    """Read (2, S) with remarks and conversions; ValueError for stems that are not usable."""
+    remarks: list[str] = []
+    conversions: list[str] = []
+    stems = [
+        _read_stem(role, paths, audio.sample_rate, remarks, conversions)
+        for role, paths in zip(ROLES, ((pair.vocal_path,), pair.accompaniment_paths), strict=True)
+    ]
+    lengths = [len(stem) for stem in stems]
+    if lengths[0] != lengths[1]:
+        seconds = [length / audio.sample_rate for length in lengths]
+        remarks.append(
+            f"unequal lengths: vocal {seconds[0]:.3f} s, accompaniment {seconds[1]:.3f} s; the "
+            "shorter one goes on in silence"
+        )
+    return _stack(stems), remarks, conversions
+
+
+def _read_stem(
+    role: str, paths: Sequence[Path], sample_rate: int, remarks: list[str], conversions: list[str]
+) -> Tensor:
+    """Read one stem (S,), the sum of its parts; adds to the remarks and the conversions."""
+    parts = []
+    for path in paths:
+        wav, file_rate = read_audio(path)
+        fault = truncation_fault(path, wav.shape[1]) or broken_samples(wav)
+        if fault:
+            raise ValueError(f"{role} {path.name}: {fault}")
+        if clipped := clipping(wav):
+            remarks.append(f"{role} {path.name}: {clipped}")
+        part, info = convert(wav, file_rate, sample_rate)
+        parts.append(part)
+        conversions += info.conversions
+    stem = _stack(parts).sum(dim=0)
+    if len(stem) < MIN_SECONDS * sample_rate:
+        raise ValueError(f"{role}: too short: {len(stem) / sample_rate:.2f} s")
+    if fault := silence(stem[None]):
+        raise ValueError(f"{role}: {fault}")
+    return stem
+
+
+def _stack(wavs: Sequence[Tensor]) -> Tensor:
+    """Stack (S,) of different lengths, zeros behind the shorter ones: (C, S)."""
+    longest = max(len(wav) for wav in wavs)
+    return torch.stack([F.pad(wav, (0, longest - len(wav))) for wav in wavs])  # (C, S)
+
+
+def build(
+    pairs: Sequence[StemPair],
+    directory: Path,
+    corpus: str,
+    audio: Audio,
+    split: Split,
+    workers: int,
+    rejections: Sequence[Rejection] = (),
+    strict: bool = False,
+    target_loudness: float = LOUDNESS,
+) -> BuildReport:
+    """Build or complete feature/NAME from pairs of stems.
+
+    Faulty songs are left out; remarks (lengths, lag, roles, clipping) keep the song. With `strict`
+    either raises ValueError and the index is not written; so does a corpus without a usable song.
+    """
+    rejections = list(rejections)
+    if strict and rejections:
+        raise ValueError(strict_message(rejections))
+    journal = open_cache(directory, KIND, ARRAYS)
+    tasks = [
+        SongTask(pair, directory, audio, target_loudness, journal.records.get(pair.id))
+        for pair in pairs
+    ]
+    items, kept = [], 0
+    for song in run_parallel(make_song, tasks, workers, f"stems of {corpus}"):
+        if song.fault is not None:
+            rejections.append(Rejection(song.id, song.fault))
+            continue
+        journal.append(song.record)
+        kept += song.kept
+        items.append(_item(song.record, split))
+    remarks = [Rejection(item["id"], remark) for item in items for remark in item["remarks"]]
+    if strict and (rejections or remarks):
+        raise ValueError(strict_message([*rejections, *remarks]))
+    if not items:
+        raise ValueError(
+            f"{corpus}: none of {len(pairs)} pairs is usable"
+            + "".join(f"\n  {r.id}: {r.reason}" for r in rejections[:20])
+        )
+    index = {
+        "version": INDEX_VERSION,
+        "kind": KIND,
+        "corpus": corpus,
+        "sample_rate": audio.sample_rate,
+        "audio": {"sample_rate": audio.sample_rate},  # all that these arrays depend on
+        "loudness": target_loudness,
+        "split": dataclasses.asdict(split),
+        "statistics": statistics(items),
+        "items": items,
+        "skipped": [dataclasses.asdict(rejection) for rejection in rejections],
+    }
+    write_json(directory / INDEX_NAME, index)
+    ids = {item["id"] for item in items}
+    journal.keep_only(ids)
+    return BuildReport.of(directory, index, ARRAYS, rejections, kept)
+
+
+def _item(record: dict[str, Any], split: Split) -> dict[str, Any]:
+    item = {name: value for name, value in record.items() if name != "fingerprint"}
+    return {**item, "split": split.of(record["id"])}
+
+
+def statistics(items: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Return the RMS of each channel, and of both, over the train split (all of it if empty)."""
+    train = [item for item in items if item["split"] == "train"] or items
+    total = sum(item["num_samples"] for item in train)
+    power = {r: sum(i["power"][r] * i["num_samples"] for i in train) / total for r in ROLES}
+    return {
+        **{role: math.sqrt(value) for role, value in power.items()},
+        "both": math.sqrt(sum(power.values()) / len(ROLES)),
+    }
+
+
+@dataclass(frozen=True)
+class CheckTask:
+    """One song of an index on its way to a worker."""
+
+    directory: Path
+    item: dict[str, Any]
+
+
+def check_song(task: CheckTask) -> list[str]:
+    """Compare the array of one song with its entry; returns the problems."""
+    item = task.item
+    path = task.directory / "stems" / f"{item['id']}.npy"
+    name = f"{item['id']}: stems/{path.name}"
+    if not path.is_file():
+        return [f"{name} is missing"]
+    if sha256_of(path) != item["sha256"]["stems"]:
+        return [f"{name} has another checksum than when it was written"]
+    array = np.load(path, mmap_mode="r")
+    expected = (len(ROLES), item["num_samples"])
+    if array.shape != expected or array.dtype != np.int16:
+        return [f"{name} is {array.dtype} {array.shape}, expected int16 {expected}"]
+    power = np.square(array / FULL_SCALE).mean(axis=1)
+    if not np.allclose(power, [item["power"][role] for role in ROLES], rtol=1e-9):
+        return [f"{name} has another power than the index says"]
+    return []
+
+
+def check(directory: Path, workers: int) -> list[str]:
+    """Verify files, checksums, shapes, splits and statistics; returns the problems."""
+    index = read_index(directory)
+    items, split = index["items"], Split(**index["split"])
+    ids = [item["id"] for item in items]
+    problems = [f"{id}: stands twice in the index" for id, n in Counter(ids).items() if n > 1]
+    for item in items:
+        if item["split"] != split.of(item["id"]):
+            problems.append(f"{item['id']}: {item['split']} is not the split its id belongs to")
+    tasks = [CheckTask(directory, item) for item in items]
+    for found in run_parallel(check_song, tasks, workers, f"checking {directory.name}"):
+        problems += found
+    for name, value in statistics(items).items():
+        if not math.isclose(value, index["statistics"][name], rel_tol=1e-9):
+            problems.append(f"statistics: the RMS of {name} is not that of the train split")
+    problems += [f"stems/{p.name} belongs to no item" for p in strays(directory, ARRAYS, set(ids))]
+    return problems

@@ -249,20 +249,54 @@ class Composer:
     low: int = 53  # MIDI, F3: lowest note of the voice
     high: int = 72  # MIDI, C5: highest note
     density: float = 0.0  # syllables per beat; 0 = what the tempo makes of syllable_rate
-    syllable_rate: float = 2.0  # syllables per second: an easy pace to sing and to follow
+    syllable_rate: float = 1.7  # syllables per second: an easy pace to sing and to follow
     fill: str = "rest"  # rest | spread | repeat: what a song longer than the lyrics gets
     breath: float = 0.35  # s of rest between lines at least
     shortest: float = 0.14  # s a syllable lasts at least: seven a second is a fast singer
     max_leap: int = 9  # semitones between notes of a phrase at most, a major sixth
     temperature: float = 0.8  # 1 = as varied as the songs counted, towards 0 = the likeliest
     interval_weight: float = 1.0  # exponents of the experts: melodic intervals,
-    chord_weight: float = 1.5  # tones of the chord on strong places and held notes,
+    chord_weight: float = 2.5  # tones of the chord on strong places and held notes,
     passing_weight: float = 0.5  # and elsewhere, where notes pass by,
     degree_weight: float = 0.5  # degrees of the key (says in part what the chord says),
     cadence_weight: float = 1.0  # degrees that end phrases,
     stress_weight: float = 1.0  # word stress on strong places
-    repeat_bias: float = -1.0  # log units for a repeated pitch: chords favour it as well
+    repeat_bias: float = -1.2  # log units for a repeated pitch: chords favour it as well
     repetition: float = 1.5  # log units for each onset and pitch kept when a line takes up another
+
+
+@dataclass(frozen=True)
+class Transcriber:
+    """The network that judges a rendering: singing → phonemes and notes (2304.05917)."""
+
+    hop_length: int = 320  # samples, 20 ms: the resolution of a note's onset
+    win_length: int = 512  # samples, Hann, of the mel that notes are heard in
+    n_mels: int = 80  # Slaney bands between fmin and fmax
+    fmin: float = 30.0  # Hz, below any voice
+    fmax: float = 8000.0  # Hz, Nyquist
+    width: int = 256  # D of its stacks and LSTMs, a multiple of 16
+    phoneme_win_length: int = 512  # samples, of the phoneme recogniser's own mel
+    phoneme_n_mels: int = 80  # its bands
+    phoneme_fmin: float = 30.0  # Hz, of its bands
+    phoneme_fmax: float = 8000.0  # Hz, of its bands
+    phoneme_width: int = 256  # a multiple of 16
+    num_phonemes: int = 39  # classes; the last is silence
+    onset_threshold: float = 0.3  # probability at which a peak begins a note
+    offset_threshold: float = 0.3  # and ends one
+    pitch_summary: str = "weighted_median"  # of the F0 in a note; or median, weighted_mean
+
+    def __post_init__(self) -> None:
+        for name in ("width", "phoneme_width"):
+            if getattr(self, name) % 16:
+                raise ValueError(
+                    f"transcriber.{name} = {getattr(self, name)} is not a multiple of 16"
+                )
+        summaries = ("weighted_median", "median", "weighted_mean")
+        if self.pitch_summary not in summaries:
+            raise ValueError(
+                f"transcriber.pitch_summary = {self.pitch_summary!r} is not one of "
+                f"{', '.join(summaries)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -310,6 +344,7 @@ class Hyperparams:
     postnet: Postnet = field(default_factory=Postnet)
     synthesis: Synthesis = field(default_factory=Synthesis)
     unet: UNet = field(default_factory=UNet)
+    transcriber: Transcriber = field(default_factory=Transcriber)
     diffusion: Diffusion = field(default_factory=Diffusion)
     inpainting: Inpainting = field(default_factory=Inpainting)
     composer: Composer = field(default_factory=Composer)

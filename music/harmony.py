@@ -142,7 +142,7 @@ def analyse(
     elif (chords == NO_CHORD).all():
         notes.append("no chord was recognised")
     sounding = chords != NO_CHORD
-    fit = _correlate(treble, _templates())[np.arange(len(beats)), np.minimum(chords, 23)]
+    fit = correlate(treble, _templates())[np.arange(len(beats)), np.minimum(chords, 23)]
     chord_confidence = float(np.clip(fit[sounding].mean(), 0, 1)) if sounding.any() else 0.0
     confidence = Confidence(beat_confidence, downbeat_confidence, key_confidence, chord_confidence)
     return Harmony(beats, chords, metre, phase, key, duration, confidence, tuple(notes))
@@ -213,7 +213,7 @@ def _templates() -> np.ndarray:
     return templates
 
 
-def _correlate(rows: np.ndarray, templates: np.ndarray) -> np.ndarray:
+def correlate(rows: np.ndarray, templates: np.ndarray) -> np.ndarray:
     """Return Pearson's correlation of every row (K, 12) with every template (N, 12), (K, N)."""
     rows = rows - rows.mean(axis=1, keepdims=True)
     templates = templates - templates.mean(axis=1, keepdims=True)
@@ -223,7 +223,7 @@ def _correlate(rows: np.ndarray, templates: np.ndarray) -> np.ndarray:
 
 def _chord_likelihood(treble: np.ndarray, bass: np.ndarray) -> np.ndarray:
     """Return the log-likelihood of each chord at each beat, (K, 25)."""
-    triads = CHORD_SHARPNESS * _correlate(treble, _templates())
+    triads = CHORD_SHARPNESS * correlate(treble, _templates())
     triads += BASS_SHARPNESS * np.tile(bass, 2)  # the root of chord c is c % 12
     none = np.full((len(treble), 1), CHORD_SHARPNESS * NO_CHORD_CORRELATION + BASS_SHARPNESS / 12)
     return np.concatenate([triads, none], axis=1)
@@ -307,7 +307,7 @@ def estimate_key(chroma: np.ndarray, chords: np.ndarray) -> tuple[Key, float]:
         [np.roll(MAJOR_PROFILE, tonic) for tonic in range(12)]
         + [np.roll(MINOR_PROFILE, tonic) for tonic in range(12)]
     )
-    correlation = _correlate(weights[None], profiles)[0]
+    correlation = correlate(weights[None], profiles)[0]
     sounding = chords[chords != NO_CHORD]
     bonus = np.zeros(24)
     bonus[sounding[[0, -1]]] = TONIC_BONUS

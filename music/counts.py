@@ -1,0 +1,342 @@
+"""What real songs do, counted: the small table of melodic weights that the composer reads.
+
+The table `melody_weights.json` was counted on the 224 English songs of the OpenScore Lieder Corpus
+(CC0, MusicXML). Count it anew, on these or on other songs, with
+
+    python -c "from music.counts import write_table; write_table('FOLDER OF .mxl FILES')"
+
+Entries are plain counts. Strength of a place in the bar: 0 between beats, 1 on a beat, 2 on the
+first beat or the half of the bar. Sixteenth notes are the unit of places and durations.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from music.harmony import NO_CHORD, NUM_CHORDS, chord_tones, correlate, viterbi
+from music.musicxml import CONTAINER
+from music.safe_xml import parse_xml, read_compressed
+from music.underlay import text_syllables
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+    from text.frontend import Pronouncer
+
+TABLE = Path(__file__).with_name("melody_weights.json")
+MAX_INTERVAL = 12  # semitones either way
+MAX_DURATION = 16  # sixteenths
+PHRASE_PARTS = 5  # of the contour
+STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+SIMPLE_METRES = {(4, 4): 4, (2, 2): 4, (2, 4): 4, (3, 4): 3}  # two-beat bars are halves of four
+# One-syllable words that lean on their neighbours; CMUdict stresses most of them.
+LEANING = """
+a an the and but or nor as at by for from in of on to with than that this if so
+am is are was were be been has have had do does did will would shall should can could may might
+must i you he she it we they me him her us them my your his its our their i'm i'll it's you're
+"""
+FUNCTION_WORDS = frozenset(LEANING.split())
+
+
+@dataclass(frozen=True)
+class SungNote:
+    """A vocal note: times in quarter notes, `place` in its bar; a syllable's text on its first."""
+
+    onset: float
+    duration: float
+    place: float
+    metre: tuple[int, int]
+    fifths: int
+    pitch: int
+    text: str | None = None
+    ends_word: bool = True
+
+
+@dataclass
+class Song:
+    """One song: the voice, what accompanies it as (onset, duration, pitch), bars as (start, beats).
+
+    All in quarter notes, as written: repeats are not unfolded.
+    """
+
+    voice: list[SungNote] = field(default_factory=list)
+    accompaniment: list[tuple[float, float, int]] = field(default_factory=list)
+
+
+def strength(place: float, metre: int) -> int:
+    """Return 0, 1 or 2 for a place in the bar in sixteenths; `metre` is 3 or 4 beats."""
+    if place % 4:
+        return 0
+    return 2 if place == 0 or (metre == 4 and place == 8) else 1
+
+
+def sung_stress(text: str, stress: int, is_single: bool) -> int:
+    """Return the stress of a syllable in a line: 0 for the function words of one syllable."""
+    word = re.sub(r"[^a-z']", "", text.lower().replace("’", "'"))
+    return 0 if is_single and word in FUNCTION_WORDS else stress
+
+
+# -- reading ----------------------------------------------------------------------------------
+
+
+def read_song(path: Path) -> Song:
+    """Return a MusicXML song; raises ValueError when it has no part with lyrics."""
+    root = parse_xml(read_compressed(path, CONTAINER, (".xml",)), str(path))
+    parts = root.findall("part")
+    sung = next((part for part in parts if part.find(".//lyric") is not None), None)
+    if sung is None:
+        raise ValueError(f"{path}: no part with lyrics")
+    song = Song()
+    for part in parts:
+        for note, element in _notes(part):
+            if part is sung:
+                _add_voice(song.voice, note, element)
+            else:
+                song.accompaniment.append((note.onset, note.duration, note.pitch))
+    return song
+
+
+def _notes(part: Element) -> Iterator[tuple[SungNote, Element]]:
+    """Yield the pitched notes of a part with their elements, measure by measure."""
+    divisions, fifths, metre, start = 1.0, 0, (4, 4), 0.0
+    for number, measure in enumerate(part.findall("measure")):
+        cursor = furthest = onset = 0.0
+        found: list[tuple[SungNote, Element]] = []
+        for element in measure:
+            divisions = float(element.findtext("divisions", divisions))
+            fifths = int(element.findtext("key/fifths", fifths))
+            if (beats := element.findtext("time/beats", "")).isdigit():
+                metre = int(beats), int(element.findtext("time/beat-type", "4"))
+            length = float(element.findtext("duration", 0)) / divisions
+            if element.tag == "backup":
+                cursor -= length
+            elif element.tag == "forward":
+                cursor += length
+            elif element.tag == "note":
+                if element.find("chord") is None:
+                    onset, cursor = cursor, cursor + length
+                if length > 0 and (pitch := element.find("pitch")) is not None:
+                    midi = 12 * (int(pitch.findtext("octave")) + 1) + STEPS[pitch.findtext("step")]
+                    midi += round(float(pitch.findtext("alter", "0")))
+                    sung = SungNote(start + onset, length, onset, metre, fifths, midi)
+                    found.append((sung, element))
+            furthest = max(furthest, cursor)
+        pickup = 4 * metre[0] / metre[1] - furthest if number == 0 else 0.0  # missing at its start
+        yield from ((replace(sung, place=sung.place + pickup), e) for sung, e in found)
+        start += furthest
+
+
+def _add_voice(voice: list[SungNote], note: SungNote, element: Element) -> None:
+    """Append a vocal note with its syllable (first verse), tied notes joined; one voice only."""
+    if element.findtext("voice", "1") != "1" or element.find("chord") is not None:
+        return
+    if element.find("tie[@type='stop']") is not None and voice:
+        voice[-1] = replace(voice[-1], duration=note.onset + note.duration - voice[-1].onset)
+        return
+    lyric = element.find("lyric")
+    text = lyric.findtext("text") if lyric is not None else None
+    ends_word = text is None or lyric.findtext("syllabic", "single") in ("single", "end")
+    voice.append(replace(note, text=text, ends_word=ends_word))
+
+
+# -- counting ---------------------------------------------------------------------------------
+
+
+def empty_table() -> dict[str, Any]:
+    """Return the table with all counts at zero, as arrays."""
+    intervals = 2 * MAX_INTERVAL + 1
+    return {
+        "interval": np.zeros((5, intervals)),  # after: leap down, step down, same, step up, leap up
+        "chord": {mode: np.zeros((3, 12)) for mode in ("major", "minor")},  # strength, from root
+        "degree": {mode: np.zeros((3, 12)) for mode in ("major", "minor")},  # strength, from tonic
+        "final_degree": {mode: np.zeros(12) for mode in ("major", "minor")},  # of phrases
+        "range": np.zeros(intervals),  # pitch from the song's median
+        "start": {"4": np.zeros(16), "3": np.zeros(12)},  # place of a phrase's first syllable
+        "duration": {"4": np.zeros((16, MAX_DURATION)), "3": np.zeros((12, MAX_DURATION))},
+        "final_duration": np.zeros(MAX_DURATION),  # of phrases
+        "stress": np.zeros((3, 3)),  # strength, stress
+        "contour": np.zeros((PHRASE_PARTS, 2)),  # sum of pitch from the phrase's mean, notes
+    }
+
+
+def interval_class(interval: int) -> int:
+    """Return the row of the interval table: 0 leap down, 1 step, 2 same, 3 step, 4 leap up."""
+    return 2 + (interval > 0) - (interval < 0) + (interval > 2) - (interval < -2)
+
+
+def phrases_of(voice: Sequence[SungNote]) -> list[list[SungNote]]:
+    """Return the notes between rests of an eighth or more, and ends of sentences."""
+    phrases: list[list[SungNote]] = [[]]
+    ended = False
+    for note in voice:
+        last = phrases[-1][-1] if phrases[-1] else None
+        rests = last is not None and note.onset - (last.onset + last.duration) >= 0.5
+        if rests or (ended and note.text is not None):
+            phrases.append([])
+        ended = (ended and note.text is None) or bool(re.search(r"[.!?;:]\W*$", note.text or ""))
+        phrases[-1].append(note)
+    return [phrase for phrase in phrases if len(phrase) > 2]
+
+
+def count_song(table: dict[str, Any], song: Song, pronouncer: Pronouncer) -> None:
+    """Add a song to the table."""
+    median = float(np.median([note.pitch for note in song.voice]))
+    mode, tonic, fifths = _key(song)
+    chords = _chords(song)
+    phrases = phrases_of(song.voice)
+    for phrase in phrases:
+        _count_intervals(table, phrase)
+        _count_rhythm(table, phrase)
+        for note in phrase:
+            weight = _strength(note)
+            table["range"][int(np.clip(round(note.pitch - median), -12, 12)) + 12] += 1
+            if (chord := chords.get(int(note.onset), NO_CHORD)) != NO_CHORD:
+                quality = "major" if chord < 12 else "minor"
+                table["chord"][quality][weight, (note.pitch - chord) % 12] += 1
+            if mode and note.fifths == fifths:
+                table["degree"][mode][weight, (note.pitch - tonic) % 12] += 1
+        if mode and phrase[-1].fifths == fifths:
+            table["final_degree"][mode][(phrase[-1].pitch - tonic) % 12] += 1
+    _count_stress(table, song.voice, pronouncer)
+
+
+def _count_intervals(table: dict[str, Any], phrase: Sequence[SungNote]) -> None:
+    pitches = [note.pitch for note in phrase]
+    intervals = [b - a for a, b in pairwise(pitches)]
+    for before, after in pairwise([0, *intervals]):
+        if abs(after) <= MAX_INTERVAL:
+            table["interval"][interval_class(before), after + MAX_INTERVAL] += 1
+    mean = float(np.mean(pitches))
+    for index, pitch in enumerate(pitches):
+        part = index * PHRASE_PARTS // len(pitches)
+        table["contour"][part] += (pitch - mean, 1)
+
+
+def _count_rhythm(table: dict[str, Any], phrase: Sequence[SungNote]) -> None:
+    """Count places and distances of syllables, in the metres of two, three and four beats."""
+    sung = [note for note in phrase if note.text is not None]
+    ends = phrase[-1].onset + phrase[-1].duration
+    for index, note in enumerate(sung):
+        metre = SIMPLE_METRES.get(note.metre)
+        place = note.place * 4
+        distance = 4 * ((sung[index + 1].onset if index + 1 < len(sung) else ends) - note.onset)
+        if metre is None or place % 1 or distance % 1 or distance < 1:
+            continue
+        places = (int(place), int(place) + 8) if note.metre == (2, 4) else (int(place),)
+        for place in (place % (4 * metre) for place in places):
+            duration = min(int(distance), MAX_DURATION) - 1
+            if index == 0:
+                table["start"][str(metre)][place] += 1 / len(places)
+            if index + 1 < len(sung):
+                table["duration"][str(metre)][place, duration] += 1 / len(places)
+        if index + 1 == len(sung):
+            table["final_duration"][duration] += 1
+
+
+def _count_stress(table: dict[str, Any], voice: Sequence[SungNote], pronouncer: Pronouncer) -> None:
+    """Count the stress of syllables by the strength of their place; words are looked up whole."""
+    word: list[SungNote] = []
+    for note in voice:
+        if note.text is None:
+            continue
+        word.append(note)
+        if not note.ends_word:
+            continue
+        spelling = "".join(re.sub(r"[^A-Za-z'’]", "", part.text or "") for part in word)
+        if spelling.strip("'’"):
+            syllables, guessed = text_syllables(spelling, pronouncer)
+            if len(syllables) == len(word) and not guessed:
+                for part, syllable in zip(word, syllables, strict=True):
+                    stress = sung_stress(spelling, syllable.stress, len(word) == 1)
+                    table["stress"][_strength(part), stress] += 1
+        word = []
+
+
+def _strength(note: SungNote) -> int:
+    """Return the strength of a note's place; in compound metres the beat is a dotted note."""
+    if metre := SIMPLE_METRES.get(note.metre):
+        return strength(note.place * 4, metre)
+    beats, unit = note.metre
+    pulse = 12 / unit if beats % 3 == 0 else 4 / unit
+    on_beat = abs(note.place / pulse - round(note.place / pulse)) < 1e-3
+    half = beats * 2 / unit
+    return (2 if note.place in (0.0, half) else 1) if on_beat else 0
+
+
+def _key(song: Song) -> tuple[str | None, int, int]:
+    """Return mode, tonic and key signature at the end: the last bass note chooses the mode."""
+    fifths = song.voice[-1].fifths
+    tonic = 7 * fifths % 12
+    if not song.accompaniment:
+        return None, tonic, fifths
+    last = max(onset + duration for onset, duration, _ in song.accompaniment)
+    bass = min(pitch for onset, length, pitch in song.accompaniment if onset + length > last - 0.1)
+    if bass % 12 == tonic:
+        return "major", tonic, fifths
+    return ("minor" if bass % 12 == (tonic + 9) % 12 else None), (tonic + 9) % 12, fifths
+
+
+def _chords(song: Song) -> dict[int, int]:
+    """Return the chord of each quarter note of the accompaniment, decoded as from audio."""
+    if not song.accompaniment:
+        return {}
+    length = int(max(onset + duration for onset, duration, _ in song.accompaniment)) + 1
+    weights, bass = np.zeros((length, 12)), np.full(length, 128)
+    for onset, duration, pitch in song.accompaniment:
+        for beat in range(int(onset), min(length, int(np.ceil(onset + duration)))):
+            overlap = min(beat + 1, onset + duration) - max(beat, onset)
+            weights[beat, pitch % 12] += max(0.0, overlap)
+            bass[beat] = min(bass[beat], pitch)
+    templates = np.array([[tone in chord_tones(c) for tone in range(12)] for c in range(24)])
+    likelihood = np.full((length, NUM_CHORDS), 3.0)  # no chord: where nothing fits
+    likelihood[:, :24] = 8 * correlate(weights, templates.astype(float))
+    likelihood[np.arange(length), bass % 12] += bass < 128
+    likelihood[np.arange(length), bass % 12 + 12] += bass < 128
+    chords, _ = viterbi(likelihood, np.full(length, 0.3))
+    return dict(enumerate(chords.tolist()))
+
+
+def count_songs(folder: Path | str) -> dict[str, Any]:
+    """Return the table of all .mxl songs of a folder; raises FileNotFoundError without any."""
+    from text.frontend import Pronouncer
+
+    paths = sorted(Path(folder).glob("*.mxl"))
+    if not paths:
+        raise FileNotFoundError(f"no .mxl file in {folder}; expected a folder of MusicXML songs")
+    table, pronouncer = empty_table(), Pronouncer()
+    for path in tqdm(paths, desc="songs"):
+        count_song(table, read_song(path), pronouncer)
+    return table
+
+
+def write_table(folder: Path | str, path: Path = TABLE) -> None:
+    """Count the songs of a folder and write the table as JSON, a row of numbers a line."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(entry) for key, entry in value.items()}
+        return np.round(value, 1).tolist()
+
+    text = json.dumps(plain(count_songs(folder)), indent=1)
+    text = re.sub(r"\[\s+([-\d.,\s]+?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
+    path.write_text(text.replace(".0,", ",").replace(".0]", "]") + "\n", encoding="utf-8")
+
+
+def read_table(path: Path = TABLE) -> dict[str, Any]:
+    """Return the counted table as arrays, as `empty_table` lays it out."""
+
+    def arrays(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: arrays(entry) for key, entry in value.items()}
+        return np.array(value, dtype=float)
+
+    return arrays(json.loads(path.read_text(encoding="utf-8")))

@@ -1,0 +1,299 @@
+"""Where the lines of lyrics stand in a song: a grid of sixteenths, bars for every line.
+
+Policy. Lines with time stamps begin there, on the nearest sixteenth, and the lines without stamps
+behind one share the time to the next. Without any stamp each line gets whole bars (1, 2, 4, 8, …)
+by its number of syllables and the density wanted, alike within a section. When the song is too
+short the bars shrink, down to the fastest singing; when it is longer than the lyrics it begins with
+up to four bars of introduction and `fill` decides about the rest:
+"rest" (sung once; two bars between sections where there is room, the accompaniment ends alone),
+"spread" (sections placed evenly over the song), "repeat" (sung again while the whole fits).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from music.harmony import NO_CHORD, Harmony
+
+if TYPE_CHECKING:
+    from hyperparams import Composer
+    from music.score import Syllable
+
+SLOTS_PER_BEAT = 4
+BAR_CHOICES = (1, 2, 4, 8, 16)  # of a line
+LONGEST_INTRO = 4  # bars
+FILLS = ("rest", "spread", "repeat")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line to place: its syllables, its section's name, which stanza it is in, its stamp in s."""
+
+    syllables: tuple[Syllable, ...]
+    section: str
+    stanza: int
+    line_number: int
+    start: float | None = None
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A placed line: sung within slots [first, end), its first bar beginning at slot `bar`.
+
+    `is_timed`: it begins at `first` exactly; `is_last`: it closes its section.
+    """
+
+    line: Line
+    first: int
+    bar: int
+    end: int
+    is_timed: bool = False
+    is_last: bool = False
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The sixteenths of a song: slot 0 is the first downbeat, earlier ones are negative."""
+
+    harmony: Harmony
+    breath: float  # s
+    shortest: float  # s, of a syllable
+
+    @cached_property
+    def _slots_of_beats(self) -> np.ndarray:
+        count = len(self.harmony.beats)
+        return (np.arange(count) - self.harmony.first_downbeat) * SLOTS_PER_BEAT
+
+    @property
+    def slots_per_bar(self) -> int:
+        """Sixteenths in a bar."""
+        return SLOTS_PER_BEAT * self.harmony.metre
+
+    @property
+    def slot_seconds(self) -> float:
+        """Length of a slot at the song's tempo."""
+        return 60.0 / self.harmony.tempo / SLOTS_PER_BEAT
+
+    @property
+    def breath_slots(self) -> int:
+        """Slots that hold a breath."""
+        return int(np.ceil(self.breath / self.slot_seconds - 1e-6))
+
+    @property
+    def shortest_slots(self) -> int:
+        """Slots that hold the shortest syllable."""
+        return max(1, int(np.ceil(self.shortest / self.slot_seconds - 1e-6)))
+
+    @property
+    def last(self) -> int:
+        """The last slot whose start lies in the audio."""
+        return self.nearest(self.harmony.duration - self.slot_seconds)
+
+    def seconds(self, slot: float) -> float:
+        """Return the time of a slot, within the audio."""
+        beats, slots = self.harmony.beats, self._slots_of_beats
+        if slot > slots[-1]:
+            time = beats[-1] + (slot - slots[-1]) * self.slot_seconds
+        else:
+            time = float(np.interp(slot, slots, beats))
+        return float(np.clip(time, 0.0, self.harmony.duration))
+
+    def nearest(self, seconds: float) -> int:
+        """Return the slot nearest to a time."""
+        beats, slots = self.harmony.beats, self._slots_of_beats
+        if seconds > beats[-1]:
+            return int(slots[-1] + round((seconds - beats[-1]) / self.slot_seconds))
+        return round(float(np.interp(seconds, beats, slots)))
+
+    def chord(self, slot: int) -> int:
+        """Return the chord under a slot, 0..24."""
+        beat = slot // SLOTS_PER_BEAT + self.harmony.first_downbeat
+        return int(self.harmony.chords[np.clip(beat, 0, len(self.harmony.chords) - 1)])
+
+    def bars(self) -> tuple[int, int]:
+        """Return the first bar with a chord and the bar behind the last; all without chords."""
+        whole = (self.last + 1) // self.slots_per_bar
+        beats = np.flatnonzero(self.harmony.chords != NO_CHORD) - self.harmony.first_downbeat
+        if not len(beats):
+            return 0, whole
+        first = max(0, int(beats[0]) // self.harmony.metre)
+        return first, min(whole, int(beats[-1]) // self.harmony.metre + 1)
+
+
+def place_lines(lines: Sequence[Line], grid: Grid, knobs: Composer) -> list[Phrase]:
+    """Return the phrases of the lines, in time; raises ValueError when they do not fit."""
+    if knobs.fill not in FILLS:
+        raise ValueError(f"composer.fill = {knobs.fill!r} is not one of {', '.join(FILLS)}")
+    if any(line.start is not None for line in lines):
+        return _timed(lines, grid, knobs)
+    return _in_bars(lines, grid, knobs)
+
+
+def wanted_density(grid: Grid, knobs: Composer) -> float:
+    """Return the syllables per beat aimed at: the knob, or what the tempo makes of the rate."""
+    return knobs.density or knobs.syllable_rate * 60.0 / grid.harmony.tempo
+
+
+def is_lifted(section: str) -> bool:
+    """Return whether a section is of the kind that is sung higher."""
+    return section in ("chorus", "refrain", "hook")
+
+
+def section_name(written: str | None) -> str:
+    """Return a section's name without numbers: verses 1 and 2 share a melody; unnamed is ""."""
+    return re.sub(r"[^a-z]+", " ", (written or "").lower()).strip()
+
+
+# -- lines without time stamps ------------------------------------------------------------------
+
+
+def _in_bars(lines: Sequence[Line], grid: Grid, knobs: Composer) -> list[Phrase]:
+    first_bar, end_bar = grid.bars()
+    available = end_bar - first_bar
+    bars = _fitted([_bars_wanted(line, lines, grid, knobs) for line in lines], lines, grid)
+    if knobs.fill == "repeat":
+        times = max(1, available // sum(bars))
+        stanzas = lines[-1].stanza + 1
+        lines = [
+            replace(line, stanza=line.stanza + turn * stanzas)
+            for turn in range(times)
+            for line in lines
+        ]
+        bars = bars * times
+    spare = available - sum(bars)
+    breaks = len({line.stanza for line in lines}) - 1
+    intro = min(LONGEST_INTRO, spare // 2 // 2 * 2)
+    gap = min(2, (spare - intro) // breaks // 2 * 2) if breaks else 0
+    if knobs.fill == "spread" and breaks:
+        gap = (spare - intro) // (breaks + 1)
+    return _bar_phrases(lines, bars, first_bar + intro, gap, grid)
+
+
+def _bar_phrases(
+    lines: Sequence[Line], bars: Sequence[int], bar: int, gap: int, grid: Grid
+) -> list[Phrase]:
+    """Return the phrases of lines in `bars` each from `bar` on; an upbeat may come a beat early."""
+    phrases: list[Phrase] = []
+    for index, (line, count) in enumerate(zip(lines, bars, strict=True)):
+        is_last = index + 1 == len(lines) or lines[index + 1].stanza != line.stanza
+        start = bar * grid.slots_per_bar
+        end = min(start + count * grid.slots_per_bar, grid.last + 1) - grid.breath_slots
+        first = max(start - SLOTS_PER_BEAT, grid.nearest(0.0))
+        phrases.append(Phrase(line, first, start, end, is_last=is_last))
+        bar += count + (gap if is_last else 0)
+    return phrases
+
+
+def _capacity(bars: int, grid: Grid) -> int:
+    """Return how many syllables fit into bars, the upbeat left aside."""
+    return max(0, (bars * grid.slots_per_bar - grid.breath_slots) // grid.shortest_slots)
+
+
+def _bars_wanted(line: Line, lines: Sequence[Line], grid: Grid, knobs: Composer) -> int:
+    """Return the bars of a line: those of its section's median line, more where it is crowded."""
+    density = wanted_density(grid, knobs)
+    section = [len(other.syllables) for other in lines if other.section == line.section]
+
+    def nearest(count: float) -> int:
+        breath = grid.breath_slots / SLOTS_PER_BEAT
+        beats = [bars * grid.harmony.metre - breath for bars in BAR_CHOICES]
+        return BAR_CHOICES[int(np.argmin([abs(np.log(count / density / b)) for b in beats]))]
+
+    count = len(line.syllables)
+    bars = nearest(float(np.median(section)))
+    if count > 1.6 * density * bars * grid.harmony.metre:
+        bars = nearest(count)
+    while _capacity(bars, grid) < count:
+        bars *= 2
+    return bars
+
+
+def _fitted(bars: list[int], lines: Sequence[Line], grid: Grid) -> list[int]:
+    """Return bars that fit the song, the emptiest lines halved first; ValueError when none do."""
+    first_bar, end_bar = grid.bars()
+    bars = list(bars)
+    counts = [len(line.syllables) for line in lines]
+    while sum(bars) > end_bar - first_bar:
+        fitting = [
+            index
+            for index, count in enumerate(counts)
+            if bars[index] > 1 and _capacity(bars[index] // 2, grid) >= count
+        ]
+        if not fitting:
+            reach = np.cumsum(bars) <= end_bar - first_bar
+            raise ValueError(
+                f"the lyrics are too long: {len(lines)} lines ({sum(counts)} syllables) need "
+                f"{sum(bars)} bars even sung at their fastest, the accompaniment has "
+                f"{end_bar - first_bar} ({grid.harmony.duration:.0f} s at "
+                f"{grid.harmony.tempo:.0f} beats per minute). The first {int(reach.sum())} lines "
+                f"({int(np.sum(np.array(counts)[reach]))} syllables) fit: shorten the lyrics, or "
+                "take a longer accompaniment"
+            )
+        least = min(fitting, key=lambda index: counts[index] / bars[index])
+        bars[least] //= 2
+    return bars
+
+
+# -- lines with time stamps ---------------------------------------------------------------------
+
+
+def _timed(lines: Sequence[Line], grid: Grid, knobs: Composer) -> list[Phrase]:
+    """Return phrases that begin at their stamps, at most as long as the density makes them."""
+    starts = _all_starts(lines, grid)
+    phrases = []
+    for index, (line, start) in enumerate(zip(lines, starts[:-1], strict=True)):
+        count = len(line.syllables)
+        room = starts[index + 1] - start
+        fits = max(0, room - 1) // grid.shortest_slots
+        if count > fits:
+            raise ValueError(
+                f"lyrics line {line.line_number}: {count} syllables from "
+                f"{grid.seconds(start):.2f} s to {grid.seconds(starts[index + 1]):.2f} s, where "
+                f"at most {fits} can be sung; move the time stamps, or shorten the line"
+            )
+        breath = min(grid.breath_slots, room - count * grid.shortest_slots)
+        natural = round(2 * SLOTS_PER_BEAT * count / wanted_density(grid, knobs))
+        end = start + min(room - breath, max(natural, count * grid.shortest_slots))
+        bar = start // grid.slots_per_bar * grid.slots_per_bar
+        is_last = index + 1 == len(lines) or lines[index + 1].stanza != line.stanza
+        phrases.append(Phrase(line, start, bar, end, is_timed=True, is_last=is_last))
+    return phrases
+
+
+def _all_starts(lines: Sequence[Line], grid: Grid) -> list[int]:
+    """Return the first slot of every line, and the end of the song, unstamped lines between."""
+    duration = grid.harmony.duration
+    for line in lines:
+        if line.start is not None and line.start >= duration:
+            raise ValueError(
+                f"lyrics line {line.line_number} starts at {line.start:.2f} s, the accompaniment "
+                f"lasts {duration:.2f} s; expected time stamps within it"
+            )
+    known = [
+        (index, grid.nearest(line.start))
+        for index, line in enumerate(lines)
+        if line.start is not None
+    ]
+    known = ([] if known[0][0] == 0 else [(0, grid.nearest(0.0))]) + known
+    starts: list[int] = []
+    for (index, slot), (until, end) in pairwise([*known, (len(lines), grid.last + 1)]):
+        weights = np.cumsum([0] + [len(line.syllables) for line in lines[index:until]])
+        starts += [slot + round((end - slot) * weight / weights[-1]) for weight in weights[:-1]]
+    return [*starts, grid.last + 1]
+
+
+def stanza_numbers(lines: Sequence[tuple[str | None, int]]) -> list[int]:
+    """Return each line's stanza from (section, line number): new at a name or a blank line."""
+    numbers, stanza = [], 0
+    keys = [key for key, _ in groupby(lines)]
+    for before, after in pairwise([keys[0], *keys]):
+        stanza += before[0] != after[0] or after[1] > before[1] + 1
+        numbers.append(stanza)
+    return numbers

@@ -26,6 +26,7 @@ from diffusion import Denoiser, drop_accompaniment, sampling_sigmas
 if TYPE_CHECKING:
     from hyperparams import Inpainting
     from module import Context
+    from utils.windows import Generate, Job
 
 Denoise = Callable[[Tensor, float], Tensor]
 Model = Callable[[Tensor, float, "Tensor | None"], Tensor]
@@ -286,8 +287,8 @@ def repeat_context(context: Context, times: int, null_last: bool) -> Context:
 
 def dynamic_threshold(x0: Tensor, quantile: float) -> Tensor:
     """Imagen's threshold (2205.11487, 2.3), per item: squeeze what exceeds [−1, 1] back into it."""
-    limit = torch.quantile(x0.abs().flatten(1).float(), quantile, dim=1).clamp_min(1.0).to(x0.dtype)
-    limit = limit[:, None, None]  # (B, 1, 1)
+    limits = [torch.quantile(item.abs().flatten().float(), quantile) for item in x0]
+    limit = torch.stack(limits).clamp_min(1.0).to(x0.dtype)[:, None, None]  # (B, 1, 1)
     return x0.clamp(-limit, limit) / limit
 
 
@@ -434,6 +435,11 @@ def sample(
     progress: Callable[[int, int], None] | None = None,
 ) -> Inpainted:
     """`inpaint` as an `Inpainting` section says it, with one generator per item."""
+    if config.method == "conditional" and not denoiser.mask_input:
+        raise ValueError(
+            "method = conditional needs a network that sees the mask (unet.mask_input), and this "
+            "one does not: set inpainting.method to repaint, mcg, guided or replacement"
+        )
     if config.strength < 1 and draft is None:
         raise ValueError(f"strength = {config.strength} starts from a draft, and there is none")
     model = GuidedModel(
@@ -456,3 +462,35 @@ def sample(
         config.reconstruction_weight,
         progress,
     )
+
+
+def window_sampler(
+    denoiser: Denoiser,
+    config: Inpainting,
+    seed: int,
+    context_of: Callable[[Sequence[Job]], Context] | None = None,
+    draft_of: Callable[[Sequence[Job]], Tensor] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Generate:
+    """`sample` for the windows of a song (utils/windows.py): one batch of jobs at a time.
+
+    A window draws from (seed, its start), so a song sounds the same for every batch size;
+    `context_of(jobs)` and `draft_of(jobs) -> (B, C, S)` give what belongs to the windows.
+    """
+    device = next(denoiser.parameters()).device
+
+    def generate(jobs: Sequence[Job]) -> Sequence[Tensor]:
+        context = context_of(jobs) if context_of else None
+        draft = draft_of(jobs) if draft_of else None
+        return sample(
+            denoiser,
+            torch.stack([job.known for job in jobs]).to(device),
+            torch.stack([job.is_known for job in jobs]).to(device),
+            config,
+            [item_generator(seed, job.window.start) for job in jobs],
+            context.map(lambda part: part.to(device)) if context else None,
+            draft if draft is None else draft.to(device),
+            progress,
+        ).x.to(jobs[0].known.device)
+
+    return generate

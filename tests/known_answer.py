@@ -17,7 +17,7 @@ unit vectors through the very code that is used on audio and has mean and covari
 result without any sampling noise. Gradient methods scale themselves per item, which is not linear:
 `monte_carlo_error` estimates them from draws (its bias is about 2·size/draws).
 
-Run this file to print the table of the README.
+`python -m tests.known_answer` prints the table (some seconds).
 """
 
 from __future__ import annotations

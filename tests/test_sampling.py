@@ -30,6 +30,7 @@ from sampling import (
     inpaint,
     item_generator,
     sample,
+    window_sampler,
 )
 from utils.windows import inpaint_song, plan_windows, read_from
 
@@ -283,7 +284,7 @@ def test_fault_gradient_whose_error_grows_with_the_steps(
     right = errors()
     monkeypatch.setitem(METHODS, "mcg", plain_gradient(lambda r: r.flatten(1).norm(dim=1)))
     wrong = errors()
-    assert max(right) < 1.2 * min(right) and max(right) < 0.025
+    assert max(right) < 0.015  # ± 0.003 by the draws
     assert wrong[0] < wrong[1] < wrong[2] and wrong[2] > 10 * right[2]
 
 
@@ -450,11 +451,45 @@ def test_guidance_counts_its_evaluations_and_says_what_it_needs() -> None:
     assert sample(denoiser, known, is_known, config, generators(range(3))).evaluations == 8
     with pytest.raises(ValueError, match="method = conditional"):
         sample(denoiser, known, is_known, replace(config, method="repaint"), generators(range(3)))
+    with pytest.raises(ValueError, match=r"unet\.mask_input"):
+        blind = Denoiser(TinyNetwork(), SIGMA_DATA, mask_input=False)
+        sample(blind, known, is_known, Inpainting(), generators(range(3)))
     with pytest.raises(ValueError, match="no context to guide with"):
         sample(denoiser, known, is_known, Inpainting(lyrics_guidance=2.0), generators(range(3)))
 
 
 # ------------------------------------------------------------------------------- long songs
+
+
+@pytest.mark.parametrize("order", ["sequential", "bridged"])
+@pytest.mark.parametrize("ranges", [None, [(50, 70), (200, 210), (300, 480)]])
+def test_windows_alone_and_in_batches_are_the_same_song(
+    order: str, ranges: list[tuple[int, int]] | None
+) -> None:
+    length = 517
+    known = SIGMA_DATA * normal(2, length, seed=5)
+    is_known = torch.ones(2, length, dtype=torch.bool)
+    for start, stop in ranges or [(0, length)]:
+        is_known[0, start:stop] = False
+    plan = plan_windows(length, 64, 16, ranges, order, align=8)
+    denoiser = Denoiser(TinyNetwork(), SIGMA_DATA).eval()
+    config = Inpainting(num_steps=4, strength=0.7, lyrics_guidance=2.0)
+    songs = []
+    for batch_size in (1, 4):
+        generate = window_sampler(
+            denoiser,
+            config,
+            seed=3,
+            context_of=lambda jobs: Context(
+                mel=torch.stack([normal(8, 4, seed=job.window.start) for job in jobs])
+            ),
+            draft_of=lambda jobs: torch.stack([0.1 * job.is_known for job in jobs]),
+        )
+        read = read_from(torch.where(is_known, known, torch.nan), is_known)
+        songs.append(torch.cat(list(inpaint_song(read, length, plan, generate, 8, batch_size)), 1))
+    assert songs[0].shape == (2, length)
+    assert torch.equal(songs[0][is_known], known[is_known])
+    torch.testing.assert_close(songs[0], songs[1], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("order", ["sequential", "bridged"])

@@ -455,6 +455,16 @@ PRESETS: dict[str, Hyperparams] = {
     "published": replace(
         _BASE,
         unet=replace(_BASE.unet, mask_input=False, context_width=0, output_kernel=0),
-        inpainting=replace(_BASE.inpainting, sigma_min=1e-4, sigma_max=3.0, rho=9.0),
+        # It sees no mask, so its known samples can only be imposed; and its own sampling.
+        inpainting=replace(
+            _BASE.inpainting,
+            method="repaint",
+            step="dpm2_ancestral",
+            num_steps=40,
+            sigma_min=1e-4,
+            sigma_max=3.0,
+            rho=9.0,
+            dynamic_threshold=0.95,
+        ),
     ),
 }

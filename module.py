@@ -17,6 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchaudio.functional import melscale_fbanks
 
 # ---------------------------------------------------------------------------------------------
 # Sequences: masks, positions, convolutions that ignore padding
@@ -854,3 +855,78 @@ class ContextEncoder(nn.Module):
         pitch = part.to(self.null.dtype).clamp(0, self.pitch.num_embeddings - 1)
         below, above = pitch.floor().long(), pitch.ceil().long()
         return torch.lerp(self.pitch(below), self.pitch(above), (pitch - below)[..., None])
+
+
+# ---------------------------------------------------------------------------------------------
+# Transcriber: spectrograms as pictures (B, 1, T, F)
+# ---------------------------------------------------------------------------------------------
+
+
+class DecibelMel(nn.Module):
+    """Power mel spectrogram in decibels: Slaney bands, Hann window, centred frames."""
+
+    def __init__(
+        self,
+        sample_rate: int,
+        win_length: int,
+        hop_length: int,
+        n_mels: int,
+        fmin: float,
+        fmax: float,
+        top_db: float = 80.0,
+    ) -> None:
+        """fmin, fmax in Hz; top_db: range kept below the loudest point of an item."""
+        super().__init__()
+        self.win_length, self.hop_length, self.top_db = win_length, hop_length, top_db
+        with torch.device("cpu"):  # values, wanted also where the weights are `meta`
+            filterbank = melscale_fbanks(
+                win_length // 2 + 1,
+                fmin,
+                fmax,
+                n_mels,
+                sample_rate,
+                norm="slaney",
+                mel_scale="slaney",
+            )
+        self.register_buffer("window", torch.hann_window(win_length), persistent=False)
+        self.register_buffer("filterbank", filterbank, persistent=False)  # (F, M)
+
+    def forward(self, wav: Tensor) -> Tensor:
+        """wav (B, S) → (B, T, M) dB, T = 1 + S // hop_length; float32 under autocast too."""
+        with torch.autocast(wav.device.type, enabled=False):
+            spectrum = torch.stft(
+                wav.float(),
+                self.win_length,
+                self.hop_length,
+                window=self.window,
+                pad_mode="reflect",
+                return_complex=True,
+            )
+            power = spectrum.abs().square().transpose(1, 2)  # (B, T, F)
+            decibel = 10 * (power @ self.filterbank).clamp(min=1e-10).log10()
+            return torch.maximum(decibel, decibel.amax((1, 2), keepdim=True) - self.top_db)
+
+
+class SpectrogramStack(nn.Module):
+    """Three 3 x 3 convolutions over time and frequency, the frequency axis pooled twice."""
+
+    def __init__(self, bins: int, width: int, dilation: int = 1) -> None:
+        """dilation: of the first convolution, along time."""
+        super().__init__()
+        channels = width // 16
+        self.conv1 = nn.Conv2d(1, channels, 3, padding=(dilation, 1), dilation=(dilation, 1))
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm2 = nn.BatchNorm2d(channels)
+        self.conv3 = nn.Conv2d(channels, 2 * channels, 3, padding=1)
+        self.norm3 = nn.BatchNorm2d(2 * channels)
+        self.pool = nn.Sequential(nn.MaxPool2d((1, 2)), nn.Dropout(0.25))
+        self.linear = nn.Linear(2 * channels * (bins // 4), width)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, T, F) → (B, T, D)."""
+        x = F.relu(self.norm1(self.conv1(x[:, None])))  # (B, C, T, F)
+        x = self.pool(F.relu(self.norm2(self.conv2(x))))  # (B, C, T, F / 2)
+        x = self.pool(F.relu(self.norm3(self.conv3(x))))  # (B, 2C, T, F / 4)
+        return self.dropout(self.linear(x.transpose(1, 2).flatten(2)))  # (B, T, D)

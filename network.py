@@ -22,6 +22,7 @@ from module import (
     ContextEncoder,
     ConvBank,
     ConvStack,
+    DecibelMel,
     DecoderLayer,
     DecoderPrenet,
     DownLevel,
@@ -36,6 +37,7 @@ from module import (
     PatchBlock,
     ScaledPositions,
     SelfAttention,
+    SpectrogramStack,
     TransformerBlock1d,
     UnpatchBlock,
     UpLevel,
@@ -591,6 +593,64 @@ class UNet1d(nn.Module):
         frames = -(-samples // self.hop_length)
         padded = -(-samples // self.stride) * self.stride // self.hop_length
         return tuple(self.context(context or Context(), batch, frames, padded - frames))
+
+
+@dataclass
+class Transcription:
+    """What the transcriber hears, per frame; all are logits."""
+
+    phoneme: Tensor  # (B, T, 39), the last class is silence
+    note: Tensor  # (B, T, 3): onset, offset, activation
+
+
+class Transcriber(nn.Module):
+    """Singing → phonemes and notes (Yong et al. 2023, 2304.05917).
+
+    A phoneme recogniser listens to one mel; a second mel and the recogniser's logits pass through
+    dilated stacks and LSTMs of their own and meet in a last LSTM that marks notes.
+    """
+
+    def __init__(self, hp: hyperparams.Transcriber, sample_rate: int) -> None:
+        super().__init__()
+        self.hop_length = hp.hop_length
+        self.phoneme_mel = DecibelMel(
+            sample_rate,
+            hp.phoneme_win_length,
+            hp.hop_length,
+            hp.phoneme_n_mels,
+            hp.phoneme_fmin,
+            hp.phoneme_fmax,
+        )
+        self.phoneme_stack = SpectrogramStack(hp.phoneme_n_mels, hp.phoneme_width)
+        self.phoneme_rnn = self.lstm(hp.phoneme_width, hp.phoneme_width)
+        self.phoneme_output = nn.Linear(hp.phoneme_width, hp.num_phonemes)
+        self.mel = DecibelMel(
+            sample_rate, hp.win_length, hp.hop_length, hp.n_mels, hp.fmin, hp.fmax
+        )
+        self.pitch_stack = SpectrogramStack(hp.n_mels, hp.width, dilation=2)
+        self.pitch_rnn = self.lstm(hp.width, hp.width)
+        self.logit_stack = SpectrogramStack(hp.num_phonemes, hp.width, dilation=2)
+        self.logit_rnn = self.lstm(hp.width, hp.width)
+        self.combined_rnn = self.lstm(2 * hp.width, hp.width)
+        self.output = nn.Linear(hp.width, 3)
+
+    @staticmethod
+    def lstm(in_width: int, width: int) -> nn.LSTM:
+        """Both directions together are `width` wide."""
+        return nn.LSTM(in_width, width // 2, batch_first=True, bidirectional=True)
+
+    def recognise(self, wav: Tensor) -> Tensor:
+        """wav (B, S) → phoneme logits (B, T, 39), T = 1 + S // hop_length."""
+        x = self.phoneme_stack(self.phoneme_mel(wav))
+        return self.phoneme_output(self.phoneme_rnn(x)[0])
+
+    def forward(self, wav: Tensor) -> Transcription:
+        """wav (B, S) in [-1, 1] → logits of phonemes and notes, T = 1 + S // hop_length frames."""
+        phoneme = self.recognise(wav)
+        x_pitch, _ = self.pitch_rnn(self.pitch_stack(self.mel(wav)))
+        x_phoneme, _ = self.logit_rnn(self.logit_stack(phoneme))
+        x, _ = self.combined_rnn(torch.cat([x_pitch, x_phoneme], dim=2))
+        return Transcription(phoneme, self.output(x))
 
 
 def count_flops(network: nn.Module, *inputs: Tensor) -> int:

@@ -1,17 +1,16 @@
 """Weights of the earlier system, read safely, renamed one to one, and kept in our own format.
 
 The earlier inpainter is our UNet1d with the preset `published`; a file of it is
-{step, model, opt, version} with names that begin with `net.`. Renaming is a pure function of the
-names, so a round trip needs no original. Nothing in a file is executed, and every size is checked
-before a tensor is copied.
+{step, model, opt, version} with names that begin with `net.`. The transcriber's file is
+{config, model_state_dict}, and its configuration says how large our Transcriber must be. Renaming
+is a pure function of the names, so a round trip needs no original. Nothing in a file is executed,
+and every size is checked before a tensor is copied.
 """
 
 from __future__ import annotations
 
-import pickle
 import re
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,18 @@ import torch
 from torch import Tensor, nn
 
 from utils import checkpoint, config
+from utils.archive import describe, read_archive
 
 INPAINTER_PATH = Path(
     "checkpoints/inpainting/mackenzie_unet_diffusion_inpainter_audio/2024-05-31-11-27-56/model-39.pt"
 )  # below the save folder, where the earlier project's README puts it
-RUN = "published"  # of the converted weights: save/inpainter/published/best.pt
-MAX_PICKLE = 64 * 2**20  # bytes of a file's structure without its tensors; the real one has 0.2 MiB
+TRANSCRIBER_PATH = Path(
+    "utils/evaluation/phoneme_informed_note_level_singing_transcription/checkpoints/model.pt"
+)  # below the project's own folder
+RUN = "published"  # of the converted weights: save/KIND/published/best.pt
 
 # Our name → the earlier one, applied in this order to every name.
-_NAMES = (
+_INPAINTER_NAMES = (
     (r"^noise_embedding\.frequencies$", "to_time.0.0.weights"),
     (r"^noise_embedding\.project\.", "to_time.0.1."),
     (r"^noise_embedding\.mapping\.", "to_mapping."),
@@ -50,14 +52,55 @@ _NAMES = (
     (r"\.conv([12])\.", r".block\1.project."),
     (r"\.scale_shift\.", ".to_scale_shift.to_scale_shift.1."),
     (r"\.shortcut\.", ".to_out."),
+    (r"^", "net."),
 )
+_TRANSCRIBER_NAMES = (
+    (r"_stack\.conv1\.", "_stack.cnn.0."),
+    (r"_stack\.norm1\.", "_stack.cnn.1."),
+    (r"_stack\.conv2\.", "_stack.cnn.3."),
+    (r"_stack\.norm2\.", "_stack.cnn.4."),
+    (r"_stack\.conv3\.", "_stack.cnn.8."),
+    (r"_stack\.norm3\.", "_stack.cnn.9."),
+    (r"_stack\.linear\.", "_stack.fc.0."),
+    (r"_rnn\.", "_rnn.rnn."),
+    (r"^phoneme_stack\.", "lang_model.conv_stack."),
+    (r"^phoneme_rnn\.", "lang_model.rnn."),
+    (r"^phoneme_output\.", "lang_model.fc."),
+    (r"^pitch_stack\.", "pitch_conv_stack."),
+    (r"^logit_stack\.", "lang_conv_stack."),
+    (r"^logit_rnn\.", "lang_rnn."),
+    (r"^output\.", "combined_fc."),
+)
+_NAMES = {"inpainter": _INPAINTER_NAMES, "transcriber": _TRANSCRIBER_NAMES}
+
+# Our knob of the transcriber ← key of the earlier configuration, and of its part on phonemes.
+_TRANSCRIBER_KNOBS = {
+    "hop_length": "hop_length",
+    "win_length": "win_length",
+    "n_mels": "n_mels",
+    "fmin": "fmin",
+    "fmax": "fmax",
+    "width": "model_complexity",
+    "onset_threshold": "onset_threshold",
+    "offset_threshold": "offset_threshold",
+    "pitch_summary": "pitch_sum",
+}
+_PHONEME_KNOBS = {
+    "phoneme_win_length": "win_length",
+    "phoneme_n_mels": "n_mels",
+    "phoneme_fmin": "fmin",
+    "phoneme_fmax": "fmax",
+    "phoneme_width": "model_complexity",
+    "num_phonemes": "num_lbl",
+}
+LARGEST = 65536  # of a whole number in a configuration: larger ones are no network of this kind
 
 
-def published_name(name: str) -> str:
-    """The earlier system's name of a parameter of our UNet1d."""
-    for pattern, replacement in _NAMES:
+def published_name(name: str, kind: str = "inpainter") -> str:
+    """The earlier system's name of a parameter of our UNet1d or Transcriber."""
+    for pattern, replacement in _NAMES[kind]:
         name = re.sub(pattern, replacement, name)
-    return f"net.{name}"
+    return name
 
 
 def published_shape(name: str, shape: torch.Size) -> tuple[int, ...]:
@@ -69,45 +112,63 @@ def published_shape(name: str, shape: torch.Size) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def to_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of our UNet1d, named and shaped as the earlier system's; the data are shared."""
+def to_published(weights: Mapping[str, Tensor], kind: str = "inpainter") -> dict[str, Tensor]:
+    """Weights of ours, named and shaped as the earlier system's; the data are shared."""
     return {
-        published_name(name): tensor.reshape(published_shape(name, tensor.shape))
+        published_name(name, kind): tensor.reshape(published_shape(name, tensor.shape))
         for name, tensor in weights.items()
     }
 
 
 def from_published(
-    tensors: Mapping[str, Any], expected: Mapping[str, Tensor], source: Path | str
+    tensors: Mapping[str, Any],
+    expected: Mapping[str, Tensor],
+    source: Path | str,
+    kind: str = "inpainter",
 ) -> dict[str, Tensor]:
-    """The earlier system's weights, named and shaped as ours; the data are shared.
+    """The earlier system's weights, named and shaped as ours, float32, in memory of their own.
 
     expected: the state of our network, on any device (`meta` costs nothing). ValueError names what
-    is missing, unexpected, of another shape or not a float tensor.
+    is missing, unexpected, of another shape or type, or not finite.
     """
-    names = {published_name(name): name for name in expected}
+    names = {published_name(name, kind): name for name in expected}
     problems = [f"missing {name}" for name in names if name not in tensors]
     problems += [f"unexpected {name}" for name in tensors if name not in names]
     for name, ours in names.items():
-        if name not in tensors:
-            continue
-        found, shape = tensors[name], published_shape(ours, expected[ours].shape)
-        if not isinstance(found, Tensor) or not found.is_floating_point():
-            problems.append(f"{name} is {_kind(found)}, expected a float tensor")
-        elif tuple(found.shape) != shape:
-            problems.append(f"{name} is {tuple(found.shape)}, expected {shape}")
+        if name in tensors:
+            problems += _differences(name, tensors[name], ours, expected[ours])
     if problems:
         shown = "\n".join(f"  {problem}" for problem in problems[:5])
         more = f"\n  and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ValueError(
-            f"{source} does not hold the earlier system's inpainter: {len(problems)} differences "
+            f"{source} does not hold the earlier system's {kind}: {len(problems)} differences "
             f"from its {len(names)} tensors\n{shown}{more}"
         )
-    return {ours: tensors[name].reshape(expected[ours].shape) for name, ours in names.items()}
+    weights = {
+        ours: tensors[name].reshape(expected[ours].shape).to(expected[ours].dtype, copy=True)
+        for name, ours in names.items()
+    }
+    broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+    if broken:
+        raise ValueError(
+            f"{source}: {len(broken)} tensors hold values that are not finite, the first "
+            f"{published_name(broken[0], kind)}: download it again"
+        )
+    return weights
+
+
+def _differences(name: str, found: Any, ours: str, expected: Tensor) -> list[str]:
+    shape = published_shape(ours, expected.shape)
+    of_kind = "a float" if expected.is_floating_point() else "an integer"
+    if not isinstance(found, Tensor) or found.is_floating_point() != expected.is_floating_point():
+        return [f"{name} is {describe(found)}, expected {of_kind} tensor"]
+    if tuple(found.shape) != shape:
+        return [f"{name} is {tuple(found.shape)}, expected {shape}"]
+    return []
 
 
 def read_inpainter(path: Path, network: nn.Module) -> tuple[dict[str, Tensor], int]:
-    """Read {step, model, opt, version} → weights for `network` (float32, own memory) and the step.
+    """Read {step, model, opt, version} → weights for `network`, and the step.
 
     network: a UNet1d of the preset `published`, possibly on `meta`. FileNotFoundError when there is
     no file; ValueError for one that is truncated, damaged, foreign or of another network.
@@ -116,20 +177,12 @@ def read_inpainter(path: Path, network: nn.Module) -> tuple[dict[str, Tensor], i
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise ValueError(
             f"{path} is not the earlier system's inpainter: expected step, model, opt, version; "
-            f"found {_kind(content)}"
+            f"found {describe(content)}"
         )
     step = content.get("step")
     if type(step) is not int:
-        raise ValueError(f"{path}: step is {_kind(step)}, expected a whole number")
-    shared = from_published(content["model"], network.state_dict(), path)
-    weights = {name: tensor.to(torch.float32, copy=True) for name, tensor in shared.items()}
-    broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
-    if broken:
-        raise ValueError(
-            f"{path}: {len(broken)} tensors hold values that are not finite, the first "
-            f"{published_name(broken[0])}: download it again"
-        )
-    return weights, step
+        raise ValueError(f"{path}: step is {describe(step)}, expected a whole number")
+    return from_published(content["model"], network.state_dict(), path), step
 
 
 def write_inpainter(path: Path, weights: Mapping[str, Tensor], step: int) -> None:
@@ -148,8 +201,101 @@ def convert_inpainter(save_dir: Path, network: nn.Module, hyperparams: Any) -> P
     if target.is_file():
         return target
     weights, step = read_inpainter(Path(save_dir) / INPAINTER_PATH, network)
+    _save(target, "inpainter", weights, step, hyperparams, INPAINTER_PATH)
+    return target
+
+
+def transcriber_knobs(configuration: Any, source: Path | str) -> dict[str, Any]:
+    """The earlier transcriber's configuration → knobs of our section `transcriber`.
+
+    `sample_rate` comes along, for it belongs to another section. ValueError for a missing or
+    impossible value, and where both mels do not share one hop and rate.
+    """
+    if not isinstance(configuration, dict):
+        raise ValueError(f"{source}: config is {describe(configuration)}, expected a dict")
+    phonemes = configuration.get("lang_model_config")
+    if not isinstance(phonemes, dict):
+        raise ValueError(f"{source}: config.lang_model_config is {describe(phonemes)}, not a dict")
+    knobs = {
+        ours: _number(configuration, theirs, source) for ours, theirs in _TRANSCRIBER_KNOBS.items()
+    }
+    knobs |= {ours: _number(phonemes, theirs, source) for ours, theirs in _PHONEME_KNOBS.items()}
+    knobs["sample_rate"] = _number(configuration, "sample_rate", source)
+    for key in ("sample_rate", "hop_length"):
+        if phonemes.get(key) != configuration[key]:
+            raise ValueError(
+                f"{source}: config.{key} = {configuration[key]}, but the phoneme recogniser's is "
+                f"{phonemes.get(key)}: their frames would not meet"
+            )
+    knobs["width"] *= 16
+    knobs["phoneme_width"] *= 16
+    knobs["num_phonemes"] -= 1  # the earlier count includes a blank that the network does not have
+    return knobs
+
+
+def _number(configuration: Mapping[str, Any], key: str, source: Path | str) -> int | float | str:
+    value = configuration.get(key)
+    if key == "pitch_sum":
+        if isinstance(value, str):
+            return value
+        raise ValueError(f"{source}: config.{key} is {describe(value)}, expected a word")
+    if type(value) not in (int, float) or not 0 <= value <= LARGEST:
+        raise ValueError(f"{source}: config.{key} is {describe(value)}, expected 0 to {LARGEST}")
+    if key in ("fmin", "fmax", "onset_threshold", "offset_threshold"):
+        return float(value)
+    if type(value) is not int or value < 1:
+        raise ValueError(
+            f"{source}: config.{key} is {describe(value)}, expected a whole number > 0"
+        )
+    return value
+
+
+def convert_transcriber(
+    source: Path, save_dir: Path, build: Callable[[dict[str, Any]], tuple[nn.Module, Any]]
+) -> Path:
+    """Return save/transcriber/published/best.pt, converting `source` when it is not there.
+
+    build: knobs (see `transcriber_knobs`) → a Transcriber of that size (on `meta`, so that nothing
+    is allocated before the sizes are compared) and the hyperparameters that say so. The features'
+    own tensors in the file are not read: our network computes them. Errors: see `read_archive` and
+    `from_published`.
+    """
+    target = checkpoint.run_directory(save_dir, "transcriber", RUN) / checkpoint.BEST
+    if target.is_file():
+        return target
+    weights, hyperparams = read_transcriber(source, build)
+    _save(target, "transcriber", weights, 0, hyperparams, source)
+    return target
+
+
+def read_transcriber(
+    path: Path, build: Callable[[dict[str, Any]], tuple[nn.Module, Any]]
+) -> tuple[dict[str, Tensor], Any]:
+    """Read {config, model_state_dict} → weights for the network that `build` makes, and its
+    hyperparameters; arguments and errors as for `convert_transcriber`."""
+    content = read_archive(path, "the earlier system's transcriber")
+    if not isinstance(content, dict) or not isinstance(content.get("model_state_dict"), dict):
+        raise ValueError(
+            f"{path} is not the earlier system's transcriber: expected config, model_state_dict; "
+            f"found {describe(content)}"
+        )
+    network, hyperparams = build(transcriber_knobs(content.get("config"), path))
+    tensors = content["model_state_dict"]
+    weights = {name: tensor for name, tensor in tensors.items() if ".feat." not in str(name)}
+    return from_published(weights, network.state_dict(), path, "transcriber"), hyperparams
+
+
+def _save(
+    target: Path,
+    kind: str,
+    weights: Mapping[str, Tensor],
+    step: int,
+    hyperparams: Any,
+    source: Path,
+) -> None:
+    """Write weights as a checkpoint of ours that can be used but not trained on."""
     state = {
-        "kind": "inpainter",
+        "kind": kind,
         "version": checkpoint.VERSION,
         "step": step,
         "model": weights,
@@ -158,82 +304,6 @@ def convert_inpainter(save_dir: Path, network: nn.Module, hyperparams: Any) -> P
         "best": None,
         "position": None,
         "hyperparams": config.to_dict(hyperparams),
-        "data": {"source": INPAINTER_PATH.name, "symbols": [], "statistics": {}},
+        "data": {"source": source.name, "symbols": [], "statistics": {}},
     }
     checkpoint.save(target, state)
-    return target
-
-
-def read_archive(path: Path, content: str) -> Any:
-    """Read a file of torch.save without running code, its tensors mapped rather than allocated.
-
-    content: what the file should hold, for messages. FileNotFoundError when it is missing,
-    ValueError when it is anything else than a whole and sound archive of plain values.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no file at {path}, where {content} is expected: the earlier project's README links "
-            "the download; put it there under this name"
-        )
-    _check_archive(path, content)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} holds more than tensors and plain values, so it is not {content} and is not "
-            f"opened ({str(error).splitlines()[0][:200]})"
-        ) from error
-    except (RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{path} ({_size(path)}) cannot be read as {content}: {str(error)[:200]}"
-        ) from error
-
-
-def _check_archive(path: Path, content: str) -> None:
-    """ValueError unless the file is a whole zip of stored records whose checksums hold."""
-    again = f"expected {content}; download it again to {path}"
-    with path.open("rb") as file:
-        start = file.read(64)
-    if not start:
-        raise ValueError(f"{path} is empty: {again}")
-    if not start.startswith(b"PK"):
-        looks = "a web page" if start.lstrip()[:1] == b"<" else f"a file that begins {start[:8]!r}"
-        raise ValueError(f"{path} ({_size(path)}) is {looks}, not an archive of PyTorch: {again}")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            records = archive.infolist()
-            foreign = [
-                record.filename
-                for record in records
-                if record.compress_type != zipfile.ZIP_STORED
-                or (record.filename.endswith(".pkl") and record.file_size > MAX_PICKLE)
-            ]
-            pickles = [r.filename for r in records if r.filename.endswith("data.pkl")]
-            if foreign or len(pickles) != 1:
-                raise ValueError(
-                    f"{path} is a zip of {len(records)} files, but none that PyTorch wrote "
-                    f"({(foreign or [r.filename for r in records])[:3]}): {again}"
-                )
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
-        raise ValueError(
-            f"{path} ({_size(path)}) is cut off or half-downloaded ({error}): {again}"
-        ) from error
-    if damaged is not None:
-        raise ValueError(
-            f"{path} ({_size(path)}) is damaged: {damaged} fails its checksum: {again}"
-        )
-
-
-def _size(path: Path) -> str:
-    return f"{path.stat().st_size / 1e6:.1f} MB"
-
-
-def _kind(value: Any) -> str:
-    """A few words on a value that was not expected."""
-    if isinstance(value, dict):
-        return f"a dict of {', '.join(map(str, list(value)[:6])) or 'nothing'}"
-    if isinstance(value, Tensor):
-        return f"a {value.dtype} tensor {tuple(value.shape)}"
-    return f"{type(value).__name__} {str(value)[:40]}"

@@ -13,7 +13,7 @@ import torch
 
 from diffusion import Denoiser
 from hyperparams import PRESETS, Hyperparams, UNet
-from network import UNet1d
+from network import Transcriber, UNet1d
 from utils import checkpoint, config, published
 
 torch.set_num_threads(1)
@@ -58,8 +58,9 @@ def test_names_are_one_to_one() -> None:
     renamed = published.to_published(weights)
     assert len(renamed) == len(weights)
     assert sum(tensor.numel() for tensor in renamed.values()) == 101_575_520
-    back = published.from_published(renamed, weights, "memory")
-    assert {n: t.shape for n, t in back.items()} == {n: t.shape for n, t in weights.items()}
+    for name, tensor in weights.items():
+        renamed_tensor = renamed[published.published_name(name)]
+        assert renamed_tensor.shape == published.published_shape(name, tensor.shape)
 
 
 @needs_fixtures
@@ -204,3 +205,103 @@ def test_bad_tensors_are_named(published_file: Path, tensor: torch.Tensor, messa
     torch.save(content, published_file)
     with pytest.raises(ValueError, match=message):
         published.read_inpainter(published_file, make_network())
+
+
+def build_transcriber(knobs: dict) -> tuple[Transcriber, Hyperparams]:
+    knobs = dict(knobs)
+    sample_rate = knobs.pop("sample_rate")
+    base = PRESETS["base"]
+    hyperparams = replace(base, transcriber=replace(base.transcriber, **knobs))
+    with torch.device("meta"):
+        return Transcriber(hyperparams.transcriber, sample_rate), hyperparams
+
+
+CONFIGURATION = {
+    "sample_rate": 16000,
+    "win_length": 512,
+    "hop_length": 320,
+    "n_mels": 20,
+    "fmin": 30,
+    "fmax": 8000,
+    "model_complexity": 1,
+    "pitch_sum": "median",
+    "onset_threshold": 0.4,
+    "offset_threshold": 0.2,
+    "lang_model_config": {
+        "sample_rate": 16000,
+        "win_length": 1024,
+        "hop_length": 320,
+        "n_mels": 24,
+        "fmin": 0,
+        "fmax": 8000,
+        "model_complexity": 2,
+        "num_lbl": 40,
+    },
+}
+
+
+@needs_fixtures
+@torch.no_grad()
+def test_stored_transcription_is_reproduced() -> None:
+    path = FIXTURES / "published_transcriber_tiny.pt"
+    weights, hyperparams = published.read_transcriber(path, build_transcriber)
+    network = Transcriber(hyperparams.transcriber, hyperparams.audio.sample_rate).eval()
+    network.load_state_dict(weights)
+    with np.load(FIXTURES / "published_transcriber_tiny_io.npz") as stored:
+        io = {name: torch.from_numpy(stored[name]) for name in stored}
+    decibel = io["mel_db"].transpose(1, 2)
+    assert (network.mel(io["audio"]) - decibel).abs().max() < 1e-5 * decibel.abs().max()
+    heard = network(io["audio"])
+    assert (heard.phoneme - io["phoneme_logits"]).abs().max() < 1e-4
+    assert (heard.note - io["onset_offset_activation_logits"]).abs().max() < 1e-4
+
+
+def test_transcriber_follows_the_configuration_of_its_file(tmp_path: Path) -> None:
+    knobs = published.transcriber_knobs(CONFIGURATION, "memory")
+    assert (knobs["width"], knobs["phoneme_width"], knobs["num_phonemes"]) == (16, 32, 39)
+    assert (knobs["win_length"], knobs["phoneme_win_length"]) == (512, 1024)
+    network, _ = build_transcriber(knobs)
+    torch.manual_seed(0)
+    weights = {
+        name: torch.rand(tensor.shape).to(tensor.dtype)
+        for name, tensor in network.state_dict().items()
+    }
+    path = tmp_path / "model.pt"
+    content = {
+        "config": CONFIGURATION,
+        "model_state_dict": published.to_published(weights, "transcriber"),
+    }
+    torch.save(content, path)
+    target = published.convert_transcriber(path, tmp_path, build_transcriber)
+    path.unlink()
+    assert published.convert_transcriber(path, tmp_path, build_transcriber) == target
+    state = checkpoint.load(target, kind="transcriber")
+    assert all(torch.equal(state["model"][name], tensor) for name, tensor in weights.items())
+    hyperparams = config.from_dict(state["hyperparams"], Hyperparams)
+    assert hyperparams.transcriber.pitch_summary == "median"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hop_length": 160}, "frames would not meet"),
+        ({"n_mels": 10**9}, r"config\.n_mels is int 1000000000, expected 0 to"),
+        ({"model_complexity": 1.5}, "expected a whole number"),
+        ({"lang_model_config": None}, "lang_model_config is NoneType"),
+        ({"pitch_sum": 3}, "expected a word"),
+    ],
+)
+def test_impossible_configurations_are_named(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        published.transcriber_knobs({**CONFIGURATION, **change}, "model.pt")
+
+
+def test_transcriber_pools_and_pads_nothing_away() -> None:
+    hyperparams = replace(PRESETS["base"].transcriber, width=16, phoneme_width=16)
+    torch.manual_seed(0)
+    network = Transcriber(hyperparams, 16000).eval()
+    with torch.no_grad():
+        heard = network(0.1 * torch.randn(2, 16000))
+        alone = network(0.1 * torch.ones(1, 16000))
+    assert heard.phoneme.shape == (2, 51, 39) and heard.note.shape == (2, 51, 3)
+    assert alone.note.isfinite().all()

@@ -11,6 +11,7 @@ from pathlib import Path
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 MAX_ID_LENGTH = 200  # bytes; file systems allow 255 for a name, suffixes and temporaries included
 SPLITS = ("train", "validation", "test")
+TAKE_MARK = "@"  # SONG@TAKE: what stands before it decides on the split, of its phrases too
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ class Split:
             )
 
     def of(self, id: str) -> str:
-        """Return the split of an item."""
-        digest = hashlib.sha256(f"{self.seed}:{id}".encode()).digest()
+        """Return the split of an item; all items of one song (see TAKE_MARK) have the same."""
+        digest = hashlib.sha256(f"{self.seed}:{id.split(TAKE_MARK)[0]}".encode()).digest()
         position = int.from_bytes(digest[:8], "big") / 2**64  # uniform in [0, 1)
         if position < self.test_share:
             return "test"

@@ -354,10 +354,35 @@ class Hyperparams:
             segment_frames=200, schedule="cosine", warmup_steps=500, steps=50_000
         )
     )
+    inpainter_training: Training = field(
+        default_factory=lambda: Training(
+            segment_frames=320,  # the window: 5.12 s, a phrase with its chord change
+            batch_size=16,
+            learning_rate=1e-4,
+            schedule="cosine",
+            warmup_steps=1000,
+            adam_beta2=0.99,
+            adam_epsilon=1e-8,
+            ema_decay=0.9995,
+            steps=300_000,
+            validate_every=2000,
+            validate_batches=2,
+        )
+    )
 
     def __post_init__(self) -> None:
         if self.unet.context_width:
             self.unet.level_of_stride(self.audio.hop_length)
+        if self.inpainter_training.segment_frames < 1:
+            raise ValueError(
+                f"inpainter_training.segment_frames = {self.inpainter_training.segment_frames}: "
+                "expected the frames of a window"
+            )
+
+    @property
+    def window(self) -> int:
+        """Samples S that the inpainter sees at once, a multiple of the hop."""
+        return self.inpainter_training.segment_frames * self.audio.hop_length
 
 
 _BASE = Hyperparams()
@@ -401,6 +426,16 @@ PRESETS: dict[str, Hyperparams] = {
         postnet_training=replace(
             _BASE.postnet_training, steps=6000, batch_size=16, segment_frames=128
         ),
+        inpainter_training=replace(
+            _BASE.inpainter_training,
+            steps=20_000,
+            batch_size=4,
+            learning_rate=3e-4,
+            warmup_steps=200,
+            ema_decay=0.999,
+            validate_every=500,
+            save_every=250,
+        ),
     ),
     # For the tests: seconds on one core, nothing worth hearing.
     "tiny": replace(
@@ -443,6 +478,17 @@ PRESETS: dict[str, Hyperparams] = {
             _BASE.postnet_training,
             steps=4,
             batch_size=4,
+            segment_frames=32,
+            warmup_steps=2,
+            log_every=1,
+            validate_every=2,
+            save_every=2,
+            validate_batches=1,
+        ),
+        inpainter_training=replace(
+            _BASE.inpainter_training,
+            steps=4,
+            batch_size=2,
             segment_frames=32,
             warmup_steps=2,
             log_every=1,

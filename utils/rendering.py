@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from network import Generated, PostNet, TransformerTTS
+from diffusion import Denoiser
+from network import Generated, PostNet, TransformerTTS, UNet1d
 from utils import checkpoint, config
-from utils.audio import Standardiser, active_level, griffin_lim, mel_filterbank
+from utils.audio import Features, Standardiser, active_level, griffin_lim, mel_filterbank
 
 if TYPE_CHECKING:
     from hyperparams import Audio, Hyperparams, Synthesis
@@ -56,8 +57,33 @@ def build_postnet(hyperparams: Hyperparams) -> PostNet:
     return PostNet(hyperparams.postnet, audio.n_mels, audio.n_linear)
 
 
+def build_unet(hyperparams: Hyperparams, num_symbols: int) -> UNet1d:
+    """F of the inpainter, of the sizes that hyperparameters and symbol table dictate."""
+    audio = hyperparams.audio
+    return UNet1d(
+        hyperparams.unet,
+        audio.hop_length,
+        audio.n_mels,
+        max(num_symbols, 1),
+        hyperparams.transformer.num_pitches,
+    )
+
+
+def denoiser_of(network: nn.Module, hyperparams: Hyperparams) -> Denoiser:
+    """D around F, a `build_unet` or a wrapper of one; adds no weights of its own."""
+    return Denoiser(network, hyperparams.diffusion.sigma_data, hyperparams.unet.mask_input)
+
+
+def window_mel(features: Features, wav: Tensor) -> Tensor:
+    """Log mel (B, T, M) of wav (B, S) with T = S // hop_length, the inpainter's frames.
+
+    Centred frames are one more; the last, centred on the end, belongs to what follows.
+    """
+    return features.mel(wav)[:, : wav.shape[1] // features.hop_length]
+
+
 def load(path: Path, kind: str, hyperparams_type: type, device: torch.device) -> Loaded:
-    """Rebuild a `transformer` or `postnet` from its checkpoint.
+    """Rebuild a `transformer`, a `postnet` or an `inpainter` (F; see `denoiser_of`).
 
     Weights are the moving average when the run kept one. Raises FileNotFoundError and ValueError
     as utils.checkpoint.load does.
@@ -66,8 +92,12 @@ def load(path: Path, kind: str, hyperparams_type: type, device: torch.device) ->
     hyperparams = config.from_dict(state["hyperparams"], hyperparams_type)
     if kind == "transformer":
         network = build_transformer(hyperparams, len(state["data"]["symbols"]))
-    else:
+    elif kind == "inpainter":
+        network = build_unet(hyperparams, len(state["data"]["symbols"]))
+    elif kind == "postnet":
         network = build_postnet(hyperparams)
+    else:
+        raise ValueError(f"kind = {kind!r} is not one of transformer, postnet, inpainter")
     checkpoint.load_weights(network, checkpoint.weights(state), path)
     network = network.to(device).eval()
     return Loaded(network, hyperparams, state["data"], path, state["step"])

@@ -2,6 +2,7 @@
 
     python prepare_data.py ljspeech DIR --name NAME  # id|text|normalised rows and wavs/
     python prepare_data.py stems DIR --name NAME     # vocals with aligned accompaniments
+    python prepare_data.py songbook DIR --name NAME  # scores, sung: NAME and NAME-stems
     python prepare_data.py check NAME                # verify what was prepared
 
 The same command goes on where an interrupted one stopped, and redoes what has changed.
@@ -16,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from corpora import songs, speech, speech_check
+from corpora import songbook, songs, speech, speech_check
 from corpora.cache import BuildReport, read_index
 from corpora.ljspeech import read_ljspeech
 from corpora.records import SPLITS, Split, id_fault
@@ -68,6 +69,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         type=float,
         default=songs.LOUDNESS,
         help="LUFS of vocal and accompaniment together",
+    )
+    sung = commands.add_parser("songbook", help="scores with lyrics, sung by a free voice")
+    sung.set_defaults(command=prepare_songbook)
+    add_build_arguments(sung)
+    sung.add_argument("--takes", type=int, default=songbook.Settings.takes, help="of each song")
+    sung.add_argument(
+        "--seconds", type=float, default=songbook.Settings.seconds, help="longest song"
+    )
+    sung.add_argument("--soundfont", type=Path, metavar="FILE", help="General MIDI, .sf2")
+    sung.add_argument(
+        "--lexicon", type=Path, metavar="FILE", help="pronunciations that win over the dictionary"
     )
     check = commands.add_parser("check", help="verify files, checksums, shapes and statistics")
     check.set_defaults(command=check_corpus)
@@ -173,6 +185,34 @@ def prepare_stems(options: argparse.Namespace) -> int:
     for item in report.index["items"]:
         for remark in item["remarks"]:
             print(f"  {item['id']}: {remark}")
+    return 0
+
+
+def prepare_songbook(options: argparse.Namespace) -> int:
+    """Sing a folder of scores: phrases with scores under NAME, stems under NAME-stems."""
+    directory, asked = target(options), split_from(options)
+    audio = hyperparams_of(options).audio
+    settings = songbook.Settings(options.takes, options.seconds, options.seed)
+    renderings, rejections = songbook.render(
+        options.directory,
+        directory,
+        audio,
+        settings,
+        options.soundfont,
+        options.lexicon,
+        options.workers,
+    )
+    split = songbook.split_with_songs([rendering.id for rendering in renderings], asked)
+    corpus = options.directory.resolve().name
+    entries = songbook.entries(renderings, directory)
+    pairs = songbook.stem_pairs(renderings, directory)
+    places = directory, directory.with_name(f"{directory.name}-stems")
+    common = audio, split, options.workers
+    report = speech.build(
+        entries, places[0], corpus, audio, SYMBOLS, *common[1:], rejections, options.strict
+    )
+    print_summary(report)
+    print_summary(songs.build(pairs, places[1], corpus, *common, (), options.strict))
     return 0
 
 

@@ -18,9 +18,10 @@ def pitch_errors(wav: np.ndarray, sample_rate: int, score: Score) -> np.ndarray:
     wav (S,), its time 0 that of the score. Notes without three voiced frames are left out.
     """
     hop = sample_rate // 100
-    f0, is_voiced, _ = librosa.pyin(
-        wav, fmin=70, fmax=700, sr=sample_rate, hop_length=hop, frame_length=4 * hop, resolution=0.05
-    )
+    frame = 4 * hop
+    f0 = librosa.yin(wav, fmin=70, fmax=700, sr=sample_rate, frame_length=frame, hop_length=hop)
+    power = librosa.feature.rms(y=wav, frame_length=frame, hop_length=hop)[0]
+    is_voiced = power > 0.1 * np.percentile(power, 90)
     errors = []
     for note in score.notes:
         if note.duration < 0.15:

@@ -1,0 +1,370 @@
+"""Songs with lyrics to aligned stems and sung phrases: a legal corpus out of packages alone.
+
+DIR holds MusicXML (.mxl, .musicxml, .xml) or songs in our notation (.song). Every take becomes
+songs/ID/{vocal.wav, accompaniment.wav, vocal.mid, accompaniment.mid, song.json}, its phrases
+phrases/ID.NUMBER.wav. ID is FILE@TAKE: all takes and phrases of a song are in one split.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from corpora.accompanist import find_soundfont, missing_program, play, velocities, write_backing
+from corpora.cache import fingerprint, run_parallel, sha256_of, write_json
+from corpora.records import TAKE_MARK, Rejection, Split, StemPair, Utterance, id_fault
+from corpora.singer import SAMPLE_RATE, Singer, missing_packages
+from corpora.speech import Entry
+from corpora.takes import Arrangement, Take, arrange, item_groups, take_of
+from music.midi import write_midi
+from music.musicxml import read_musicxml
+from music.notation import read_notation
+from music.score import Score
+from music.song import Song
+from music.underlay import sing
+from text.frontend import Pronouncer
+from utils.audio import active_level, resample, write_wav
+
+if TYPE_CHECKING:
+    from hyperparams import Audio
+
+VERSION = 1  # of the rendering: raised when the same settings give other audio
+SUFFIXES = (".mxl", ".musicxml", ".xml", ".song")
+VOCAL_LEVEL = -23.0  # dBFS RMS over the sounding parts
+LEVEL_BLOCK = 0.05  # s
+PEAK = 0.95  # of full scale, at most
+SHORTEST_ITEM, LONGEST_ITEM = 2.0, 10.0  # s
+LONGEST_PHRASE = 15.0  # s; a longer one is no unit to learn from
+TAIL_SECONDS = 0.15  # s kept after a phrase's last note
+BATCH = 6  # takes for which a worker loads the voice once
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a rendering depends on, apart from the song and the audio's rate."""
+
+    takes: int = 1
+    seconds: float = 120.0  # longest song
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.takes < 1 or self.seconds < 5:
+            raise ValueError(
+                f"{self.takes} takes of at most {self.seconds} s: expected at least one of 5 s"
+            )
+
+
+@dataclass(frozen=True)
+class TakeTask:
+    """One take on its way to a worker."""
+
+    id: str
+    path: Path
+    number: int
+    directory: Path
+    sample_rate: int
+    soundfont: Path
+    lexicon: Path | None
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """What a worker brings back: the content of song.json, or why there is none."""
+
+    id: str
+    record: dict[str, Any] | None
+    fault: str | None
+    kept: bool
+
+
+def read_song(path: Path) -> Song:
+    """Return the song of a file, by its suffix."""
+    return read_notation(path) if path.suffix.lower() == ".song" else read_musicxml(path)
+
+
+def find_songs(directory: Path) -> tuple[list[Path], list[Rejection]]:
+    """List the song files of DIR, and those that cannot have an id.
+
+    Raises FileNotFoundError when there is none.
+    """
+    directory = Path(directory)
+    paths = sorted(p for p in directory.glob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not paths:
+        raise FileNotFoundError(
+            f"{directory}: no song found; expected files {', '.join('*' + s for s in SUFFIXES)}, "
+            "for example: python prepare_data.py songbook examples/songs --name free"
+        )
+    songs, rejections, seen = [], [], set[str]()
+    for path in paths:
+        fault = id_fault(path.stem) or (TAKE_MARK in path.stem and f"the id holds {TAKE_MARK!r}")
+        fault = fault or (path.stem in seen and "another file has the same name")
+        if fault:
+            rejections.append(Rejection(path.name, fault))
+        else:
+            seen.add(path.stem)
+            songs.append(path)
+    return songs, rejections
+
+
+def render(
+    directory: Path,
+    target: Path,
+    audio: Audio,
+    settings: Settings,
+    soundfont: Path | None = None,
+    lexicon: Path | None = None,
+    workers: int = 0,
+) -> tuple[list[Rendering], list[Rejection]]:
+    """Render every song of DIR in every take below `target`, keeping what is there already.
+
+    Raises RuntimeError when the voice or fluidsynth is missing, FileNotFoundError without songs or
+    soundfont; both name the command to run.
+    """
+    missing = missing_packages() or missing_program()
+    if missing:
+        raise RuntimeError(missing)
+    font = find_soundfont(soundfont)
+    songs, rejections = find_songs(directory)
+    tasks = [
+        TakeTask(
+            f"{path.stem}{TAKE_MARK}{number}",
+            path,
+            number,
+            target,
+            audio.sample_rate,
+            font,
+            lexicon,
+            settings,
+        )
+        for path in songs
+        for number in range(settings.takes)
+    ]
+    batches = [tasks[start : start + BATCH] for start in range(0, len(tasks), BATCH)]
+    done = run_parallel(render_batch, batches, workers, f"singing {directory.name}")
+    renderings = [rendering for batch in done for rendering in batch]
+    rejections += [Rejection(r.id, r.fault) for r in renderings if r.fault is not None]
+    return [r for r in renderings if r.record is not None], rejections
+
+
+def render_batch(tasks: Sequence[TakeTask]) -> list[Rendering]:
+    """Render takes in one process; the voice is loaded when the first of them is not there yet."""
+    singer: Singer | None = None
+    pronouncer: Pronouncer | None = None
+    results = []
+    for task in tasks:
+        source = sha256_of(task.path)
+        mark = fingerprint(
+            VERSION, source, task.number, task.sample_rate, task.soundfont.name,
+            task.settings.seconds, task.settings.seed,
+            sha256_of(task.lexicon) if task.lexicon else None,
+        )  # fmt: skip
+        record = _finished(task, mark)
+        if record is not None:
+            results.append(Rendering(task.id, record, None, True))
+            continue
+        singer = singer or Singer()
+        pronouncer = pronouncer or Pronouncer(task.lexicon)
+        try:
+            record = render_take(task, mark, singer, pronouncer)
+            results.append(Rendering(task.id, record, None, False))
+        except ValueError as error:
+            results.append(Rendering(task.id, None, str(error), False))
+    return results
+
+
+def _finished(task: TakeTask, mark: str) -> dict[str, Any] | None:
+    """Return the record of an earlier rendering when it is complete and of the same origin."""
+    path = task.directory / "songs" / task.id / "song.json"
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        files = [path.with_name(f"{name}.wav") for name in ("vocal", "accompaniment")]
+        files += [phrase_path(task.directory, phrase["id"]) for phrase in record["phrases"]]
+        return record if record["fingerprint"] == mark and all(f.is_file() for f in files) else None
+    except (ValueError, KeyError, TypeError):
+        return None  # written by another version: rendered again
+
+
+def phrase_path(directory: Path, id: str) -> Path:
+    """Return where the audio of a phrase lies."""
+    return directory / "phrases" / f"{id}.wav"
+
+
+def render_take(
+    task: TakeTask, mark: str, singer: Singer, pronouncer: Pronouncer
+) -> dict[str, Any]:
+    """Render one take and return its record; song.json is written last.
+
+    Raises ValueError for a song without words, without accompaniment, or that cannot be sung.
+    """
+    song = read_song(task.path)
+    underlay = sing(song.melody, pronouncer)
+    if not song.backing:
+        raise ValueError("the song has no accompaniment: no other part and no chords")
+    take = take_of(task.path.stem, task.number, task.settings.seed, len(song.backing))
+    arrangement = arrange(song, underlay.score, take, task.settings.seconds)
+    folder = task.directory / "songs" / task.id
+    folder.mkdir(parents=True, exist_ok=True)
+    vocal, spans = sing_song(arrangement, take, singer, task.sample_rate)
+    tempo = arrangement.phrases[0].tempo
+    loudness = [
+        velocities(part, take.velocity, take.swell, take.swell_seconds)
+        for part in arrangement.backing
+    ]
+    write_backing(arrangement.backing, loudness, tempo, folder / "accompaniment.mid")
+    write_midi(arrangement.score, folder / "vocal.mid")
+    accompaniment = play(folder / "accompaniment.mid", task.soundfont, task.sample_rate, len(vocal))
+    accompaniment = _levelled(accompaniment, VOCAL_LEVEL + take.balance, task.sample_rate)
+    write_wav(folder / "vocal.wav", vocal, task.sample_rate)
+    write_wav(folder / "accompaniment.wav", accompaniment, task.sample_rate)
+    guessed = set(underlay.guessed)
+    phrases = _write_items(task, arrangement, vocal, spans, guessed)
+    inputs = arrangement.score.inputs(0.0, len(vocal) / task.sample_rate)
+    record = {
+        "id": task.id,
+        "fingerprint": mark,
+        "title": song.title,
+        "composer": song.composer,
+        "source": task.path.name,
+        "take": dataclasses.asdict(take),
+        "sample_rate": task.sample_rate,
+        "num_samples": len(vocal),
+        "symbols": list(inputs.symbols),
+        "score": inputs.to_dict(),
+        "syllables": syllable_records(arrangement.score),
+        "phrases": phrases,
+        "guessed": list(underlay.guessed),
+        "remarks": list(underlay.remarks),
+    }
+    write_json(folder / "song.json", record)
+    return record
+
+
+def syllable_records(score: Score) -> list[dict[str, Any]]:
+    """Return the words, notes and phonemes of a score as plain values, times in seconds."""
+    return [
+        {
+            "text": syllable.text,
+            "phonemes": list(syllable.phonemes),
+            "word": syllable.word,
+            "line": syllable.line,
+            "notes": [[round(n.onset, 5), round(n.offset, 5), n.pitch] for n in syllable.notes],
+        }
+        for syllable in score.syllables
+    ]
+
+
+def sing_song(
+    arrangement: Arrangement, take: Take, singer: Singer, sample_rate: int
+) -> tuple[torch.Tensor, list[tuple[float, float]]]:
+    """Sing all phrases; returns the voice (S,) at VOCAL_LEVEL and each phrase's time span, seconds.
+
+    A span begins with the first consonant and ends TAIL_SECONDS after the last note.
+    """
+    wav = np.zeros(round(arrangement.duration * SAMPLE_RATE), np.float32)
+    spans = []
+    for number, phrase in enumerate(arrangement.phrases):
+        seed = zlib.crc32(f"{take.manner.seed}:{number}".encode())
+        sung = singer.sing(phrase, dataclasses.replace(take.manner, seed=seed))
+        onset = phrase.syllables[0].onset
+        start = round((onset - sung.lead) * SAMPLE_RATE)
+        first, last = max(0, start), min(len(wav), start + len(sung.wav))
+        wav[first:last] += sung.wav[first - start : last - start]
+        spans.append((max(0.0, onset - sung.lead), phrase.duration + TAIL_SECONDS))
+    resampled = resample(torch.from_numpy(wav), SAMPLE_RATE, sample_rate)
+    return _levelled(resampled, VOCAL_LEVEL, sample_rate), spans
+
+
+def _levelled(wav: torch.Tensor, level: float, sample_rate: int) -> torch.Tensor:
+    """Return (S,) at a level in dBFS over its sounding parts, softer where its peak would clip."""
+    peak = wav.abs().max().item()
+    if peak == 0:
+        raise ValueError("the rendering is silent")
+    now = active_level(wav, round(LEVEL_BLOCK * sample_rate))
+    return wav * min(10 ** ((level - now) / 20), PEAK / peak)
+
+
+def _write_items(
+    task: TakeTask,
+    arrangement: Arrangement,
+    vocal: torch.Tensor,
+    spans: Sequence[tuple[float, float]],
+    guessed: set[str],
+) -> list[dict[str, Any]]:
+    """Cut the voice into items of one or more breaths, write them, and return their records."""
+    rate, records = task.sample_rate, []
+    groups = item_groups(arrangement.phrases, SHORTEST_ITEM, LONGEST_ITEM)
+    for index, group in enumerate(groups):
+        syllables = tuple(s for number in group for s in arrangement.phrases[number].syllables)
+        score = dataclasses.replace(arrangement.phrases[0], syllables=syllables)
+        earliest = arrangement.phrases[group[0] - 1].duration if group[0] else 0.0
+        latest = len(vocal) / rate
+        if group[-1] + 1 < len(spans):
+            latest = max(spans[group[-1] + 1][0], syllables[-1].offset)
+        first = round(max(spans[group[0]][0], earliest) * rate)
+        last = round(min(spans[group[-1]][1], latest) * rate)
+        if (last - first) / rate > LONGEST_PHRASE:
+            continue
+        id = f"{task.id}.{index:03d}"
+        start, end = first / rate, last / rate
+        inputs = score.inputs(min(start, syllables[0].onset), max(end, syllables[-1].offset))
+        write_wav(phrase_path(task.directory, id), vocal[first:last], rate)
+        words = ["".join(s.text for s in word) for word in score.words()]
+        record = {"id": id, "text": " ".join(words), "start": start, "end": end}
+        record["guessed"] = sorted(guessed & {word.lower().strip(",.;:!?'\"") for word in words})
+        records.append({**record, "symbols": list(inputs.symbols), "score": inputs.to_dict()})
+    return records
+
+
+def entries(renderings: Sequence[Rendering], directory: Path) -> list[Entry]:
+    """Return the phrases of renderings as utterances with scores, for corpora.speech.build."""
+    return [
+        Entry(
+            Utterance(p["id"], phrase_path(directory, p["id"]), p["text"], p["text"], row),
+            tuple(p["symbols"]),
+            tuple(p["guessed"]),
+            p["score"],
+        )
+        for row, rendering in enumerate(renderings, start=1)
+        for p in rendering.record["phrases"]
+    ]
+
+
+def stem_pairs(renderings: Sequence[Rendering], directory: Path) -> list[StemPair]:
+    """Return the songs of renderings as pairs of stems, for corpora.songs.build."""
+    folders = ((r.id, directory / "songs" / r.id) for r in renderings)
+    return [StemPair(i, f / "vocal.wav", (f / "accompaniment.wav",)) for i, f in folders]
+
+
+def split_with_songs(ids: Sequence[str], split: Split) -> Split:
+    """Return the split whose seed is the first, from that of `split`, to fill every split.
+
+    Each gets at least half of its expected songs, and at least one when its share is not 0; a
+    handful of songs would else often leave validation or test empty. Raises ValueError when there
+    are fewer songs than splits.
+    """
+    songs = sorted({id.split(TAKE_MARK)[0] for id in ids})
+    shares = {"validation": split.validation_share, "test": split.test_share}
+    least = {k: max(1, int(0.5 * v * len(songs))) if v else 0 for k, v in shares.items()}
+    least["train"] = 1
+    if sum(least.values()) > len(songs):
+        raise ValueError(
+            f"{len(songs)} songs cannot fill {len(least)} splits; give more songs, or "
+            "--validation-share 0 --test-share 0"
+        )
+    for seed in range(split.seed, split.seed + 10_000):
+        candidate = dataclasses.replace(split, seed=seed)
+        found = [candidate.of(song) for song in songs]
+        if all(found.count(name) >= count for name, count in least.items()):
+            return candidate
+    raise ValueError(f"no seed near {split.seed} gives every split a song; enlarge the shares")

@@ -1,0 +1,173 @@
+"""Takes: one written song sung in several keys, tempi and colours, each a function of a seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from corpora.singer import Manner
+from music.score import Note, Score, Syllable, octaves_into_range
+from music.song import Backing, Song
+
+VOICE_RANGE = (50, 72)  # MIDI, D3 to C5: where the voice is itself
+SYLLABLE_SECONDS = (0.30, 0.50)  # the median syllable is brought in here before a take's own tempo
+PROGRAMS = (0, 0, 1, 4, 6, 11, 19, 24, 25, 26, 46, 48)  # pianos, mallets, organ, guitars, strings
+SHORT_REST = 0.3  # s; shorter ones are sung over
+BREATH_SECONDS = 0.2  # s before the next phrase, taken from a phrase's last note
+PHRASE_SECONDS = 8.0  # longest breath; longer ones are parted
+INTRODUCTION_SECONDS = 6.0  # longest accompaniment before the first word
+CLOSE_SECONDS = 1.5  # accompaniment after the last note
+
+
+@dataclass(frozen=True)
+class Take:
+    """How one take differs from what is written."""
+
+    number: int
+    key: int  # semitones, voice and accompaniment
+    tempo: float  # factor
+    programs: tuple[int, ...]  # General MIDI, one for each part of the accompaniment
+    velocity: int
+    swell: float  # of the velocities, over some bars
+    swell_seconds: float
+    balance: float  # dB of the accompaniment against the voice
+    manner: Manner
+
+
+def take_of(song_id: str, number: int, seed: int, num_parts: int) -> Take:
+    """Return the take `number` of a song with `num_parts` accompanying parts.
+
+    Take 0 keeps the written key; every other takes its own key and tempo.
+    """
+    generator = np.random.default_rng([seed, zlib.crc32(song_id.encode()), number])
+    key = int(generator.integers(-4, 5))
+    tempo = float(np.exp(generator.uniform(-0.16, 0.16)))
+    programs = generator.choice(PROGRAMS, max(1, num_parts)).tolist()
+    return Take(
+        number,
+        key if number else 0,
+        tempo if number else 1.0,
+        tuple(programs),
+        int(generator.integers(60, 96)),
+        float(generator.uniform(0, 16)),
+        float(generator.uniform(4, 12)),
+        float(generator.uniform(-5.0, 1.0)),
+        Manner(
+            vibrato_cents=float(generator.uniform(5, 25)),
+            vibrato_rate=float(generator.uniform(5.0, 6.2)),
+            vibrato_delay=float(generator.uniform(0.2, 0.4)),
+            glide_seconds=float(generator.uniform(0.06, 0.11)),
+            breathiness=float(generator.uniform(-0.3, 0.3)),
+            seed=int(generator.integers(2**31)),
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """A take's voice, breath by breath, and its accompaniment, on one axis in seconds."""
+
+    phrases: tuple[Score, ...]
+    backing: tuple[Backing, ...]
+    duration: float
+
+    @property
+    def score(self) -> Score:
+        """The whole voice."""
+        syllables = tuple(syllable for phrase in self.phrases for syllable in phrase.syllables)
+        return dataclasses.replace(self.phrases[0], syllables=syllables)
+
+
+def arrange(song: Song, score: Score, take: Take, seconds: float) -> Arrangement:
+    """Bring a song into the voice's range and into singable tempo, and cut it to `seconds`.
+
+    `score` is the sung melody of the song. It ends after a phrase; the introduction is shortened.
+    """
+    factor = take.tempo * _tempo_factor(score)
+    median = int(np.median([note.pitch for note in score.notes])) + take.key
+    octaves = octaves_into_range([n.pitch + take.key for n in score.notes], *VOICE_RANGE)
+    if not VOICE_RANGE[0] <= median + octaves <= VOICE_RANGE[1]:
+        octaves = octaves_into_range([median], *VOICE_RANGE)
+    voice = score.transposed(take.key + octaves).faster(factor)
+    first = voice.syllables[0].onset
+    shift = -max(0.0, first - INTRODUCTION_SECONDS)
+    lead_in = max(0.0, 1.0 - first)  # room for the consonants before the first note
+    shift += lead_in
+    tempo = score.tempo.scaled(factor)
+
+    def moved(time: float) -> float:
+        return tempo.seconds_at(score.tempo.tick_at(time)) + shift
+
+    phrases = breaths(voice.shifted(shift))
+    kept = [p for p in phrases if p.duration + CLOSE_SECONDS <= seconds] or phrases[:1]
+    end = kept[-1].duration + CLOSE_SECONDS
+    backing = []
+    for part, program in zip(song.backing, take.programs, strict=True):
+        notes = []
+        for note in part.notes:
+            onset, offset = max(0.0, moved(note.onset)), min(end, moved(note.offset))
+            if offset > onset + 0.02 and 1 <= note.pitch + take.key <= 127:
+                notes.append(Note(note.pitch + take.key, onset, offset))
+        backing.append(Backing(part.name, program, tuple(notes)))
+    return Arrangement(tuple(kept), tuple(backing), end)
+
+
+def _tempo_factor(score: Score) -> float:
+    """Return the factor that brings the median syllable into SYLLABLE_SECONDS."""
+    median = float(np.median([s.offset - s.onset for s in score.syllables]))
+    low, high = SYLLABLE_SECONDS
+    return median / min(max(median, low), high)
+
+
+def breaths(score: Score) -> list[Score]:
+    """Return the phrases that are sung in one breath: short rests closed, time to breathe left."""
+    syllables = list(score.syllables)
+    for index, (left, right) in enumerate(pairwise(syllables)):
+        if 0.0 < right.onset - left.offset < SHORT_REST:
+            syllables[index] = _ending(left, right.onset)
+    phrases = dataclasses.replace(score, syllables=tuple(syllables)).phrases(
+        SHORT_REST, PHRASE_SECONDS
+    )
+    breathing = []
+    for phrase, after in zip(phrases, [*phrases[1:], None], strict=True):
+        last = phrase.syllables[-1]
+        if after is not None and after.syllables[0].onset - last.offset < BREATH_SECONDS:
+            note = last.notes[-1]
+            latest = after.syllables[0].onset - BREATH_SECONDS
+            end = max(latest, note.onset + note.duration / 2)
+            phrase = dataclasses.replace(
+                phrase, syllables=(*phrase.syllables[:-1], _ending(last, end))
+            )
+        breathing.append(phrase)
+    return breathing
+
+
+def _ending(syllable: Syllable, offset: float) -> Syllable:
+    """Return a syllable whose last note ends at `offset`."""
+    last = dataclasses.replace(syllable.notes[-1], offset=offset)
+    return dataclasses.replace(syllable, notes=(*syllable.notes[:-1], last))
+
+
+def item_groups(phrases: Sequence[Score], shortest: float, longest: float) -> list[list[int]]:
+    """Group neighbouring breaths into items of `shortest` to `longest` seconds where they can be.
+
+    A group grows while it is too short; a rest of more than a second ends it. Returns the numbers
+    of the breaths of each item.
+    """
+    groups: list[list[int]] = []
+    for number, phrase in enumerate(phrases):
+        if groups:
+            start = phrases[groups[-1][0]].syllables[0].onset
+            before = phrases[groups[-1][-1]].duration
+            is_short = before - start < shortest
+            near = phrase.syllables[0].onset - before <= 1.0
+            if is_short and near and phrase.duration - start <= longest:
+                groups[-1].append(number)
+                continue
+        groups.append([number])
+    return groups

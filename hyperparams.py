@@ -74,9 +74,11 @@ class Transformer:
     guided_layers: int = 2  # last decoder layers with guided heads (1710.08969, section 4.1)
     guided_heads: int = 2  # heads of each of them pulled to the diagonal when there is no score
     guided_sigma: float = 0.2  # relative width g of the diagonal band
+    guided_width: float = 0.05  # s, where the times of the phonemes are known: width around them
     guided_weight: float = 10.0  # λ at step 0
+    guided_floor: float = 0.0  # λ never falls below this
     free_running_phrases: int = 6  # validation phrases sung freely: `best` means best by them
-    guided_steps: int = 8000  # λ falls linearly to 0 here: the alignment holds by itself by then
+    guided_steps: int = 8000  # λ falls linearly to 0 here
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -240,6 +242,7 @@ class Inpainting:
     fade: int = 1024  # samples at the end of the overlap that both generate and cross-fade
     order: str = "sequential"  # sequential | bridged (every second window first, then between)
     batch_size: int = 4  # independent windows rendered together
+    balance: float = 0.0  # LU by which a composed vocal is louder than its accompaniment
 
 
 @dataclass(frozen=True)
@@ -401,8 +404,9 @@ PRESETS: dict[str, Hyperparams] = {
             postnet_layers=3,
             postnet_width=128,
             reduction_factor=3,
-            dropout=0.15,
             stretch_max=0.12,
+            history_zero_max=0.6,
+            guided_floor=0.5,
             guided_steps=5000,
         ),
         postnet=replace(_BASE.postnet, width=128, bank_kernels=8, gru_width=96),
@@ -418,8 +422,9 @@ PRESETS: dict[str, Hyperparams] = {
         ),
         transformer_training=replace(
             _BASE.transformer_training,
-            steps=12_000,
+            steps=10_000,
             warmup_steps=800,
+            precision="bfloat16",
             batch_frames=4000,
             ema_decay=0.999,
         ),

@@ -3,6 +3,7 @@
     python prepare_data.py ljspeech DIR --name NAME  # id|text|normalised rows and wavs/
     python prepare_data.py stems DIR --name NAME     # vocals with aligned accompaniments
     python prepare_data.py songbook DIR --name NAME  # scores, sung: NAME and NAME-stems
+    python prepare_data.py align NAME DIR            # when each phoneme is said (optional)
     python prepare_data.py check NAME                # verify what was prepared
 
 The same command goes on where an interrupted one stopped, and redoes what has changed.
@@ -17,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from corpora import songbook, songs, speech, speech_check
+from corpora import phoneme_times, songbook, songs, speech, speech_check
 from corpora.cache import BuildReport, read_index
 from corpora.ljspeech import read_ljspeech
 from corpora.records import SPLITS, Split, id_fault
@@ -81,6 +82,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     sung.add_argument(
         "--lexicon", type=Path, metavar="FILE", help="pronunciations that win over the dictionary"
     )
+    aligned = commands.add_parser("align", help="when each phoneme of a speech corpus is said")
+    aligned.set_defaults(command=align_corpus)
+    aligned.add_argument("name", help="corpus below --feature-dir, prepared by ljspeech")
+    aligned.add_argument("directory", type=Path, metavar="DIR", help="what it was prepared from")
+    add_place_arguments(aligned)
     check = commands.add_parser("check", help="verify files, checksums, shapes and statistics")
     check.set_defaults(command=check_corpus)
     check.add_argument("name", help="corpus below --feature-dir")
@@ -158,6 +164,17 @@ def prepare_ljspeech(options: argparse.Namespace) -> int:
     )
     print_summary(report)
     print_guesses(report.index["items"])
+    return 0
+
+
+def align_corpus(options: argparse.Namespace) -> int:
+    """Find the times of the phonemes of a prepared speech corpus."""
+    directory = target(options)
+    utterances, _ = read_ljspeech(options.directory)
+    count, rejections = phoneme_times.build(directory, utterances, options.workers)
+    print(f"{directory}: {count} items aligned, {len(rejections)} could not be")
+    for rejection in rejections:
+        print(f"  {rejection.id}: {rejection.reason}")
     return 0
 
 

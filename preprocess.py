@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from corpora.phoneme_times import read_phoneme_times
 from corpora.stores import FeatureStore, StemStore
 from utils.batching import (
     FrameBudgetSampler,
@@ -79,6 +80,7 @@ class TextMelBatch(Movable):
     mel: Tensor  # (B, T, M) float32
     mel_lengths: Tensor  # (B,) int64
     score: ScoreBatch | None  # None when no item of the batch has one
+    said: Tensor | None = None  # (B, N, 2) float32, s: measured onsets and offsets, 0 = unknown
 
     @property
     def num_frames(self) -> int:
@@ -95,6 +97,7 @@ class TextMelBatch(Movable):
             self.mel[row : row + 1, :num_frames],
             self.mel_lengths[row : row + 1],
             None if self.score is None else self.score.select(row, num_symbols, num_frames),
+            None if self.said is None else self.said[row : row + 1, :num_symbols],
         )
 
 
@@ -137,6 +140,7 @@ class TextMelItem:
     symbols: Tensor  # (N,) int64
     mel: Tensor  # (T, M) float32
     score: dict[str, list[Any]] | None
+    said: Tensor  # (N, 2) float32, s: measured onset and offset of each symbol, 0 = unknown
 
 
 class TextMelDataset:
@@ -145,6 +149,7 @@ class TextMelDataset:
     def __init__(self, store: FeatureStore, split: str) -> None:
         self.store, self.items = store, store.items(split)
         self.standardise = store.standardiser("mel")
+        self.times = read_phoneme_times(store.directory)
         self.lengths = [item["num_frames"] for item in self.items]
 
     def __len__(self) -> int:
@@ -154,7 +159,11 @@ class TextMelDataset:
         item = self.items[number]
         symbols = torch.tensor([self.store.symbol_ids[symbol] for symbol in item["symbols"]])
         mel = torch.from_numpy(self.store.array("mel", item["id"]).astype(np.float32))
-        return TextMelItem(item["id"], symbols, self.standardise(mel), item.get("score"))
+        said = torch.zeros(len(symbols), 2)
+        times = self.times.get(item["id"])
+        if times is not None and len(times["onset"]) == len(symbols):
+            said = torch.tensor([times["onset"], times["offset"]]).T.contiguous()  # (N, 2)
+        return TextMelItem(item["id"], symbols, self.standardise(mel), item.get("score"), said)
 
     def collate(self, items: Sequence[TextMelItem]) -> TextMelBatch:
         """Pad items into a batch."""
@@ -173,6 +182,7 @@ class TextMelDataset:
             mel,
             torch.tensor([len(item.mel) for item in items]),
             score,
+            pad_sequence([item.said for item in items], batch_first=True) if self.times else None,
         )
 
 

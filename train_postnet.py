@@ -2,6 +2,11 @@
 
     python train_postnet.py --data ljspeech --preset small --run speech
 
+then, so that it knows the mels it will be given, on those of a transformer fed with true history:
+
+    python train_postnet.py --data ljspeech --preset small --run speech-tuned \\
+        --start-from save/postnet/speech/best.pt --transformer save/transformer/speech/best.pt
+
 The same command resumes.
 """
 
@@ -10,17 +15,21 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
 
+from corpora.cache import save_array
 from hyperparams import PRESETS, Hyperparams
 from network import PostNet
-from preprocess import FeatureStore, MelLinearBatch, MelLinearBatches
+from preprocess import FeatureStore, MelLinearBatch, MelLinearBatches, TextMelDataset
 from utils import checkpoint, config, distributed, plotting
 from utils.losses import masked_l1
-from utils.rendering import build_postnet, linear_from_mel, waveform
+from utils.rendering import Loaded, build_postnet, linear_from_mel, load, waveform
 from utils.trainer import StepContext, Term, Trainer
 
 
@@ -71,37 +80,83 @@ class Objective:
             writer.add_audio(f"audio/{name}", wav, step, audio.sample_rate)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Train from the shell; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    config.add_run_arguments(parser, PRESETS)
-    arguments = parser.parse_args(argv)
+@torch.inference_mode()
+def teacher_mels(teacher: Loaded, store: FeatureStore, directory: Path) -> None:
+    """Write the transformer's teacher-forced mel of every training and validation item.
+
+    directory/ID.npy (T, M) float16, natural logs, as the corpus has its own. What is there already
+    is kept, so an interrupted pass goes on.
+    """
+    device = next(teacher.network.parameters()).device
+    standardiser = teacher.standardiser("mel")
+    for split in ("train", "validation"):
+        dataset = TextMelDataset(store, split)
+        for number in tqdm(range(len(dataset)), desc=f"teacher-forced mels, {split}", unit="item"):
+            path = directory / f"{dataset.items[number]['id']}.npy"
+            if path.is_file():
+                continue
+            batch = dataset.collate([dataset[number]]).to(device)
+            torch.manual_seed(number)
+            mel = standardiser(store.standardiser("mel").to(device).inverse(batch.mel))
+            out = teacher.network(
+                batch.symbols, batch.symbol_lengths, mel, batch.mel_lengths, batch.score
+            )
+            save_array(path, standardiser.inverse(out.mel[0]).cpu().numpy().astype(np.float16))
+
+
+def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
+    """Corpus, network and objective of the command line, in a trainer."""
     hp = config.from_arguments(arguments, PRESETS, "postnet_training")
-    world = distributed.start(arguments.device)
+    directory = checkpoint.run_directory(arguments.save_dir, "postnet", arguments.run)
     store = FeatureStore(arguments.feature_dir / arguments.data)
     store.check_audio(hp.audio)
     for line in config.differences(PRESETS[arguments.preset], hp):
         print(line)
+    data = store.for_checkpoint()
+    if arguments.transformer is not None:
+        teacher = load(arguments.transformer, "transformer", Hyperparams, world.device)
+        store.elsewhere["mel"] = directory / "teacher_mel"
+        if world.is_main:
+            original = FeatureStore(store.directory)
+            teacher_mels(teacher, original, store.elsewhere["mel"])
+        world.barrier()
+        data["teacher"] = str(arguments.transformer)
     torch.manual_seed(hp.postnet_training.seed)
+    network = build_postnet(hp)
+    if arguments.start_from is not None:
+        state = checkpoint.load(arguments.start_from, "postnet")
+        checkpoint.load_weights(network, checkpoint.weights(state), arguments.start_from)
     objective = Objective(hp, store)
-    trainer = Trainer(
+    return Trainer(
         kind="postnet",
-        directory=checkpoint.run_directory(arguments.save_dir, "postnet", arguments.run),
-        model=build_postnet(hp),
+        directory=directory,
+        model=network,
         loss_terms=objective.terms,
         batches=objective.batches,
         training=hp.postnet_training,
         hyperparams=hp,
-        data=store.for_checkpoint(),
+        data=data,
         world=world,
         validate=objective.validate,
         preview=objective.preview,
         fresh=arguments.fresh,
     )
-    try:
-        return trainer.run()
-    finally:
-        distributed.close(world)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train from the shell; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    config.add_run_arguments(parser, PRESETS)
+    parser.add_argument(
+        "--transformer",
+        type=Path,
+        metavar="FILE",
+        help="learn from this transformer's teacher-forced mels instead of the true ones",
+    )
+    parser.add_argument(
+        "--start-from", type=Path, metavar="FILE", help="a new run begins with these weights"
+    )
+    return distributed.run_script(build, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
 from hyperparams import PRESETS, Hyperparams
-from module import corrupt_history, padding_mask
+from module import corrupt_history, padding_mask, score_log_prior
 from network import Generated, TransformerTTS
 from preprocess import FeatureStore, TextMelBatch, TextMelBatches
 from utils import checkpoint, config, distributed, plotting
@@ -48,8 +48,8 @@ PHRASE_SEED = 1000  # dropout seeds of the free-running phrases: the same at eve
 class Objective:
     """What the network is trained on and judged by."""
 
-    def __init__(self, hp: Hyperparams, network: TransformerTTS, store: FeatureStore) -> None:
-        self.hp, self.network = hp, network
+    def __init__(self, hp: Hyperparams, store: FeatureStore) -> None:
+        self.hp = hp
         self.symbols = store.symbols
         self.mel_statistics = store.standardiser("mel")
         self.batches = TextMelBatches(store, "train", hp.transformer_training)
@@ -69,7 +69,7 @@ class Objective:
             history = corrupt_history(
                 batch.mel, hp.history_zero_max, hp.history_noise_max, context.generator
             )
-        guidance = hp.guided_weight * max(0.0, 1.0 - context.step / hp.guided_steps)
+        guidance = max(hp.guided_floor, hp.guided_weight * (1.0 - context.step / hp.guided_steps))
         out = network(
             batch.symbols,
             batch.symbol_lengths,
@@ -91,9 +91,18 @@ class Objective:
                 batch.symbol_lengths,
                 hp.guided_sigma,
                 applies=spoken(batch),
+                log_prior=self.said_prior(batch, out.stop_logits.shape[1]),
             )
             terms["guided"] = Term(total, count, guidance)
         return terms
+
+    def said_prior(self, batch: TextMelBatch, steps: int) -> torch.Tensor | None:
+        """Log prior (B, steps, N) of the measured phoneme times, None for a corpus without them."""
+        if batch.said is None:
+            return None
+        r, rate = self.hp.transformer.reduction_factor, self.hp.audio.frame_rate
+        centre = torch.arange(steps, device=batch.said.device) * r + (r - 1) / 2
+        return score_log_prior(batch.said, centre / rate, self.hp.transformer.guided_width)
 
     def validate(self, network: TransformerTTS) -> dict[str, float]:
         """Teacher-forced losses over validation batches and free-running scores of the phrases."""
@@ -208,7 +217,8 @@ def stretched(batch: TextMelBatch, factor: float) -> TextMelBatch:
         )
     is_padding = padding_mask(lengths, frames)
     mel = mel.masked_fill(is_padding[..., None], 0.0)
-    return replace(batch, mel=mel, mel_lengths=lengths, score=score)
+    said = None if batch.said is None else batch.said * factor
+    return replace(batch, mel=mel, mel_lengths=lengths, score=score, said=said)
 
 
 def spoken(batch: TextMelBatch) -> torch.Tensor:
@@ -226,23 +236,20 @@ def alphas(network: TransformerTTS) -> dict[str, float]:
     }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Train from the shell; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    config.add_run_arguments(parser, PRESETS)
-    arguments = parser.parse_args(argv)
+def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
+    """Corpus, network and objective of the command line, in a trainer."""
     hp = config.from_arguments(arguments, PRESETS, "transformer_training")
-    world = distributed.start(arguments.device)
+    directory = checkpoint.run_directory(arguments.save_dir, "transformer", arguments.run)
     store = FeatureStore(arguments.feature_dir / arguments.data)
     store.check_audio(hp.audio)
     for line in config.differences(PRESETS[arguments.preset], hp):
         print(line)
     torch.manual_seed(hp.transformer_training.seed)
     network = build_transformer(hp, len(store.symbols))
-    objective = Objective(hp, network, store)
-    trainer = Trainer(
+    objective = Objective(hp, store)
+    return Trainer(
         kind="transformer",
-        directory=checkpoint.run_directory(arguments.save_dir, "transformer", arguments.run),
+        directory=directory,
         model=network,
         loss_terms=objective.terms,
         batches=objective.batches,
@@ -255,10 +262,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         monitor=alphas,
         fresh=arguments.fresh,
     )
-    try:
-        return trainer.run()
-    finally:
-        distributed.close(world)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train from the shell; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    config.add_run_arguments(parser, PRESETS)
+    return distributed.run_script(build, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -56,14 +56,26 @@ def diagonal_penalty(steps: Tensor, symbols: Tensor, sigma: float, size: tuple[i
 
 
 def guided_attention_loss(
-    weights: list[Tensor], steps: Tensor, symbols: Tensor, sigma: float, applies: Tensor
+    weights: list[Tensor],
+    steps: Tensor,
+    symbols: Tensor,
+    sigma: float,
+    applies: Tensor,
+    log_prior: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Attention mass off the diagonal, averaged over steps and heads.
 
     weights: one (B, h, T, N) per guided layer; applies (B,): True for items without a score
-    (a score places the symbols by itself). The mean is the expected penalty under the attention.
+    (a score places the symbols by itself); log_prior (B, T, N): where the times of an item's
+    symbols are known, its values below 0 take the diagonal's place, W = 1 − exp(log_prior). The
+    mean is the expected penalty under the attention.
     """
     penalty = diagonal_penalty(steps, symbols, sigma, tuple(weights[0].shape[-2:]))
+    if log_prior is not None:
+        is_known = (log_prior < 0).any(dim=(1, 2))[:, None, None]
+        is_inside = torch.arange(penalty.shape[1], device=steps.device)[None] < steps[:, None]
+        timed = (1.0 - log_prior.exp()) * is_inside[..., None]
+        penalty = torch.where(is_known, timed, penalty)
     penalty = penalty * applies[:, None, None]
     total = sum((layer * penalty[:, None]).sum() for layer in weights)
     heads = sum(layer.shape[1] for layer in weights)

@@ -1,0 +1,177 @@
+"""When each symbol of a recording is said: forced alignment of a prepared speech corpus.
+
+The acoustic model of pocketsphinx is given the very phonemes of the index, word by word, and says
+where each begins and ends. feature/NAME/phoneme_times.json holds the times. Training uses them as
+the target of the guided heads ("pre-alignment guided attention", Zhu et al. 2019); synthesis does
+not need them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from corpora.cache import read_index, run_parallel, write_json
+from corpora.records import Rejection, Utterance
+from utils.audio import read_wav
+
+FILE_NAME = "phoneme_times.json"
+VERSION = 1
+RATE = 16000  # Hz, of the acoustic model
+FRAME_SECONDS = 0.01  # of the acoustic model
+SAVE_EVERY = 100  # items; what an interruption may cost
+
+
+@dataclass(frozen=True)
+class AlignmentTask:
+    """One recording and its symbols."""
+
+    id: str
+    wav_path: Path
+    symbols: tuple[str, ...]
+
+
+def words_of(symbols: Sequence[str]) -> list[list[int]]:
+    """Positions of the phonemes of each word: runs of phonemes between other symbols."""
+    words: list[list[int]] = []
+    open_word = False
+    for position, symbol in enumerate(symbols):
+        is_phoneme = symbol[0].isalpha()
+        if is_phoneme and not open_word:
+            words.append([])
+        if is_phoneme:
+            words[-1].append(position)
+        open_word = is_phoneme
+    return words
+
+
+def align(task: AlignmentTask) -> tuple[str, dict[str, list[float]] | str]:
+    """(id, {onset, offset}: seconds for every symbol), or (id, the reason why there are none).
+
+    Symbols that are not phonemes fill what lies between their neighbours.
+    """
+    try:
+        from pocketsphinx import Decoder
+    except ImportError as error:
+        raise RuntimeError(
+            "alignment needs pocketsphinx: pip install -r requirements-dev.txt"
+        ) from error
+    wav, _ = read_wav(task.wav_path, RATE)
+    data = (wav.clamp(-1, 1) * 32767).to(torch.int16).numpy().tobytes()
+    words = words_of(task.symbols)
+    decoder = Decoder(loglevel="FATAL", lm=None)
+    names = []
+    for word in words:
+        phonemes = [task.symbols[position].rstrip("012") for position in word]
+        name = "_".join(["word", *phonemes]).lower()
+        if decoder.lookup_word(name) is None:
+            decoder.add_word(name, " ".join(phonemes), False)
+        names.append(name)
+    decoder.set_align_text(" ".join(names))
+    try:
+        for is_second in (False, True):  # words first, then the phonemes inside them
+            if is_second:
+                decoder.set_alignment()
+            decoder.start_utt()
+            decoder.process_raw(data, full_utt=True)
+            decoder.end_utt()
+            if not is_second and decoder.hyp() is None:  # asking again would end the alignment
+                return task.id, "the recording does not fit its text"
+    except RuntimeError as error:
+        return task.id, f"the recording does not fit its text ({error})"
+    alignment = decoder.get_alignment()  # its words live only as long as it is held
+    found = [
+        [(phone.start, phone.start + phone.duration) for phone in word]
+        for word in alignment
+        if word.name.startswith("word_")
+    ]
+    if [len(word) for word in found] != [len(word) for word in words]:
+        return task.id, f"{len(found)} of {len(words)} words were found"
+    duration = len(wav) / RATE
+    times: list[tuple[float, float] | None] = [None] * len(task.symbols)
+    for word, phones in zip(words, found, strict=True):
+        for position, (start, end) in zip(word, phones, strict=True):
+            times[position] = (start * FRAME_SECONDS, min(end * FRAME_SECONDS, duration))
+    return task.id, _filled(times, duration)
+
+
+def _filled(times: list[tuple[float, float] | None], duration: float) -> dict[str, list[float]]:
+    """Give the symbols between two phonemes the time between them, in equal parts."""
+    onset, offset = [0.0] * len(times), [0.0] * len(times)
+    position = 0
+    while position < len(times):
+        if times[position] is not None:
+            onset[position], offset[position] = times[position]
+            position += 1
+            continue
+        end = position
+        while end < len(times) and times[end] is None:
+            end += 1
+        low = offset[position - 1] if position else 0.0
+        high = times[end][0] if end < len(times) else duration
+        step = max(high - low, 0.0) / (end - position)
+        for k in range(position, end):
+            onset[k], offset[k] = low + (k - position) * step, low + (k - position + 1) * step
+        position = end
+    return {
+        "onset": [round(value, 4) for value in onset],
+        "offset": [round(value, 4) for value in offset],
+    }
+
+
+def read_phoneme_times(directory: Path) -> dict[str, dict[str, list[float]]]:
+    """The aligned items of feature/NAME by id; empty when the corpus was never aligned."""
+    path = Path(directory) / FILE_NAME
+    if not path.is_file():
+        return {}
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if content["version"] != VERSION:
+            raise ValueError(f"version {content['version']}, expected {VERSION}")
+        return content["items"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: not a file of alignments ({error}); remove it and align again: "
+            f"python prepare_data.py align {Path(directory).name} DIR"
+        ) from error
+
+
+def build(
+    directory: Path, utterances: Sequence[Utterance], workers: int
+) -> tuple[int, list[Rejection]]:
+    """Align the items of feature/NAME that are not yet aligned, or whose symbols have changed.
+
+    Returns how many are aligned now, and the items that could not be. Restartable.
+    """
+    wavs = {utterance.id: utterance.wav_path for utterance in utterances}
+    items = [item for item in read_index(directory)["items"] if item["id"] in wavs]
+    if not items:
+        raise ValueError(
+            f"no item of {directory} is among the recordings: give the folder that the corpus was "
+            "prepared from"
+        )
+    lengths = {item["id"]: len(item["symbols"]) for item in items}
+    known = {
+        id: times
+        for id, times in read_phoneme_times(directory).items()
+        if len(times["onset"]) == lengths.get(id)
+    }
+    tasks = [
+        AlignmentTask(item["id"], wavs[item["id"]], tuple(item["symbols"]))
+        for item in items
+        if item["id"] not in known
+    ]
+    rejections = []
+    for count, (id, result) in enumerate(run_parallel(align, tasks, workers, "align"), start=1):
+        if isinstance(result, str):
+            rejections.append(Rejection(id, result))
+        else:
+            known[id] = result
+        if count % SAVE_EVERY == 0 or count == len(tasks):
+            write_json(directory / FILE_NAME, {"version": VERSION, "items": known})
+    return len(known), rejections

@@ -14,6 +14,9 @@ DEFAULT_TEMPO = 100.0  # beats per minute of the grid that stands in for a missi
 HOP_SECONDS = 0.016  # of the onset envelope
 ONSET_LAG = 0.0215  # s by which the envelope peaks after an attack (window and centring; measured)
 SLOWEST, FASTEST = 60.0, 160.0  # beats per minute: slower pulses are subdivided, faster ones halved
+BASS = 250.0  # Hz: bass notes tell beats from what lies between them
+EDGE = 5  # frames at the start of the audio that are no sign of an attack
+ONSET_FLOOR = 2.5  # dB: rise of the mean mel band at an attack; noise and drones stay below
 BEAT_FLOOR = 0.12  # autocorrelation of the onset envelope below which there is no clear beat
 STEADY = 0.05  # share of the period: median residual up to which the beats are a straight grid
 
@@ -24,10 +27,8 @@ def track_beats(
     """Return beats (K,) in s over the whole audio, their confidence, and notes on fallbacks."""
     duration = len(wav) / sample_rate
     hop_length = round(HOP_SECONDS * sample_rate)
-    envelope = librosa.onset.onset_strength(
-        y=wav, sr=sample_rate, hop_length=hop_length, n_fft=4 * hop_length, center=True
-    )
-    if envelope.max() > 0 and np.abs(wav).max() > SILENCE:
+    envelope = _onsets(wav, sample_rate, hop_length, sample_rate / 2)
+    if envelope[EDGE:].max(initial=0.0) > ONSET_FLOOR and np.abs(wav).max() > SILENCE:
         frame_rate = sample_rate / hop_length
         for bpm in (tempo, None if tempo else _slow_pulse(envelope, frame_rate)):
             _, frames = librosa.beat.beat_track(
@@ -39,10 +40,26 @@ def track_beats(
             if confidence >= BEAT_FLOOR:
                 times = _refined(frames, envelope) / frame_rate - ONSET_LAG
                 beats = _steady(times, duration)
-                return beats if tempo else _moderate(beats, envelope, frame_rate), confidence, []
+                if not tempo:
+                    low = _onsets(wav, sample_rate, hop_length, BASS)
+                    weight = envelope / envelope.max() + low / max(float(low.max()), 1e-9)
+                    beats = _moderate(beats, weight, frame_rate)
+                return beats, confidence, []
     period = 60.0 / (tempo or DEFAULT_TEMPO)
     note = f"no clear beat: a steady grid of {60 / period:.0f} beats per minute from 0 s stands in"
     return np.arange(0.0, duration, period), 0.0, [note]
+
+
+def _onsets(wav: np.ndarray, sample_rate: int, hop_length: int, highest: float) -> np.ndarray:
+    """Return the onset envelope (T,), dB of rise per mel band, of what lies below `highest` Hz."""
+    return librosa.onset.onset_strength(
+        y=wav,
+        sr=sample_rate,
+        hop_length=hop_length,
+        n_fft=4 * hop_length,
+        n_mels=128 if highest > BASS else 4,
+        fmax=highest,
+    )
 
 
 def _slow_pulse(envelope: np.ndarray, frame_rate: float) -> float:
@@ -101,7 +118,7 @@ def _steady(times: np.ndarray, duration: float) -> np.ndarray:
         residual = np.abs(times - slope * counts - offset)
         keep = residual <= max(3 * float(np.median(residual)), 1e-3)
     if np.median(residual) <= STEADY * slope and keep.mean() > 0.6:
-        first = offset - slope * np.floor(offset / slope + 1e-6)
+        first = max(0.0, offset - slope * np.floor((offset + ONSET_LAG) / slope))
         return np.arange(first, duration - slope / 4, slope)
     return _to_the_ends(times, period, duration)
 

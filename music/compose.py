@@ -2,9 +2,9 @@
 
 The weights are counts of real songs (music/counts.py); a seed gives variations. Where lines stand
 in the song is settled in music/layout.py. What makes it a topline is repetition: a section that
-comes again (a second chorus, or the next verse) takes up its melody, and within a section a line
-takes up the rhythm and, as far as the chords allow, the tune of the line it rhymes with, or of the
-line before the last.
+comes again (a second chorus, or the next verse) takes up its melody, as do the same words; within a
+section a line takes up the rhythm and, as far as the chords allow, the tune of the line it rhymes
+with, or of the line before the last.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def rhyme(syllables: Sequence[Syllable]) -> tuple[str, ...]:
 
 def _model(phrase: Phrase, done: Sequence[Sung]) -> tuple[Sung | None, bool]:
     """Return the earlier phrase to take up, and whether it had this place in a like section."""
-    line = phrase.line
+    line = phrase.line  # same section's place, then same words, then rhyme, then last but one
     here = [sung for sung in done if sung.phrase.line.stanza == line.stanza]
     stanzas = [
         sung.phrase.line.stanza
@@ -166,10 +166,18 @@ def _model(phrase: Phrase, done: Sequence[Sung]) -> tuple[Sung | None, bool]:
         first = [sung for sung in done if sung.phrase.line.stanza == stanzas[0]]
         if len(here) < len(first):
             return first[len(here)], True
+    same = [s for s in done if _sounds(s.phrase.line) == _sounds(line)]
+    if same:
+        return same[0], True
     rhyming = [s for s in here if rhyme(s.phrase.line.syllables) == rhyme(line.syllables)]
     if rhyming:
         return rhyming[-1], False
     return (here[-2], False) if len(here) >= 2 else (None, False)
+
+
+def _sounds(line: Line) -> list[tuple[str, ...]]:
+    """Return the phonemes of a line's syllables."""
+    return [syllable.phonemes for syllable in line.syllables]
 
 
 def _score(done: Sequence[Sung], grid: Grid) -> Score:

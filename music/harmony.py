@@ -173,6 +173,8 @@ def _beat_chroma(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return chroma of the whole range and of the bass per beat, each (K, 12), summing to 1."""
     hop_length = 2 ** round(np.log2(0.032 * sample_rate))
+    if np.abs(wav).max() <= SILENCE:
+        return np.zeros((len(beats), 12)), np.zeros((len(beats), 12))
     tuning = librosa.estimate_tuning(y=wav, sr=sample_rate, bins_per_octave=12)
     spectrum = np.abs(
         librosa.cqt(

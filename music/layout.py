@@ -76,7 +76,7 @@ class Grid:
         """Sixteenths in a bar."""
         return SLOTS_PER_BEAT * self.harmony.metre
 
-    @property
+    @cached_property
     def slot_seconds(self) -> float:
         """Length of a slot at the song's tempo."""
         return 60.0 / self.harmony.tempo / SLOTS_PER_BEAT
@@ -96,21 +96,24 @@ class Grid:
         """The last slot whose start lies in the audio."""
         return self.nearest(self.harmony.duration - self.slot_seconds)
 
+    @property
+    def first(self) -> int:
+        """The first slot that starts in the audio."""
+        before = self.harmony.beats[0] / self.slot_seconds
+        return int(self._slots_of_beats[0] - np.floor(before + 1e-6))
+
     def seconds(self, slot: float) -> float:
         """Return the time of a slot, within the audio."""
         beats, slots = self.harmony.beats, self._slots_of_beats
-        if slot > slots[-1]:
-            time = beats[-1] + (slot - slots[-1]) * self.slot_seconds
-        else:
-            time = float(np.interp(slot, slots, beats))
+        outside = min(0.0, slot - slots[0]) + max(0.0, slot - slots[-1])
+        time = float(np.interp(slot, slots, beats)) + outside * self.slot_seconds
         return float(np.clip(time, 0.0, self.harmony.duration))
 
     def nearest(self, seconds: float) -> int:
         """Return the slot nearest to a time."""
         beats, slots = self.harmony.beats, self._slots_of_beats
-        if seconds > beats[-1]:
-            return int(slots[-1] + round((seconds - beats[-1]) / self.slot_seconds))
-        return round(float(np.interp(seconds, beats, slots)))
+        outside = min(0.0, seconds - beats[0]) + max(0.0, seconds - beats[-1])
+        return round(float(np.interp(seconds, beats, slots)) + outside / self.slot_seconds)
 
     def chord(self, slot: int) -> int:
         """Return the chord under a slot, 0..24."""
@@ -185,7 +188,7 @@ def _bar_phrases(
         is_last = index + 1 == len(lines) or lines[index + 1].stanza != line.stanza
         start = bar * grid.slots_per_bar
         end = min(start + count * grid.slots_per_bar, grid.last + 1) - grid.breath_slots
-        first = max(start - SLOTS_PER_BEAT, grid.nearest(0.0))
+        first = max(start - SLOTS_PER_BEAT, grid.first)
         phrases.append(Phrase(line, first, start, end, is_last=is_last))
         bar += count + (gap if is_last else 0)
     return phrases
@@ -277,11 +280,11 @@ def _all_starts(lines: Sequence[Line], grid: Grid) -> list[int]:
                 f"lasts {duration:.2f} s; expected time stamps within it"
             )
     known = [
-        (index, grid.nearest(line.start))
+        (index, max(grid.first, grid.nearest(line.start)))
         for index, line in enumerate(lines)
         if line.start is not None
     ]
-    known = ([] if known[0][0] == 0 else [(0, grid.nearest(0.0))]) + known
+    known = ([] if known[0][0] == 0 else [(0, grid.first)]) + known
     starts: list[int] = []
     for (index, slot), (until, end) in pairwise([*known, (len(lines), grid.last + 1)]):
         weights = np.cumsum([0] + [len(line.syllables) for line in lines[index:until]])

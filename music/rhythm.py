@@ -44,7 +44,7 @@ def distances(table: dict[str, Any], metre: int, density: float) -> np.ndarray:
     visits = counts.sum(axis=1) / counts.sum()
     base, log_d = log_share(counts), np.log(np.arange(1, MAX_DURATION + 1))
     low, high = -6.0, 6.0
-    for _ in range(40):
+    for _ in range(25):
         tilt = (low + high) / 2
         tilted = base + tilt * log_d
         tilted -= np.logaddexp.reduce(tilted, axis=1, keepdims=True)

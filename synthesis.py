@@ -1,4 +1,6 @@
-"""Lyrics in, voice out: text → phonemes → mel → linear → waveform, for the shell and as a function.
+"""Lyrics and a backing track in, a vocal out: the whole chain, for the shell and as functions.
+
+Lyrics alone are spoken: text → phonemes → mel → linear → waveform.
 
     python synthesis.py --lyrics "the rain is over" --out out/rain
     python synthesis.py --lyrics examples/lyrics.txt --out out/song --seed 7
@@ -6,6 +8,18 @@
 All lines are decoded as one batch; a line's sound depends on its text and its seed, not on the
 other lines. Writes for every line NN.wav, NN_mel.npy and NN_attention.png, all lines in a row as
 lyrics.wav, and report.json.
+
+With an accompaniment the inpainter makes the vocal; lyrics become a draft that steers it, laid over
+the song at their LRC times, else with equal rests.
+
+    python synthesis.py --accompaniment song.flac --out out/vocal
+    python synthesis.py --accompaniment song.flac --lyrics examples/lyrics.lrc --out out/sung
+    python synthesis.py --accompaniment song.flac --vocal take.wav --inpaint 12.5-17.0,1:02-1:05
+    python synthesis.py --accompaniment song.flac --vocal take.wav --extend 8
+
+Writes vocal.wav, mix.wav (rate and channels of the accompaniment, true peak under -1 dBFS),
+draft.wav when there are lyrics, song.png and report.json. With --vocal, vocal.wav is that file with
+the named parts made anew: its rate, its channels, and bit by bit its samples everywhere else.
 """
 
 from __future__ import annotations
@@ -14,9 +28,11 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +44,14 @@ from text.frontend import Pronouncer, Pronunciation
 from text.lyrics import LyricLine, parse_lyrics, read_lyrics
 from utils import config, distributed, plotting
 from utils.audio import write_wav
+from utils.draft import (
+    DraftLine,
+    Placed,
+    draft_track,
+    frame_symbols,
+    lines_within,
+    place_lines,
+)
 from utils.metrics import AttentionHealth, attention_health
 from utils.rendering import (
     Loaded,
@@ -37,9 +61,19 @@ from utils.rendering import (
     load,
     waveform,
 )
+from utils.song import Song, open_song
+from utils.song_output import write_song
+from utils.staging import staged
+from utils.whole_song import check_inpainter, guide_from, sing
 
 DEMO = Path("save/demo")  # weights that come with the repository
 PAUSE = 0.35  # s of silence between lines in lyrics.wav, a breath
+CONVENIENCES = {  # flag: (the knob of the inpainting section that it sets, what it is)
+    "method": ("method", "how known samples are respected"),
+    "steps": ("num_steps", "noise levels walked"),
+    "strength": ("strength", "share of them that a draft goes through"),
+    "guidance": ("accompaniment_guidance", "how much the accompaniment counts; 1 = as trained"),
+}
 
 
 @dataclass
@@ -54,6 +88,25 @@ class Line:
     attention: list[Tensor]  # one (H, steps, N) per decoder layer
     health: AttentionHealth
     ended_by: str
+    seed: int
+
+    def report(self, sample_rate: int) -> dict[str, Any]:
+        """What report.json says of the line."""
+        words = self.pronunciation.words
+        return {
+            "text": self.lyric.text,
+            "line_number": self.lyric.line_number,
+            "seconds": len(self.wav) / sample_rate,
+            "seed": self.seed,
+            "ended_by": self.ended_by,
+            "symbols": list(self.pronunciation.symbols),
+            "guessed_words": [word.text for word in words if word.guessed],
+            "attention": self.health.as_dict()
+            | {
+                "skipped_words": [words[i].text for i in self.health.skipped],
+                "repeated_words": [words[i].text for i in self.health.repeated],
+            },
+        }
 
 
 @dataclass
@@ -121,16 +174,14 @@ def speak(
                 attention=[a[i, :, :steps, :count].cpu() for a in generated.attention.cross],
                 health=attention_health(alignment.numpy(), words),
                 ended_by=generated.ended_by[i],
+                seed=seeds[i],
             )
         )
     return lines
 
 
-def write_outputs(
-    lines: Sequence[Line], voice: Voice, out: Path, seed: int, seconds: float
-) -> list[Path]:
+def write_outputs(lines: Sequence[Line], voice: Voice, out: Path, seconds: float) -> list[Path]:
     """Write sounds, mels, pictures and report.json; return the paths written."""
-    out.mkdir(parents=True, exist_ok=True)
     audio = voice.hyperparams.audio
     step_seconds = voice.transformer.network.reduction_factor / audio.frame_rate
     paths, entries = [], []
@@ -146,43 +197,54 @@ def write_outputs(
         )
         plotting.save_figure(figure, picture)
         paths += [wav, mel, picture]
-        entries.append(
-            {
-                "text": line.lyric.text,
-                "line_number": line.lyric.line_number,
-                "wav": wav.name,
-                "seconds": len(line.wav) / audio.sample_rate,
-                "seed": seed + number - 1,
-                "ended_by": line.ended_by,
-                "symbols": list(line.pronunciation.symbols),
-                "guessed_words": [w.text for w in line.pronunciation.words if w.guessed],
-                "attention": line.health.as_dict()
-                | {
-                    "skipped_words": [
-                        line.pronunciation.words[i].text for i in line.health.skipped
-                    ],
-                    "repeated_words": [
-                        line.pronunciation.words[i].text for i in line.health.repeated
-                    ],
-                },
-            }
-        )
+        entries.append({"wav": wav.name, **line.report(audio.sample_rate)})
     write_wav(out / "lyrics.wav", torch.cat(whole), audio.sample_rate)
     duration = sum(entry["seconds"] for entry in entries)
     report = {
-        "transformer": {"path": str(voice.transformer.path), "step": voice.transformer.step},
-        "postnet": {"path": str(voice.postnet.path), "step": voice.postnet.step},
+        **voice_report(voice),
         "device": str(voice.device),
         "sample_rate": audio.sample_rate,
         "seconds_of_audio": duration,
         "seconds_of_work": seconds,
         "real_time_factor": seconds / max(duration, 1e-9),
-        "synthesis": asdict(voice.hyperparams.synthesis),
         "lines": entries,
     }
     path = out / "report.json"
     path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return [out / "lyrics.wav", *paths, path]
+
+
+def speak_lyrics(
+    arguments: argparse.Namespace, device: torch.device, lyrics: Sequence[LyricLine]
+) -> list[Path]:
+    """Speak `--lyrics` without a song; return the paths written, all or none."""
+    pronouncer = Pronouncer(arguments.lexicon)
+    voice = load_voice(arguments.checkpoint, arguments.postnet, device)
+    voice.hyperparams = sampling_changes(voice.hyperparams, arguments.assignments)
+    began = time.perf_counter()
+    lines = speak(voice, lyrics, pronouncer, arguments.seed)
+    seconds = time.perf_counter() - began
+    say_guessed(lines)
+    with staged(arguments.out) as stage:
+        paths = write_outputs(lines, voice, stage, seconds)
+    return [arguments.out / path.name for path in paths]
+
+
+def say_guessed(lines: Sequence[Line]) -> None:
+    """Print the words whose pronunciation was guessed."""
+    for line in lines:
+        if line.pronunciation.guessed:
+            guessed = ", ".join(line.pronunciation.guessed)
+            print(f"line {line.lyric.line_number}: guessed {guessed}")
+
+
+def voice_report(voice: Voice) -> dict[str, Any]:
+    """What report.json says of the networks of the spoken chain."""
+    return {
+        "transformer": {"path": str(voice.transformer.path), "step": voice.transformer.step},
+        "postnet": {"path": str(voice.postnet.path), "step": voice.postnet.step},
+        "synthesis": asdict(voice.hyperparams.synthesis),
+    }
 
 
 def lyrics_from(argument: str) -> list[LyricLine]:
@@ -201,10 +263,151 @@ def lyrics_from(argument: str) -> list[LyricLine]:
     return parse_lyrics(argument)
 
 
+# ---------------------------------------------------------------------------- songs
+
+
+@dataclass
+class Draft:
+    """Lyrics laid over a song, as the inpainter is told of them."""
+
+    lines: list[Line]
+    placed: list[Placed]
+    wav: Tensor  # (S,)
+    voice: Voice
+
+
+class Stopwatch:
+    """Seconds of work per stage, in order."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time the `with` block as `stage`."""
+        began = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - began
+
+
+def make_draft(
+    voice: Voice, lyrics: Sequence[LyricLine], pronouncer: Pronouncer, song: Song, seed: int
+) -> Draft:
+    """Render the lyrics and lay them over the parts of the song that are to be made.
+
+    Raises ValueError when they do not fit there, and as `speak` does.
+    """
+    audio = voice.hyperparams.audio
+    chosen = lines_within(lyrics, song.regions, len(song.accompaniment) / audio.sample_rate)
+    lines = speak(voice, chosen, pronouncer, seed)
+    table = {symbol: index for index, symbol in enumerate(voice.transformer.data["symbols"])}
+    reduction = voice.transformer.network.reduction_factor
+    drafts = [
+        DraftLine(
+            line.lyric,
+            line.wav,
+            frame_symbols(
+                line.alignment,
+                [table[symbol] for symbol in line.pronunciation.symbols],
+                reduction,
+                len(line.mel),
+            ),
+        )
+        for line in lines
+    ]
+    placed = place_lines(drafts, song.regions, audio.frame_rate, audio.hop_length, PAUSE)
+    return Draft(
+        lines, placed, draft_track(placed, len(song.accompaniment), audio.hop_length), voice
+    )
+
+
+def sing_song(
+    arguments: argparse.Namespace, device: torch.device, lyrics: Sequence[LyricLine] | None
+) -> list[Path]:
+    """Make a vocal for `--accompaniment`; return the paths written, all or none."""
+    watch = Stopwatch()
+    with watch("load"):
+        inpainter = load(arguments.inpainter, "inpainter", Hyperparams, device)
+        inpainting, spoken = split_assignments(arguments)
+        hp = sampling_changes(inpainter.hyperparams, inpainting, ("inpainting",))
+        inpainter.hyperparams = hp
+        song = open_song(
+            arguments.accompaniment,
+            arguments.vocal,
+            arguments.inpaint,
+            arguments.extend,
+            hp.audio.sample_rate,
+            inpainter.data,
+            hp.diffusion.sigma_data,
+        )
+        has_draft = bool(lyrics or song.recording)
+        check_inpainter(inpainter, hp.inpainting, bool(lyrics), has_draft)
+    draft, guide = None, None
+    if lyrics:
+        with watch("draft"):
+            voice = load_voice(arguments.checkpoint, arguments.postnet, device)
+            check_pair(voice.transformer, inpainter)
+            voice.hyperparams = sampling_changes(voice.hyperparams, spoken)
+            pronouncer = Pronouncer(arguments.lexicon)
+            draft = make_draft(voice, lyrics, pronouncer, song, arguments.seed)
+            say_guessed(draft.lines)
+            table = voice.transformer.data["symbols"]
+            guide = guide_from(draft.placed, draft.wav, table, song, inpainter)
+    with watch("inpaint"):
+        sung = sing(
+            inpainter,
+            song.vocal,
+            song.accompaniment,
+            song.ranges,
+            hp.inpainting,
+            arguments.seed,
+            guide,
+            draft.wav if draft else song.vocal if song.recording else None,
+        )
+    report = {
+        "inpainter": {"path": str(inpainter.path), "step": inpainter.step},
+        **(voice_report(draft.voice) if draft else {}),
+        "device": str(device),
+        "seed": arguments.seed,
+        "accompaniment": str(arguments.accompaniment),
+        "vocal": str(arguments.vocal) if arguments.vocal else None,
+        "inpainting": asdict(hp.inpainting),
+        "lines": draft_report(draft, hp.audio.frame_rate) if draft else [],
+    }
+    with staged(arguments.out) as stage:
+        names = write_song(
+            stage,
+            arguments.accompaniment,
+            song,
+            sung,
+            draft.wav if draft else None,
+            hp,
+            watch.seconds,
+            report,
+        )
+    return [arguments.out / name for name in names]
+
+
+def draft_report(draft: Draft, frame_rate: float) -> list[dict[str, Any]]:
+    """What report.json says of each line of a song."""
+    rate = draft.voice.hyperparams.audio.sample_rate
+    return [
+        {
+            **line.report(rate),
+            "start": place.frame / frame_rate,
+            "late": place.late / frame_rate,
+        }
+        for line, place in zip(draft.lines, draft.placed, strict=True)
+    ]
+
+
+# ---------------------------------------------------------------------------- the shell
+
+
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--lyrics", required=True, metavar="TEXT|FILE", help="words, .txt or .lrc")
+    parser.add_argument("--lyrics", metavar="TEXT|FILE", help="words, .txt or .lrc")
     parser.add_argument("--out", type=Path, default=Path("out"), metavar="DIR")
     parser.add_argument("--seed", type=int, default=0, help="line i uses seed + i")
     parser.add_argument("--checkpoint", type=Path, default=DEMO / "transformer.pt", metavar="FILE")
@@ -216,43 +419,74 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         dest="assignments",
         action="append",
         default=[],
-        metavar="synthesis.NAME=VALUE",
-        help="change a sampling value; a network's own values are its checkpoint's",
+        metavar="SECTION.NAME=VALUE",
+        help="change a sampling value of synthesis or inpainting; a network's own values are its "
+        "checkpoint's",
     )
+    song = parser.add_argument_group("songs")
+    song.add_argument("--accompaniment", type=Path, metavar="FILE", help="make a vocal for it")
+    song.add_argument("--vocal", type=Path, metavar="FILE", help="change this vocal, not a new one")
+    song.add_argument("--inpaint", metavar="START-END[,...]", help="parts of --vocal, s or min:s")
+    song.add_argument("--extend", type=float, metavar="SECONDS", help="continue --vocal")
+    song.add_argument("--inpainter", type=Path, default=DEMO / "inpainter.pt", metavar="FILE")
+    for flag, (name, help_text) in CONVENIENCES.items():
+        song.add_argument(f"--{flag}", metavar="VALUE", help=f"{help_text} (inpainting.{name})")
     return parser.parse_args(argv)
 
 
-def sampling_changes(stored: Hyperparams, assignments: Sequence[str]) -> Hyperparams:
-    """The checkpoint's hyperparameters with `synthesis.` knobs changed; ValueError for others."""
+def split_assignments(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """Assignments to the inpainting section, short flags last, and all others."""
+    inpainting = [a for a in arguments.assignments if a.startswith("inpainting.")]
+    others = [a for a in arguments.assignments if a not in inpainting]
+    for flag, (name, _) in CONVENIENCES.items():
+        if (value := getattr(arguments, flag)) is not None:
+            inpainting.append(f"inpainting.{name}={value}")
+    return inpainting, others
+
+
+def sampling_changes(
+    stored: Hyperparams, assignments: Sequence[str], sections: Sequence[str] = ("synthesis",)
+) -> Hyperparams:
+    """The checkpoint's hyperparameters with knobs of `sections` changed; ValueError for others."""
     for assignment in assignments:
-        if not assignment.startswith("synthesis."):
+        if assignment.partition(".")[0] not in sections:
             raise ValueError(
                 f"--set {assignment}: a trained network keeps the values it was trained with; "
-                "only synthesis.NAME=VALUE can be changed here"
+                "only synthesis.NAME=VALUE and, with --accompaniment, inpainting.NAME=VALUE can "
+                "be changed here"
             )
     return config.build("stored", None, assignments, {"stored": stored})
+
+
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Raise ValueError for flags that do not go together."""
+    if arguments.lyrics is None and arguments.accompaniment is None:
+        raise ValueError(
+            "nothing to do: give --lyrics to be spoken, --accompaniment to be sung to, or both"
+        )
+    if arguments.accompaniment is None:
+        given = [
+            f"--{name}"
+            for name in ("vocal", "inpaint", "extend", *CONVENIENCES)
+            if getattr(arguments, name) is not None
+        ]
+        if given:
+            raise ValueError(f"{', '.join(given)}: only with --accompaniment FILE")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Render from the shell; return the exit code."""
     arguments = parse_arguments(argv)
     try:
-        lyrics = lyrics_from(arguments.lyrics)
+        check_arguments(arguments)
+        lyrics = None if arguments.lyrics is None else lyrics_from(arguments.lyrics)
         device = distributed.start(arguments.device).device
-        pronouncer = Pronouncer(arguments.lexicon)
-        voice = load_voice(arguments.checkpoint, arguments.postnet, device)
-        voice.hyperparams = sampling_changes(voice.hyperparams, arguments.assignments)
-        began = time.perf_counter()
-        lines = speak(voice, lyrics, pronouncer, arguments.seed)
-        seconds = time.perf_counter() - began
+        render = speak_lyrics if arguments.accompaniment is None else sing_song
+        paths = render(arguments, device, lyrics)
     except (ValueError, FileNotFoundError) as error:
         print(f"synthesis.py: {error}", file=sys.stderr)
         return 2
-    for line in lines:
-        guessed = [word.text for word in line.pronunciation.words if word.guessed]
-        if guessed:
-            print(f"line {line.lyric.line_number}: guessed {', '.join(guessed)}")
-    for path in write_outputs(lines, voice, arguments.out, arguments.seed, seconds):
+    for path in paths:
         print(path)
     return 0
 

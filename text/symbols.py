@@ -26,6 +26,8 @@ STRESSES = ("0", "1", "2")  # none, primary, secondary
 STRESSED_VOWELS = tuple(vowel + stress for vowel in VOWELS for stress in STRESSES)
 PHONEMES = STRESSED_VOWELS + CONSONANTS
 
+VOICELESS = frozenset(("CH", "F", "HH", "K", "P", "S", "SH", "T", "TH"))
+
 SYMBOLS: tuple[str, ...] = (PAD, EOS, WORD_BOUNDARY, *PUNCTUATION, *PHONEMES)
 SYMBOL_TO_ID: dict[str, int] = {symbol: index for index, symbol in enumerate(SYMBOLS)}
 
@@ -33,6 +35,11 @@ SYMBOL_TO_ID: dict[str, int] = {symbol: index for index, symbol in enumerate(SYM
 def is_vowel(symbol: str) -> bool:
     """Return whether `symbol` is a vowel with its stress digit, a syllable's nucleus."""
     return symbol[-1:] in STRESSES and symbol[:-1] in VOWELS
+
+
+def is_voiced(symbol: str) -> bool:
+    """Return whether the vocal folds vibrate during `symbol`: vowels and voiced consonants."""
+    return symbol in PHONEMES and symbol not in VOICELESS
 
 
 def symbols_to_ids(symbols: Iterable[str]) -> list[int]:

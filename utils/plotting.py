@@ -33,6 +33,7 @@ HERTZ = (250, 500, 1000, 2000, 4000, 8000, 16000)  # ticks of a mel axis
 PREDICTED, TRUE, MASKED = "#c0392b", "#22577a", "#f4a261"  # curves; regions to be generated
 ATTENTION_MAP, SPECTROGRAM_MAP, DIFFERENCE_MAP = "magma", "magma", "RdBu_r"
 LABEL_HEIGHT = 0.085  # inch that a phoneme's label needs
+WAVEFORM_POINTS = 1 << 17  # samples drawn one by one; longer waveforms as an envelope
 STAGGER = " " * 7  # moves every second label to the left of its neighbours
 COSTS = {  # scalars that are not losses, and their titles
     "learning_rate": "learning rate",
@@ -177,29 +178,33 @@ def masked_waveform(
 
     wav (S,) in [-1, 1]. The marked regions are those that are generated, not known.
     """
-    samples = _numpy(wav)
-    if samples.ndim != 1:
-        raise ValueError(f"a waveform of shape {samples.shape}: expected (S,)")
-    features = Features(audio)
-    levels = _numpy(features.linear(torch.from_numpy(samples).float()[None])[0]) * DECIBELS
-    seconds = len(samples) / audio.sample_rate
-    figure = _figure(min(16.0, max(7.0, 1.2 * seconds)), 4.6)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
-    times = np.arange(len(samples)) / audio.sample_rate
-    upper.plot(times, samples, color=TRUE, linewidth=0.4)
-    upper.set_ylabel("amplitude")
-    upper.set_ylim(-1, 1)
-    _draw_spectrogram(lower, levels - levels.max(), audio, SPECTROGRAM_MAP, -RANGE, 0.0)
-    for index, (start, end) in enumerate(regions):
-        label = "generated" if index == 0 else None
-        upper.axvspan(start, end, color=MASKED, alpha=0.35, linewidth=0, label=label)
-        lower.axvspan(start, end, facecolor="none", edgecolor=MASKED, linewidth=1.5, hatch="//")
-    if regions:
-        upper.legend(loc="upper right", fontsize=7)
+    return song_picture({title: wav}, audio, {title: regions})
+
+
+def song_picture(
+    tracks: Mapping[str, Array],
+    audio: Audio,
+    regions: Mapping[str, Sequence[tuple[float, float]]],
+) -> Figure:
+    """Draw tracks by name below each other, each a waveform above its spectrogram.
+
+    tracks: (S,) in [-1, 1] each; regions: stretches (start, end) in seconds of a track that are
+    generated, not known, and are marked.
+    """
+    signals = {name: _numpy(wav) for name, wav in tracks.items()}
+    for name, samples in signals.items():
+        if samples.ndim != 1:
+            raise ValueError(f"a waveform {name!r} of shape {samples.shape}: expected (S,)")
+    seconds = max(len(samples) for samples in signals.values()) / audio.sample_rate
+    figure = _figure(min(16.0, max(7.0, 1.2 * seconds)), 0.6 + 4.0 * len(signals))
+    rows = figure.subplots(2 * len(signals), 1, sharex=True, height_ratios=(1, 2) * len(signals))
+    for number, (name, samples) in enumerate(signals.items()):
+        upper, lower = rows[2 * number : 2 * number + 2]
+        _draw_track(upper, lower, samples, audio, regions.get(name, ()))
+        if name:
+            upper.set_title(name, fontsize=9)
     lower.set_xlim(0, seconds)
     lower.set_xlabel("time (s)")
-    if title:
-        upper.set_title(title, fontsize=9)
     return figure
 
 
@@ -247,6 +252,35 @@ def _draw_attention(
     ends = [place + 0.5 for place, symbol in enumerate(symbols or ()) if symbol == " "]
     axes.hlines(ends, 0, steps * scale, color="white", alpha=0.15, linewidth=0.5)  # of words
     axes.tick_params(labelsize=7)
+
+
+def _draw_track(
+    upper: Axes,
+    lower: Axes,
+    samples: np.ndarray,
+    audio: Audio,
+    regions: Sequence[tuple[float, float]],
+) -> None:
+    """Draw (S,) as a waveform and as a spectrogram, regions in seconds marked on both."""
+    features = Features(audio)
+    levels = _numpy(features.linear(torch.from_numpy(samples).float()[None])[0]) * DECIBELS
+    if len(samples) <= WAVEFORM_POINTS:
+        times = np.arange(len(samples)) / audio.sample_rate
+        upper.plot(times, samples, color=TRUE, linewidth=0.4)
+    else:  # the envelope: more points than the picture has pixels only cost time
+        size = -(-len(samples) // WAVEFORM_POINTS)
+        blocks = np.pad(samples, (0, -len(samples) % size)).reshape(-1, size)
+        times = (np.arange(len(blocks)) + 0.5) * size / audio.sample_rate
+        upper.fill_between(times, blocks.min(1), blocks.max(1), color=TRUE, linewidth=0.2)
+    upper.set_ylabel("amplitude")
+    upper.set_ylim(-1, 1)
+    _draw_spectrogram(lower, levels - levels.max(), audio, SPECTROGRAM_MAP, -RANGE, 0.0)
+    for index, (start, end) in enumerate(regions):
+        label = "generated" if index == 0 else None
+        upper.axvspan(start, end, color=MASKED, alpha=0.35, linewidth=0, label=label)
+        lower.axvspan(start, end, facecolor="none", edgecolor=MASKED, linewidth=1.5, hatch="//")
+    if regions:
+        upper.legend(loc="upper right", fontsize=7)
 
 
 def _label_symbols(axes: Axes, symbols: Sequence[str], height: float) -> None:

@@ -1,0 +1,152 @@
+"""What is handed back of a song: new parts in an old vocal, a vocal over its accompaniment.
+
+Everything that was not made anew stays as it was in the files: samples, rate, channels and length.
+Shapes: C channels, S samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from utils.audio import loudness, resample, to_mono, true_peak
+from utils.song import Recording, fit
+
+CEILING = -1.05  # dBTP of a mix: under -1 after rounding to 16 bits
+SEAM_SECONDS = 0.005  # s over which the step at an edge of a pasted part is taken out
+
+
+# ---------------------------------------------------------------------------- parts of a vocal
+
+
+@dataclass(frozen=True)
+class Pasted:
+    """A recording with parts of it made anew."""
+
+    recording: Recording
+    clipped: int  # samples that had to be limited to full scale
+
+
+def paste(
+    recording: Recording,
+    generated: Tensor,
+    sample_rate: int,
+    ranges: Sequence[tuple[int, int]],
+) -> Pasted:
+    """Put parts of `generated` (S,) at `sample_rate` into a recording; all else stays bit by bit.
+
+    ranges: samples [start, stop) at the recording's rate, sorted and apart; the last may reach
+    behind its end, which makes it longer. A part enters each channel at the level that the old
+    mono mix had there. The step that is left at an edge is taken out over 5 ms inside the part.
+    """
+    old = recording.wav()  # (C, S)
+    length = max(len(recording.samples), *(stop for _, stop in ranges))
+    new = fit(resample(generated, sample_rate, recording.sample_rate), length)
+    samples = np.zeros((length, recording.samples.shape[1]), recording.samples.dtype)
+    samples[: len(recording.samples)] = recording.samples
+    fade = max(1, round(SEAM_SECONDS * recording.sample_rate))
+    clipped = 0
+    for start, stop in ranges:
+        part = channel_gains(old)[:, None] * new[start:stop]  # (C, n)
+        part = join(old[:, :start], part, old[:, stop:], fade)
+        clipped += int((part.abs() > 1.0).sum())
+        part = part.clamp(-1.0, 1.0).T.double().numpy()
+        if samples.dtype == np.int32:
+            part = quantise(part, recording.subtype)
+        samples[start:stop] = part
+    return Pasted(
+        Recording(recording.path, samples, recording.sample_rate, recording.subtype), clipped
+    )
+
+
+def quantise(part: np.ndarray, subtype: str) -> np.ndarray:
+    """Floats to int32 of full scale 2^31, rounded to the bits that the sample format keeps."""
+    bits = {"PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}[subtype]
+    scale = 2 ** (bits - 1)
+    whole = np.clip(np.round(part * scale), -scale, scale - 1).astype(np.int64)
+    return (whole << (32 - bits)).astype(np.int32)
+
+
+def channel_gains(wav: Tensor) -> Tensor:
+    """The mono mix's share in each channel of (C, S) by least squares, (C,); ones if silent."""
+    mono = to_mono(wav).double()
+    power = mono.square().sum()
+    if power == 0:
+        return torch.ones(len(wav))
+    return ((wav.double() @ mono) / power).float()
+
+
+def join(before: Tensor, part: Tensor, after: Tensor, fade: int) -> Tensor:
+    """Move the ends of `part` (C, n) so that it continues what is around it without a step.
+
+    The step is the distance from the straight line through the two nearest known samples; a raised
+    cosine over at most `fade` samples, and half of the part, takes it out.
+    """
+    part = part.clone()
+    fade = min(fade, part.shape[1] // 2)
+    if fade == 0:
+        return part
+    angle = torch.arange(fade, dtype=part.dtype) / fade
+    window = 0.5 + 0.5 * torch.cos(math.pi * angle)  # 1 at the edge, towards 0 inside
+    if before.shape[1] >= 2:
+        step = 2 * before[:, -1] - before[:, -2] - part[:, 0]
+        part[:, :fade] += step[:, None] * window
+    if after.shape[1] >= 2:
+        step = 2 * after[:, 0] - after[:, 1] - part[:, -1]
+        part[:, -fade:] += step[:, None] * window.flip(0)
+    return part
+
+
+# ---------------------------------------------------------------------------- mix
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Vocal and accompaniment together, and what was done for it."""
+
+    wav: Tensor  # (C, S)
+    vocal_gain: float  # dB on the vocal: the balance
+    gain: float  # dB on the sum: the ceiling
+    levels: dict[str, float]  # LUFS of the stems as they are in the sum; dBTP of the mix
+
+
+def spread(vocal: Tensor, channels: int) -> Tensor:
+    """A vocal (C', S) over the channels of an accompaniment, (C, S).
+
+    Mono and stereo alike; of more than two channels only the first two, front left and right, sing.
+    """
+    front = min(channels, 2)
+    voices = vocal if len(vocal) == front else to_mono(vocal).expand(front, -1)
+    return F.pad(voices, (0, 0, 0, channels - front))
+
+
+def mix(
+    accompaniment: Tensor, vocal: Tensor, sample_rate: int, balance: float | None = None
+) -> Mix:
+    """Add a vocal (C', S) to an accompaniment (C, S) at the same rate, peak under -1 dBTP.
+
+    balance: dB by which the vocal's loudness (BS.1770-4) is to exceed the accompaniment's; None
+    leaves its level alone. The shorter one goes on in silence.
+    """
+    length = max(accompaniment.shape[1], vocal.shape[1])
+    accompaniment = fit(accompaniment, length)
+    voices = spread(fit(vocal, length), len(accompaniment))
+    levels = {
+        "accompaniment": loudness(accompaniment, sample_rate),
+        "vocal": loudness(voices, sample_rate),
+    }
+    vocal_gain = 0.0
+    if balance is not None and all(math.isfinite(level) for level in levels.values()):
+        vocal_gain = levels["accompaniment"] + balance - levels["vocal"]
+    wav = torch.add(accompaniment, voices, alpha=10 ** (vocal_gain / 20))
+    levels["vocal"] += vocal_gain
+    peak = true_peak(wav, sample_rate)
+    gain = min(0.0, CEILING - peak)
+    levels = {name: level + gain for name, level in levels.items()} | {"true_peak": peak + gain}
+    return Mix(wav * 10 ** (gain / 20), vocal_gain, gain, levels)

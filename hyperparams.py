@@ -69,13 +69,14 @@ class Transformer:
     prior_width: float = 0.12  # s, w of the score prior: exp(-distance² / 2w²)
     history_zero_max: float = 1.0  # share of a phrase's history frames zeroed ~ U(0, this)
     history_noise_max: float = 0.4  # noise on the history, in standard deviations ~ U(0, this)
+    history_steps: int = 4000  # both grow linearly to these: alignment is learnt from a clean one
     stretch_max: float = 0.0  # training phrases play at a tempo of 1 ± this; for small corpora
     stop_pos_weight: float = 8.0  # one stop frame against hundreds of others
     guided_layers: int = 2  # last decoder layers with guided heads (1710.08969, section 4.1)
     guided_heads: int = 2  # heads of each of them pulled to the diagonal when there is no score
     guided_sigma: float = 0.2  # relative width g of the diagonal band
     guided_width: float = 0.05  # s, where the times of the phonemes are known: width around them
-    guided_weight: float = 10.0  # λ at step 0
+    guided_weight: float = 4.0  # λ at step 0
     guided_floor: float = 0.0  # λ never falls below this
     free_running_phrases: int = 6  # validation phrases sung freely: `best` means best by them
     guided_steps: int = 8000  # λ falls linearly to 0 here
@@ -423,7 +424,7 @@ PRESETS: dict[str, Hyperparams] = {
         transformer_training=replace(
             _BASE.transformer_training,
             steps=10_000,
-            warmup_steps=800,
+            warmup_steps=500,
             precision="bfloat16",
             batch_frames=4000,
             ema_decay=0.999,

@@ -354,7 +354,7 @@ class DecoderLayer(nn.Module):
 
 
 class DecoderPrenet(nn.Module):
-    """Bottleneck on the previous frame (Shen et al. 2018, 1712.05884): dropout never sleeps.
+    """Bottleneck on the previous frames (Shen et al. 2018, 1712.05884): dropout never sleeps.
 
     The dropout masks may be given, so that an item's rendering depends on its own seed alone
     and cached decoding can be compared with a full pass.

@@ -126,7 +126,9 @@ class TransformerTTS(nn.Module):
         self.encoder = nn.ModuleList(EncoderLayer(*layer) for _ in range(hp.encoder_layers))
         self.encoder_norm = nn.LayerNorm(hp.width)
 
-        self.decoder_prenet = DecoderPrenet(n_mels, hp.prenet_width, hp.width, hp.prenet_dropout)
+        self.decoder_prenet = DecoderPrenet(
+            hp.reduction_factor * n_mels, hp.prenet_width, hp.width, hp.prenet_dropout
+        )
         self.frame_notes = FrameNotes(hp.num_pitches, hp.reduction_factor, hp.width)
         self.decoder_positions = ScaledPositions(hp.width)
         self.decoder = nn.ModuleList(DecoderLayer(*layer) for _ in range(hp.decoder_layers))
@@ -205,7 +207,7 @@ class TransformerTTS(nn.Module):
         """Predict every frame from the frames before it.
 
         symbols (B, N), symbol_lengths (B,); history (B, T, M): the true mel, possibly corrupted
-        (frame group k is predicted from the last frame of group k − 1); mel_lengths (B,); score
+        (frame group k is predicted from groups 0 … k − 1); mel_lengths (B,); score
         with symbols (B, N) and frames (B, T); keep (B, steps, 2, prenet) dropout masks or None.
         `guided` asks for the guided heads' weights, `need_weights` for all maps.
         """
@@ -214,8 +216,8 @@ class TransformerTTS(nn.Module):
         frames = history.shape[1]
         steps = -(-frames // r)
         memory, symbol_padding, encoder_maps = self.encode(symbols, symbol_lengths, score, heads)
-        previous = F.pad(history, (0, 0, 0, steps * r - frames))[:, r - 1 : -1 : r]
-        previous = F.pad(previous, (0, 0, 1, 0))  # (B, steps, M): a silent (mean) frame first
+        previous = F.pad(history, (0, 0, r, (steps - 1) * r - frames))  # mean frames first
+        previous = previous.reshape(len(history), steps, r * self.n_mels)  # (B, steps, r·M)
         x = self.decoder_prenet(previous, keep) + self.step_notes(score, steps, history.shape[0])
         x = self.dropout(self.decoder_positions(x))
         mask = self.cross_mask(symbol_padding, score, 0, steps).to(x.dtype)
@@ -293,12 +295,12 @@ class TransformerTTS(nn.Module):
             min_steps = torch.zeros_like(max_steps) if min_frames is None else -(-min_frames // r)
             end = max_steps.clone()  # (B,) decoder steps of each item, as known so far
             groups = []
-            previous = torch.zeros(len(symbols), 1, self.n_mels, device=symbols.device)
+            previous = torch.zeros(len(symbols), 1, r * self.n_mels, device=symbols.device)
             step = 0
             while step < int(end.max()):
                 group, stop_logit = state.step(previous, need_weights)
                 groups.append(group)
-                previous = group[:, -1:]
+                previous = group.flatten(1)[:, None]
                 step += 1
                 if score is None:
                     wants = stop_logit.sigmoid() > stop_threshold
@@ -368,7 +370,7 @@ class _DecodingState:
         self.notes = network.frame_notes(F.pad(pitch, pad), F.pad(place, pad))
 
     def step(self, previous: Tensor, need_weights: bool) -> tuple[Tensor, Tensor]:
-        """previous (B, 1, M) → the next r frames (B, r, M) and their stop logit (B,)."""
+        """previous (B, 1, r·M) → the next r frames (B, r, M) and their stop logit (B,)."""
         network, hp = self.network, self.network.hp
         k = self.position % self.BLOCK
         if k == 0:

@@ -25,13 +25,13 @@ from hyperparams import PRESETS, Hyperparams
 from module import corrupt_history, padding_mask, score_log_prior
 from network import Generated, TransformerTTS
 from preprocess import FeatureStore, TextMelBatch, TextMelBatches
+from text.symbols import word_spans
 from utils import checkpoint, config, distributed, plotting
 from utils.losses import guided_attention_loss, masked_l1, stop_loss
 from utils.metrics import (
     aligned_distance,
     attention_health,
     frame_difference_ratio,
-    word_spans,
 )
 from utils.rendering import (
     build_transformer,
@@ -66,8 +66,12 @@ class Objective:
             batch = stretched(batch, 1.0 + hp.stretch_max * (2.0 * draw - 1.0))
         history = batch.mel
         if context.training:
+            ramp = min(1.0, context.step / max(hp.history_steps, 1))
             history = corrupt_history(
-                batch.mel, hp.history_zero_max, hp.history_noise_max, context.generator
+                batch.mel,
+                ramp * hp.history_zero_max,
+                ramp * hp.history_noise_max,
+                context.generator,
             )
         guidance = max(hp.guided_floor, hp.guided_weight * (1.0 - context.step / hp.guided_steps))
         out = network(

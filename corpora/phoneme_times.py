@@ -18,6 +18,7 @@ import torch
 
 from corpora.cache import read_index, run_parallel, write_json
 from corpora.records import Rejection, Utterance
+from text.symbols import word_spans
 from utils.audio import read_wav
 
 FILE_NAME = "phoneme_times.json"
@@ -36,20 +37,6 @@ class AlignmentTask:
     symbols: tuple[str, ...]
 
 
-def words_of(symbols: Sequence[str]) -> list[list[int]]:
-    """Positions of the phonemes of each word: runs of phonemes between other symbols."""
-    words: list[list[int]] = []
-    open_word = False
-    for position, symbol in enumerate(symbols):
-        is_phoneme = symbol[0].isalpha()
-        if is_phoneme and not open_word:
-            words.append([])
-        if is_phoneme:
-            words[-1].append(position)
-        open_word = is_phoneme
-    return words
-
-
 def align(task: AlignmentTask) -> tuple[str, dict[str, list[float]] | str]:
     """(id, {onset, offset}: seconds for every symbol), or (id, the reason why there are none).
 
@@ -63,7 +50,7 @@ def align(task: AlignmentTask) -> tuple[str, dict[str, list[float]] | str]:
         ) from error
     wav, _ = read_wav(task.wav_path, RATE)
     data = (wav.clamp(-1, 1) * 32767).to(torch.int16).numpy().tobytes()
-    words = words_of(task.symbols)
+    words = [range(first, last + 1) for first, last in word_spans(task.symbols)]
     decoder = Decoder(loglevel="FATAL", lm=None)
     names = []
     for word in words:

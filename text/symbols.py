@@ -7,7 +7,7 @@ The order of `SYMBOLS` is the meaning of the ids in every checkpoint and feature
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 PAD = "_"
 EOS = "~"
@@ -40,6 +40,20 @@ def is_vowel(symbol: str) -> bool:
 def is_voiced(symbol: str) -> bool:
     """Return whether the vocal folds vibrate during `symbol`: vowels and voiced consonants."""
     return symbol in PHONEMES and symbol not in VOICELESS
+
+
+def word_spans(symbols: Sequence[str]) -> list[tuple[int, int]]:
+    """Return (first, last) symbol of each word, inclusive: runs of phonemes between the others."""
+    spans: list[tuple[int, int]] = []
+    inside = False
+    for index, symbol in enumerate(symbols):
+        is_phoneme = symbol[0].isalpha()
+        if is_phoneme and inside:
+            spans[-1] = (spans[-1][0], index)
+        elif is_phoneme:
+            spans.append((index, index))
+        inside = is_phoneme
+    return spans
 
 
 def symbols_to_ids(symbols: Iterable[str]) -> list[int]:

@@ -63,20 +63,23 @@ def guided_attention_loss(
     applies: Tensor,
     log_prior: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Attention mass off the diagonal, averaged over steps and heads.
+    """−log of the attention mass near the diagonal, averaged over steps and heads.
 
     weights: one (B, h, T, N) per guided layer; applies (B,): True for items without a score
     (a score places the symbols by itself); log_prior (B, T, N): where the times of an item's
-    symbols are known, its values below 0 take the diagonal's place, W = 1 − exp(log_prior). The
-    mean is the expected penalty under the attention.
+    symbols are known, its values below 0 take the diagonal's place, W = 1 − exp(log_prior).
+    Tachibana et al. average the penalty Σ W·w itself; −log(1 − Σ W·w) equals it when attention is
+    nearly right and pulls harder while it is lost.
     """
     penalty = diagonal_penalty(steps, symbols, sigma, tuple(weights[0].shape[-2:]))
     if log_prior is not None:
         is_known = (log_prior < 0).any(dim=(1, 2))[:, None, None]
-        is_inside = torch.arange(penalty.shape[1], device=steps.device)[None] < steps[:, None]
-        timed = (1.0 - log_prior.exp()) * is_inside[..., None]
-        penalty = torch.where(is_known, timed, penalty)
-    penalty = penalty * applies[:, None, None]
-    total = sum((layer * penalty[:, None]).sum() for layer in weights)
+        penalty = torch.where(is_known, 1.0 - log_prior.exp(), penalty)
+    is_valid = torch.arange(penalty.shape[1], device=steps.device)[None] < steps[:, None]  # (B, T)
+    is_valid = is_valid & applies[:, None]
+    total = weights[0].new_zeros(())
+    for layer in weights:
+        astray = (layer * penalty[:, None]).sum(-1)  # (B, h, T)
+        total = total - (torch.log1p(-astray.clamp_max(1.0 - 1e-4)) * is_valid[:, None]).sum()
     heads = sum(layer.shape[1] for layer in weights)
-    return total, (steps * applies).sum() * heads
+    return total, is_valid.sum() * heads

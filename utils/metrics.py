@@ -1,4 +1,4 @@
-"""What a rendering is worth: attention health, spectral distance, word error.
+"""What a rendering is worth: attention health, spectral distances, word error.
 
 Every function takes arrays of one item and returns plain numbers. Higher is not always better:
 the docstring says which way is good.
@@ -88,20 +88,34 @@ def frame_difference_ratio(prediction: np.ndarray, target: np.ndarray) -> float:
     return float(np.abs(np.diff(prediction, axis=0)).mean() / max(truth, 1e-12))
 
 
+def log_spectral_distance(prediction: np.ndarray, target: np.ndarray, floor: float) -> float:
+    """Mean over frames of the RMS difference over bins, in dB (Gray & Markel 1976); 0 is best.
+
+    prediction, target (T, F): natural logs of magnitude, frame by frame; both are cut at `floor`
+    (a natural log), below which nothing is heard. Raises ValueError for unequal shapes.
+    """
+    difference = _floored_difference(prediction, target, floor)
+    return float(np.sqrt(np.square(difference).mean(axis=1)).mean() * 20 / np.log(10))
+
+
+def mel_distance(prediction: np.ndarray, target: np.ndarray, floor: float) -> float:
+    """Mean |difference| of two log mel spectrograms in dB, frame by frame; smaller is better.
+
+    prediction, target (T, M) and floor as in `log_spectral_distance`.
+    """
+    difference = _floored_difference(prediction, target, floor)
+    return float(np.abs(difference).mean() * 20 / np.log(10))
+
+
+def _floored_difference(prediction: np.ndarray, target: np.ndarray, floor: float) -> np.ndarray:
+    if prediction.shape != target.shape or prediction.ndim != 2 or not prediction.size:
+        raise ValueError(
+            f"spectrograms of shapes {prediction.shape} and {target.shape}: expected equal (T, F)"
+        )
+    cut = [np.maximum(part.astype(np.float64), floor) for part in (prediction, target)]
+    return cut[0] - cut[1]
+
+
 def word_errors(hypothesis: Sequence[str], reference: Sequence[str]) -> tuple[int, int]:
     """Substitutions + insertions + deletions, and the number of reference words."""
     return edit_distance(list(reference), list(hypothesis)), len(reference)
-
-
-def word_spans(symbols: Sequence[str]) -> list[tuple[int, int]]:
-    """(first, last) symbol of each word, inclusive: the runs of phonemes between other symbols."""
-    spans: list[tuple[int, int]] = []
-    previous = False
-    for index, symbol in enumerate(symbols):
-        is_phoneme = symbol[0].isalpha()
-        if is_phoneme and previous:
-            spans[-1] = (spans[-1][0], index)
-        elif is_phoneme:
-            spans.append((index, index))
-        previous = is_phoneme
-    return spans

@@ -1,41 +1,62 @@
 """Judge a trained chain on a corpus split: every number with its ceiling and its floor.
 
     python evaluate.py speech --data ljspeech --split test
+    python evaluate.py inpainting --data songs --split test --inpainter save/inpainter/songs/best.pt
 
 `speech` counts the word errors that an independent recogniser makes on held-out sentences: on the
 true mel through PostNet and Griffin-Lim (the ceiling), on the transformer's teacher-forced mel, on
 its free-running mel (what synthesis gives), and on that against another sentence's text (the
-floor). Writes evaluation.json.
+floor). `inpainting` makes vocals of held-out windows anew, by the default method and by the earlier
+system's, and measures their distance to the true stem, with another vocal and silence as floors.
+They write evaluation.json and inpainting.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from diffusion import VOCAL, degrade_mel
 from hyperparams import Hyperparams
+from module import Context
 from network import TransformerTTS
-from preprocess import FeatureStore, TextMelDataset
+from preprocess import FeatureStore, StemBatch, StemBatches, StemStore, TextMelDataset
+from sampling import item_generator, sample
 from synthesis import DEMO, Voice, load_voice
 from text.normalize import normalise
-from utils import distributed
+from text.symbols import word_spans
+from utils import checkpoint, distributed
+from utils.audio import Features
 from utils.judges import SpeechRecogniser, plain_words
 from utils.metrics import (
     aligned_distance,
     attention_health,
     frame_difference_ratio,
+    log_spectral_distance,
+    mel_distance,
     word_errors,
-    word_spans,
 )
-from utils.rendering import generate_mel, guided_alignment, waveform
+from utils.rendering import (
+    Loaded,
+    denoiser_of,
+    generate_mel,
+    guided_alignment,
+    load,
+    waveform,
+    window_mel,
+)
 
 ROWS = {
     "ceiling": "true mel → PostNet → Griffin-Lim",
@@ -170,6 +191,174 @@ def speech(arguments: argparse.Namespace) -> int:
     return 0
 
 
+# ---------------------------------------------------------------------------------------------
+# Inpainting
+# ---------------------------------------------------------------------------------------------
+
+REPAINT = {"method": "repaint", "step": "dpm2_ancestral", "num_steps": 40, "num_resamples": 5}
+GAP = (0.3, 0.7)  # share of a window
+LINEAR_FLOOR = math.log(1e-2)  # 88 dB under the peak of a full-scale sine
+MEL_FLOOR = math.log(1e-4)  # the same for a band of the area-normalised filterbank
+
+
+@dataclass(frozen=True)
+class Inpainting:
+    """One way to make a part of a vocal anew; `changes` of the checkpoint's sampling knobs."""
+
+    note: str
+    unknown: tuple[float, float] = (0.0, 1.0)  # share of the window
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    draft: bool = False  # is the degraded mel of the true vocal given?
+    own: bool = True  # its own accompaniment, or another song's
+
+
+INPAINTINGS = {
+    "default": Inpainting("all of the vocal, from the accompaniment"),
+    "repaint": Inpainting("the same by the earlier default, RePaint 40×5", changes=REPAINT),
+    "shuffled": Inpainting("the same from another song's accompaniment", own=False),
+    "draft": Inpainting("all of the vocal, from accompaniment and draft", draft=True),
+    "draft_repaint": Inpainting("the same by RePaint 40×5", changes=REPAINT, draft=True),
+    "draft_shuffled": Inpainting("from another accompaniment and the draft", draft=True, own=False),
+    "gap": Inpainting("a gap in the vocal, from what is around it", GAP),
+    "gap_repaint": Inpainting("the same by RePaint 40×5", GAP, REPAINT),
+}
+
+
+class Distances:
+    """Log-spectral and mel distance of vocals to the true ones, over the part that was unknown."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        device = next(loaded.network.parameters()).device
+        self.features = Features(loaded.hyperparams.audio).to(device)
+
+    def __call__(self, made: Tensor, true: Tensor, part: tuple[float, float]) -> list[list[float]]:
+        """made, true (B, S), part of the window → (LSD in dB, mel distance in dB) of each item."""
+        spectra = [self.features(wav) for wav in (made, true)]
+        frames = spectra[0][0].shape[1]
+        here = slice(math.ceil(part[0] * frames), math.floor(part[1] * frames))
+        mels, linears = (
+            [features[:, here].cpu().numpy() for features in pair]
+            for pair in zip(*spectra, strict=True)
+        )
+        return [
+            [
+                log_spectral_distance(linears[0][row], linears[1][row], LINEAR_FLOOR),
+                mel_distance(mels[0][row], mels[1][row], MEL_FLOOR),
+            ]
+            for row in range(len(made))
+        ]
+
+
+@torch.no_grad()
+def inpaint_windows(
+    loaded: Loaded, batch: StemBatch, way: Inpainting, seed: int, first: int
+) -> tuple[Tensor, int, float]:
+    """Vocals (B, S) of a batch made anew, evaluations per item, seconds that it took.
+
+    first: the number of the batch's first window; an item's noise is a function of (seed, number).
+    """
+    hp, x = loaded.hyperparams, batch.wav
+    if not way.own:
+        x = torch.stack([x[:, VOCAL], batch.other], 1)  # (B, 2, S)
+    is_known = torch.ones_like(x, dtype=torch.bool)
+    start, stop = (int(share * x.shape[2]) for share in way.unknown)
+    is_known[:, VOCAL, start:stop] = False
+    context = None
+    if way.draft:
+        features = Features(hp.audio).to(x.device)
+        mel = loaded.standardiser("mel")(window_mel(features, batch.wav[:, VOCAL]))
+        context = Context(mel=degrade_mel(mel, hp.diffusion, item_generator(seed, first)))
+    generators = [item_generator(seed, first + row, 1) for row in range(len(x))]
+    known = torch.where(is_known, x, 0.0)  # nothing of what is asked for goes in
+    began = time.perf_counter()
+    config = replace(hp.inpainting, **way.changes)
+    made = sample(denoiser_of(loaded.network, hp), known, is_known, config, generators, context)
+    vocal = made.x[:, VOCAL].cpu()  # waits for the device
+    return vocal.to(x.device), made.evaluations, time.perf_counter() - began
+
+
+def evaluate_inpainting(
+    loaded: Loaded, batches: Sequence[StemBatch], ways: Sequence[str], seed: int
+) -> dict[str, dict[str, Any]]:
+    """For each way, and the floors: distances of every window, evaluations, seconds per second."""
+    hp, distances = loaded.hyperparams, Distances(loaded)
+    device = next(loaded.network.parameters()).device
+    parts = {"": (0.0, 1.0), "gap_": GAP}
+    rows: dict[str, dict[str, Any]] = {
+        f"{prefix}{floor}": {"distances": [], "evaluations": 0, "seconds": []}
+        for prefix in parts
+        for floor in ("silence", "other_vocal")
+    } | {name: {"distances": [], "seconds": []} for name in ways}
+    vocals = torch.cat([batch.wav[:, VOCAL] for batch in batches])
+    first = 0
+    for batch in tqdm(batches, desc="evaluate", unit="batch"):
+        batch = batch.to(device)
+        true = batch.wav[:, VOCAL]
+        # Half a split away: another place of the song, or another song.
+        others = vocals.roll(-(len(vocals) // 2), 0)[first : first + len(true)].to(device)
+        for prefix, part in parts.items():
+            rows[f"{prefix}silence"]["distances"] += distances(torch.zeros_like(true), true, part)
+            rows[f"{prefix}other_vocal"]["distances"] += distances(others, true, part)
+        for name in ways:
+            way, row = INPAINTINGS[name], rows[name]
+            made, row["evaluations"], seconds = inpaint_windows(loaded, batch, way, seed, first)
+            row["distances"] += distances(made, true, way.unknown)
+            row["seconds"].append(seconds / (len(true) * hp.window / hp.audio.sample_rate))
+        first += len(true)
+    return rows
+
+
+def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+    """Mean of values (items,) and its 95 % bootstrap interval over items."""
+    random = np.random.default_rng(seed)
+    means = values[random.integers(len(values), size=(BOOTSTRAPS, len(values)))].mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(values.mean()), float(low), float(high)
+
+
+def inpainting(arguments: argparse.Namespace) -> int:
+    """The `inpainting` command."""
+    unknown = sorted(set(arguments.rows) - set(INPAINTINGS))
+    if unknown:
+        raise ValueError(f"--rows {' '.join(unknown)}: choose from {', '.join(INPAINTINGS)}")
+    device = distributed.start(arguments.device).device
+    path = checkpoint.resolve(arguments.inpainter, "inpainter")
+    loaded = load(path, "inpainter", Hyperparams, device)
+    hp = loaded.hyperparams
+    store = StemStore(arguments.feature_dir / arguments.data)
+    store.check_audio(hp.audio)
+    training = replace(hp.inpainter_training, batch_size=arguments.batch_size)
+    windows = StemBatches(store, arguments.split, training, hp.window)
+    batches = list(windows.head(math.ceil(arguments.windows / arguments.batch_size)))
+    if batches[0].other is None:
+        raise ValueError(f"{store.directory} holds one song: a shuffle control needs two")
+    rows = evaluate_inpainting(loaded, batches, arguments.rows, arguments.seed)
+    count = len(next(iter(rows.values()))["distances"])
+    print(f"{path} (step {loaded.step}), {count} windows of {arguments.data}/{arguments.split}")
+    print(f"{'':>16}  LSD dB (95 %)         mel dB (95 %)         NFE  s per s of audio")
+    for name, row in rows.items():
+        columns = [mean_interval(np.array(d)) for d in zip(*row["distances"], strict=True)]
+        row["log_spectral_distance"], row["mel_distance"] = map(list, columns)
+        shown = "  ".join(f"{mean:6.2f} [{low:.2f}, {high:.2f}]" for mean, low, high in columns)
+        speed = float(np.median(row["seconds"])) if row["seconds"] else 0.0
+        note = INPAINTINGS[name].note if name in INPAINTINGS else "floor"
+        print(f"{name:>16}  {shown}  {row['evaluations']:>4}  {speed:8.3f}  {note}")
+    result = {
+        "data": arguments.data,
+        "split": arguments.split,
+        "seed": arguments.seed,
+        "device": distributed.describe_device(device),
+        "inpainter": {"path": str(path), "step": loaded.step},
+        "floors": {"linear": LINEAR_FLOOR, "mel": MEL_FLOOR},
+        "rows": rows,
+    }
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    out = arguments.out / "inpainting.json"
+    out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(out)
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate from the shell; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -185,6 +374,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     spoken.add_argument("--feature-dir", type=Path, default=Path("feature"))
     spoken.add_argument("--out", type=Path, default=Path("out/evaluation"), metavar="DIR")
     spoken.add_argument("--device", default="auto")
+    sung = commands.add_parser("inpainting", help="distance of remade vocals to the true stems")
+    sung.set_defaults(command=inpainting)
+    sung.add_argument("--data", required=True, metavar="NAME", help="corpus below --feature-dir")
+    sung.add_argument("--split", default="test", choices=("train", "validation", "test"))
+    sung.add_argument("--inpainter", type=Path, required=True, metavar="RUN", help="or a file")
+    sung.add_argument("--rows", nargs="+", default=list(INPAINTINGS), metavar="ROW")
+    sung.add_argument("--windows", type=int, default=8, help="of the split, spread evenly")
+    sung.add_argument("--batch-size", type=int, default=4)
+    sung.add_argument("--seed", type=int, default=0)
+    sung.add_argument("--feature-dir", type=Path, default=Path("feature"))
+    sung.add_argument("--out", type=Path, default=Path("out/evaluation"), metavar="DIR")
+    sung.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
     try:
         return arguments.command(arguments)

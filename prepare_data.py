@@ -229,7 +229,8 @@ def prepare_songbook(options: argparse.Namespace) -> int:
         entries, places[0], corpus, audio, SYMBOLS, *common[1:], rejections, options.strict
     )
     print_summary(report)
-    print_summary(songs.build(pairs, places[1], corpus, *common, (), options.strict))
+    scores = {r.id: {name: r.record[name] for name in ("symbols", "score")} for r in renderings}
+    print_summary(songs.build(pairs, places[1], corpus, *common, (), options.strict, scores=scores))
     return 0
 
 

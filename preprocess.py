@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -227,6 +227,40 @@ def collate_scores(
         frame_pitch,
         frame_position,
     )
+
+
+class ScoreTracks:
+    """What is sung at any time of songs with scores: symbol and note, frame by frame."""
+
+    def __init__(self, items: Sequence[dict[str, Any]], symbol_ids: Mapping[str, int]) -> None:
+        """items: of an index, each with symbols and score, see `collate_scores`."""
+        self.spans = {}
+        for item in items:
+            score = item["score"]
+            ids = [symbol_ids[symbol] for symbol in item["symbols"]]
+            symbols = zip(score["onset"], score["offset"], ids, strict=True)
+            self.spans[item["id"]] = _sorted_spans(symbols), _sorted_spans(score["notes"])
+
+    def window(self, id: str, start: float, step: float, num_frames: int) -> tuple[Tensor, Tensor]:
+        """Symbol ids and MIDI numbers (T,) int64 at start, start + step, ... in s; 0 = none."""
+        times = start + step * np.arange(num_frames)
+        symbols, notes = (torch.from_numpy(_at(times, spans)) for spans in self.spans[id])
+        return symbols, notes
+
+
+def _sorted_spans(spans: Iterable[Sequence[float]]) -> np.ndarray:
+    """Rows (onset, offset, value) by onset; of those that begin together the longest comes last."""
+    return np.array(sorted(tuple(span) for span in spans), dtype=np.float64).reshape(-1, 3)
+
+
+def _at(times: np.ndarray, spans: np.ndarray) -> np.ndarray:
+    """The value of the last span that has begun at each time and is not over, else 0."""
+    onsets, offsets, values = spans.T
+    if not len(onsets):
+        return np.zeros(len(times), np.int64)
+    last = np.searchsorted(onsets, times, side="right") - 1
+    is_over = (last < 0) | (times >= offsets[last])
+    return np.where(is_over, 0, values[last]).astype(np.int64)
 
 
 class MelLinearDataset:

@@ -37,9 +37,9 @@ from diffusion import (
 from hyperparams import PRESETS, Hyperparams
 from module import Context
 from network import UNet1d
-from preprocess import StemBatch, StemBatches, StemStore
+from preprocess import ScoreTracks, StemBatch, StemBatches, StemStore
 from sampling import item_generator, sample
-from text.symbols import SYMBOLS
+from text.symbols import SYMBOL_TO_ID, SYMBOLS, is_voiced
 from utils import checkpoint, config, distributed, plotting
 from utils.audio import Features, Standardiser
 from utils.rendering import build_unet, denoiser_of, window_mel
@@ -57,7 +57,7 @@ PREVIEWS = {  # name: (unknown share of the window, is the draft given?)
 
 
 class Drawn(NamedTuple):
-    """Everything random about one training batch, so that the loss itself is plain."""
+    """Everything random about a batch but its noise levels, so that the loss itself is plain."""
 
     is_known: Tensor  # (B, 2, S) bool
     given: Tensor  # (B, 2, S), known samples as the network is given them
@@ -79,6 +79,11 @@ class Objective:
         self.hp, self.device = hp, device
         self.features = Features(hp.audio).to(device)
         self.standardise = Standardiser.from_statistics(mel_statistics).to(device)
+        self.parts = context_parts(store)
+        self.tracks = (
+            ScoreTracks(store.index["items"], SYMBOL_TO_ID) if len(self.parts) > 1 else None
+        )
+        self.is_voiced = torch.tensor([float(is_voiced(symbol)) for symbol in SYMBOLS])
         self.batches = StemBatches(store, "train", hp.inpainter_training, hp.window)
         self.validation = StemBatches(store, "validation", hp.inpainter_training, hp.window)
         d = hp.diffusion
@@ -87,24 +92,40 @@ class Objective:
         self.levels = sigma_bin_edges(d.p_mean, d.p_std, 2 * d.loss_bins)[::2].tolist()
         self.level_names = [f"sigma_{level:.3g}" for level in self.levels]
 
-    def draft_mel(self, wav: Tensor, generator: torch.Generator) -> Tensor:
-        """Mel of the true vocals in wav (B, 2, S), degraded to resemble a draft's: (B, T, M)."""
-        mel = self.standardise(window_mel(self.features, wav[:, VOCAL]))
-        return degrade_mel(mel, self.hp.diffusion, generator)
+    def context(self, batch: StemBatch, generator: torch.Generator) -> Context:
+        """All that is known of the vocals: a degraded mel, as a draft's; symbols and notes."""
+        mel = self.standardise(window_mel(self.features, batch.wav[:, VOCAL]))  # (B, T, M)
+        context = Context(mel=degrade_mel(mel, self.hp.diffusion, generator))
+        if self.tracks is None:
+            return context
+        audio, frames = self.hp.audio, mel.shape[1]
+        starts = (batch.starts.double() / audio.sample_rate).tolist()
+        tracks = [
+            self.tracks.window(id, start, 1 / audio.frame_rate, frames)
+            for id, start in zip(batch.ids, starts, strict=True)
+        ]
+        phoneme, pitch = (torch.stack(track) for track in zip(*tracks, strict=True))  # (B, T)
+        voicing = self.is_voiced[phoneme]
+        parts = {"phoneme": phoneme, "pitch": pitch, "voicing": voicing}
+        return replace(context, **{name: part.to(self.device) for name, part in parts.items()})
 
-    def draw(self, wav: Tensor, generator: torch.Generator) -> Drawn:
+    def draw(self, batch: StemBatch, generator: torch.Generator) -> Drawn:
         """Masks of the mixture, impaired prefixes, noise, context and what of it is withheld."""
-        d, (batch, _, samples) = self.hp.diffusion, wav.shape
-        masks = draw_masks(batch, samples, d, generator)
+        d, wav = self.hp.diffusion, batch.wav
+        masks = draw_masks(len(wav), wav.shape[2], d, generator)
         given = corrupt_known(wav, masks, d, generator)
         noise = torch.randn(wav.shape, generator=generator, device=wav.device)
-        mel = self.draft_mel(wav, generator)
-        is_dropped = draw_dropouts(batch, ("mel", "accompaniment"), d.dropout, generator)
+        context = self.context(batch, generator)
+        # Parts fall out one by one and, where there are several, all at once: guidance's null.
+        names = (*self.parts, "accompaniment", *(("everything",) if len(self.parts) > 1 else ()))
+        is_dropped = draw_dropouts(len(wav), names, d.dropout, generator)
+        if "everything" in is_dropped:
+            everything = is_dropped.pop("everything")
+            is_dropped |= {part: is_dropped[part] | everything for part in self.parts}
         # Only what is given can be withheld: the joint model keeps both of its channels.
         withheld = is_dropped.pop("accompaniment") & masks.is_known[:, ACCOMPANIMENT].all(1)
-        return Drawn(
-            masks.is_known, given, noise, Context(mel=mel, is_dropped=is_dropped), withheld
-        )
+        context = replace(context, is_dropped=is_dropped)
+        return Drawn(masks.is_known, given, noise, context, withheld)
 
     def terms(
         self, network: nn.Module, batch: StemBatch, context: StepContext
@@ -112,7 +133,7 @@ class Objective:
         """The loss of DESIGN section 5; beside it, unweighted, the same for each bin of σ."""
         d, x = self.hp.diffusion, batch.wav
         generator = generator_on(x.device, context.generator)
-        drawn = self.draw(x, generator)
+        drawn = self.draw(batch, generator)
         sigma = draw_sigma(len(x), d.p_mean, d.p_std, generator, d.stratified)
         sums, counts = denoising_loss(
             denoiser_of(network, self.hp),
@@ -124,12 +145,17 @@ class Objective:
             drawn.given,
             drawn.is_dropped,
         )
-        terms = {"denoising": Term(sums.sum(), counts.sum())}
+        # Each item's mean over its unknown elements: the mixture's weights are then the loss's.
+        terms = {"denoising": Term((sums / counts.clamp_min(1)).sum(), len(x))}
         for name, total, count in zip(
             self.level_names, *bin_loss_terms(sums, counts, sigma, self.edges), strict=True
         ):
             terms[name] = Term(total, count, weight=0.0)
         return terms
+
+    def counts(self, batch: StemBatch) -> Mapping[str, float]:
+        """Divisors of `terms` over a global batch; what has no weight needs none."""
+        return {"denoising": len(batch.ids)} | dict.fromkeys(self.level_names, 0.0)
 
     def validate(self, network: UNet1d) -> dict[str, float]:
         """Losses at the median of each bin of σ, on fixed windows, masks and noises.
@@ -145,7 +171,7 @@ class Objective:
         for number, batch in enumerate(self.validation.head(count)):
             batch = batch.to(self.device)
             generator = generator_on(self.device, item_generator(FIXED_SEED, number))
-            drawn = self.draw(batch.wav, generator)
+            drawn = self.draw(batch, generator)
             context = replace(drawn.context, is_dropped={})
             vocal_unknown = torch.zeros_like(drawn.is_known)
             vocal_unknown[:, ACCOMPANIMENT] = True
@@ -172,13 +198,16 @@ class Objective:
     def preview(self, network: UNet1d, writer: SummaryWriter, step: int) -> None:
         """One window sung in four ways (PREVIEWS): vocal, mix, and spectrogram with its mask."""
         audio = self.hp.audio
-        truth = next(iter(self.validation.head(1))).wav[:1].to(self.device)  # (1, 2, S)
+        batch = next(iter(self.validation.head(1))).to(self.device)
+        truth = batch.wav[:1]  # (1, 2, S)
         x = truth.expand(len(PREVIEWS), -1, -1)
         is_known = torch.ones_like(x, dtype=torch.bool)
         for row, ((start, stop), _) in enumerate(PREVIEWS.values()):
             is_known[row, VOCAL, int(start * x.shape[2]) : int(stop * x.shape[2])] = False
         generator = generator_on(self.device, item_generator(FIXED_SEED, 0))
-        mel = self.draft_mel(x, generator)
+        context = self.context(batch, generator).map(
+            lambda part: part[:1].repeat_interleave(len(x), 0)
+        )
         is_dropped = torch.tensor([not draft for _, draft in PREVIEWS.values()], device=self.device)
         sung = sample(
             denoiser_of(network, self.hp),
@@ -186,7 +215,7 @@ class Objective:
             is_known,
             replace(self.hp.inpainting, num_steps=PREVIEW_STEPS),
             [item_generator(FIXED_SEED, row) for row in range(len(x))],
-            Context(mel=mel, is_dropped={"mel": is_dropped}),
+            replace(context, is_dropped=dict.fromkeys(self.parts, is_dropped)),
         )
         seconds = x.shape[2] / audio.sample_rate
         for name, wav in zip((*PREVIEWS, "truth"), [*sung.x.cpu(), truth[0].cpu()], strict=True):
@@ -206,6 +235,11 @@ def generator_on(device: torch.device, generator: torch.Generator) -> torch.Gene
     return torch.Generator(device).manual_seed(seed)
 
 
+def context_parts(store: StemStore) -> tuple[str, ...]:
+    """What the network is told of a vocal; symbols and notes only where every song has a score."""
+    return Context.PARTS if all("score" in item for item in store.index["items"]) else ("mel",)
+
+
 def measure_mel(store: StemStore, hp: Hyperparams) -> dict[str, list[float]]:
     """Mean and deviation of the mel (M,) of training vocals, over windows spread evenly."""
     features = Features(hp.audio)
@@ -222,29 +256,29 @@ def data_of(store: StemStore, hp: Hyperparams, last: Path) -> dict[str, object]:
     else:
         mel = measure_mel(store, hp)
     data = store.for_checkpoint()
-    return data | {"symbols": list(SYMBOLS), "statistics": data["statistics"] | {"mel": mel}}
+    statistics = data["statistics"] | {"mel": mel}
+    told = {"symbols": list(SYMBOLS), "context": list(context_parts(store))}
+    return data | told | {"statistics": statistics}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Train from the shell; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    config.add_run_arguments(parser, PRESETS)
-    arguments = parser.parse_args(argv)
+def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
+    """Corpus, network and objective of the command line, in a trainer."""
     hp = config.from_arguments(arguments, PRESETS, "inpainter_training")
-    world = distributed.start(arguments.device)
+    directory = checkpoint.run_directory(arguments.save_dir, "inpainter", arguments.run)
     store = StemStore(arguments.feature_dir / arguments.data)
     store.check_audio(hp.audio)
     for line in config.differences(PRESETS[arguments.preset], hp):
         print(line)
-    directory = checkpoint.run_directory(arguments.save_dir, "inpainter", arguments.run)
     data = data_of(store, hp, directory / checkpoint.LAST)
     torch.manual_seed(hp.inpainter_training.seed)
+    network = build_unet(hp, len(SYMBOLS))
     objective = Objective(hp, store, data["statistics"]["mel"], world.device)
-    trainer = Trainer(
+    return Trainer(
         kind="inpainter",
         directory=directory,
-        model=build_unet(hp, len(SYMBOLS)),
+        model=network,
         loss_terms=objective.terms,
+        term_counts=objective.counts,
         batches=objective.batches,
         training=hp.inpainter_training,
         hyperparams=hp,
@@ -256,10 +290,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         fresh=arguments.fresh,
         find_unused_parameters=True,  # a part of the context that the corpus does not have
     )
-    try:
-        return trainer.run()
-    finally:
-        distributed.close(world)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train from the shell; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    config.add_run_arguments(parser, PRESETS)
+    return distributed.run_script(build, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

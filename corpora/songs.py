@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,9 +161,11 @@ def build(
     rejections: Sequence[Rejection] = (),
     strict: bool = False,
     target_loudness: float = LOUDNESS,
+    scores: Mapping[str, dict[str, Any]] | None = None,
 ) -> BuildReport:
     """Build or complete feature/NAME from pairs of stems.
 
+    scores: {id: {symbols, score}} of songs whose vocal has one, for their items of the index.
     Faulty songs are left out; remarks (lengths, lag, roles, clipping) keep the song. With `strict`
     either raises ValueError and the index is not written; so does a corpus without a usable song.
     """
@@ -182,7 +184,7 @@ def build(
             continue
         journal.append(song.record)
         kept += song.kept
-        items.append(_item(song.record, split))
+        items.append(_item(song.record, split) | (scores or {}).get(song.id, {}))
     remarks = [Rejection(item["id"], remark) for item in items for remark in item["remarks"]]
     if strict and (rejections or remarks):
         raise ValueError(strict_message([*rejections, *remarks]))

@@ -9,6 +9,8 @@ from utils.metrics import (
     aligned_distance,
     attention_health,
     frame_difference_ratio,
+    log_spectral_distance,
+    mel_distance,
     word_errors,
 )
 
@@ -71,3 +73,24 @@ def test_word_errors_by_hand() -> None:
     assert word_errors(reference, reference) == (0, 4)
     assert word_errors("in comparatively a modern".split(), reference) == (2, 4)
     assert word_errors([], reference) == (4, 4)
+
+
+def test_spectral_distances_are_decibels_above_the_floor() -> None:
+    """A gain of 6 dB is a distance of 6 dB; below the floor nothing counts; noise is far."""
+    random = np.random.default_rng(0)
+    floor = np.log(1e-2)
+    target = random.uniform(-3, 3, (40, 33))
+    louder = target + 6 / 20 * np.log(10)
+    silent = np.full_like(target, floor - 1)
+    for distance in (log_spectral_distance, mel_distance):
+        assert distance(target, target, floor) == 0.0
+        assert distance(louder, target, floor) == pytest.approx(6.0)
+        assert distance(target, louder, floor) == pytest.approx(6.0)
+        assert distance(silent, silent - 4, floor) == 0.0
+        assert distance(silent, target, floor) > distance(louder, target, floor)
+        with pytest.raises(ValueError, match="shapes"):
+            distance(target[:-1], target, floor)
+    one_frame_wrong = target.copy()
+    one_frame_wrong[3] += 4.0
+    expected = 4.0 * 20 / np.log(10) / len(target)
+    assert log_spectral_distance(one_frame_wrong, target, floor) == pytest.approx(expected)

@@ -1,0 +1,304 @@
+"""train_inpainter.py as a user runs it, at tiny size, and what it draws and judges by."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import nn
+
+import evaluate
+import prepare_data
+import train_inpainter
+from diffusion import ACCOMPANIMENT, VOCAL
+from hyperparams import PRESETS, Hyperparams
+from module import Context
+from preprocess import StemBatch, StemStore
+from text.symbols import SYMBOLS
+from train_inpainter import Objective, data_of
+from utils import checkpoint
+from utils.audio import Features
+from utils.objective import seeded_context
+from utils.rendering import build_unet, denoiser_of, load, window_mel
+
+HP = PRESETS["tiny"]
+SECONDS = 2.0
+
+
+def tune(number: int, seconds: float, rate: int) -> np.ndarray:
+    """A melody of its own in every song: (S,) float64."""
+    random = np.random.default_rng(number)
+    time = np.arange(round(seconds * rate)) / rate
+    pitch = random.choice([110.0, 165.0, 220.0, 330.0], size=int(seconds * 4) + 1)
+    phase = 2 * np.pi * np.cumsum(pitch[(time * 4).astype(int)]) / rate
+    return np.sin(phase) * (0.3 + 0.7 * np.abs(np.sin(2 * np.pi * 2 * time)))
+
+
+@pytest.fixture
+def feature_dir(tmp_path: Path) -> Path:
+    """A dozen songs prepared as corpus `x`: the accompaniment is the vocal's own tune."""
+    songs = tmp_path / "songs"
+    for number in range(12):
+        folder = songs / f"song-{number:02d}"
+        folder.mkdir(parents=True)
+        wav = tune(number, SECONDS, HP.audio.sample_rate)
+        soundfile.write(folder / "vocal.wav", 0.3 * wav, HP.audio.sample_rate)
+        soundfile.write(folder / "accompaniment.wav", 0.3 * wav, HP.audio.sample_rate)
+    where = ["--feature-dir", str(tmp_path / "feature"), "--workers", "0"]
+    shares = ["--validation-share", "0.25", "--test-share", "0.15"]
+    assert prepare_data.main(["stems", str(songs), "--name", "x", *shares, *where]) == 0
+    return tmp_path / "feature"
+
+
+@pytest.fixture
+def store(feature_dir: Path) -> StemStore:
+    return StemStore(feature_dir / "x")
+
+
+@pytest.fixture
+def objective(store: StemStore) -> Objective:
+    statistics = data_of(store, HP, Path("nowhere"))["statistics"]["mel"]
+    return Objective(HP, store, statistics, torch.device("cpu"))
+
+
+def batch_of(objective: Objective, size: int) -> StemBatch:
+    batches = objective.batches
+    batches.batch_size = size
+    return next(iter(batches((0, 0))))[0]
+
+
+def flags(feature_dir: Path, save: Path, *extra: str) -> list[str]:
+    where = ["--feature-dir", str(feature_dir), "--save-dir", str(save), "--device", "cpu"]
+    return ["--data", "x", "--preset", "tiny", "--run", "r", *where, *extra]
+
+
+def test_a_run_logs_every_noise_level_and_the_shuffle_control_and_can_be_used(
+    feature_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    save = tmp_path / "save"
+    extra = ["--set", "inpainter_training.ema_decay=0.9"]
+    extra += ["--set", "inpainter_training.validate_every=3"]
+    assert train_inpainter.main(flags(feature_dir, save, "--steps", "3", *extra)) == 0
+    run = save / "inpainter" / "r"
+    names = set().union(*map(json.loads, (run / "stats.jsonl").read_text().splitlines()))
+    levels = [name for name in names if name.startswith("validation/sigma_")]
+    assert len(levels) == HP.diffusion.loss_bins
+    assert {name.replace("validation", "train") for name in levels} <= names
+    assert {"validation/score", "validation/shuffle_gap"} <= names
+
+    loaded = load(run / "last.pt", "inpainter", Hyperparams, torch.device("cpu"))
+    state = checkpoint.load(run / "last.pt", "inpainter")
+    kept = loaded.network.state_dict()
+    assert all(torch.equal(kept[name], state["ema"][name]) for name in kept)
+    assert any(not torch.equal(kept[name], state["model"][name]) for name in kept)
+    assert len(loaded.standardiser("mel").mean) == HP.audio.n_mels
+
+    where = ["--feature-dir", str(feature_dir), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    rows = ["--rows", "default", "draft_shuffled", "gap", "--windows", "2", "--batch-size", "2"]
+    command = ["inpainting", "--data", "x", "--inpainter", str(run), *where, *rows]
+    assert evaluate.main(command) == 0
+    rows = json.loads((tmp_path / "out" / "inpainting.json").read_text())["rows"]
+    assert set(rows) >= {"default", "gap", "silence", "other_vocal", "gap_silence"}
+    assert rows["default"]["evaluations"] == HP.inpainting.num_steps
+    assert all(len(row["distances"]) == 2 for row in rows.values())
+    assert evaluate.main([*command, "--rows", "guess"]) == 2
+    assert "choose from default" in capsys.readouterr().err
+
+
+def test_stopped_and_resumed_equals_uninterrupted(
+    feature_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Masks, noises, impairments and windows all come from (seed, step)."""
+    monkeypatch.setattr(Objective, "preview", lambda *_: None)  # pictures take most of the time
+    steady = ["--set", "inpainter_training.schedule=constant"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train_inpainter.main(flags(feature_dir, whole, "--steps", "4", *steady)) == 0
+    for steps in ("1", "4"):
+        assert train_inpainter.main(flags(feature_dir, parts, "--steps", steps, *steady)) == 0
+    states = [
+        checkpoint.load(save / "inpainter" / "r" / "last.pt", "inpainter")
+        for save in (whole, parts)
+    ]
+    for name, tensor in states[0]["model"].items():
+        assert torch.equal(tensor, states[1]["model"][name]), name
+    changed = ["--steps", "5", "--set", "diffusion.sigma_data=0.2", *steady]
+    assert train_inpainter.main(flags(feature_dir, parts, *changed)) == 2
+
+
+def test_what_is_drawn_keeps_what_is_known(objective: Objective) -> None:
+    """Only vocals are impaired, only what is given is withheld, and a seed decides it all."""
+    batch = batch_of(objective, 64)
+    wav = batch.wav
+    drawn = objective.draw(batch, torch.Generator().manual_seed(0))
+    assert torch.equal(drawn.given[:, ACCOMPANIMENT], wav[:, ACCOMPANIMENT])
+    unknown = ~drawn.is_known
+    assert torch.equal(drawn.given[unknown], wav[unknown])
+    impaired = (drawn.given != wav).any(2)[:, VOCAL]
+    assert impaired.any() and (drawn.given - wav).abs().max() < 0.2
+    assert drawn.is_dropped.any() and not drawn.is_dropped.all()
+    assert drawn.is_known[drawn.is_dropped][:, ACCOMPANIMENT].all()
+    assert drawn.context.is_dropped["mel"].any()
+    again = objective.draw(batch, torch.Generator().manual_seed(0))
+    other = objective.draw(batch, torch.Generator().manual_seed(1))
+    assert torch.equal(drawn.noise, again.noise) and torch.equal(
+        drawn.context.mel, again.context.mel
+    )
+    assert not torch.equal(drawn.is_known, other.is_known)
+
+
+def test_a_window_has_one_mel_frame_per_hop_and_the_same_as_the_song(objective: Objective) -> None:
+    """Frames of a window are those of the song away from its edges: nothing moves."""
+    audio = HP.audio
+    wav = torch.randn(1, 4 * HP.window)
+    features = Features(audio)
+    song, window = features.mel(wav), window_mel(features, wav[:, HP.window : 2 * HP.window])
+    frames = HP.window // audio.hop_length
+    assert window.shape == (1, frames, audio.n_mels)
+    edge = audio.n_fft // audio.hop_length
+    assert torch.allclose(
+        window[:, edge:-edge], song[:, frames + edge : 2 * frames - edge], atol=1e-4
+    )
+
+
+def test_the_terms_are_the_loss_and_its_levels(objective: Objective) -> None:
+    """Each scored element is in one bin of σ, the bins carry no weight and no gradient."""
+    torch.manual_seed(0)
+    network = build_unet(HP, 90)
+    batch = batch_of(objective, 8)
+    context = seeded_context(0, 0, 0, torch.device("cpu"))
+    terms = objective.terms(network, batch, context)
+    levels = [terms[name] for name in objective.level_names]
+    assert [term.weight for term in terms.values()] == [1.0] + [0.0] * HP.diffusion.loss_bins
+    assert sum(int(term.count > 0) for term in levels) == HP.diffusion.loss_bins  # stratified
+    assert terms["denoising"].count == objective.counts(batch)["denoising"] == 8
+    drawn = objective.draw(batch, seeded_context(0, 0, 0, torch.device("cpu")).generator)
+    scored = ~drawn.is_known
+    scored[:, ACCOMPANIMENT] &= ~drawn.is_dropped[:, None]
+    assert sum(float(term.count) for term in levels) == float(scored.sum())
+    assert not any(term.total.requires_grad for term in levels)
+    assert terms["denoising"].total.requires_grad
+
+
+def test_validation_repeats_itself_and_leaves_shuffle_gap_out_for_one_song(
+    objective: Objective,
+) -> None:
+    network = build_unet(HP, 90).eval()
+    with torch.no_grad():
+        first, second = objective.validate(network), objective.validate(network)
+    assert first == second
+    assert first["shuffle_gap"] == 0.0  # its output is still zero
+    alone = objective.validation.head
+
+    def without_other(count: int):
+        return (replace(batch, other=None) for batch in alone(count))
+
+    objective.validation.head = without_other
+    with torch.no_grad():
+        assert "shuffle_gap" not in objective.validate(network)
+
+
+def scored_store(store: StemStore) -> StemStore:
+    """The same songs with a score: a word of two symbols, a rest, another word."""
+    score = {
+        "pitch": [60, 60, 64],
+        "onset": [0.25, 0.4, 1.0],
+        "offset": [0.4, 0.75, 1.5],
+        "notes": [[0.25, 0.75, 60], [1.0, 1.5, 64]],
+    }
+    for item in store.index["items"]:
+        item |= {"symbols": ["S", "IY1", "AA1"], "score": score}
+    return store
+
+
+def test_symbols_and_notes_stand_where_they_are_sung(store: StemStore) -> None:
+    """Tracks of a window that begins between two frames; voicing is that of the symbols."""
+    data = data_of(scored_store(store), HP, Path("nowhere"))
+    assert data["context"] == list(Context.PARTS)
+    objective = Objective(HP, store, data["statistics"]["mel"], torch.device("cpu"))
+    batch = replace(batch_of(objective, 1), starts=torch.tensor([3000]))
+    context = objective.context(batch, torch.Generator().manual_seed(0))
+    times = (3000 + HP.audio.hop_length * torch.arange(context.mel.shape[1])) / 16000
+    names = [SYMBOLS[i] if i else "" for i in context.phoneme[0].tolist()]
+    expected = ["S" if 0.25 <= t < 0.4 else "IY1" if 0.4 <= t < 0.75 else "" for t in times]
+    assert names == expected and "S" in names and "" in names
+    assert torch.equal(context.pitch[0] > 0, torch.tensor([name != "" for name in names]))
+    assert context.voicing[0].tolist() == [float(name == "IY1") for name in names]
+
+
+def test_parts_of_the_context_fall_out_one_by_one_and_together(store: StemStore) -> None:
+    objective = Objective(
+        HP,
+        scored_store(store),
+        data_of(store, HP, Path("nowhere"))["statistics"]["mel"],
+        torch.device("cpu"),
+    )
+    drawn = objective.draw(batch_of(objective, 256), torch.Generator().manual_seed(0))
+    lost = torch.stack([drawn.context.is_dropped[name] for name in Context.PARTS])  # (4, B)
+    assert 0.08 < float(lost.all(0).float().mean()) < 0.25
+    assert set(lost.sum(0).tolist()) >= {0, 1, 4}
+
+
+class Listener(nn.Module):
+    """F of a denoiser that answers with the accompaniment: D = the accompaniment, where told."""
+
+    def forward(self, x: torch.Tensor, c_noise: torch.Tensor, context=None) -> torch.Tensor:
+        sigma = (4 * c_noise).exp()[:, None]  # (B, 1)
+        data = HP.diffusion.sigma_data
+        ratio = (sigma / data).square() + 1
+        noisy = x[:, VOCAL] * data * ratio.sqrt()  # c_in undone
+        accompaniment = x[:, ACCOMPANIMENT] * data
+        vocal = (accompaniment - noisy / ratio) * ratio.sqrt() / sigma
+        return torch.stack([vocal, torch.zeros_like(vocal)], 1)
+
+
+def test_the_shuffle_gap_tells_listening_from_not_listening(objective: Objective) -> None:
+    """Where vocal = accompaniment, a network that copies it loses everything by a shuffle."""
+    result = objective.validate(Listener())
+    assert result["from_accompaniment"] == pytest.approx(0.0, abs=1e-6)
+    assert result["shuffle_gap"] > 1.0
+
+
+def test_the_denoiser_of_a_network_has_its_knobs() -> None:
+    hp = replace(HP, diffusion=replace(HP.diffusion, sigma_data=0.3))
+    network = build_unet(hp, 90)
+    denoiser = denoiser_of(network, hp)
+    assert denoiser.sigma_data == 0.3 and denoiser.mask_input and denoiser.network is network
+    assert [name.removeprefix("network.") for name in denoiser.state_dict()] == list(
+        network.state_dict()
+    )
+
+
+def test_previews_are_written(objective: Objective) -> None:
+    class Writer:
+        def __init__(self) -> None:
+            self.images, self.sounds = {}, {}
+
+        def add_image(self, name: str, image: np.ndarray, step: int) -> None:
+            self.images[name] = image
+
+        def add_audio(self, name: str, wav: torch.Tensor, step: int, rate: int) -> None:
+            self.sounds[name] = wav
+
+    writer = Writer()
+    with torch.no_grad():
+        objective.preview(build_unet(HP, 90).eval(), writer, 0)
+    assert set(writer.images) == {"vocal", "draft", "prefix", "gap", "truth"}
+    truth, gap = writer.sounds["truth/vocal"], writer.sounds["gap/vocal"]
+    start = int(0.4 * HP.window)
+    assert torch.equal(gap[:start], truth[:start]) and not torch.equal(gap, truth)
+
+
+def test_missing_corpora_and_wrong_kinds_are_said(
+    feature_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = flags(tmp_path / "nowhere", tmp_path / "save")
+    assert train_inpainter.main(arguments) == 2
+    assert "prepare_data.py" in capsys.readouterr().err
+    rate = ["--set", "audio.sample_rate=22050"]
+    assert train_inpainter.main(flags(feature_dir, tmp_path / "save", *rate)) == 2
+    assert "22050" in capsys.readouterr().err

@@ -37,7 +37,8 @@ def play_order(marks: Sequence[MeasureMarks]) -> list[int]:
         mark = marks[index]
         if mark.forward and index != section:
             section, current_pass = index, 1
-        last = _last_pass(marks, section, index)
+        matters = mark.endings or mark.backward or mark.ending_stops
+        last = _last_pass(marks, section, index) if matters else 1
         if mark.endings and (last if jumped else current_pass) not in mark.endings:
             index += 1
             continue

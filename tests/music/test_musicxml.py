@@ -1,0 +1,230 @@
+"""MusicXML: repeats, voltas, verses, ties, pick-ups, transposition; hostile and broken files."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from music.musicxml import read_musicxml
+from music.repeats import MeasureMarks, play_order
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "lieder_en"
+VOICE = '<score-part id="P1"><part-name>Voice</part-name></score-part>'
+PIANO = '<score-part id="P2"><part-name>Piano</part-name></score-part>'
+
+
+def note(name: str, duration: int, *lyrics: str, extra: str = "", voice: int = 1) -> str:
+    """Return a note as XML; a lyric is text, with - behind it when the word goes on."""
+    words = "".join(
+        f'<lyric number="{k}"><syllabic>{"begin" if text.endswith("-") else "single"}</syllabic>'
+        f"<text>{text.rstrip('-')}</text></lyric>"
+        for k, text in enumerate(lyrics, start=1)
+        if text
+    )
+    pitch = f"<pitch><step>{name[0]}</step><octave>{name[-1]}</octave></pitch>"
+    if name == "rest":
+        pitch = "<rest/>"
+    first, _, last = extra.partition("|")
+    return (
+        f"<note>{first}{pitch}<duration>{duration}</duration>{last}<voice>{voice}</voice>"
+        f"{words}</note>"
+    )
+
+
+def measure(*content: str, head: str = "") -> str:
+    return f"<measure>{head}{''.join(content)}</measure>"
+
+
+FOUR = (
+    "<attributes><divisions>2</divisions><time><beats>4</beats><beat-type>4</beat-type></time>"
+    "</attributes>"
+)
+
+
+def write(path: Path, *measures: str, parts: str = VOICE, more: str = "") -> Path:
+    path.write_text(
+        '<?xml version="1.0"?><!DOCTYPE score-partwise PUBLIC "-//X//DTD Y//EN" "http://x/y.dtd">'
+        f'<score-partwise><part-list>{parts}</part-list><part id="P1">{"".join(measures)}</part>'
+        f"{more}</score-partwise>",
+        encoding="utf-8",
+    )
+    return path
+
+
+def barline(*content: str) -> str:
+    return f"<barline>{''.join(content)}</barline>"
+
+
+REPEAT = barline('<repeat direction="backward"/>')
+
+
+def sung(path: Path, **options: object) -> list[tuple[str | None, float]]:
+    """Return each note's syllable and its onset in beats."""
+    melody = read_musicxml(path, **options).melody
+    return [
+        (lyric.text if lyric else None, round(melody.tempo.beat_at(n.onset), 6))
+        for n, lyric in zip(melody.notes, melody.lyrics, strict=True)
+    ]
+
+
+def test_repeats_sing_the_next_verse(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.musicxml", measure(note("C4", 8, "one", "two"), REPEAT, head=FOUR))
+    assert sung(path) == [("one", 0), ("two", 4)]
+    assert read_musicxml(path).verses == 2
+    plain = write(tmp_path / "y.xml", measure(note("C4", 8, "one", "two"), head=FOUR))
+    assert sung(plain) == [("one", 0)] and sung(plain, verse=2) == [("two", 0)]
+
+
+def test_voltas(tmp_path: Path) -> None:
+    first = barline('<ending number="1" type="start"/>')
+    first_end = barline('<ending number="1" type="stop"/>', '<repeat direction="backward"/>')
+    second = barline('<ending number="2" type="start"/>')
+    second_end = barline('<ending number="2" type="stop"/>')
+    path = write(
+        tmp_path / "x.xml",
+        measure(note("C4", 8, "a", "b"), head=FOUR),
+        measure(note("D4", 8, "first"), first_end, head=first),
+        measure(note("E4", 8, "second"), second_end, head=second),
+        measure(note("F4", 8, "end")),
+    )
+    assert [text for text, _ in sung(path)] == ["a", "first", "b", "second", "end"]
+
+
+def test_jumps() -> None:
+    plain = [MeasureMarks() for _ in range(5)]
+    plain[1].segno = plain[2].to_coda = plain[3].dal_segno = plain[4].coda = True
+    assert play_order(plain) == [0, 1, 2, 3, 1, 2, 4]
+    fine = [MeasureMarks(), MeasureMarks(fine=True), MeasureMarks(da_capo=True)]
+    assert play_order(fine) == [0, 1, 2, 0, 1]
+    twice = [MeasureMarks(), MeasureMarks(forward=True, backward=3), MeasureMarks()]
+    assert play_order(twice) == [0, 1, 1, 1, 2]
+    with pytest.raises(ValueError, match="more than 5000 measures"):
+        play_order([MeasureMarks() for _ in range(4000)] + [MeasureMarks(backward=2)])
+
+
+def test_pick_up_tie_and_melisma(tmp_path: Path) -> None:
+    start, stop = '|<tie type="start"/>', '|<tie type="stop"/>'
+    path = write(
+        tmp_path / "x.xml",
+        measure(note("G4", 2, "A-"), head=FOUR),
+        measure(note("C4", 8, "maz", extra=start)),
+        measure(note("C4", 2, extra=stop), note("E4", 2), note("rest", 4)),
+    )
+    melody = read_musicxml(path).melody
+    at = melody.tempo.beat_at
+    assert [(at(n.onset), at(n.offset)) for n in melody.notes] == [(0, 1), (1, 6), (6, 7)]
+    assert [lyric and lyric.continues for lyric in melody.lyrics] == [True, False, None]
+
+
+def test_tempo_marks_and_transposition(tmp_path: Path) -> None:
+    head = FOUR.replace(
+        "</attributes>",
+        "<transpose><chromatic>-2</chromatic></transpose></attributes>"
+        '<direction><sound tempo="60"/></direction>',
+    )
+    metronome = (
+        "<direction><direction-type><metronome><beat-unit>half</beat-unit>"
+        "<per-minute>c. 60</per-minute></metronome></direction-type></direction>"
+    )
+    path = write(
+        tmp_path / "x.xml",
+        measure(note("C4", 8, "la"), head=head),
+        measure(note("D4", 8, "lo"), head=metronome),
+    )
+    melody = read_musicxml(path).melody
+    assert [(n.pitch, n.onset, n.offset) for n in melody.notes] == [(58, 0, 4), (60, 4, 6)]
+
+
+def test_grace_zero_length_and_chord_notes(tmp_path: Path) -> None:
+    grace = note("B4", 0, "oh", extra="<grace/>").replace("<duration>0</duration>", "")
+    chord = note("G4", 4, extra="<chord/>")
+    path = write(
+        tmp_path / "x.xml",
+        measure(grace, note("C4", 4), chord, note("D4", 0, "skip"), note("E4", 4), head=FOUR),
+    )
+    song = read_musicxml(path)
+    assert [n.pitch for n in song.melody.notes] == [67, 64]
+    assert sung(path) == [("oh", 0), ("skip", 2)]
+    assert song.melody.remarks == ("1 grace notes left out", "1 notes of no length left out")
+
+
+def test_the_part_with_lyrics_is_the_voice(tmp_path: Path) -> None:
+    piano = f'<part id="P2">{measure(note("C3", 8), head=FOUR)}</part>'
+    voice = measure(note("C4", 8, "la"), head=FOUR)
+    song = read_musicxml(write(tmp_path / "x.xml", voice, parts=VOICE + PIANO, more=piano))
+    assert [n.pitch for n in song.melody.notes] == [60]
+    assert [[n.pitch for n in part.notes] for part in song.backing] == [[48]]
+    duet = piano.replace("</note>", "<lyric><text>lo</text></lyric></note>")
+    path = write(tmp_path / "y.xml", voice, parts=VOICE + PIANO, more=duet)
+    with pytest.raises(ValueError, match=r"2 parts have lyrics: P1 \(Voice\), P2 \(Piano\)"):
+        read_musicxml(path)
+    assert sung(path, part="Piano") == [("lo", 0)]
+    silent = write(tmp_path / "z.xml", voice.replace("la", ""), parts=VOICE + PIANO, more=piano)
+    with pytest.raises(ValueError, match="none lyrics"):
+        read_musicxml(silent)
+
+
+def test_a_second_voice_in_the_part_accompanies(tmp_path: Path) -> None:
+    backup = "<backup><duration>8</duration></backup>"
+    both = measure(note("C5", 8, "la"), backup, note("C4", 8, voice=2), head=FOUR)
+    song = read_musicxml(write(tmp_path / "x.xml", both))
+    assert [n.pitch for n in song.melody.notes] == [72]
+    assert [n.pitch for n in song.backing[0].notes] == [60]
+
+
+ENTITY = '<!DOCTYPE score-partwise [<!ENTITY x "y">]>'
+EXTERNAL = '<!DOCTYPE score-partwise [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
+
+
+@pytest.mark.parametrize("doctype", [ENTITY, EXTERNAL])
+def test_entities_are_refused(tmp_path: Path, doctype: str) -> None:
+    path = tmp_path / "x.musicxml"
+    path.write_text(f"<?xml version='1.0'?>{doctype}<score-partwise>&x;</score-partwise>")
+    with pytest.raises(ValueError, match="refused"):
+        read_musicxml(path)
+
+
+def test_bombs_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.mxl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("score.xml", b"<a>" + b" " * (65 * 2**20))
+    assert path.stat().st_size < 2**20
+    with pytest.raises(ValueError, match="unpacks to more than"):
+        read_musicxml(path)
+    deep = tmp_path / "deep.xml"
+    deep.write_text("<score-partwise>" * 100)
+    with pytest.raises(ValueError, match="deeper than"):
+        read_musicxml(deep)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not well-formed"),
+        (b"<html/>", "no MusicXML score"),
+        (b"<score-partwise><part-list/></score-partwise>", "no part has notes"),
+    ],
+)
+def test_broken_files(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "x.xml"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_musicxml(path)
+    assert str(caught.value).count(str(path)) == 1
+    archive = tmp_path / "x.mxl"
+    archive.write_bytes(content or b"PK")
+    with pytest.raises(ValueError, match="zip archive"):
+        read_musicxml(archive)
+    with pytest.raises(FileNotFoundError):
+        read_musicxml(tmp_path / "none.xml")
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the folder ../shared/data/lieder_en")
+def test_art_songs_are_read_whole() -> None:
+    paths = sorted(SHARED.glob("*.mxl"))[::40]
+    for path in paths:
+        song = read_musicxml(path)
+        assert song.melody.has_lyrics and song.backing and 20 < song.duration < 900
+        assert len(list(song.melody.groups())) > 30

@@ -127,11 +127,6 @@ class StemBatch(Movable):
     other: Tensor | None  # (B, S), another song's accompaniment: the shuffle control
 
 
-def padding_mask(lengths: Tensor, size: int) -> Tensor:
-    """Return is_padding (B, size), True behind each of the lengths (B,)."""
-    return torch.arange(size, device=lengths.device) >= lengths[:, None]  # (B, size)
-
-
 @dataclass(frozen=True)
 class TextMelItem:
     """One utterance: standardised mel, symbol ids, and the score's raw record."""

@@ -33,7 +33,7 @@ def test_two_processes_train_like_one_at_the_same_global_batch(tmp_path: Path) -
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(
-        [*command, "--set", "postnet_training.steps=4"], env=environment, check=True, timeout=120
+        [*command, "--set", "postnet_training.steps=4"], env=environment, check=True, timeout=600
     )
     assert make_trainer(tmp_path / "one", with_training(accumulate=2, steps=4)).run() == 0
     two, one = (tmp_path / name / "postnet" / "toy" for name in ("two", "one"))

@@ -37,8 +37,10 @@ def pitch_errors(wav: np.ndarray, sample_rate: int, score: Score) -> np.ndarray:
 
 
 def onset_errors(wav: np.ndarray, sample_rate: int, score: Score) -> np.ndarray:
-    """Return, per vowel after a voiceless consonant, the rise of 150–1000 Hz power minus the score's
-    onset, in seconds: the point within 0.1 s that best parts 30 ms of low from 30 ms of high power.
+    """Return, per vowel after a voiceless consonant, the rise of its power minus the score's onset.
+
+    In seconds. The rise is the point within 0.1 s that best parts 30 ms of low from 30 ms of high
+    power between 150 and 1000 Hz; vowels without a rise of 6 dB there are left out.
     """
     hop = round(HOP_SECONDS * sample_rate)
     spectrum = np.abs(librosa.stft(wav, n_fft=sample_rate // 50, hop_length=hop)) ** 2

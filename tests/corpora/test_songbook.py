@@ -1,0 +1,204 @@
+"""The songbook: takes, breaths, items, the split by song; and a song rendered and measured."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from songbook_measures import onset_errors, pitch_errors
+
+import prepare_data
+from corpora import accompanist, singer
+from corpora.accompanist import missing_program
+from corpora.records import Split
+from corpora.singer import VOICE_ALPHABET, Manner, Singer, missing_packages
+from corpora.songbook import Settings, find_songs, split_with_songs
+from corpora.takes import BREATH_SECONDS, VOICE_RANGE, arrange, breaths, item_groups, take_of
+from music.midi import read_midi
+from music.notation import parse_notation, read_notation
+from music.score import Note, Score, Syllable
+from music.underlay import sing
+from text.frontend import Pronouncer
+from text.symbols import PHONEMES
+
+SONGS = Path(__file__).resolve().parents[2] / "examples" / "songs"
+SHORT = """
+title: Short
+tempo: 96
+notes: "C" C4 E4 G4*2 | "F" A4 F4 "C" G4*2 | z "G" D4 E4 D4 | "C" C4*3 |
+words: Take the path, keep to sea, and tell them all.
+"""
+
+
+def score_of(record: dict) -> Score:
+    """Return the score of a song.json."""
+    return Score(
+        tuple(
+            Syllable(
+                s["text"],
+                tuple(s["phonemes"]),
+                s["word"],
+                notes=tuple(Note(pitch, onset, offset) for onset, offset, pitch in s["notes"]),
+            )
+            for s in record["syllables"]
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def amazing() -> tuple:
+    song = read_notation(SONGS / "amazing-grace.song")
+    return song, sing(song.melody, Pronouncer()).score
+
+
+def test_takes_are_functions_of_the_seed_and_differ() -> None:
+    takes = [take_of("a-song", number, 0, 2) for number in range(6)]
+    assert takes == [take_of("a-song", number, 0, 2) for number in range(6)]
+    assert takes[0].key == 0 and takes[0].tempo == 1.0 and len(takes[0].programs) == 2
+    assert len({take.tempo for take in takes}) == 6 and len({take.key for take in takes}) > 2
+    assert take_of("a-song", 1, 1, 2) != takes[1] and take_of("b-song", 1, 0, 2) != takes[1]
+
+
+def test_an_arrangement_is_one_song_in_another_key_and_tempo(amazing: tuple) -> None:
+    song, score = amazing
+    whole = arrange(song, score, take_of("x", 0, 0, 1), 1000.0)
+    assert [s.phonemes for s in whole.score.syllables] == [s.phonemes for s in score.syllables]
+    assert all(VOICE_RANGE[0] <= n.pitch <= VOICE_RANGE[1] for n in whole.score.notes)
+    intervals = [b.pitch - a.pitch for a, b in pairwise(score.notes)]
+    other = arrange(song, score, take_of("x", 3, 0, 1), 1000.0)
+    assert [b.pitch - a.pitch for a, b in pairwise(other.score.notes)] == intervals
+    # Voice and accompaniment stay together: the first note sung, against the chord under it.
+    for arrangement in (whole, other):
+        first = arrangement.score.notes[0].onset
+        starts = [n.onset for n in arrangement.backing[0].notes if n.onset > first + 0.01]
+        beat = arrangement.score.notes[1].onset
+        assert min(abs(start - beat) for start in starts) < 1e-6
+    short = arrange(song, score, take_of("x", 0, 0, 1), 20.0)
+    assert short.duration <= 20.0 and len(short.phrases) < len(whole.phrases)
+    assert all(n.offset <= short.duration for part in short.backing for n in part.notes)
+
+
+def test_there_is_time_to_breathe(amazing: tuple) -> None:
+    phrases = breaths(amazing[1])
+    for left, right in pairwise(phrases):
+        rest = right.syllables[0].onset - left.duration
+        last = left.syllables[-1].notes[-1]
+        assert rest >= BREATH_SECONDS - 1e-6 or last.duration <= BREATH_SECONDS
+    sung = [s.phonemes for phrase in phrases for s in phrase.syllables]
+    assert sung == [s.phonemes for s in amazing[1].syllables]
+    groups = item_groups(phrases, 2.0, 10.0)
+    assert [n for group in groups for n in group] == list(range(len(phrases)))
+
+
+def test_the_split_is_by_song_and_fills_every_split() -> None:
+    ids = [f"song{k}@{take}" for k in range(8) for take in range(3)]
+    split = split_with_songs(ids, Split())
+    names = [split.of(id) for id in ids]
+    assert set(names) == {"train", "validation", "test"}
+    assert all(len(set(names[k : k + 3])) == 1 for k in range(0, 24, 3))
+    assert split.of("song3@1.004") == split.of("song3")
+    with pytest.raises(ValueError, match="2 songs cannot fill 3 splits"):
+        split_with_songs(ids[:6], Split())
+
+
+def test_every_phoneme_can_be_sung() -> None:
+    assert {p.rstrip("012") for p in PHONEMES} == set(VOICE_ALPHABET)
+
+
+def test_faults_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FileNotFoundError, match="examples/songs --name free"):
+        find_songs(tmp_path)
+    for name in ("a.song", "a.mxl", "b@1.song"):
+        (tmp_path / name).write_text("")
+    songs, rejections = find_songs(tmp_path)
+    assert [path.name for path in songs] == ["a.mxl"] and len(rejections) == 2
+    with pytest.raises(FileNotFoundError, match="--soundfont"):
+        accompanist.find_soundfont(tmp_path / "none.sf2")
+    with pytest.raises(ValueError, match="at least one of 5 s"):
+        Settings(takes=0)
+    monkeypatch.setattr(singer, "missing_packages", lambda: "the package hibari is missing")
+    with pytest.raises(RuntimeError, match="hibari"):
+        Singer()
+
+
+needs_voice = pytest.mark.skipif(bool(missing_packages()), reason=f"no voice: {missing_packages()}")
+needs_accompanist = pytest.mark.skipif(
+    bool(missing_program()) or not any(Path(p).is_file() for p in accompanist.SOUNDFONTS),
+    reason=f"no accompanist: {missing_program() or 'no soundfont; ' + accompanist.INSTALL}",
+)
+
+
+@pytest.fixture(scope="module")
+def songbook(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A songbook of one short song, rendered by the command line."""
+    directory = tmp_path_factory.mktemp("songbook")
+    (directory / "songs").mkdir()
+    (directory / "songs" / "short.song").write_text(SHORT, encoding="utf-8")
+    assert prepare_data.main(command(directory)) == 0
+    return directory / "feature"
+
+
+def command(directory: Path) -> list[str]:
+    return [
+        *("songbook", str(directory / "songs"), "--name", "short", "--workers", "0"),
+        *("--validation-share", "0", "--test-share", "0"),
+        *("--feature-dir", str(directory / "feature")),
+    ]
+
+
+@needs_voice
+@needs_accompanist
+def test_the_song_is_sung_in_tune_and_in_time(songbook: Path) -> None:
+    folder = songbook / "short" / "songs" / "short@0"
+    record = json.loads((folder / "song.json").read_text(encoding="utf-8"))
+    score = score_of(record)
+    vocal, rate = soundfile.read(folder / "vocal.wav", dtype="float32")
+    cents, seconds = pitch_errors(vocal, rate, score), onset_errors(vocal, rate, score)
+    assert len(cents) >= 10 and np.median(np.abs(cents)) < 10
+    assert len(seconds) >= 4 and np.median(np.abs(seconds)) < 0.030
+    accompaniment, _ = soundfile.read(folder / "accompaniment.wav", dtype="float32")
+    assert len(accompaniment) == len(vocal) == record["num_samples"]
+    assert read_midi(folder / "vocal.mid").notes[0].pitch == score.notes[0].pitch
+
+
+@needs_voice
+@needs_accompanist
+def test_phrases_carry_their_score(songbook: Path) -> None:
+    index = json.loads((songbook / "short" / "index.json").read_text(encoding="utf-8"))
+    assert index["kind"] == "speech" and index["items"]
+    for item in index["items"]:
+        score, seconds = item["score"], item["num_samples"] / index["sample_rate"]
+        assert {len(score[k]) for k in ("pitch", "onset", "offset", "position", "slur")} == {
+            len(item["symbols"])
+        }
+        assert all(0 <= a <= b <= seconds + 1e-3 for a, b, _ in score["notes"])
+        assert max(score["offset"]) <= seconds + 1e-3
+    stems = json.loads((songbook / "short-stems" / "index.json").read_text(encoding="utf-8"))
+    assert [item["id"] for item in stems["items"]] == ["short@0"]
+    for name in ("short", "short-stems"):
+        options = ["check", name, "--feature-dir", str(songbook), "--workers", "0"]
+        assert prepare_data.main(options) == 0
+
+
+@needs_voice
+@needs_accompanist
+def test_what_is_rendered_is_kept(songbook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = songbook / "short" / "songs" / "short@0" / "vocal.wav"
+    before = path.stat().st_mtime_ns
+    monkeypatch.setattr(Singer, "sing", lambda *_: pytest.fail("sung again"))
+    assert prepare_data.main(command(songbook.parent)) == 0
+    assert path.stat().st_mtime_ns == before
+
+
+@needs_voice
+def test_a_voice_repeats_itself_and_follows_the_score() -> None:
+    song = parse_notation(SHORT)
+    (phrase, *_) = breaths(sing(song.melody, Pronouncer()).score)
+    voice = Singer()
+    first, again = (voice.sing(phrase, Manner(seed=3)) for _ in range(2))
+    assert np.array_equal(first.wav, again.wav) and first.lead == again.lead
+    assert first.wav.size / 24000 >= phrase.duration - phrase.syllables[0].onset

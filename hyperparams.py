@@ -69,13 +69,14 @@ class Transformer:
     prior_width: float = 0.12  # s, w of the score prior: exp(-distance² / 2w²)
     history_zero_max: float = 1.0  # share of a phrase's history frames zeroed ~ U(0, this)
     history_noise_max: float = 0.4  # noise on the history, in standard deviations ~ U(0, this)
-    history_steps: int = 4000  # both grow linearly to these: alignment is learnt from a clean one
+    history_steps: int = 1000  # both grow linearly to these: alignment is learnt from a clean one
     stretch_max: float = 0.0  # training phrases play at a tempo of 1 ± this; for small corpora
     stop_pos_weight: float = 8.0  # one stop frame against hundreds of others
     guided_layers: int = 2  # last decoder layers with guided heads (1710.08969, section 4.1)
     guided_heads: int = 2  # heads of each of them pulled to the diagonal when there is no score
     guided_sigma: float = 0.2  # relative width g of the diagonal band
-    guided_width: float = 0.05  # s, where the times of the phonemes are known: width around them
+    said_width: float = 0.05  # s, w for the times of spoken phonemes, shorter than notes
+    said_dropout: float = 0.2  # share of spoken items trained without their times
     guided_weight: float = 4.0  # λ at step 0
     guided_floor: float = 0.0  # λ never falls below this
     free_running_phrases: int = 6  # validation phrases sung freely: `best` means best by them
@@ -113,6 +114,7 @@ class Synthesis:
     stop_threshold: float = 0.5  # probability at which the stop head ends an item
     max_seconds_per_symbol: float = 0.35  # s; the longest rendering scales with the text
     min_seconds_per_symbol: float = 0.03  # s; a stop before this is not believed
+    predict_durations: bool = True  # speech follows predicted times; false: attention alone
     monotonic_window: int = 0  # symbols attention may move ahead in a step of speech; 0 = free
     griffin_lim_iterations: int = 32  # fast Griffin-Lim; 16 already equal 60 plain iterations
     griffin_lim_momentum: float = 0.99  # Perraudin et al. 2013
@@ -406,7 +408,6 @@ PRESETS: dict[str, Hyperparams] = {
             postnet_width=128,
             reduction_factor=3,
             stretch_max=0.12,
-            history_zero_max=0.6,
             guided_floor=0.5,
             guided_steps=5000,
         ),

@@ -92,12 +92,16 @@ class MaskedConv(nn.Module):
     """A 1-d convolution of the same length over (B, T, C) for which padding is silence.
 
     Padded positions are zeroed before the kernel sees them, so an item gives the same result
-    alone and in a batch of longer ones. Even kernels look one position further back than ahead.
+    alone and in a batch of longer ones. Even kernels look one position further back than ahead;
+    causal ones look only back.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, causal: bool = False
+    ) -> None:
         super().__init__()
-        self.pad = (kernel_size // 2, (kernel_size - 1) // 2)
+        ahead = 0 if causal else (kernel_size - 1) // 2
+        self.pad = (kernel_size - 1 - ahead, ahead)
         self.conv = nn.Conv1d(in_channels, out_channels, kernel_size)
 
     def forward(self, x: Tensor, is_padding: Tensor | None = None) -> Tensor:
@@ -116,10 +120,17 @@ class ConvStack(nn.Module):
     """
 
     def __init__(
-        self, sizes: list[int], kernel_size: int, dropout: float, activation: type[nn.Module]
+        self,
+        sizes: list[int],
+        kernel_size: int,
+        dropout: float,
+        activation: type[nn.Module],
+        causal: bool = False,
     ) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(MaskedConv(a, b, kernel_size) for a, b in pairwise(sizes))
+        self.convs = nn.ModuleList(
+            MaskedConv(a, b, kernel_size, causal) for a, b in pairwise(sizes)
+        )
         self.norms = nn.ModuleList(nn.LayerNorm(size) for size in sizes[1:])
         self.activation = activation()
         self.dropout = Dropout(dropout)
@@ -410,18 +421,31 @@ class FrameNotes(nn.Module):
         return self.out(F.relu(self.hidden(x)))
 
 
-def score_log_prior(interval: Tensor, frame_times: Tensor, width: float) -> Tensor:
-    """Additive attention prior from the score: −distance² / 2w² to a symbol's interval.
+def interval_log_prior(interval: Tensor, frame_times: Tensor, width: Tensor | float) -> Tensor:
+    """Additive attention prior from times: −distance² / 2w² to a symbol's interval.
 
-    interval (B, N, 2) s; frame_times (T,) s; width w in s. Returns (B, T, N). Inside its interval
-    a symbol has distance 0 (a plateau: a long vowel is as likely at its end as at its start). An
-    item whose intervals are all zero has no score and gets no prior.
+    interval (B, N, 2) s; frame_times (T,) s; width w in s, one for all or (B,). Returns (B, T, N).
+    Inside its interval a symbol has distance 0 (a plateau: a long vowel is as likely at its end as
+    at its start). An item whose intervals are all zero has no times and gets no prior.
     """
     times = frame_times[None, :, None]
     start, end = interval[:, None, :, 0], interval[:, None, :, 1]  # (B, 1, N)
     distance = (start - times).clamp_min(0.0) + (times - end).clamp_min(0.0)  # (B, T, N)
-    has_score = interval.amax(dim=(1, 2)) > 0  # (B,)
-    return torch.where(has_score[:, None, None], -(distance**2) / (2.0 * width**2), 0.0)
+    has_times = interval.amax(dim=(1, 2)) > 0  # (B,)
+    width = torch.as_tensor(width, device=interval.device).reshape(-1, 1, 1)
+    return torch.where(has_times[:, None, None], -(distance**2) / (2.0 * width**2), 0.0)
+
+
+def place_in_interval(interval: Tensor, frame_times: Tensor) -> Tensor:
+    """How far each frame is through the symbol that sounds then, 0 … 1: (B, N, 2), (T,) → (B, T).
+
+    0 where no symbol sounds.
+    """
+    times = frame_times[None, :, None]
+    start, end = interval[:, None, :, 0], interval[:, None, :, 1]  # (B, 1, N)
+    sounds = (start <= times) & (times < end)  # (B, T, N)
+    place = (times - start) / (end - start).clamp_min(1e-6)
+    return (place * sounds).sum(-1).clamp(0.0, 1.0)
 
 
 def corrupt_history(

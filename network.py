@@ -7,6 +7,7 @@ H heads, D width. Spectrograms are standardised (utils/audio.py) on both sides o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -41,13 +42,17 @@ from module import (
     TransformerBlock1d,
     UnpatchBlock,
     UpLevel,
+    interval_log_prior,
     padding_mask,
-    score_log_prior,
+    place_in_interval,
 )
 
 if TYPE_CHECKING:
     import hyperparams
     from preprocess import ScoreBatch
+
+
+TYPICAL_SECONDS = 0.08  # of a spoken phoneme: where the predicted durations start
 
 
 @dataclass
@@ -63,12 +68,13 @@ class AttentionMaps:
 @dataclass
 class TransformerOutput:
     """A teacher-forced pass: mel before and after the mel postnet (B, T, M), a stop logit per
-    decoder step (B, T/r), the weights of the guided heads (one (B, h, T/r, N) per guided layer)
-    and, on request, all attention maps."""
+    decoder step (B, T/r), ln(1 + frames) of every symbol (B, N), the weights of the guided heads
+    (one (B, h, T/r, N) per guided layer) and, on request, all attention maps."""
 
     mel_before: Tensor
     mel: Tensor
     stop_logits: Tensor
+    log_durations: Tensor
     guided: list[Tensor]
     attention: AttentionMaps
 
@@ -76,8 +82,8 @@ class TransformerOutput:
 @dataclass
 class Generated:
     """A free-running rendering: mel before and after the mel postnet (B, T, M), its valid lengths
-    (B,), what ended each item (`stop head`, `score` or `maximum`), the bytes of the key/value
-    cache, and the maps of the cross-attention on request."""
+    (B,), what ended each item (`stop head`, `score`, `durations` or `maximum`), the bytes of the
+    key/value cache, and the maps of the cross-attention on request."""
 
     mel_before: Tensor
     mel: Tensor
@@ -91,8 +97,10 @@ class TransformerTTS(nn.Module):
     """Lyrics, with or without notes, → mel spectrogram (Li et al. 2018, 1809.08895).
 
     With a score, every symbol carries its note, every frame its current note, and a prior from
-    the note times holds the cross-attention; without one, attention finds the diagonal itself.
-    One set of weights serves both.
+    the note times holds the cross-attention. Speech has no score: there the encoder predicts how
+    long each symbol lasts, and the same prior holds the attention to these times; a network that
+    never saw measured times, or is asked not to use them, finds its way by attention alone. One set
+    of weights serves all.
     """
 
     def __init__(
@@ -126,6 +134,11 @@ class TransformerTTS(nn.Module):
         self.encoder = nn.ModuleList(EncoderLayer(*layer) for _ in range(hp.encoder_layers))
         self.encoder_norm = nn.LayerNorm(hp.width)
 
+        self.duration = ConvStack([hp.width, hp.width], 3, hp.dropout, nn.ReLU)
+        self.duration_out = nn.Linear(hp.width, 1)
+        nn.init.constant_(self.duration_out.bias, math.log(1.0 + TYPICAL_SECONDS / frame_seconds))
+        self.register_buffer("knows_durations", torch.tensor(False))  # set by training on times
+
         self.decoder_prenet = DecoderPrenet(
             hp.reduction_factor * n_mels, hp.prenet_width, hp.width, hp.prenet_dropout
         )
@@ -140,8 +153,9 @@ class TransformerTTS(nn.Module):
             hp.postnet_kernel,
             hp.dropout,
             nn.Tanh,
+            causal=True,
         )
-        self.mel_postnet_out = MaskedConv(hp.postnet_width, n_mels, hp.postnet_kernel)
+        self.mel_postnet_out = MaskedConv(hp.postnet_width, n_mels, hp.postnet_kernel, causal=True)
         self.dropout = Dropout(hp.dropout)
 
     # -- the symbols ---------------------------------------------------------------------------
@@ -175,20 +189,44 @@ class TransformerTTS(nn.Module):
                 maps.append(weights)
         return self.encoder_norm(x), is_padding, maps
 
+    def predict_log_durations(self, memory: Tensor, is_padding: Tensor) -> Tensor:
+        """memory (B, N, D) → ln(1 + frames) of every symbol, (B, N), 0 on padding."""
+        hidden = self.duration(memory, is_padding)
+        return self.duration_out(hidden).squeeze(-1).float().masked_fill(is_padding, 0.0)
+
+    def said_intervals(self, log_durations: Tensor) -> Tensor:
+        """Predicted durations laid end to end: ln(1 + frames) (B, N) → (B, N, 2) s."""
+        end = torch.expm1(log_durations.clamp_min(0.0)).cumsum(1) * self.frame_seconds
+        return torch.stack([F.pad(end, (1, 0))[:, :-1], end], dim=-1)
+
+    def times(self, score: ScoreBatch | None, said: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        """Intervals (B, N, 2) s and widths (B,) s of the prior: the score's where an item has one,
+        else those of `said`; None when there is neither."""
+        if score is None and said is None:
+            return None
+        if score is None:
+            return said, said.new_full((len(said),), self.hp.said_width)
+        width = score.interval.new_full((len(score.interval),), self.hp.prior_width)
+        if said is None:
+            return score.interval, width
+        has_score = score.interval.amax(dim=(1, 2)) > 0  # (B,)
+        interval = torch.where(has_score[:, None, None], score.interval, said)
+        return interval, torch.where(has_score, width, self.hp.said_width)
+
     def cross_mask(
-        self, is_padding: Tensor, score: ScoreBatch | None, start: int, steps: int
+        self, is_padding: Tensor, times: tuple[Tensor, Tensor] | None, start: int, steps: int
     ) -> Tensor:
         """Additive mask of decoder steps start … start + steps − 1 onto the symbols.
 
-        −∞ on padded symbols, plus the log prior of the score: (B, 1, steps or 1, N).
+        −∞ on padded symbols, plus the log prior of the times: (B, 1, steps or 1, N).
         """
         mask = torch.zeros(is_padding.shape, device=is_padding.device)
         mask = mask.masked_fill(is_padding, -torch.inf)[:, None, None, :]  # (B, 1, 1, N)
-        if score is None:
+        if times is None:
             return mask
         step = torch.arange(start, start + steps, device=is_padding.device)
         centre = step * self.reduction_factor + (self.reduction_factor - 1) / 2
-        prior = score_log_prior(score.interval, centre * self.frame_seconds, self.hp.prior_width)
+        prior = interval_log_prior(times[0], centre * self.frame_seconds, times[1])
         return mask + prior[:, None]  # (B, 1, steps, N)
 
     # -- the frames, teacher-forced ------------------------------------------------------------
@@ -200,6 +238,7 @@ class TransformerTTS(nn.Module):
         history: Tensor,
         mel_lengths: Tensor,
         score: ScoreBatch | None = None,
+        said: Tensor | None = None,
         keep: Tensor | None = None,
         guided: bool = False,
         need_weights: bool = False,
@@ -208,7 +247,8 @@ class TransformerTTS(nn.Module):
 
         symbols (B, N), symbol_lengths (B,); history (B, T, M): the true mel, possibly corrupted
         (frame group k is predicted from groups 0 … k − 1); mel_lengths (B,); score
-        with symbols (B, N) and frames (B, T); keep (B, steps, 2, prenet) dropout masks or None.
+        with symbols (B, N) and frames (B, T); said (B, N, 2) s: measured times of the symbols, zero
+        for items that shall do without; keep (B, steps, 2, prenet) dropout masks or None.
         `guided` asks for the guided heads' weights, `need_weights` for all maps.
         """
         hp, r = self.hp, self.reduction_factor
@@ -218,9 +258,10 @@ class TransformerTTS(nn.Module):
         memory, symbol_padding, encoder_maps = self.encode(symbols, symbol_lengths, score, heads)
         previous = F.pad(history, (0, 0, r, (steps - 1) * r - frames))  # mean frames first
         previous = previous.reshape(len(history), steps, r * self.n_mels)  # (B, steps, r·M)
-        x = self.decoder_prenet(previous, keep) + self.step_notes(score, steps, history.shape[0])
-        x = self.dropout(self.decoder_positions(x))
-        mask = self.cross_mask(symbol_padding, score, 0, steps).to(x.dtype)
+        times = self.times(score, said)
+        notes = self.step_notes(score, times, 0, steps, len(history))
+        x = self.dropout(self.decoder_positions(self.decoder_prenet(previous, keep) + notes))
+        mask = self.cross_mask(symbol_padding, times, 0, steps).to(x.dtype)
         maps = AttentionMaps(encoder=encoder_maps)
         guided_maps = []
         for index, layer in enumerate(self.decoder):
@@ -244,18 +285,38 @@ class TransformerTTS(nn.Module):
             mel_before,
             self.refine(mel_before, mel_lengths),
             self.to_stop(x).squeeze(-1),
+            self.predict_log_durations(memory, symbol_padding),
             guided_maps,
             maps,
         )
 
-    def step_notes(self, score: ScoreBatch | None, steps: int, batch: int) -> Tensor:
-        """Score features of the decoder steps, (B, steps, D); a single constant row for speech."""
+    def step_notes(
+        self,
+        score: ScoreBatch | None,
+        times: tuple[Tensor, Tensor] | None,
+        start: int,
+        steps: int,
+        batch: int,
+    ) -> Tensor:
+        """What the steps start … start + steps − 1 know beforehand, (B, steps, D).
+
+        The current note and the place in it; for speech note 0 and the place in the symbol.
+        """
         r = self.reduction_factor
-        if score is None:
-            pitch = torch.zeros(batch, r, dtype=torch.long, device=self.to_mel.weight.device)
-            return self.frame_notes(pitch, torch.zeros_like(pitch, dtype=torch.float32))
-        pad = (0, steps * r - score.frame_pitch.shape[1])
-        return self.frame_notes(F.pad(score.frame_pitch, pad), F.pad(score.frame_position, pad))
+        first, last = start * r, (start + steps) * r
+        device = self.to_mel.weight.device
+        pitch = torch.zeros(batch, last - first, dtype=torch.long, device=device)
+        place = pitch.float()
+        if times is not None:
+            frame = torch.arange(first, last, device=device)
+            place = place_in_interval(times[0], frame * self.frame_seconds)
+        if score is not None:
+            pad = (0, max(0, last - score.frame_pitch.shape[1]))
+            pitch = F.pad(score.frame_pitch, pad)[:, first:last]
+            has_score = score.interval.amax(dim=(1, 2)) > 0  # (B,)
+            sung = F.pad(score.frame_position, pad)[:, first:last]
+            place = torch.where(has_score[:, None], sung, place)
+        return self.frame_notes(pitch, place)
 
     def refine(self, mel_before: Tensor, mel_lengths: Tensor) -> Tensor:
         """The mel postnet's residual over a whole mel: (B, T, M) → (B, T, M)."""
@@ -276,6 +337,7 @@ class TransformerTTS(nn.Module):
         score: ScoreBatch | None = None,
         stop_threshold: float = 0.5,
         monotonic_window: int = 0,
+        predict_durations: bool = True,
         need_weights: bool = False,
     ) -> Generated:
         """Decode a batch with cached keys and values; the encoder and the mel postnet run once.
@@ -283,14 +345,21 @@ class TransformerTTS(nn.Module):
         symbols (B, N), symbol_lengths (B,); one seed per item for the prenet's dropout, so an
         item does not depend on its batch; max_frames (B,): with a score its exact length,
         without one a maximum before which the stop head may end the item, but not before
-        min_frames (B,). monotonic_window > 0 lets the guided heads look from one symbol behind
-        to that many ahead of where they are (speech only).
+        min_frames (B,). predict_durations: speech follows the predicted times and ends with them,
+        if the network has learnt such. Without them, monotonic_window > 0 lets the guided heads
+        look from one symbol behind to that many ahead of where they are (speech only).
         """
         was_training = self.training
         self.eval()
         try:
-            state = _DecodingState(self, symbols, symbol_lengths, seeds, score, monotonic_window)
+            use_durations = score is None and predict_durations and bool(self.knows_durations)
+            state = _DecodingState(
+                self, symbols, symbol_lengths, seeds, score, use_durations, monotonic_window
+            )
             r = self.reduction_factor
+            if use_durations:
+                low = 1 if min_frames is None else min_frames
+                max_frames = state.num_frames.clamp_min(low).minimum(max_frames)
             max_steps = -(-max_frames // r)
             min_steps = torch.zeros_like(max_steps) if min_frames is None else -(-min_frames // r)
             end = max_steps.clone()  # (B,) decoder steps of each item, as known so far
@@ -302,14 +371,14 @@ class TransformerTTS(nn.Module):
                 groups.append(group)
                 previous = group.flatten(1)[:, None]
                 step += 1
-                if score is None:
+                if state.times is None:
                     wants = stop_logit.sigmoid() > stop_threshold
                     stops = wants & (step >= min_steps) & (step < end)
                     end = torch.where(stops, step, end)
             mel_before = torch.cat(groups, dim=1)  # (B, steps·r, M)
             mel_lengths = torch.minimum(end * r, max_frames)
             mel_before = mel_before[:, : int(mel_lengths.max())]
-            ended = "score" if score is not None else "maximum"
+            ended = "durations" if use_durations else "maximum" if score is None else "score"
             return Generated(
                 mel_before,
                 self.refine(mel_before, mel_lengths),
@@ -334,14 +403,22 @@ class _DecodingState:
         symbol_lengths: Tensor,
         seeds: Sequence[int],
         score: ScoreBatch | None,
+        use_durations: bool,
         monotonic_window: int,
     ) -> None:
         if len(seeds) != len(symbols):
             raise ValueError(f"{len(seeds)} seeds for {len(symbols)} items: give one per item")
         self.network = network
         self.score = score
-        self.window = 0 if score is not None else monotonic_window
         memory, self.symbol_padding, _ = network.encode(symbols, symbol_lengths, score)
+        said = None
+        if use_durations:
+            log_durations = network.predict_log_durations(memory, self.symbol_padding)
+            said = network.said_intervals(log_durations)
+            seconds = said[..., 1].amax(1)  # (B,)
+            self.num_frames = (seconds / network.frame_seconds).round().long().clamp_min(1)
+        self.times = network.times(score, said)
+        self.window = 0 if self.times is not None else monotonic_window
         self.memory = [
             tuple(t.contiguous() for t in layer.cross.keys_values(memory))
             for layer in network.decoder
@@ -354,20 +431,15 @@ class _DecodingState:
 
     def _prepare_block(self) -> None:
         """Everything the next BLOCK steps need and that no output changes."""
-        network, r, steps = self.network, self.network.reduction_factor, self.BLOCK
+        network, steps = self.network, self.BLOCK
         device = self.symbol_padding.device
         draw = network.decoder_prenet.draw_keep
         self.keep = torch.stack([draw(steps, g) for g in self.generators]).to(device)
         self.codes = network.decoder_positions.codes(self.position, steps)
-        self.mask = network.cross_mask(self.symbol_padding, self.score, self.position, steps)
-        if self.score is None:
-            self.notes = network.step_notes(None, steps, 1).expand(-1, steps, -1)
-            return
-        first, last = self.position * r, (self.position + steps) * r
-        pitch = self.score.frame_pitch[:, first:last]
-        pad = (0, last - first - pitch.shape[1])
-        place = self.score.frame_position[:, first:last]
-        self.notes = network.frame_notes(F.pad(pitch, pad), F.pad(place, pad))
+        self.mask = network.cross_mask(self.symbol_padding, self.times, self.position, steps)
+        self.notes = network.step_notes(
+            self.score, self.times, self.position, steps, len(self.generators)
+        )
 
     def step(self, previous: Tensor, need_weights: bool) -> tuple[Tensor, Tensor]:
         """previous (B, 1, r·M) → the next r frames (B, r, M) and their stop logit (B,)."""
@@ -377,7 +449,7 @@ class _DecodingState:
             self._prepare_block()
         x = network.decoder_prenet(previous, self.keep[:, k : k + 1])
         x = x + self.notes[:, k : k + 1] + self.codes[k]
-        mask = self.mask[:, :, k : k + 1] if self.score is not None else self.mask
+        mask = self.mask[:, :, k : k + 1] if self.times is not None else self.mask
         guided_mask = self._monotonic(mask) if self.window else mask
         first_guided = hp.decoder_layers - hp.guided_layers
         for index, layer in enumerate(network.decoder):

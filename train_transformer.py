@@ -22,12 +22,12 @@ from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
 from hyperparams import PRESETS, Hyperparams
-from module import corrupt_history, padding_mask, score_log_prior
+from module import corrupt_history, interval_log_prior, padding_mask
 from network import Generated, TransformerTTS
 from preprocess import FeatureStore, TextMelBatch, TextMelBatches
 from text.symbols import word_spans
 from utils import checkpoint, config, distributed, plotting
-from utils.losses import guided_attention_loss, masked_l1, stop_loss
+from utils.losses import duration_loss, guided_attention_loss, masked_l1, stop_loss
 from utils.metrics import (
     aligned_distance,
     attention_health,
@@ -73,6 +73,7 @@ class Objective:
                 ramp * hp.history_noise_max,
                 context.generator,
             )
+        said = self.said_for(batch, context)
         guidance = max(hp.guided_floor, hp.guided_weight * (1.0 - context.step / hp.guided_steps))
         out = network(
             batch.symbols,
@@ -80,6 +81,7 @@ class Objective:
             history,
             batch.mel_lengths,
             batch.score,
+            said,
             guided=guidance > 0,
         )
         r = hp.reduction_factor
@@ -88,6 +90,15 @@ class Objective:
             "mel": Term(*masked_l1(out.mel, batch.mel, batch.mel_lengths)),
             "stop": Term(*stop_loss(out.stop_logits, batch.mel_lengths, r, hp.stop_pos_weight)),
         }
+        known = batch.said if batch.said is not None else torch.zeros(*batch.symbols.shape, 2)
+        terms["duration"] = Term(
+            *duration_loss(
+                out.log_durations,
+                known.to(batch.mel.device),
+                batch.symbol_lengths,
+                1.0 / self.hp.audio.frame_rate,
+            )
+        )
         if guidance > 0:
             total, count = guided_attention_loss(
                 out.guided,
@@ -100,13 +111,21 @@ class Objective:
             terms["guided"] = Term(total, count, guidance)
         return terms
 
+    def said_for(self, batch: TextMelBatch, context: StepContext) -> torch.Tensor | None:
+        """The times that hold the attention of speech: all but a share of the items have them, the
+        others must learn to do without."""
+        if batch.said is None or not context.training:
+            return batch.said
+        draws = torch.rand(len(batch.ids), generator=context.generator).to(batch.said.device)
+        return batch.said * (draws >= self.hp.transformer.said_dropout)[:, None, None]
+
     def said_prior(self, batch: TextMelBatch, steps: int) -> torch.Tensor | None:
         """Log prior (B, steps, N) of the measured phoneme times, None for a corpus without them."""
         if batch.said is None:
             return None
         r, rate = self.hp.transformer.reduction_factor, self.hp.audio.frame_rate
         centre = torch.arange(steps, device=batch.said.device) * r + (r - 1) / 2
-        return score_log_prior(batch.said, centre / rate, self.hp.transformer.guided_width)
+        return interval_log_prior(batch.said, centre / rate, self.hp.transformer.said_width)
 
     def validate(self, network: TransformerTTS) -> dict[str, float]:
         """Teacher-forced losses over validation batches and free-running scores of the phrases."""
@@ -251,6 +270,7 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     torch.manual_seed(hp.transformer_training.seed)
     network = build_transformer(hp, len(store.symbols))
     objective = Objective(hp, store)
+    network.knows_durations.fill_(bool(objective.batches.dataset.times))
     return Trainer(
         kind="transformer",
         directory=directory,

@@ -78,34 +78,54 @@ def test_decoder_is_causal_by_gradient(network: TransformerTTS) -> None:
     assert seen[: step * r].all()
 
 
-@pytest.mark.parametrize("with_score", [False, True])
-def test_cached_decoding_equals_full_pass(network: TransformerTTS, with_score: bool) -> None:
+def said_by(network: TransformerTTS, symbols: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """The times that the network predicts for its symbols, (B, N, 2)."""
+    memory, is_padding, _ = network.encode(symbols, lengths)
+    return network.said_intervals(network.predict_log_durations(memory, is_padding))
+
+
+@pytest.mark.parametrize("mode", ["free", "durations", "score"])
+def test_cached_decoding_equals_full_pass(network: TransformerTTS, mode: str) -> None:
     symbols = torch.randint(1, NUM_SYMBOLS, (2, 9))
+    symbols[1, 6:] = 0
     lengths, frames = torch.tensor([9, 6]), torch.tensor([211, 150])
-    score = random_score(symbols, 211) if with_score else None
+    score = random_score(symbols, 211) if mode == "score" else None
+    said = None
+    if mode == "durations":
+        network.knows_durations.fill_(True)
+        with torch.no_grad():
+            network.duration_out.bias.fill_(2.5)  # a dozen frames for a symbol
+            said = said_by(network, symbols, lengths)
     out = network.generate(symbols, lengths, [3, 4], frames, score=score, need_weights=True)
-    steps = -(-211 // network.reduction_factor)
+    steps = -(-out.mel_before.shape[1] // network.reduction_factor)
     full = network(
         symbols,
         lengths,
         out.mel_before,
         out.mel_lengths,
         score,
+        said,
         keep=keep_masks(network, [3, 4], steps),
         need_weights=True,
     )
     torch.testing.assert_close(out.mel, full.mel, atol=1e-5, rtol=1e-5)
     for cached, whole in zip(out.attention.cross, full.attention.cross, strict=True):
         torch.testing.assert_close(cached, whole, atol=1e-5, rtol=1e-5)
-    assert out.mel_lengths.tolist() == [211, 150]
+    if mode == "durations":
+        assert out.ended_by == ["durations", "durations"]
+        expected = (said[..., 1].amax(1) / FRAME).round().tolist()
+        assert out.mel_lengths.tolist() == expected
+    else:
+        assert out.mel_lengths.tolist() == [211, 150]
 
 
-@pytest.mark.parametrize("with_score", [False, True])
-def test_an_item_does_not_depend_on_its_batch(network: TransformerTTS, with_score: bool) -> None:
+@pytest.mark.parametrize("mode", ["free", "durations", "score"])
+def test_an_item_does_not_depend_on_its_batch(network: TransformerTTS, mode: str) -> None:
     symbols = torch.randint(1, NUM_SYMBOLS, (3, 12))
     lengths, frames = torch.tensor([12, 5, 8]), torch.tensor([60, 25, 90])
     symbols[1, 5:] = symbols[2, 8:] = 0
-    score = random_score(symbols, 90) if with_score else None
+    network.knows_durations.fill_(mode == "durations")
+    score = random_score(symbols, 90) if mode == "score" else None
     if score is not None:  # a collated batch holds no note past an item's end
         is_past = torch.arange(90)[None] >= frames[:, None]
         score.frame_pitch[is_past], score.frame_position[is_past] = 0, 0.0
@@ -117,7 +137,9 @@ def test_an_item_does_not_depend_on_its_batch(network: TransformerTTS, with_scor
         own = None if score is None else select(score, i, n, t)
         one = symbols[i : i + 1, :n], lengths[i : i + 1]
         alone = network.generate(*one, [7 + i], frames[i : i + 1], score=own)
-        torch.testing.assert_close(together.mel[i, :t], alone.mel[0], atol=1e-5, rtol=1e-4)
+        assert together.mel_lengths[i] == alone.mel_lengths[0]
+        sung = int(alone.mel_lengths[0])
+        torch.testing.assert_close(together.mel[i, :sung], alone.mel[0], atol=1e-5, rtol=1e-4)
         steps = -(-t // network.reduction_factor)
         single = network(
             *one, history[i : i + 1, :t], frames[i : i + 1], own, keep=keep[i : i + 1, :steps]
@@ -169,6 +191,22 @@ def test_the_score_prior_holds_attention_on_the_sung_symbol(network: Transformer
         assert weights[0, :, far].max() < 1e-3
 
 
+def test_the_postnet_of_the_mel_cannot_see_the_future(network: TransformerTTS) -> None:
+    """A look ahead would see, through teacher forcing, the very frames that are to be predicted."""
+    mel = torch.randn(1, 20, N_MELS, requires_grad=True)
+    network.refine(mel, torch.tensor([20]))[0, 11].sum().backward()
+    seen = mel.grad.abs().sum(-1)[0] > 0
+    assert seen[11] and not seen[12:].any()
+
+
+def test_predicted_durations_lie_end_to_end(network: TransformerTTS) -> None:
+    symbols, lengths = torch.randint(1, NUM_SYMBOLS, (2, 9)), torch.tensor([9, 5])
+    said = said_by(network, symbols, lengths)
+    torch.testing.assert_close(said[:, 1:, 0], said[:, :-1, 1])
+    assert (said[..., 1] >= said[..., 0]).all() and said[0, 0, 0] == 0
+    assert said[1, 4:, 1].unique().numel() == 1  # padding lasts no time
+
+
 def test_monotonic_window_keeps_the_guided_heads_near(network: TransformerTTS) -> None:
     """From one step to the next the attended symbol never leaves [−1, +window]."""
     symbols = torch.randint(1, NUM_SYMBOLS, (1, 25))
@@ -213,7 +251,7 @@ def test_every_parameter_is_trained() -> None:
         out = network(
             symbols, torch.tensor([6, 6]), torch.randn(2, 24, N_MELS), torch.tensor([24, 24]), score
         )
-        (out.mel_before.sum() + out.mel.sum() + out.stop_logits.sum()).backward()
+        (out.mel.sum() + out.stop_logits.sum() + out.log_durations.sum()).backward()
         unused = [name for name, p in network.named_parameters() if p.grad is None]
         assert not unused
 

@@ -82,4 +82,18 @@ def guided_attention_loss(
         astray = (layer * penalty[:, None]).sum(-1)  # (B, h, T)
         total = total - (torch.log1p(-astray.clamp_max(1.0 - 1e-4)) * is_valid[:, None]).sum()
     heads = sum(layer.shape[1] for layer in weights)
-    return total, is_valid.sum() * heads
+    return total, (is_valid.sum() * heads).clamp_min(1)  # 0 / 1 for a batch of songs
+
+
+def duration_loss(
+    log_durations: Tensor, said: Tensor, symbol_lengths: Tensor, frame_seconds: float
+) -> tuple[Tensor, Tensor]:
+    """|ln(1 + frames)| error of the predicted durations over the symbols of items with times.
+
+    log_durations (B, N); said (B, N, 2) s, all zero for an item without times.
+    """
+    is_valid = torch.arange(said.shape[1], device=said.device)[None] < symbol_lengths[:, None]
+    is_valid = is_valid & (said.amax(dim=(1, 2)) > 0)[:, None]
+    frames = (said[..., 1] - said[..., 0]) / frame_seconds
+    error = (log_durations - torch.log1p(frames)).abs()
+    return (error * is_valid).sum(), is_valid.sum().clamp_min(1)  # 0 / 1 without any times

@@ -147,6 +147,7 @@ def generate_mel(
         score,
         synthesis.stop_threshold,
         synthesis.monotonic_window,
+        synthesis.predict_durations,
         need_weights,
     )
 

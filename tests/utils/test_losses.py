@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from module import score_log_prior
+from module import interval_log_prior
 from utils.losses import diagonal_penalty, guided_attention_loss, masked_l1, stop_loss
 
 
@@ -57,7 +57,7 @@ def test_guided_loss_prefers_the_diagonal_and_spares_scored_items() -> None:
 def test_measured_times_take_the_diagonals_place() -> None:
     """Attention on the symbol that is being said costs nothing, the plain diagonal then does."""
     interval = torch.tensor([[[0.0, 0.6], [0.6, 0.7], [0.7, 0.8]], [[0.0, 0.0]] * 3])
-    prior = score_log_prior(interval, torch.arange(8) * 0.1 + 0.05, 0.02)  # (B, T, N)
+    prior = interval_log_prior(interval, torch.arange(8) * 0.1 + 0.05, 0.02)  # (B, T, N)
     said = torch.eye(3)[torch.tensor([0, 0, 0, 0, 0, 0, 1, 2])].expand(2, 1, 8, 3)
     straight = torch.eye(3)[torch.tensor([0, 0, 0, 1, 1, 1, 2, 2])].expand(2, 1, 8, 3)
     sizes = torch.tensor([8, 8]), torch.tensor([3, 3]), 0.2

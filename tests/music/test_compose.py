@@ -189,10 +189,8 @@ def test_it_fits_rendered_accompaniments(pronouncer):
         assert chord_tone_ratio(score, own) >= 0.8
         assert chord_tone_ratio(score, own) >= chord_tone_ratio(score, other) + 0.2
         onsets = np.array([note.onset for note in score.notes])
-        sixteenths = np.interp(
-            np.arange(0, len(song.beats), 0.25), np.arange(len(song.beats)), song.beats
-        )
-        assert np.abs(onsets[:, None] - sixteenths[None]).min(axis=1).max() < 0.03
+        sixteenths = (onsets - song.beats[0]) / (15.0 / song.tempo)
+        assert np.abs(sixteenths - np.round(sixteenths)).max() * 15.0 / song.tempo < 0.03
 
 
 # -- seeds, sections, knobs ---------------------------------------------------------------------

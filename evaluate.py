@@ -2,13 +2,14 @@
 
     python evaluate.py speech --data ljspeech --split test
     python evaluate.py inpainting --data songs --split test --inpainter save/inpainter/songs/best.pt
+    python evaluate.py pictures --data ljspeech --checkpoint save/transformer/speech/best.pt
 
 `speech` counts the word errors that an independent recogniser makes on held-out sentences: on the
 true mel through PostNet and Griffin-Lim (the ceiling), on the transformer's teacher-forced mel, on
 its free-running mel (what synthesis gives), and on that against another sentence's text (the
 floor). `inpainting` makes vocals of held-out windows anew, by the default method and by the earlier
 system's, and measures their distance to the true stem, with another vocal and silence as floors.
-They write evaluation.json and inpainting.json.
+They write evaluation.json; inpainting.json, .png and how one window sounds.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ from sampling import item_generator, sample
 from synthesis import DEMO, Voice, load_voice
 from text.normalize import normalise
 from text.symbols import word_spans
-from utils import checkpoint, distributed
-from utils.audio import Features
+from utils import checkpoint, distributed, plotting
+from utils.audio import Features, write_wav
+from utils.gallery import transformer_pictures
 from utils.judges import SpeechRecogniser, plain_words
 from utils.metrics import (
     aligned_distance,
@@ -279,8 +281,11 @@ def inpaint_windows(
 
 def evaluate_inpainting(
     loaded: Loaded, batches: Sequence[StemBatch], ways: Sequence[str], seed: int
-) -> dict[str, dict[str, Any]]:
-    """For each way, and the floors: distances of every window, evaluations, seconds per second."""
+) -> tuple[dict[str, dict[str, Any]], dict[str, Tensor]]:
+    """For each way, and the floors: distances of every window, evaluations, seconds per second.
+
+    And how the window with the loudest vocal sounds: true, and by each way, (S,).
+    """
     hp, distances = loaded.hyperparams, Distances(loaded)
     device = next(loaded.network.parameters()).device
     parts = {"": (0.0, 1.0), "gap_": GAP}
@@ -290,6 +295,8 @@ def evaluate_inpainting(
         for floor in ("silence", "other_vocal")
     } | {name: {"distances": [], "seconds": []} for name in ways}
     vocals = torch.cat([batch.wav[:, VOCAL] for batch in batches])
+    loudest = int(vocals.square().mean(1).argmax())
+    sounds = {"true": vocals[loudest]}
     first = 0
     for batch in tqdm(batches, desc="evaluate", unit="batch"):
         batch = batch.to(device)
@@ -304,8 +311,10 @@ def evaluate_inpainting(
             made, row["evaluations"], seconds = inpaint_windows(loaded, batch, way, seed, first)
             row["distances"] += distances(made, true, way.unknown)
             row["seconds"].append(seconds / (len(true) * hp.window / hp.audio.sample_rate))
+            if first <= loudest < first + len(true):
+                sounds[name] = made[loudest - first].cpu()
         first += len(true)
-    return rows
+    return rows, sounds
 
 
 def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
@@ -332,7 +341,7 @@ def inpainting(arguments: argparse.Namespace) -> int:
     batches = list(windows.head(math.ceil(arguments.windows / arguments.batch_size)))
     if batches[0].other is None:
         raise ValueError(f"{store.directory} holds one song: a shuffle control needs two")
-    rows = evaluate_inpainting(loaded, batches, arguments.rows, arguments.seed)
+    rows, sounds = evaluate_inpainting(loaded, batches, arguments.rows, arguments.seed)
     count = len(next(iter(rows.values()))["distances"])
     print(f"{path} (step {loaded.step}), {count} windows of {arguments.data}/{arguments.split}")
     print(f"{'':>16}  LSD dB (95 %)         mel dB (95 %)         NFE  s per s of audio")
@@ -355,7 +364,31 @@ def inpainting(arguments: argparse.Namespace) -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     out = arguments.out / "inpainting.json"
     out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(out)
+    seconds = hp.window / hp.audio.sample_rate
+    marked = {
+        name: [tuple(share * seconds for share in INPAINTINGS[name].unknown)]
+        for name in arguments.rows
+    }
+    picture = plotting.song_picture(sounds, hp.audio, marked)
+    print(out, plotting.save_figure(picture, out.with_suffix(".png")))
+    for name, wav in sounds.items():
+        write_wav(arguments.out / f"{name}.wav", wav, hp.audio.sample_rate)
+    return 0
+
+
+def pictures(arguments: argparse.Namespace) -> int:
+    """The `pictures` command."""
+    loaded = load(arguments.checkpoint, "transformer", Hyperparams, torch.device("cpu"))
+    store = FeatureStore(arguments.feature_dir / arguments.data)
+    dataset = TextMelDataset(store, arguments.split)
+    if not 0 <= arguments.item < len(dataset):
+        raise ValueError(
+            f"--item {arguments.item}: {arguments.data}/{arguments.split} has items 0 to "
+            f"{len(dataset) - 1}"
+        )
+    batch = dataset.collate([dataset[arguments.item]])
+    for path in transformer_pictures(loaded, batch, arguments.out):
+        print(path)
     return 0
 
 
@@ -386,6 +419,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     sung.add_argument("--feature-dir", type=Path, default=Path("feature"))
     sung.add_argument("--out", type=Path, default=Path("out/evaluation"), metavar="DIR")
     sung.add_argument("--device", default="auto")
+    drawn = commands.add_parser("pictures", help="attention, alphas and curves of a transformer")
+    drawn.set_defaults(command=pictures)
+    drawn.add_argument("--data", required=True, metavar="NAME", help="corpus below --feature-dir")
+    drawn.add_argument("--split", default="validation", choices=("train", "validation", "test"))
+    drawn.add_argument("--item", type=int, default=0, help="number in the split")
+    drawn.add_argument("--checkpoint", type=Path, required=True, help="of a run, for its curves")
+    drawn.add_argument("--feature-dir", type=Path, default=Path("feature"))
+    drawn.add_argument("--out", type=Path, default=Path("png"), metavar="DIR")
     arguments = parser.parse_args(argv)
     try:
         return arguments.command(arguments)

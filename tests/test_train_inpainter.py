@@ -104,6 +104,8 @@ def test_a_run_logs_every_noise_level_and_the_shuffle_control_and_can_be_used(
     assert evaluate.main(command) == 0
     rows = json.loads((tmp_path / "out" / "inpainting.json").read_text())["rows"]
     assert set(rows) >= {"default", "gap", "silence", "other_vocal", "gap_silence"}
+    made = {path.name for path in (tmp_path / "out").iterdir()}
+    assert made >= {"inpainting.png", "true.wav", "gap.wav", "draft_shuffled.wav"}
     assert rows["default"]["evaluations"] == HP.inpainting.num_steps
     assert all(len(row["distances"]) == 2 for row in rows.values())
     assert evaluate.main([*command, "--rows", "guess"]) == 2

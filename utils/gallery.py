@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from network import TransformerTTS
-from preprocess import FeatureStore, TextMelDataset
 from utils import plotting
 from utils.rendering import Loaded, generate_mel
+
+if TYPE_CHECKING:
+    from preprocess import TextMelBatch
 
 SEED = 0  # of the dropout of the rendered phrase
 
 
 @torch.inference_mode()
-def transformer_pictures(
-    loaded: Loaded, store: FeatureStore, split: str, number: int, out: Path
-) -> list[Path]:
-    """Draw one item as the network reads and says it, and the run it comes from.
+def transformer_pictures(loaded: Loaded, batch: TextMelBatch, out: Path) -> list[Path]:
+    """Draw the item of a batch of one as the network reads and says it, and the run it is from.
 
     Writes attention_cross.png (free-running: every decoder layer and head over the symbols),
     attention_encoder.png, attention_decoder.png (teacher-forced), mel.png (free-running against
     true) and, when the run folder has a stats.jsonl, alphas.png and learning_curves.png.
     """
     network: TransformerTTS = loaded.network
-    dataset = TextMelDataset(store, split)
-    batch = dataset.collate([dataset[number]])
-    names = [store.symbols[symbol] for symbol in batch.symbols[0].tolist()]
+    names = [loaded.data["symbols"][symbol] for symbol in batch.symbols[0].tolist()]
     seconds = network.reduction_factor * network.frame_seconds
     sung = generate_mel(
         network,
@@ -45,10 +44,10 @@ def transformer_pictures(
         batch.mel,
         batch.mel_lengths,
         batch.score,
+        batch.said,
         need_weights=True,
     )
-    item = dataset.items[number]
-    title = f"{item['id']}, step {loaded.step}"
+    title = f"{batch.ids[0]}, step {loaded.step}"
     statistics = loaded.standardiser("mel")
     figures = {
         "attention_cross": plotting.attention_grid(

@@ -186,9 +186,18 @@ class _Spoken:
         self.num_frames = int(self.bounds[-1])
         self.speech_end = int(self.bounds[tokens.end + 1])
         own_f0 = singer.speak(self.ids, self.durations, None)[5][: self.num_frames]
-        self.is_voiced = own_f0 > VOICED_F0
+        self.is_voiced = self._sung_voicing(own_f0 > VOICED_F0, tokens.vowels)
+        own_f0 = np.maximum(own_f0, NATURAL_F0[0])
         voice = singer.speak(self.ids, self.durations, np.where(self.is_voiced, own_f0, 0.0))
         self.power = self._vowel_power(voice[0])
+
+    def _sung_voicing(self, is_voiced: np.ndarray, vowels: Sequence[tuple[int, int]]) -> np.ndarray:
+        """Return the voicing with every vowel voiced: speech whispers the last of a phrase."""
+        for first, last in vowels:
+            span = slice(self.bounds[first], self.bounds[last])
+            if is_voiced[span].mean() < 0.5:
+                is_voiced[span] = True
+        return is_voiced
 
     def _vowel_power(self, harmonic: np.ndarray) -> np.ndarray:
         """Return the voiced power per frame in dB, 100 Hz to 4 kHz, smoothed over three frames."""

@@ -2,6 +2,7 @@
 
     python prepare_data.py ljspeech DIR --name NAME  # id|text|normalised rows and wavs/
     python prepare_data.py stems DIR --name NAME     # vocals with aligned accompaniments
+    python prepare_data.py published                 # the earlier project's audio, where it was put
     python prepare_data.py songbook DIR --name NAME  # scores, sung: NAME and NAME-stems
     python prepare_data.py align NAME DIR            # when each phoneme is said (optional)
     python prepare_data.py check NAME                # verify what was prepared
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from corpora import phoneme_times, songbook, songs, speech, speech_check
+from corpora import published as earlier
 from corpora.cache import BuildReport, read_index
 from corpora.ljspeech import read_ljspeech
 from corpora.records import SPLITS, Split, id_fault
@@ -65,12 +67,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     stems.set_defaults(validation_share=SONG_SHARE, test_share=SONG_SHARE)
     stems.add_argument("--vocal-name", help="default: vocal or vocals")
     stems.add_argument("--accompaniment-name", help="default: accompaniment, no_vocals, or parts")
-    stems.add_argument(
-        "--loudness",
-        type=float,
-        default=songs.LOUDNESS,
-        help="LUFS of vocal and accompaniment together",
-    )
+    add_loudness_argument(stems)
+    published = commands.add_parser("published", help="the earlier project's {train,test}_norm.pt")
+    published.set_defaults(command=prepare_published)
+    add_build_arguments(published, Path("feature") / earlier.DIRECTORY, "published")
+    published.set_defaults(validation_share=SONG_SHARE, test_share=0.0)
+    add_loudness_argument(published)
     sung = commands.add_parser("songbook", help="scores with lyrics, sung by a free voice")
     sung.set_defaults(command=prepare_songbook)
     add_build_arguments(sung)
@@ -94,16 +96,42 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def add_build_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that every corpus shares."""
-    parser.add_argument("directory", type=Path, metavar="DIR", help="the corpus as it was unpacked")
-    parser.add_argument("--name", required=True, help="folder to make below --feature-dir")
+def add_build_arguments(
+    parser: argparse.ArgumentParser, directory: Path | None = None, name: str | None = None
+) -> None:
+    """Add the flags that every corpus shares; a `directory` and a `name` are defaults."""
+    there = f" (default: {directory})" if directory else ""
+    parser.add_argument(
+        "directory",
+        type=Path,
+        metavar="DIR",
+        nargs="?" if directory else None,
+        default=directory,
+        help=f"the corpus as it was unpacked{there}",
+    )
+    named = f" (default: {name})" if name else ""
+    parser.add_argument(
+        "--name",
+        required=name is None,
+        default=name,
+        help=f"folder to make below --feature-dir{named}",
+    )
     add_place_arguments(parser)
     parser.add_argument("--strict", action="store_true", help="a faulty item is an error")
     parser.add_argument("--validation-share", type=float, default=Split.validation_share)
     parser.add_argument("--test-share", type=float, default=Split.test_share)
     parser.add_argument("--seed", type=int, default=Split.seed, help="of the split by id")
     config.add_hyperparameter_arguments(parser, PRESETS)
+
+
+def add_loudness_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the level that songs are brought to."""
+    parser.add_argument(
+        "--loudness",
+        type=float,
+        default=songs.LOUDNESS,
+        help="LUFS of vocal and accompaniment together",
+    )
 
 
 def add_place_arguments(parser: argparse.ArgumentParser) -> None:
@@ -196,13 +224,43 @@ def prepare_stems(options: argparse.Namespace) -> int:
         options.strict,
         options.loudness,
     )
+    print_songs(report, options.loudness)
+    return 0
+
+
+def prepare_published(options: argparse.Namespace) -> int:
+    """Prepare the earlier project's audio: its train file is split, its test file is kept."""
+    if options.test_share:
+        raise ValueError(
+            f"--test-share {options.test_share}: the test split of this corpus is "
+            f"{earlier.FILES['test']}; leave the flag out"
+        )
+    directory = target(options)
+    audio = hyperparams_of(options).audio
+    pairs, rejections = earlier.read_published(options.directory)
+    report = songs.build(
+        pairs,
+        directory,
+        options.directory.resolve().name,
+        audio,
+        Split(options.seed, options.validation_share, 0.0, earlier.TEST_PREFIX),
+        options.workers,
+        rejections,
+        options.strict,
+        options.loudness,
+    )
+    print_songs(report, options.loudness)
+    return 0
+
+
+def print_songs(report: BuildReport, loudness: float) -> None:
+    """Say what came of a corpus of songs, their levels, and what is remarkable about them."""
     print_summary(report)
     rms = ", ".join(f"{name} {value:.3f}" for name, value in report.index["statistics"].items())
-    print(f"loudness: mixes at {options.loudness:g} LUFS; RMS of the train split: {rms}")
+    print(f"loudness: mixes at {loudness:g} LUFS; RMS of the train split: {rms}")
     for item in report.index["items"]:
         for remark in item["remarks"]:
             print(f"  {item['id']}: {remark}")
-    return 0
 
 
 def prepare_songbook(options: argparse.Namespace) -> int:

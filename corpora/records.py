@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 MAX_ID_LENGTH = 200  # bytes; file systems allow 255 for a name, suffixes and temporaries included
 SPLITS = ("train", "validation", "test")
@@ -35,6 +37,17 @@ class StemPair:
 
 
 @dataclass(frozen=True)
+class ArrayPair:
+    """A song as two aligned arrays (S,), which may be mapped from a file."""
+
+    id: str
+    vocal: np.ndarray
+    accompaniment: np.ndarray
+    names: tuple[str, str]  # of the arrays, for messages
+    sample_rate: int  # Hz
+
+
+@dataclass(frozen=True)
 class Rejection:
     """An item that was left out, and why."""
 
@@ -59,12 +72,14 @@ def id_fault(id: str) -> str | None:
 class Split:
     """How items are assigned to train, validation and test: by a hash of (seed, id).
 
-    The other items have no say, so a growing corpus never moves an item to another split.
+    The other items have no say, so a growing corpus never moves an item to another split. A corpus
+    with a test split of its own marks it by the beginning of the ids.
     """
 
     seed: int = 0
     validation_share: float = 0.05
     test_share: float = 0.05
+    test_prefix: str = ""  # ids that begin so are test whatever the hash; empty: none
 
     def __post_init__(self) -> None:
         shares = (self.validation_share, self.test_share)
@@ -76,6 +91,8 @@ class Split:
 
     def of(self, id: str) -> str:
         """Return the split of an item; all items of one song (see TAKE_MARK) have the same."""
+        if self.test_prefix and id.startswith(self.test_prefix):
+            return "test"
         digest = hashlib.sha256(f"{self.seed}:{id.split(TAKE_MARK)[0]}".encode()).digest()
         position = int.from_bytes(digest[:8], "big") / 2**64  # uniform in [0, 1)
         if position < self.test_share:

@@ -8,9 +8,10 @@ from the loudness of the mix, so that songs are alike and the balance within a s
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ from corpora.cache import (
     write_json,
 )
 from corpora.quality import broken_samples, clipping, silence, truncation_fault
-from corpora.records import Rejection, Split, StemPair, strict_message
+from corpora.records import ArrayPair, Rejection, Split, StemPair, strict_message
 from utils.audio import Features, convert, loudness, read_audio
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ MIN_SECONDS = 1.0  # a shorter song is a mistake
 class SongTask:
     """One pair on its way to a worker."""
 
-    pair: StemPair
+    pair: StemPair | ArrayPair
     directory: Path
     audio: Audio
     loudness: float  # LUFS
@@ -75,8 +76,7 @@ def make_song(task: SongTask) -> Song:
     """Make the array of one song, or keep the one that an earlier build left intact."""
     pair, audio = task.pair, task.audio
     try:
-        sources = [sha256_of(path) for path in (pair.vocal_path, *pair.accompaniment_paths)]
-        mark = fingerprint(INDEX_VERSION, KIND, sources, audio.sample_rate, task.loudness)
+        mark = fingerprint(INDEX_VERSION, KIND, _sources(pair), audio.sample_rate, task.loudness)
         record = task.record if task.record and task.record["fingerprint"] == mark else None
         if record and intact(task.directory, pair.id, record["sha256"]):
             return Song(pair.id, record, None, True)
@@ -104,13 +104,35 @@ def make_song(task: SongTask) -> Song:
     return Song(pair.id, record, None, False)
 
 
-def _read_pair(pair: StemPair, audio: Audio) -> tuple[Tensor, list[str], list[str]]:
+def _sources(pair: StemPair | ArrayPair) -> list[str]:
+    """Return the checksums of all that a pair is made of."""
+    if isinstance(pair, ArrayPair):
+        arrays = (pair.vocal, pair.accompaniment)
+        contents = [hashlib.sha256(np.ascontiguousarray(a)).hexdigest() for a in arrays]
+        return [*contents, *(str(a.dtype) for a in arrays), str(pair.sample_rate)]
+    return [sha256_of(path) for path in (pair.vocal_path, *pair.accompaniment_paths)]
+
+
+def _parts(pair: StemPair | ArrayPair, channel: int) -> Iterator[tuple[str, Tensor, int]]:
+    """Yield name, samples (C, S) and rate of each recording of a stem; ValueError if cut off."""
+    if isinstance(pair, ArrayPair):
+        samples = (pair.vocal, pair.accompaniment)[channel].astype(np.float32)  # a copy in memory
+        yield pair.names[channel], torch.from_numpy(samples)[None], pair.sample_rate
+        return
+    for path in ((pair.vocal_path,), pair.accompaniment_paths)[channel]:
+        wav, file_rate = read_audio(path)
+        if fault := truncation_fault(path, wav.shape[1]):
+            raise ValueError(f"{ROLES[channel]} {path.name}: {fault}")
+        yield path.name, wav, file_rate
+
+
+def _read_pair(pair: StemPair | ArrayPair, audio: Audio) -> tuple[Tensor, list[str], list[str]]:
     """Read (2, S) with remarks and conversions; ValueError for stems that are not usable."""
     remarks: list[str] = []
     conversions: list[str] = []
     stems = [
-        _read_stem(role, paths, audio.sample_rate, remarks, conversions)
-        for role, paths in zip(ROLES, ((pair.vocal_path,), pair.accompaniment_paths), strict=True)
+        _read_stem(role, _parts(pair, channel), audio.sample_rate, remarks, conversions)
+        for channel, role in enumerate(ROLES)
     ]
     lengths = [len(stem) for stem in stems]
     if lengths[0] != lengths[1]:
@@ -123,17 +145,19 @@ def _read_pair(pair: StemPair, audio: Audio) -> tuple[Tensor, list[str], list[st
 
 
 def _read_stem(
-    role: str, paths: Sequence[Path], sample_rate: int, remarks: list[str], conversions: list[str]
+    role: str,
+    recordings: Iterator[tuple[str, Tensor, int]],
+    sample_rate: int,
+    remarks: list[str],
+    conversions: list[str],
 ) -> Tensor:
     """Read one stem (S,), the sum of its parts; adds to the remarks and the conversions."""
     parts = []
-    for path in paths:
-        wav, file_rate = read_audio(path)
-        fault = truncation_fault(path, wav.shape[1]) or broken_samples(wav)
-        if fault:
-            raise ValueError(f"{role} {path.name}: {fault}")
+    for name, wav, file_rate in recordings:
+        if fault := broken_samples(wav):
+            raise ValueError(f"{role} {name}: {fault}")
         if clipped := clipping(wav):
-            remarks.append(f"{role} {path.name}: {clipped}")
+            remarks.append(f"{role} {name}: {clipped}")
         part, info = convert(wav, file_rate, sample_rate)
         parts.append(part)
         conversions += info.conversions
@@ -152,7 +176,7 @@ def _stack(wavs: Sequence[Tensor]) -> Tensor:
 
 
 def build(
-    pairs: Sequence[StemPair],
+    pairs: Sequence[StemPair | ArrayPair],
     directory: Path,
     corpus: str,
     audio: Audio,

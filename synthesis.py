@@ -329,7 +329,9 @@ def sing_song(
     with watch("load"):
         inpainter = load(arguments.inpainter, "inpainter", Hyperparams, device)
         inpainting, spoken = split_assignments(arguments)
-        hp = sampling_changes(inpainter.hyperparams, inpainting, ("inpainting",))
+        hp = sampling_changes(
+            inpainter.hyperparams, [*spoken, *inpainting], ("synthesis", "inpainting")
+        )
         inpainter.hyperparams = hp
         song = open_song(
             arguments.accompaniment,
@@ -483,7 +485,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         device = distributed.start(arguments.device).device
         render = speak_lyrics if arguments.accompaniment is None else sing_song
         paths = render(arguments, device, lyrics)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"synthesis.py: {error}", file=sys.stderr)
         return 2
     for path in paths:

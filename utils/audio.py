@@ -35,7 +35,10 @@ RESAMPLING = {
     "beta": 14.769656459379492,
 }
 MAX_RESAMPLING_TAPS = 1 << 27  # weights of the polyphase kernel, 0.5 GB: rates without a ratio
+BLOCK = 1 << 18  # samples resampled or written at a time: flat memory
 LOUDNESS_BLOCK = 0.4  # s, the gating block of BS.1770
+LOUDNESS_STEPS = 100  # quarter blocks filtered at a time, 10 s: flat memory
+LOUDNESS_RUN_IN = 10  # quarter blocks, 1 s; the 38 Hz high-pass forgets in 0.01 s
 ACTIVE_RANGE = 40.0  # dB below the loudest block that still counts as sounding
 MIN_STANDARD_DEVIATION = 1e-2  # nepers; a bin that never moves must not become a noise amplifier
 
@@ -83,7 +86,17 @@ def resample(wav: Tensor, sample_rate: int, new_rate: int) -> Tensor:
             f"{sample_rate} Hz to {new_rate} Hz is a ratio of {original}:{new}, too fine to "
             "resample directly; convert the file to a usual rate first (44100, 48000, ... Hz)"
         )
-    return audio_functional.resample(wav, sample_rate, new_rate, **RESAMPLING)
+    # In blocks, each with the samples around it that the filter reaches: flat memory.
+    zeros = RESAMPLING["lowpass_filter_width"] / RESAMPLING["rolloff"]
+    margin = math.ceil(zeros / min(original, new)) + 2  # periods of `original` samples
+    size = max(1, BLOCK // original)  # periods
+    blocks = []
+    for first in range(0, math.ceil(wav.shape[-1] / original), size):
+        before = min(first, margin)
+        part = wav[..., (first - before) * original : (first + size + margin) * original]
+        done = audio_functional.resample(part.contiguous(), sample_rate, new_rate, **RESAMPLING)
+        blocks.append(done[..., before * new : (before + size) * new])
+    return torch.cat(blocks, dim=-1) if blocks else wav
 
 
 def to_mono(wav: Tensor) -> Tensor:
@@ -119,7 +132,7 @@ def write_wav(path: Path, wav: Tensor | np.ndarray, sample_rate: int) -> float:
     returned in dB (0.0 as a rule). Raises ValueError for samples that are not finite.
     """
     path = Path(path)
-    samples = torch.as_tensor(wav).detach().cpu().double()
+    samples = torch.as_tensor(wav).detach().cpu()
     if samples.dim() not in (1, 2):
         raise ValueError(f"{path}: expected (S,) or (C, S), found shape {tuple(samples.shape)}")
     if not torch.isfinite(samples).all():
@@ -129,7 +142,9 @@ def write_wav(path: Path, wav: Tensor | np.ndarray, sample_rate: int) -> float:
     gain = 1.0 if peak <= 1.0 else 1.0 / peak
     if gain < 1.0:
         logger.warning("%s: peak %.2f above full scale, attenuated to it", path, peak)
-    integers = (samples * gain * 32768).round().clamp(-32768, 32767).to(torch.int16).numpy()
+    scaled = (part.double() * gain * 32768 for part in samples.split(BLOCK, dim=-1))
+    parts = [part.round().clamp(-32768, 32767).to(torch.int16) for part in scaled]
+    integers = torch.cat(parts, dim=-1).numpy()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -346,13 +361,11 @@ def loudness(wav: Tensor, sample_rate: int) -> float:
     Channels weigh alike. A wav shorter than one gating block is measured as if it went on in
     silence. (torchaudio's own function clips what its filters raise above full scale.)
     """
-    wav = wav.double().reshape(-1, wav.shape[-1])  # (C, S)
+    wav = wav.reshape(-1, wav.shape[-1])  # (C, S)
     step = round(LOUDNESS_BLOCK / 4 * sample_rate)  # blocks overlap by three quarters
     wav = F.pad(wav, (0, max(0, 4 * step - wav.shape[-1])))
-    for numerator, denominator in _k_weighting(sample_rate):
-        wav = audio_functional.lfilter(wav, denominator, numerator, clamp=False)
-    steps = wav[:, : wav.shape[-1] // step * step].unflatten(-1, (-1, step))
-    power = steps.square().mean(dim=-1).sum(dim=0)  # (S / step,)
+    firsts = range(0, wav.shape[-1] // step, LOUDNESS_STEPS)
+    power = torch.cat([_step_power(wav, first, step, sample_rate) for first in firsts])
     blocks = power.unfold(0, 4, 1).mean(dim=-1)
     levels = 10 * blocks.clamp(min=1e-30).log10() - 0.691
     loud = levels > -70.0  # the absolute gate
@@ -360,6 +373,19 @@ def loudness(wav: Tensor, sample_rate: int) -> float:
         return -math.inf
     relative_gate = 10 * math.log10(blocks[loud].mean().item()) - 0.691 - 10.0
     return 10 * math.log10(blocks[loud & (levels > relative_gate)].mean().item()) - 0.691
+
+
+def _step_power(wav: Tensor, first: int, step: int, sample_rate: int) -> Tensor:
+    """K-weighted power of at most LOUDNESS_STEPS steps of (C, S), summed over channels: (n,).
+
+    The filters begin LOUDNESS_RUN_IN steps before `first`: by then they have forgotten their start.
+    """
+    begin = max(0, first - LOUDNESS_RUN_IN)
+    part = wav[:, begin * step : (first + LOUDNESS_STEPS) * step].double()
+    for numerator, denominator in _k_weighting(sample_rate):
+        part = audio_functional.lfilter(part, denominator, numerator, clamp=False)
+    steps = part[:, : part.shape[-1] // step * step].unflatten(-1, (-1, step))
+    return steps[:, first - begin :].square().mean(dim=-1).sum(dim=0)
 
 
 def _k_weighting(sample_rate: int) -> list[tuple[Tensor, Tensor]]:
@@ -392,5 +418,12 @@ def _pole_pair(
 
 def true_peak(wav: Tensor, sample_rate: int) -> float:
     """Return the peak of (..., S) between samples, four-fold oversampled, in dBTP (BS.1770-4)."""
-    peak = resample(wav.float(), sample_rate, 4 * sample_rate).abs().max().item()
+    wav, margin = wav.float(), 2 * RESAMPLING["lowpass_filter_width"]
+    peak = 0.0
+    for start in range(0, wav.shape[-1], BLOCK):
+        low = max(0, start - margin)
+        part = wav[..., low : start + BLOCK + margin]
+        finer = resample(part, sample_rate, 4 * sample_rate)
+        inside = finer[..., 4 * (start - low) : 4 * (start - low + BLOCK)]
+        peak = max(peak, inside.abs().max().item())
     return 20 * math.log10(peak) if peak > 0 else -math.inf

@@ -278,7 +278,8 @@ def _draw_track(
     for index, (start, end) in enumerate(regions):
         label = "generated" if index == 0 else None
         upper.axvspan(start, end, color=MASKED, alpha=0.35, linewidth=0, label=label)
-        lower.axvspan(start, end, facecolor="none", edgecolor=MASKED, linewidth=1.5, hatch="//")
+        hatch = "//" if end - start < 0.9 * len(samples) / audio.sample_rate else None
+        lower.axvspan(start, end, facecolor="none", edgecolor=MASKED, linewidth=1.5, hatch=hatch)
     if regions:
         upper.legend(loc="upper right", fontsize=7)
 

@@ -85,7 +85,7 @@ def test_only_the_lines_of_the_parts_are_sung() -> None:
     assert [lyric.text for lyric in kept] == ["one", "still one"]
     with pytest.raises(ValueError, match="no line of the lyrics starts within 6-7 s"):
         lines_within(lyrics, [(6.0, 7.0)], 10.0)
-    with pytest.raises(ValueError, match="line 4 starts at 9.00 s, but the song ends at 8.00 s"):
+    with pytest.raises(ValueError, match=r"line 4 starts at 9.00 s, but the song ends at 8.00 s"):
         lines_within(lyrics, [(0.0, 8.0)], 8.0)
     plain = parse_lyrics("one\ntwo")
     assert lines_within(plain, [(0.0, 0.1)], 1.0) == plain

@@ -94,14 +94,11 @@ def test_a_recording_is_written_as_it_was_read(tmp_path: Path, suffix: str, subt
     write_recording(tmp_path / "copy.wav", recording)
     assert soundfile.info(tmp_path / "copy.wav").subtype == subtype
     dtype = recording.samples.dtype
-    before, after = (
-        soundfile.read(p, dtype=str(dtype), always_2d=True)[0]
-        for p in (path, tmp_path / "copy.wav")
-    )
+    files = (path, tmp_path / "copy.wav")
+    before, after = (soundfile.read(p, dtype=str(dtype), always_2d=True)[0] for p in files)
     assert np.array_equal(before, after)
-    assert torch.equal(
-        recording.wav(), torch.from_numpy(soundfile.read(path, dtype="float32")[0].T)
-    )
+    floats = torch.from_numpy(soundfile.read(path, dtype="float32")[0].T)
+    assert torch.equal(recording.wav(), floats)
 
 
 def test_lossy_files_keep_what_the_decoder_gives(tmp_path: Path) -> None:

@@ -250,7 +250,7 @@ def test_stored_transcription_is_reproduced() -> None:
     with np.load(FIXTURES / "published_transcriber_tiny_io.npz") as stored:
         io = {name: torch.from_numpy(stored[name]) for name in stored}
     decibel = io["mel_db"].transpose(1, 2)
-    assert (network.mel(io["audio"]) - decibel).abs().max() < 1e-5 * decibel.abs().max()
+    assert (network.mel(io["audio"]) - decibel).abs().max() < 1e-4  # dB
     heard = network(io["audio"])
     assert (heard.phoneme - io["phoneme_logits"]).abs().max() < 1e-4
     assert (heard.note - io["onset_offset_activation_logits"]).abs().max() < 1e-4

@@ -277,6 +277,7 @@ def prepare_songbook(options: argparse.Namespace) -> int:
         options.lexicon,
         options.workers,
     )
+    songbook.remove_others(renderings, directory)
     split = songbook.split_with_songs([rendering.id for rendering in renderings], asked)
     corpus = options.directory.resolve().name
     entries = songbook.entries(renderings, directory)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -324,6 +325,19 @@ def _write_items(
         record["guessed"] = sorted(guessed & {word.lower().strip(",.;:!?'\"") for word in words})
         records.append({**record, "symbols": list(inputs.symbols), "score": inputs.to_dict()})
     return records
+
+
+def remove_others(renderings: Sequence[Rendering], directory: Path) -> int:
+    """Delete the songs and phrases of an earlier build that are none of these; returns how many."""
+    ids = {rendering.id for rendering in renderings}
+    phrases = {p["id"] for rendering in renderings for p in rendering.record["phrases"]}
+    folders = [f for f in sorted((directory / "songs").glob("*")) if f.name not in ids]
+    files = [f for f in sorted((directory / "phrases").glob("*.wav")) if f.stem not in phrases]
+    for folder in folders:
+        shutil.rmtree(folder)
+    for file in files:
+        file.unlink()
+    return len(folders) + len(files)
 
 
 def entries(renderings: Sequence[Rendering], directory: Path) -> list[Entry]:

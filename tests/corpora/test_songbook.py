@@ -190,8 +190,10 @@ def test_what_is_rendered_is_kept(songbook: Path, monkeypatch: pytest.MonkeyPatc
     path = songbook / "short" / "songs" / "short@0" / "vocal.wav"
     before = path.stat().st_mtime_ns
     monkeypatch.setattr(Singer, "sing", lambda *_: pytest.fail("sung again"))
+    stray = songbook / "short" / "phrases" / "gone@0.000.wav"
+    stray.write_bytes(b"")
     assert prepare_data.main(command(songbook.parent)) == 0
-    assert path.stat().st_mtime_ns == before
+    assert path.stat().st_mtime_ns == before and not stray.exists()
 
 
 @needs_voice

@@ -16,6 +16,7 @@ the song at their LRC times, else with equal rests.
     python synthesis.py --accompaniment song.flac --lyrics examples/lyrics.lrc --out out/sung
     python synthesis.py --accompaniment song.flac --vocal take.wav --inpaint 12.5-17.0,1:02-1:05
     python synthesis.py --accompaniment song.flac --vocal take.wav --extend 8
+    python synthesis.py --accompaniment song.flac --preset published --method repaint
 
 Writes vocal.wav, mix.wav (rate and channels of the accompaniment, true peak under -1 dBFS),
 draft.wav when there are lyrics, song.png and report.json. With --vocal, vocal.wav is that file with
@@ -39,10 +40,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hyperparams import Hyperparams
+from hyperparams import PRESETS, Hyperparams
 from text.frontend import Pronouncer, Pronunciation
 from text.lyrics import LyricLine, parse_lyrics, read_lyrics
-from utils import config, distributed, plotting
+from utils import config, distributed, plotting, published
 from utils.audio import write_wav
 from utils.draft import (
     DraftLine,
@@ -55,6 +56,7 @@ from utils.draft import (
 from utils.metrics import AttentionHealth, attention_health
 from utils.rendering import (
     Loaded,
+    build_unet,
     check_pair,
     generate_mel,
     guided_alignment,
@@ -66,7 +68,8 @@ from utils.song_output import write_song
 from utils.staging import staged
 from utils.whole_song import check_inpainter, guide_from, sing
 
-DEMO = Path("save/demo")  # weights that come with the repository
+SAVE = Path("save")
+DEMO = SAVE / "demo"  # weights that come with the repository
 PAUSE = 0.35  # s of silence between lines in lyrics.wav, a breath
 CONVENIENCES = {  # flag: (the knob of the inpainting section that it sets, what it is)
     "method": ("method", "how known samples are respected"),
@@ -321,13 +324,31 @@ def make_draft(
     )
 
 
+def inpainter_path(arguments: argparse.Namespace) -> Path:
+    """The checkpoint of `--inpainter`, or with `--preset published` the earlier project's weights.
+
+    These are converted once, to save/inpainter/published; errors say where they are expected.
+    """
+    if arguments.preset is None:
+        return arguments.inpainter or DEMO / "inpainter.pt"
+    if arguments.inpainter is not None:
+        raise ValueError(
+            f"--preset {arguments.preset} and --inpainter {arguments.inpainter}: a checkpoint "
+            "carries its own hyperparameters, so give one of the two"
+        )
+    hyperparams = PRESETS[arguments.preset]
+    with torch.device("meta"):  # names and shapes alone, to compare the file with
+        network = build_unet(hyperparams, 0)
+    return published.convert_inpainter(SAVE, network, hyperparams)
+
+
 def sing_song(
     arguments: argparse.Namespace, device: torch.device, lyrics: Sequence[LyricLine] | None
 ) -> list[Path]:
     """Make a vocal for `--accompaniment`; return the paths written, all or none."""
     watch = Stopwatch()
     with watch("load"):
-        inpainter = load(arguments.inpainter, "inpainter", Hyperparams, device)
+        inpainter = load(inpainter_path(arguments), "inpainter", Hyperparams, device)
         inpainting, spoken = split_assignments(arguments)
         hp = sampling_changes(
             inpainter.hyperparams, [*spoken, *inpainting], ("synthesis", "inpainting")
@@ -354,7 +375,8 @@ def sing_song(
             draft = make_draft(voice, lyrics, pronouncer, song, arguments.seed)
             say_guessed(draft.lines)
             table = voice.transformer.data["symbols"]
-            guide = guide_from(draft.placed, draft.wav, table, song, inpainter)
+            if hp.unet.context_width:
+                guide = guide_from(draft.placed, draft.wav, table, song, inpainter)
     with watch("inpaint"):
         sung = sing(
             inpainter,
@@ -430,7 +452,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     song.add_argument("--vocal", type=Path, metavar="FILE", help="change this vocal, not a new one")
     song.add_argument("--inpaint", metavar="START-END[,...]", help="parts of --vocal, s or min:s")
     song.add_argument("--extend", type=float, metavar="SECONDS", help="continue --vocal")
-    song.add_argument("--inpainter", type=Path, default=DEMO / "inpainter.pt", metavar="FILE")
+    song.add_argument("--inpainter", type=Path, metavar="FILE", help="a checkpoint of your own")
+    song.add_argument(
+        "--preset",
+        choices=("published",),
+        help=f"the earlier project's inpainter, from {SAVE / published.INPAINTER_PATH}",
+    )
     for flag, (name, help_text) in CONVENIENCES.items():
         song.add_argument(f"--{flag}", metavar="VALUE", help=f"{help_text} (inpainting.{name})")
     return parser.parse_args(argv)
@@ -469,7 +496,7 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     if arguments.accompaniment is None:
         given = [
             f"--{name}"
-            for name in ("vocal", "inpaint", "extend", *CONVENIENCES)
+            for name in ("vocal", "inpaint", "extend", "preset", *CONVENIENCES)
             if getattr(arguments, name) is not None
         ]
         if given:

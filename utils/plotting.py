@@ -34,6 +34,7 @@ PREDICTED, TRUE, MASKED = "#c0392b", "#22577a", "#f4a261"  # curves; regions to 
 ATTENTION_MAP, SPECTROGRAM_MAP, DIFFERENCE_MAP = "magma", "magma", "RdBu_r"
 LABEL_HEIGHT = 0.085  # inch that a phoneme's label needs
 WAVEFORM_POINTS = 1 << 17  # samples drawn one by one; longer waveforms as an envelope
+COLUMNS = 4096  # of a spectrogram; more than a picture has pixels
 STAGGER = " " * 7  # moves every second label to the left of its neighbours
 COSTS = {  # scalars that are not losses, and their titles
     "learning_rate": "learning rate",
@@ -262,8 +263,7 @@ def _draw_track(
     regions: Sequence[tuple[float, float]],
 ) -> None:
     """Draw (S,) as a waveform and as a spectrogram, regions in seconds marked on both."""
-    features = Features(audio)
-    levels = _numpy(features.linear(torch.from_numpy(samples).float()[None])[0]) * DECIBELS
+    levels, frames_per_column = _levels(samples, audio)
     if len(samples) <= WAVEFORM_POINTS:
         times = np.arange(len(samples)) / audio.sample_rate
         upper.plot(times, samples, color=TRUE, linewidth=0.4)
@@ -274,7 +274,10 @@ def _draw_track(
         upper.fill_between(times, blocks.min(1), blocks.max(1), color=TRUE, linewidth=0.2)
     upper.set_ylabel("amplitude")
     upper.set_ylim(-1, 1)
-    _draw_spectrogram(lower, levels - levels.max(), audio, SPECTROGRAM_MAP, -RANGE, 0.0)
+    levels = levels - levels.max()
+    _draw_spectrogram(
+        lower, levels, audio, SPECTROGRAM_MAP, -RANGE, 0.0, len(levels) * frames_per_column
+    )
     for index, (start, end) in enumerate(regions):
         label = "generated" if index == 0 else None
         upper.axvspan(start, end, color=MASKED, alpha=0.35, linewidth=0, label=label)
@@ -282,6 +285,27 @@ def _draw_track(
         lower.axvspan(start, end, facecolor="none", edgecolor=MASKED, linewidth=1.5, hatch=hatch)
     if regions:
         upper.legend(loc="upper right", fontsize=7)
+
+
+def _levels(samples: np.ndarray, audio: Audio) -> tuple[np.ndarray, int]:
+    """Linear spectrogram of (S,) in dB, (columns, F), and how many frames a column is the mean of.
+
+    At most COLUMNS of them, made piece by piece: a song needs no more memory than a phrase.
+    """
+    features, hop = Features(audio), audio.hop_length
+    size = -(-features.num_frames(len(samples)) // COLUMNS)  # frames per column
+    margin = -(-audio.n_fft // hop)  # frames around a piece that its own ones touch
+    piece = size * 256  # frames
+    wav = torch.from_numpy(samples).float()
+    columns = []
+    for first in range(0, features.num_frames(len(samples)), piece):
+        before = min(first, margin)
+        part = wav[(first - before) * hop : (first + piece + margin) * hop]
+        levels = features.linear(part[None])[0, before : before + piece] * DECIBELS  # (T, F)
+        if first + piece >= features.num_frames(len(samples)):  # the last column may be narrower
+            levels = torch.cat([levels, levels[-1:].expand(-len(levels) % size, -1)])
+        columns.append(levels.unflatten(0, (-1, size)).mean(1))
+    return torch.cat(columns).numpy(), size
 
 
 def _label_symbols(axes: Axes, symbols: Sequence[str], height: float) -> None:
@@ -299,10 +323,19 @@ def _label_symbols(axes: Axes, symbols: Sequence[str], height: float) -> None:
 
 
 def _draw_spectrogram(
-    axes: Axes, levels: np.ndarray, audio: Audio, colors: str, lowest: float, highest: float
+    axes: Axes,
+    levels: np.ndarray,
+    audio: Audio,
+    colors: str,
+    lowest: float,
+    highest: float,
+    num_frames: int | None = None,
 ) -> Any:
-    """Draw (T, bins) in dB; the axis says Hz, on the mel scale when the bins are mel bands."""
-    frames, bins = levels.shape
+    """Draw (T, bins) in dB; the axis says Hz, on the mel scale when the bins are mel bands.
+
+    num_frames: that the picture spans, when it has fewer columns than frames.
+    """
+    frames, bins = num_frames or len(levels), levels.shape[1]
     is_mel = bins == audio.n_mels
     top = bins if is_mel else audio.sample_rate / 2
     image = axes.imshow(

@@ -102,19 +102,20 @@ def read_accompaniment(path: Path, sample_rate: int) -> tuple[Tensor, AudioInfo]
     """Read mono (S,) at `sample_rate`, and what the file was; ValueError for NaN and silence."""
     wav, file_rate = read_audio(path)
     check_finite(wav, path)
-    level = rms_level(wav)
+    mono, info = convert(wav, file_rate, sample_rate)
+    level = rms_level(mono)
     if level < SILENCE_LEVEL:
         raise ValueError(
-            f"{path} is silent ({level:.0f} dBFS RMS, expected at least {SILENCE_LEVEL:.0f}): "
-            "there is nothing to sing to. To speak lyrics alone, leave --accompaniment out"
+            f"{path} is silent in mono ({level:.0f} dBFS RMS, expected at least "
+            f"{SILENCE_LEVEL:.0f}): there is nothing to sing to. To speak lyrics alone, leave --accompaniment out"
         )
-    return convert(wav, file_rate, sample_rate)
+    return mono, info
 
 
 def check_finite(wav: Tensor, path: Path) -> None:
     """Raise ValueError when samples (C, S) are NaN or infinite, saying how many and where."""
-    broken = ~torch.isfinite(wav).all(0)
-    if broken.any():
+    if not torch.isfinite(wav).all():
+        broken = ~torch.isfinite(wav).all(0)
         first = int(broken.nonzero()[0])
         raise ValueError(
             f"{path}: {int(broken.sum())} samples are NaN or infinite, the first is sample "

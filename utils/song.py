@@ -107,7 +107,8 @@ def read_accompaniment(path: Path, sample_rate: int) -> tuple[Tensor, AudioInfo]
     if level < SILENCE_LEVEL:
         raise ValueError(
             f"{path} is silent in mono ({level:.0f} dBFS RMS, expected at least "
-            f"{SILENCE_LEVEL:.0f}): there is nothing to sing to. To speak lyrics alone, leave --accompaniment out"
+            f"{SILENCE_LEVEL:.0f}): there is nothing to sing to. To speak lyrics alone, leave "
+            "--accompaniment out"
         )
     return mono, info
 

@@ -3,6 +3,7 @@
     python evaluate.py speech --data ljspeech --split test
     python evaluate.py inpainting --data songs --split test --inpainter save/inpainter/songs/best.pt
     python evaluate.py pictures --data ljspeech --checkpoint save/transformer/speech/best.pt
+    python evaluate.py phonemes out/vocal/vocal.wav  # by the earlier project's transcriber
 
 `speech` counts the word errors that an independent recogniser makes on held-out sentences: on the
 true mel through PostNet and Griffin-Lim (the ceiling), on the transformer's teacher-forced mel, on
@@ -30,16 +31,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffusion import VOCAL, degrade_mel
-from hyperparams import Hyperparams
+from hyperparams import PRESETS, Hyperparams
 from module import Context
 from network import TransformerTTS
 from preprocess import FeatureStore, StemBatch, StemBatches, StemStore, TextMelDataset
 from sampling import item_generator, sample
-from synthesis import DEMO, Voice, load_voice
+from synthesis import DEMO, SAVE, Voice, load_voice
 from text.normalize import normalise
 from text.symbols import word_spans
-from utils import checkpoint, distributed, plotting
-from utils.audio import Features, write_wav
+from utils import checkpoint, distributed, plotting, published
+from utils.audio import Features, read_wav, write_wav
 from utils.gallery import transformer_pictures
 from utils.judges import SpeechRecogniser, plain_words
 from utils.metrics import (
@@ -59,6 +60,7 @@ from utils.rendering import (
     waveform,
     window_mel,
 )
+from utils.transcription import load_transcriber, phoneme_entropies, published_transcriber
 
 ROWS = {
     "ceiling": "true mel → PostNet → Griffin-Lim",
@@ -392,6 +394,28 @@ def pictures(arguments: argparse.Namespace) -> int:
     return 0
 
 
+@torch.inference_mode()
+def phonemes(arguments: argparse.Namespace) -> int:
+    """Print how clear and how varied the phonemes of recordings are."""
+    device = distributed.start(arguments.device).device
+    path = arguments.transcriber or published_transcriber(
+        published.TRANSCRIBER_PATH, SAVE, PRESETS["base"]
+    )
+    transcriber = load_transcriber(path, Hyperparams, device)
+    rate = transcriber.hyperparams.audio.sample_rate
+    print(f"{path}, step {transcriber.step}; entropies in bits over sung frames")
+    print(f"{'accuracy':>10} {'variety':>10} {'sung':>7}")
+    for file in arguments.files:
+        wav, _ = read_wav(file, rate)
+        logits = transcriber.network.recognise(wav[None].to(device))[0]
+        found = phoneme_entropies(logits)
+        bits = [
+            "-" if value is None else f"{value:.3f}" for value in (found.accuracy, found.variety)
+        ]
+        print(f"{bits[0]:>10} {bits[1]:>10} {found.sung:>7.1%}  {file}")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate from the shell; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -427,6 +451,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     drawn.add_argument("--checkpoint", type=Path, required=True, help="of a run, for its curves")
     drawn.add_argument("--feature-dir", type=Path, default=Path("feature"))
     drawn.add_argument("--out", type=Path, default=Path("png"), metavar="DIR")
+    heard = commands.add_parser("phonemes", help="how clear and varied sung phonemes are")
+    heard.set_defaults(command=phonemes)
+    heard.add_argument("files", nargs="+", type=Path, metavar="FILE", help="vocals without backing")
+    heard.add_argument(
+        "--transcriber",
+        type=Path,
+        metavar="FILE",
+        help=f"a checkpoint (default: the earlier project's, from {published.TRANSCRIBER_PATH})",
+    )
+    heard.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
     try:
         return arguments.command(arguments)

@@ -69,9 +69,9 @@ def test_frame_difference_ratio_falls_with_smoothing() -> None:
 
 
 def test_word_errors_by_hand() -> None:
-    reference = "in being comparatively modern".split()
+    reference = ["in", "being", "comparatively", "modern"]
     assert word_errors(reference, reference) == (0, 4)
-    assert word_errors("in comparatively a modern".split(), reference) == (2, 4)
+    assert word_errors(["in", "comparatively", "a", "modern"], reference) == (2, 4)
     assert word_errors([], reference) == (4, 4)
 
 

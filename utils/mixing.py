@@ -17,9 +17,13 @@ from torch.nn import functional as F
 
 from utils.audio import loudness, resample, to_mono, true_peak
 from utils.song import Recording, fit
+from utils.windows import cross_fade
 
 CEILING = -1.05  # dBTP of a mix: under -1 after rounding to 16 bits
-SEAM_SECONDS = 0.005  # s over which the step at an edge of a pasted part is taken out
+SEAM_SECONDS = 0.005  # s at an edge of a pasted part over which it is faded in
+PREDICTION_ORDER = 32  # of the linear prediction that continues the known side over an edge
+PREDICTION_SAMPLES = 2048  # it is measured on
+MIN_PREDICTION = 16  # samples on the known side; with fewer the edge stays as it is
 
 
 # ---------------------------------------------------------------------------- parts of a vocal
@@ -43,7 +47,7 @@ def paste(
 
     ranges: samples [start, stop) at the recording's rate, sorted and apart; the last may reach
     behind its end, which makes it longer. A part enters each channel at the level that the old
-    mono mix had there. The step that is left at an edge is taken out over 5 ms inside the part.
+    mono mix had there, and is faded in over 5 ms inside its edges.
     """
     old = recording.wav()  # (C, S)
     length = max(len(recording.samples), *(stop for _, stop in ranges))
@@ -83,24 +87,52 @@ def channel_gains(wav: Tensor) -> Tensor:
 
 
 def join(before: Tensor, part: Tensor, after: Tensor, fade: int) -> Tensor:
-    """Move the ends of `part` (C, n) so that it continues what is around it without a step.
+    """Make `part` (C, n) continue what is around it, whose samples stay as they are.
 
-    The step is the distance from the straight line through the two nearest known samples; a raised
-    cosine over at most `fade` samples, and half of the part, takes it out.
+    At either edge the known side is continued into the part by linear prediction, and cross-faded
+    with it over `fade` samples, or half of the part.
     """
     part = part.clone()
     fade = min(fade, part.shape[1] // 2)
-    if fade == 0:
-        return part
-    angle = torch.arange(fade, dtype=part.dtype) / fade
-    window = 0.5 + 0.5 * torch.cos(math.pi * angle)  # 1 at the edge, towards 0 inside
-    if before.shape[1] >= 2:
-        step = 2 * before[:, -1] - before[:, -2] - part[:, 0]
-        part[:, :fade] += step[:, None] * window
-    if after.shape[1] >= 2:
-        step = 2 * after[:, 0] - after[:, 1] - part[:, -1]
-        part[:, -fade:] += step[:, None] * window.flip(0)
+    if fade and before.shape[1] >= MIN_PREDICTION:
+        part[:, :fade] = cross_fade(continued(before, fade), part[:, :fade])
+    if fade and after.shape[1] >= MIN_PREDICTION:
+        ahead = continued(after.flip(1), fade)
+        part[:, -fade:] = cross_fade(ahead, part[:, -fade:].flip(1)).flip(1)
     return part
+
+
+def continued(wav: Tensor, count: int) -> Tensor:
+    """The next `count` samples of (C, S) as linear prediction expects them, (C, count).
+
+    The prediction dies away where the last samples are noise.
+    """
+    recent = wav[:, -PREDICTION_SAMPLES:].double().numpy()
+    order = min(PREDICTION_ORDER, recent.shape[1] // 4)
+    rows = []
+    for channel in recent:
+        if not channel.any():
+            rows.append(np.zeros(count))
+            continue
+        coefficients = -prediction_error_filter(channel, order)[:0:-1]  # oldest sample first
+        row = np.concatenate([channel[-order:], np.zeros(count)])
+        for i in range(order, order + count):
+            row[i] = coefficients @ row[i - order : i]
+        rows.append(row[order:])
+    return torch.from_numpy(np.stack(rows)).to(wav.dtype)
+
+
+def prediction_error_filter(wav: np.ndarray, order: int) -> np.ndarray:
+    """Burg's filter (1, a_1, ... a_order) of (S,): e[n] = Σ a_k x[n − k]; always stable."""
+    forward, backward = wav[1:], wav[:-1]
+    filter_ = np.ones(1)
+    for _ in range(order):
+        power = forward @ forward + backward @ backward
+        k = -2.0 * (forward @ backward) / max(power, 1e-30)
+        filter_ = np.append(filter_, 0.0)
+        filter_ = filter_ + k * filter_[::-1]
+        forward, backward = (forward + k * backward)[1:], (backward + k * forward)[:-1]
+    return filter_
 
 
 # ---------------------------------------------------------------------------- mix

@@ -230,6 +230,16 @@ def test_a_step_at_an_edge_is_taken_out() -> None:
     assert torch.equal(joined[1080:2920], raw[1080:2920])
 
 
+def test_edges_of_noise_are_not_louder_than_the_noise() -> None:
+    wav = 0.1 * torch.randn(1, 40000, generator=torch.Generator().manual_seed(3))
+    before, part, after = wav.split([10000, 20000, 10000], 1)
+    joined = join(before, part, after, 80)
+    edges = torch.cat([joined[:, :80], joined[:, -80:]], 1)
+    assert edges.square().mean().sqrt() < 0.12 and edges.abs().max() < 0.45
+    silent = join(0 * before, part, 0 * after, 80)
+    assert silent[0, 0].abs() < 0.01 and torch.isfinite(silent).all()
+
+
 # ---------------------------------------------------------------------------- mix
 
 

@@ -116,27 +116,32 @@ def to_dict(hyperparams: Any) -> dict[str, Any]:
     }
 
 
-def from_dict(values: Mapping[str, Any], kind: type[H]) -> H:
+def from_dict(values: Mapping[str, Any], kind: type[H], needed: Iterable[str] | None = None) -> H:
     """Rebuild hyperparameters of class `kind` from nested dicts, as a checkpoint carries them.
 
-    Knobs that are missing (the checkpoint is older) take their defaults; unknown ones raise
-    ValueError.
+    Knobs that are missing (the checkpoint is older) take their defaults. Unknown ones raise
+    ValueError; with `needed`, only in these sections: what was since changed about another network
+    is no reason to refuse this one.
     """
     base = kind()
-    unknown = []
+    sections = _sections(base)
+    wanted = set(values) if needed is None else set(needed)
+    unknown, understood = [], {}
     for section, knobs in values.items():
-        if section not in _sections(base):
-            unknown.append(section)
-        elif isinstance(knobs, Mapping):
-            known = _values(getattr(base, section))
-            unknown.extend(f"{section}.{name}" for name in knobs if name not in known)
+        if section not in sections or not isinstance(knobs, Mapping):
+            unknown += [section] if section in wanted else []
+            continue
+        known = _values(getattr(base, section))
+        strange = [name for name in knobs if name not in known]
+        unknown += [f"{section}.{name}" for name in strange if section in wanted]
+        understood[section] = {name: knobs[name] for name in knobs if name in known}
     if unknown:
         raise ValueError(
             f"hyperparameters unknown to this version of the program: {', '.join(unknown)}. They "
             "come from another version: use the version that wrote them, or train again"
         )
     changes: dict[str, dict[str, Any]] = {}
-    _collect(changes, base, values, source="stored hyperparameters")
+    _collect(changes, base, understood, source="stored hyperparameters")
     return _apply(base, changes)
 
 

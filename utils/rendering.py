@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+SECTIONS = {  # of the hyperparameters that a network of each kind is used with
+    "transformer": ("audio", "transformer", "synthesis"),
+    "postnet": ("audio", "postnet", "synthesis"),
+    "inpainter": ("audio", "unet", "diffusion", "inpainting"),
+}
+
+
 @dataclass
 class Loaded:
     """A network for use: weights in float32, in eval mode, with all it was trained with."""
@@ -89,15 +96,15 @@ def load(path: Path, kind: str, hyperparams_type: type, device: torch.device) ->
     as utils.checkpoint.load does.
     """
     state = checkpoint.load(path, kind)
-    hyperparams = config.from_dict(state["hyperparams"], hyperparams_type)
+    if kind not in SECTIONS:
+        raise ValueError(f"kind = {kind!r} is not one of {', '.join(SECTIONS)}")
+    hyperparams = config.from_dict(state["hyperparams"], hyperparams_type, SECTIONS[kind])
     if kind == "transformer":
         network = build_transformer(hyperparams, len(state["data"]["symbols"]))
     elif kind == "inpainter":
         network = build_unet(hyperparams, len(state["data"]["symbols"]))
-    elif kind == "postnet":
-        network = build_postnet(hyperparams)
     else:
-        raise ValueError(f"kind = {kind!r} is not one of transformer, postnet, inpainter")
+        network = build_postnet(hyperparams)
     checkpoint.load_weights(network, checkpoint.weights(state), path)
     network = network.to(device).eval()
     return Loaded(network, hyperparams, state["data"], path, state["step"])

@@ -87,6 +87,7 @@ def teacher_mels(teacher: Loaded, store: FeatureStore, directory: Path) -> None:
     directory/ID.npy (T, M) float16, natural logs, as the corpus has its own. What is there already
     is kept, so an interrupted pass goes on.
     """
+    directory.mkdir(parents=True, exist_ok=True)
     device = next(teacher.network.parameters()).device
     standardiser = teacher.standardiser("mel")
     for split in ("train", "validation"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from music.inputs import CONSONANT_SECONDS, PhraseInputs, symbol_rows
 from music.tempo import Meter, TempoMap
@@ -205,11 +205,16 @@ class Score:
         rows = symbol_rows(self.syllables, start, end, consonant_seconds)
         symbols, pitch, onset, offset, position, slur = zip(*rows, strict=True)
         span = end - start
+        # Where slots around a very short note overlap, the later symbol begins with the earlier.
+        starts = tuple(accumulate((min(max(0.0, time - start), span) for time in onset), max))
         return PhraseInputs(
             symbols,
             pitch,
-            tuple(min(max(0.0, time - start), span) for time in onset),
-            tuple(min(max(0.0, time - start), span) for time in offset),
+            starts,
+            tuple(
+                max(begin, min(max(0.0, time - start), span))
+                for begin, time in zip(starts, offset, strict=True)
+            ),
             position,
             slur,
             tuple(

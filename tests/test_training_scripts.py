@@ -118,6 +118,7 @@ def test_two_processes_train_like_one(features: Path, tmp_path: Path) -> None:
     accumulate = ["--set", "transformer_training.accumulate=2"]
     assert train_transformer.main(flags("transformer", features, one, *still, *accumulate)) == 0
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    launch.append("--")  # torchrun would take --run for one of its own flags
     script = [str(ROOT / "train_transformer.py"), *flags("transformer", features, two, *still)]
     subprocess.run([*launch, *script], check=True, env=environment(), timeout=240)
     losses = []

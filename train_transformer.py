@@ -111,6 +111,23 @@ class Objective:
             terms["guided"] = Term(total, count, guidance)
         return terms
 
+    def counts(self, batch: TextMelBatch) -> dict[str, float]:
+        """What each term is averaged over: makes accumulated batches count like one large one."""
+        hp = self.hp.transformer
+        frames = float(batch.mel_lengths.sum())
+        steps = -(-batch.mel_lengths // hp.reduction_factor)
+        heads = hp.guided_heads * hp.guided_layers
+        timed = torch.zeros(len(batch.ids), dtype=torch.bool)
+        if batch.said is not None:
+            timed = batch.said.amax(dim=(1, 2)) > 0
+        return {
+            "mel_before": frames * self.hp.audio.n_mels,
+            "mel": frames * self.hp.audio.n_mels,
+            "stop": float(steps.sum()),
+            "duration": max(1.0, float(batch.symbol_lengths[timed].sum())),
+            "guided": max(1.0, float(steps[spoken(batch)].sum()) * heads),
+        }
+
     def said_for(self, batch: TextMelBatch, context: StepContext) -> torch.Tensor | None:
         """The times that hold the attention of speech: all but a share of the items have them, the
         others must learn to do without."""
@@ -284,6 +301,8 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
         validate=objective.validate,
         preview=objective.preview,
         monitor=alphas,
+        # A stretched batch has other counts than it was loaded with: there batches are averaged.
+        term_counts=None if hp.transformer.stretch_max else objective.counts,
         fresh=arguments.fresh,
     )
 

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from corpora.stores import open_features
 from diffusion import VOCAL, degrade_mel
 from hyperparams import PRESETS, Hyperparams
 from module import Context
@@ -156,7 +157,7 @@ def speech(arguments: argparse.Namespace) -> int:
     """The `speech` command."""
     device = distributed.start(arguments.device).device
     voice = load_voice(arguments.checkpoint, arguments.postnet, device)
-    store = FeatureStore(arguments.feature_dir / arguments.data)
+    store = open_features(arguments.feature_dir, arguments.data)
     store.check_audio(voice.hyperparams.audio)
     records = evaluate_speech(voice, store, arguments.split, arguments.limit, arguments.seed)
     rows = {row: word_error_rate(records, row) for row in ROWS}
@@ -381,7 +382,7 @@ def inpainting(arguments: argparse.Namespace) -> int:
 def pictures(arguments: argparse.Namespace) -> int:
     """The `pictures` command."""
     loaded = load(arguments.checkpoint, "transformer", Hyperparams, torch.device("cpu"))
-    store = FeatureStore(arguments.feature_dir / arguments.data)
+    store = open_features(arguments.feature_dir, arguments.data)
     dataset = TextMelDataset(store, arguments.split)
     if not 0 <= arguments.item < len(dataset):
         raise ValueError(

@@ -74,7 +74,8 @@ def dropout(x: Tensor, p: float) -> Tensor:
         return x
     words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
     is_kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= threshold
-    return x * is_kept * (256.0 / (256 - threshold))
+    # One product, forwards and backwards: a product with booleans converts on every pass.
+    return x * is_kept.to(x.dtype).mul_(256.0 / (256 - threshold))
 
 
 class Dropout(nn.Module):

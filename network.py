@@ -352,14 +352,14 @@ class TransformerTTS(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            use_durations = score is None and predict_durations and bool(self.knows_durations)
             state = _DecodingState(
-                self, symbols, symbol_lengths, seeds, score, use_durations, monotonic_window
+                self, symbols, symbol_lengths, seeds, score, predict_durations, monotonic_window
             )
             r = self.reduction_factor
-            if use_durations:
-                low = 1 if min_frames is None else min_frames
-                max_frames = state.num_frames.clamp_min(low).minimum(max_frames)
+            if state.said_frames is not None:
+                low = torch.ones_like(max_frames) if min_frames is None else min_frames
+                said = state.said_frames.maximum(low).minimum(max_frames)
+                max_frames = torch.where(state.has_score, max_frames, said)
             max_steps = -(-max_frames // r)
             min_steps = torch.zeros_like(max_steps) if min_frames is None else -(-min_frames // r)
             end = max_steps.clone()  # (B,) decoder steps of each item, as known so far
@@ -371,19 +371,25 @@ class TransformerTTS(nn.Module):
                 groups.append(group)
                 previous = group.flatten(1)[:, None]
                 step += 1
-                if state.times is None:
+                if state.may_stop:
                     wants = stop_logit.sigmoid() > stop_threshold
-                    stops = wants & (step >= min_steps) & (step < end)
+                    stops = wants & (step >= min_steps) & (step < end) & ~state.has_times
                     end = torch.where(stops, step, end)
             mel_before = torch.cat(groups, dim=1)  # (B, steps·r, M)
             mel_lengths = torch.minimum(end * r, max_frames)
             mel_before = mel_before[:, : int(mel_lengths.max())]
-            ended = "durations" if use_durations else "maximum" if score is None else "score"
+            untimed = "durations" if state.said_frames is not None else "maximum"
+            ended = ["score" if sung else untimed for sung in state.has_score.tolist()]
             return Generated(
                 mel_before,
                 self.refine(mel_before, mel_lengths),
                 mel_lengths,
-                [ended if e == m else "stop head" for e, m in zip(end, max_steps, strict=True)],
+                [
+                    by if stop == longest else "stop head"
+                    for by, stop, longest in zip(
+                        ended, end.tolist(), max_steps.tolist(), strict=True
+                    )
+                ],
                 sum(cache.num_bytes for cache in state.caches),
                 AttentionMaps(cross=state.cross_maps()),
             )
@@ -403,7 +409,7 @@ class _DecodingState:
         symbol_lengths: Tensor,
         seeds: Sequence[int],
         score: ScoreBatch | None,
-        use_durations: bool,
+        predict_durations: bool,
         monotonic_window: int,
     ) -> None:
         if len(seeds) != len(symbols):
@@ -411,13 +417,18 @@ class _DecodingState:
         self.network = network
         self.score = score
         memory, self.symbol_padding, _ = network.encode(symbols, symbol_lengths, score)
-        said = None
-        if use_durations:
+        self.has_score = torch.zeros(len(symbols), dtype=torch.bool, device=symbols.device)
+        if score is not None:
+            self.has_score = score.interval.amax(dim=(1, 2)) > 0  # (B,)
+        said, self.said_frames = None, None
+        if predict_durations and bool(network.knows_durations) and not bool(self.has_score.all()):
             log_durations = network.predict_log_durations(memory, self.symbol_padding)
             said = network.said_intervals(log_durations)
             seconds = said[..., 1].amax(1)  # (B,)
-            self.num_frames = (seconds / network.frame_seconds).round().long().clamp_min(1)
+            self.said_frames = (seconds / network.frame_seconds).round().long().clamp_min(1)
         self.times = network.times(score, said)
+        self.has_times = self.has_score if said is None else torch.ones_like(self.has_score)
+        self.may_stop = not bool(self.has_times.all())
         self.window = 0 if self.times is not None else monotonic_window
         self.memory = [
             tuple(t.contiguous() for t in layer.cross.keys_values(memory))

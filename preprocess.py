@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from corpora.phoneme_times import read_phoneme_times
 from corpora.stores import FeatureStore, StemStore
 from utils.batching import (
     FrameBudgetSampler,
@@ -144,7 +143,7 @@ class TextMelDataset:
     def __init__(self, store: FeatureStore, split: str) -> None:
         self.store, self.items = store, store.items(split)
         self.standardise = store.standardiser("mel")
-        self.times = read_phoneme_times(store.directory)
+        self.times = store.phoneme_times()
         self.lengths = [item["num_frames"] for item in self.items]
 
     def __len__(self) -> int:

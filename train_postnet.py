@@ -24,6 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from corpora.cache import save_array
+from corpora.stores import open_features
 from hyperparams import PRESETS, Hyperparams
 from network import PostNet
 from preprocess import FeatureStore, MelLinearBatch, MelLinearBatches, TextMelDataset
@@ -87,20 +88,25 @@ def teacher_mels(teacher: Loaded, store: FeatureStore, directory: Path) -> None:
     directory/ID.npy (T, M) float16, natural logs, as the corpus has its own. What is there already
     is kept, so an interrupted pass goes on.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     device = next(teacher.network.parameters()).device
     standardiser = teacher.standardiser("mel")
     for split in ("train", "validation"):
         dataset = TextMelDataset(store, split)
         for number in tqdm(range(len(dataset)), desc=f"teacher-forced mels, {split}", unit="item"):
             path = directory / f"{dataset.items[number]['id']}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_file():
                 continue
             batch = dataset.collate([dataset[number]]).to(device)
             torch.manual_seed(number)
             mel = standardiser(store.standardiser("mel").to(device).inverse(batch.mel))
             out = teacher.network(
-                batch.symbols, batch.symbol_lengths, mel, batch.mel_lengths, batch.score
+                batch.symbols,
+                batch.symbol_lengths,
+                mel,
+                batch.mel_lengths,
+                batch.score,
+                batch.said,
             )
             save_array(path, standardiser.inverse(out.mel[0]).cpu().numpy().astype(np.float16))
 
@@ -109,7 +115,7 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     """Corpus, network and objective of the command line, in a trainer."""
     hp = config.from_arguments(arguments, PRESETS, "postnet_training")
     directory = checkpoint.run_directory(arguments.save_dir, "postnet", arguments.run)
-    store = FeatureStore(arguments.feature_dir / arguments.data)
+    store = open_features(arguments.feature_dir, arguments.data)
     store.check_audio(hp.audio)
     for line in config.differences(PRESETS[arguments.preset], hp):
         print(line)
@@ -118,15 +124,14 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
         teacher = load(arguments.transformer, "transformer", Hyperparams, world.device)
         store.elsewhere["mel"] = directory / "teacher_mel"
         if world.is_main:
-            original = FeatureStore(store.directory)
+            original = open_features(arguments.feature_dir, arguments.data)
             teacher_mels(teacher, original, store.elsewhere["mel"])
         world.barrier()
         data["teacher"] = str(arguments.transformer)
     torch.manual_seed(hp.postnet_training.seed)
     network = build_postnet(hp)
     if arguments.start_from is not None:
-        state = checkpoint.load(arguments.start_from, "postnet")
-        checkpoint.load_weights(network, checkpoint.weights(state), arguments.start_from)
+        checkpoint.start_from(network, arguments.start_from, "postnet")
     objective = Objective(hp, store)
     return Trainer(
         kind="postnet",
@@ -154,9 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="learn from this transformer's teacher-forced mels instead of the true ones",
     )
-    parser.add_argument(
-        "--start-from", type=Path, metavar="FILE", help="a new run begins with these weights"
-    )
+    config.add_start_argument(parser)
     return distributed.run_script(build, parser.parse_args(argv))
 
 

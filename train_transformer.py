@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
+from corpora.stores import open_features
 from hyperparams import PRESETS, Hyperparams
 from module import corrupt_history, interval_log_prior, padding_mask
 from network import Generated, TransformerTTS
@@ -280,13 +281,15 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     """Corpus, network and objective of the command line, in a trainer."""
     hp = config.from_arguments(arguments, PRESETS, "transformer_training")
     directory = checkpoint.run_directory(arguments.save_dir, "transformer", arguments.run)
-    store = FeatureStore(arguments.feature_dir / arguments.data)
+    store = open_features(arguments.feature_dir, arguments.data)
     store.check_audio(hp.audio)
     for line in config.differences(PRESETS[arguments.preset], hp):
         print(line)
     torch.manual_seed(hp.transformer_training.seed)
     network = build_transformer(hp, len(store.symbols))
     objective = Objective(hp, store)
+    if arguments.start_from is not None:
+        checkpoint.start_from(network, arguments.start_from, "transformer")
     network.knows_durations.fill_(bool(objective.batches.dataset.times))
     return Trainer(
         kind="transformer",
@@ -311,6 +314,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train from the shell; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     config.add_run_arguments(parser, PRESETS)
+    config.add_start_argument(parser)
     return distributed.run_script(build, parser.parse_args(argv))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from corpora.cache import read_index
+from corpora.phoneme_times import read_phoneme_times
 from corpora.songs import FULL_SCALE
 from utils.audio import Standardiser
 
@@ -89,6 +91,84 @@ class FeatureStore(Store):
     def standardiser(self, kind: str) -> Standardiser:
         """Return the standardiser of `mel` or `linear`."""
         return Standardiser.from_statistics(self.statistics[kind])
+
+    def phoneme_times(self) -> dict[str, dict[str, list[float]]]:
+        """Return {id: {onset, offset: s of every symbol}} of the items that were aligned."""
+        return read_phoneme_times(self.directory)
+
+
+class JointFeatureStore(FeatureStore):
+    """Several prepared corpora as one: items are called CORPUS/ID, statistics are pooled."""
+
+    def __init__(self, directories: Sequence[Path]) -> None:
+        """ValueError for corpora that were prepared with other audio or other symbols."""
+        self.parts = {Path(directory).name: FeatureStore(directory) for directory in directories}
+        first, *others = self.parts.values()
+        for other in others:
+            for key in ("sample_rate", "audio", "symbols"):
+                if other.index[key] != first.index[key]:
+                    raise ValueError(
+                        f"{first.directory} and {other.directory} differ in {key}: prepare one of "
+                        "them again with the other's hyperparameters to train on both"
+                    )
+        self.directory = first.directory.parent / ",".join(self.parts)
+        self.elsewhere: dict[str, Path] = {}
+        self.symbols, self.symbol_ids = first.symbols, first.symbol_ids
+        self.seconds_per_frame = first.seconds_per_frame
+        self.statistics = {
+            kind: self._pooled([store.statistics[kind] for store in self.parts.values()])
+            for kind in first.statistics
+        }
+        self.index = {
+            **first.index,
+            "corpus": " + ".join(store.index["corpus"] for store in self.parts.values()),
+            "statistics": self.statistics,
+            "items": [
+                {**item, "id": f"{name}/{item['id']}"}
+                for name, store in self.parts.items()
+                for item in store.index["items"]
+            ],
+        }
+
+    def _pooled(self, statistics: Sequence[dict[str, list[float]]]) -> dict[str, list[float]]:
+        """Mean and standard deviation of all training frames, from those of each corpus."""
+        frames = np.array(
+            [
+                sum(item["num_frames"] for item in store.items("train"))
+                for store in self.parts.values()
+            ],
+            dtype=np.float64,
+        )[:, None]
+        share = frames / frames.sum()
+        mean, std = (np.array([s[name] for s in statistics]) for name in ("mean", "std"))
+        pooled = (share * mean).sum(0)
+        variance = (share * (std**2 + mean**2)).sum(0) - pooled**2
+        return {"mean": pooled.tolist(), "std": np.sqrt(variance).tolist()}
+
+    def array(self, kind: str, id: str) -> np.ndarray:
+        """Open an array of item CORPUS/ID by memory map; ValueError when it is not readable."""
+        if kind in self.elsewhere:
+            return super().array(kind, id)
+        corpus, _, own = id.partition("/")
+        return self.parts[corpus].array(kind, own)
+
+    def phoneme_times(self) -> dict[str, dict[str, list[float]]]:
+        """Return the times of all corpora that were aligned."""
+        return {
+            f"{name}/{id}": times
+            for name, store in self.parts.items()
+            for id, times in store.phoneme_times().items()
+        }
+
+
+def open_features(directory: Path, names: str) -> FeatureStore:
+    """Open directory/NAME, or directory/A and directory/B as one for the names `A,B`."""
+    parts = [name for name in names.split(",") if name]
+    if len(set(parts)) != len(parts) or not parts:
+        raise ValueError(f"--data {names}: expected one name, or different names as A,B")
+    if len(parts) == 1:
+        return FeatureStore(Path(directory) / parts[0])
+    return JointFeatureStore([Path(directory) / name for name in parts])
 
 
 class StemStore(Store):

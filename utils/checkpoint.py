@@ -112,6 +112,11 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Path 
     module.load_state_dict(dict(tensors))
 
 
+def start_from(module: nn.Module, path: Path, kind: str) -> None:
+    """Begin with the weights (moving average, if any) of another run; errors as `load`."""
+    load_weights(module, weights(load(path, kind)), path)
+
+
 def resolve(reference: Path | str, kind: str, save_dir: Path = Path("save")) -> Path:
     """Find a checkpoint file by its path, its run folder (best, else last) or its run's name.
 

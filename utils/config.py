@@ -61,7 +61,10 @@ def add_run_arguments(parser: argparse.ArgumentParser, presets: Iterable[str]) -
     """Add the flags that every training script shares: how to run, and what to change."""
     how = parser.add_argument_group("how to run")
     how.add_argument(
-        "--data", required=True, metavar="NAME", help="corpus below --feature-dir to train on"
+        "--data",
+        required=True,
+        metavar="NAME[,NAME]",
+        help="corpus below --feature-dir to train on; a transformer and a postnet take several",
     )
     how.add_argument(
         "--run", default="main", metavar="NAME", help="folder of this run (default: main)"
@@ -76,6 +79,13 @@ def add_run_arguments(parser: argparse.ArgumentParser, presets: Iterable[str]) -
     what.add_argument("--steps", type=int, help="steps of the whole run, resumed ones included")
     what.add_argument("--seed", type=int, help="origin of all randomness of the run")
     add_hyperparameter_arguments(what, presets)
+
+
+def add_start_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --start-from, for networks that may begin with another run's weights."""
+    parser.add_argument(
+        "--start-from", type=Path, metavar="FILE", help="a new run begins with these weights"
+    )
 
 
 def add_hyperparameter_arguments(

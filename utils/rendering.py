@@ -141,10 +141,14 @@ def generate_mel(
     score: ScoreBatch | None = None,
     need_weights: bool = False,
 ) -> Generated:
-    """Free-running mel of a batch, standardised; without a score its end is the stop head's."""
+    """Free-running mel of a batch, standardised.
+
+    An item with notes ends with them, one without by predicted durations or by the stop head.
+    """
     low, high = frame_limits(symbol_lengths, synthesis, 1.0 / network.frame_seconds)
     if score is not None:
-        high = (score.interval[..., 1].amax(1) / network.frame_seconds).ceil().long()
+        end = score.interval[..., 1].amax(1)  # (B,) s, 0 for an item without notes
+        high = torch.where(end > 0, (end / network.frame_seconds).ceil().long(), high)
     return network.generate(
         symbols,
         symbol_lengths,

@@ -9,7 +9,7 @@ Sequences are (B, T, C) at every boundary; convolutions transpose inside. Signal
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import ClassVar
@@ -154,37 +154,31 @@ class KeyValueCache:
     """Keys and values of the steps decoded so far, of one self-attention layer.
 
     Storage doubles when it is full: appending is amortised O(1) and memory is at most twice
-    what the sequence needs. `keys`, `values`: (B, H, capacity, D/H).
+    what the sequence needs. `stored`: (2, B, H, capacity, D/H), keys first.
     """
 
     length: int = 0
-    keys: Tensor | None = None
-    values: Tensor | None = None
+    stored: Tensor | None = None
 
-    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store (B, H, 1, D/H) keys and values; return all of them, (B, H, length, D/H)."""
-        end = self.length + keys.shape[2]
-        self.keys = self._grown(self.keys, keys, end)
-        self.values = self._grown(self.values, values, end)
-        self.keys[:, :, self.length : end] = keys
-        self.values[:, :, self.length : end] = values
-        self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
+    def append(self, new: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the next step's keys and values (2, B, H, D/H); return all of both, each
+        (B, H, length, D/H)."""
+        if self.stored is None or self.length == self.stored.shape[3]:
+            self._grow(new)
+        self.stored[:, :, :, self.length] = new
+        self.length += 1
+        return self.stored[:, :, :, : self.length].unbind()
 
-    def _grown(self, stored: Tensor | None, new: Tensor, end: int) -> Tensor:
-        if stored is not None and stored.shape[2] >= end:
-            return stored
-        batch, heads, _, depth = new.shape
-        grown = new.new_empty(batch, heads, max(64, 2 * end), depth)
-        if stored is not None:
-            grown[:, :, : self.length] = stored[:, :, : self.length]
-        return grown
+    def _grow(self, new: Tensor) -> None:
+        grown = new.new_empty(*new.shape[:3], max(64, 2 * self.length), new.shape[3])
+        if self.stored is not None:
+            grown[:, :, :, : self.length] = self.stored
+        self.stored = grown
 
     @property
     def num_bytes(self) -> int:
         """Bytes held."""
-        held = [t for t in (self.keys, self.values) if t is not None]
-        return sum(t.numel() * t.element_size() for t in held)
+        return 0 if self.stored is None else self.stored.numel() * self.stored.element_size()
 
 
 class Attention(nn.Module):
@@ -333,32 +327,87 @@ class DecoderLayer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        memory: tuple[Tensor, Tensor],
+        memory: Tensor,
         cross_mask: Tensor,
-        cache: KeyValueCache | None = None,
         own_heads: int = 0,
         cross_heads: int = 0,
     ) -> tuple[Tensor, LayerWeights]:
-        """Whole sequence (no cache) or the next step (cache).
+        """The whole sequence at once; `DecoderLayerStep` goes step by step.
 
-        x (B, T, D), T = 1 with a cache; memory: keys and values of the symbols, (B, H, N, D/H);
-        cross_mask broadcastable to (B, H, T, N), additive. Returns (B, T, D) and the weights of
-        the first own_heads / cross_heads heads.
+        x (B, T, D); memory (B, N, D), the encoded symbols; cross_mask broadcastable to
+        (B, H, T, N), additive. Returns (B, T, D) and the weights of the first own_heads /
+        cross_heads heads.
         """
         normed = self.own_norm(x)
         keys, values = self.own.keys_values(normed)
-        if cache is not None:
-            keys, values = cache.append(keys, values)
-        context, own = self.own(
-            normed, keys, values, is_causal=cache is None, weight_heads=own_heads
-        )
+        context, own = self.own(normed, keys, values, is_causal=True, weight_heads=own_heads)
         x = x + self.dropout(context)
         context, cross = self.cross(
-            self.cross_norm(x), *memory, cross_mask, weight_heads=cross_heads
+            self.cross_norm(x),
+            *self.cross.keys_values(memory),
+            cross_mask,
+            weight_heads=cross_heads,
         )
         x = x + self.dropout(context)
         x = x + self.dropout(self.feedforward(self.feedforward_norm(x)))
         return x, LayerWeights(own, cross)
+
+
+class DecoderLayerStep:
+    """A trained `DecoderLayer` that takes one step at a time, for inference.
+
+    A step is bound by the number of operations and by reading the weights once. What depends on
+    the same input is therefore one product: [query; key; value; W_x] x, where the output
+    projection W [x; context] = W_x x + W_c context is split into its halves.
+    """
+
+    def __init__(self, layer: DecoderLayer, memory: Tensor) -> None:
+        """memory (B, N, D): the encoded symbols; their keys and values are made here, once."""
+        self.layer, self.cache = layer, KeyValueCache()
+        self.heads, self.width = layer.own.heads, memory.shape[-1]
+        keys_values = (layer.own.to_query, layer.own.to_key_value)
+        self.own_in, self.own_out = self._split(layer.own, keys_values)
+        self.cross_in, self.cross_out = self._split(layer.cross, (layer.cross.to_query,))
+        self.keys, self.values = (t.contiguous() for t in layer.cross.keys_values(memory))
+
+    def _split(
+        self, attention: Attention, projections: Sequence[nn.Linear]
+    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """(weight, bias) of all that sees the input, and W_c transposed, of one attention."""
+        out = attention.out.weight
+        seen = out[:, : self.width] if attention.concat else torch.zeros_like(out)
+        weight = torch.cat([*(part.weight for part in projections), seen])
+        bias = torch.cat([*(part.bias for part in projections), attention.out.bias])
+        return (weight, bias), out[:, -self.width :].T.contiguous()
+
+    def __call__(
+        self, x: Tensor, cross_mask: Tensor | None, cross_heads: int = 0
+    ) -> tuple[Tensor, Tensor | None]:
+        """x (B, D) → (B, D) and the weights (B, cross_heads, 1, N) of the first heads.
+
+        cross_mask: additive, broadcastable to (B, H, 1, N), None = all symbols alike.
+        """
+        layer, batch = self.layer, len(x)
+        depth = self.width // self.heads
+        seen = F.linear(layer.own_norm(x), *self.own_in)  # (B, 4·D)
+        new = seen[:, self.width : 3 * self.width].view(batch, 2, self.heads, depth)
+        query = seen[:, : self.width].view(batch, self.heads, 1, depth)
+        keys, values = self.cache.append(new.transpose(0, 1))
+        context = F.scaled_dot_product_attention(query, keys, values).view(batch, -1)
+        x = torch.addmm(x + seen[:, 3 * self.width :], context, self.own_out)
+
+        seen = F.linear(layer.cross_norm(x), *self.cross_in)  # (B, 2·D)
+        query = seen[:, : self.width].view(batch, self.heads, 1, depth)
+        context = F.scaled_dot_product_attention(query, self.keys, self.values, cross_mask)
+        x = torch.addmm(x + seen[:, self.width :], context.view(batch, -1), self.cross_out)
+
+        expand, contract = layer.feedforward.expand, layer.feedforward.contract
+        inner = F.linear(layer.feedforward_norm(x), expand.weight, expand.bias).relu_()
+        x = x + F.linear(inner, contract.weight, contract.bias)
+        if not cross_heads:
+            return x, None
+        keys = self.keys[:, :cross_heads]
+        return x, attention_weights(query[:, :cross_heads], keys, cross_mask, is_causal=False)
 
 
 # ---------------------------------------------------------------------------------------------

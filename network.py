@@ -25,13 +25,13 @@ from module import (
     ConvStack,
     DecibelMel,
     DecoderLayer,
+    DecoderLayerStep,
     DecoderPrenet,
     DownLevel,
     Dropout,
     EncoderLayer,
     FrameNotes,
     Highway,
-    KeyValueCache,
     MaskedConv,
     NoiseEmbedding,
     PaddedGRU,
@@ -269,7 +269,7 @@ class TransformerTTS(nn.Module):
             cross_heads = hp.heads if need_weights else hp.guided_heads * is_guided
             x, weights = layer(
                 x,
-                layer.cross.keys_values(memory),
+                memory,
                 mask,
                 own_heads=heads,
                 cross_heads=cross_heads,
@@ -364,18 +364,18 @@ class TransformerTTS(nn.Module):
             min_steps = torch.zeros_like(max_steps) if min_frames is None else -(-min_frames // r)
             end = max_steps.clone()  # (B,) decoder steps of each item, as known so far
             groups = []
-            previous = torch.zeros(len(symbols), 1, r * self.n_mels, device=symbols.device)
-            step = 0
-            while step < int(end.max()):
-                group, stop_logit = state.step(previous, need_weights)
-                groups.append(group)
-                previous = group.flatten(1)[:, None]
+            previous = torch.zeros(len(symbols), r * self.n_mels, device=symbols.device)
+            step, last = 0, int(end.max())
+            stop_logit_threshold = torch.logit(torch.tensor(stop_threshold)).item()
+            while step < last:
+                previous, stop_logit = state.step(previous, need_weights)
+                groups.append(previous)
                 step += 1
-                if state.may_stop:
-                    wants = stop_logit.sigmoid() > stop_threshold
+                if state.may_stop and bool((wants := stop_logit > stop_logit_threshold).any()):
                     stops = wants & (step >= min_steps) & (step < end) & ~state.has_times
                     end = torch.where(stops, step, end)
-            mel_before = torch.cat(groups, dim=1)  # (B, steps·r, M)
+                    last = int(end.max())
+            mel_before = torch.stack(groups, dim=1).view(len(symbols), -1, self.n_mels)
             mel_lengths = torch.minimum(end * r, max_frames)
             mel_before = mel_before[:, : int(mel_lengths.max())]
             untimed = "durations" if state.said_frames is not None else "maximum"
@@ -390,7 +390,7 @@ class TransformerTTS(nn.Module):
                         ended, end.tolist(), max_steps.tolist(), strict=True
                     )
                 ],
-                sum(cache.num_bytes for cache in state.caches),
+                sum(layer.cache.num_bytes for layer in state.layers),
                 AttentionMaps(cross=state.cross_maps()),
             )
         finally:
@@ -430,11 +430,9 @@ class _DecodingState:
         self.has_times = self.has_score if said is None else torch.ones_like(self.has_score)
         self.may_stop = not bool(self.has_times.all())
         self.window = 0 if self.times is not None else monotonic_window
-        self.memory = [
-            tuple(t.contiguous() for t in layer.cross.keys_values(memory))
-            for layer in network.decoder
-        ]
-        self.caches = [KeyValueCache() for _ in network.decoder]
+        self.layers = [DecoderLayerStep(layer, memory) for layer in network.decoder]
+        heads = (network.to_mel, network.to_stop)  # one product for both
+        self.out = tuple(torch.cat([getattr(h, n) for h in heads]) for n in ("weight", "bias"))
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.attended = torch.zeros(len(symbols), dtype=torch.long, device=symbols.device)
         self.recorded: list[list[Tensor]] = [[] for _ in network.decoder]
@@ -446,44 +444,40 @@ class _DecodingState:
         device = self.symbol_padding.device
         draw = network.decoder_prenet.draw_keep
         self.keep = torch.stack([draw(steps, g) for g in self.generators]).to(device)
-        self.codes = network.decoder_positions.codes(self.position, steps)
-        self.mask = network.cross_mask(self.symbol_padding, self.times, self.position, steps)
-        self.notes = network.step_notes(
-            self.score, self.times, self.position, steps, len(self.generators)
-        )
+        codes = network.decoder_positions.codes(self.position, steps)
+        batch = len(self.generators)
+        notes = network.step_notes(self.score, self.times, self.position, steps, batch)
+        self.ahead = (notes + codes).unbind(1)  # of each step, (B, D)
+        masks = network.cross_mask(self.symbol_padding, self.times, self.position, steps)
+        if self.times is not None:
+            self.masks = masks.unbind(2)  # of each step, (B, 1, N)
+        else:
+            is_free = not self.window and not bool(self.symbol_padding.any())
+            self.masks = [None if is_free else masks[:, :, 0]] * steps
 
     def step(self, previous: Tensor, need_weights: bool) -> tuple[Tensor, Tensor]:
-        """previous (B, 1, r·M) → the next r frames (B, r, M) and their stop logit (B,)."""
+        """previous (B, r·M) → the next r frames (B, r·M) and their stop logit (B,)."""
         network, hp = self.network, self.network.hp
         k = self.position % self.BLOCK
         if k == 0:
             self._prepare_block()
-        x = network.decoder_prenet(previous, self.keep[:, k : k + 1])
-        x = x + self.notes[:, k : k + 1] + self.codes[k]
-        mask = self.mask[:, :, k : k + 1] if self.times is not None else self.mask
+        x = network.decoder_prenet(previous[:, None], self.keep[:, k : k + 1])[:, 0]
+        x = x + self.ahead[k]
+        mask = None if self.masks[k] is None else self.masks[k][:, :, None]  # (B, 1, 1, N)
         guided_mask = self._monotonic(mask) if self.window else mask
         first_guided = hp.decoder_layers - hp.guided_layers
-        for index, layer in enumerate(network.decoder):
+        for index, layer in enumerate(self.layers):
             is_guided = index >= first_guided
             is_last = index == hp.decoder_layers - 1
-            cross_heads = (
-                hp.heads if need_weights else hp.guided_heads * bool(self.window) * is_last
-            )
-            x, weights = layer(
-                x,
-                self.memory[index],
-                guided_mask if is_guided else mask,
-                self.caches[index],
-                cross_heads=cross_heads,
-            )
+            heads = hp.heads if need_weights else hp.guided_heads * bool(self.window) * is_last
+            x, weights = layer(x, guided_mask if is_guided else mask, heads)
             if need_weights:
-                self.recorded[index].append(weights.cross)
+                self.recorded[index].append(weights)
         if self.window:
-            self.attended = weights.cross[:, : hp.guided_heads, 0].mean(1).argmax(-1)
+            self.attended = weights[:, : hp.guided_heads, 0].mean(1).argmax(-1)
         self.position += 1
-        x = network.decoder_norm(x)
-        mel = network.to_mel(x).float().view(len(x), network.reduction_factor, network.n_mels)
-        return mel, network.to_stop(x).view(-1)
+        out = F.linear(network.decoder_norm(x), *self.out)  # (B, r·M + 1)
+        return out[:, :-1], out[:, -1]
 
     def _monotonic(self, mask: Tensor) -> Tensor:
         """Keep the guided heads from one symbol behind to `window` ahead: (B, H, 1, N)."""

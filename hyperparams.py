@@ -289,7 +289,26 @@ class Transcriber:
     num_phonemes: int = 39  # classes; the last is silence
     onset_threshold: float = 0.3  # probability at which a peak begins a note
     offset_threshold: float = 0.3  # and ends one
+    activation_threshold: float = 0.5  # probability below which nothing is sung
     pitch_summary: str = "weighted_median"  # of the F0 in a note; or median, weighted_mean
+    chunk_seconds: float = 20.0  # s of a recording heard at once: any length in flat memory
+    margin_seconds: float = 2.0  # s heard before and after each chunk, as context
+    note_width: float = 0.05  # s, targets of onsets and offsets fall linearly to 0 over this
+    note_pos_weight: float = 3.0  # an onset's or offset's frame against the many without
+    note_weight: float = 1.0  # of the three note losses, against the phonemes' cross-entropy
+    gain_max: float = 15.0  # dB either way, of every training window
+    shift_probability: float = 0.5  # of playing a window faster and higher, or slower and lower
+    shift_max: float = 4.0  # semitones either way, 26 % in tempo
+    reverb_probability: float = 0.3  # of a room around the vocal
+    reverb_min: float = 0.1  # s until the room's sound has fallen by 60 dB, at least
+    reverb_max: float = 1.2  # s, at most
+    reverb_level: float = -4.0  # dB of the room against the vocal at most, 20 dB less at least
+    mix_probability: float = 0.3  # of hearing the accompaniment too
+    mix_min: float = -3.0  # dB of the vocal over the accompaniment, at least
+    mix_max: float = 20.0  # dB, at most
+    noise_probability: float = 0.3  # of white noise
+    noise_min: float = 10.0  # dB of the signal over the noise, at least
+    noise_max: float = 45.0  # dB, at most
 
     def __post_init__(self) -> None:
         for name in ("width", "phoneme_width"):
@@ -297,6 +316,15 @@ class Transcriber:
                 raise ValueError(
                     f"transcriber.{name} = {getattr(self, name)} is not a multiple of 16"
                 )
+        for name in ("shift", "reverb", "mix", "noise"):
+            probability = getattr(self, f"{name}_probability")
+            if not 0 <= probability <= 1:
+                raise ValueError(f"transcriber.{name}_probability = {probability}: expected 0 to 1")
+        if self.chunk_seconds <= 0 or self.margin_seconds < 0:
+            raise ValueError(
+                f"transcriber.chunk_seconds = {self.chunk_seconds}, transcriber.margin_seconds = "
+                f"{self.margin_seconds}: expected above 0, and not below 0"
+            )
         summaries = ("weighted_median", "median", "weighted_mean")
         if self.pitch_summary not in summaries:
             raise ValueError(
@@ -376,7 +404,28 @@ class Hyperparams:
         )
     )
 
+    transcriber_training: Training = field(
+        default_factory=lambda: Training(
+            segment_frames=250,  # of the transcriber, 5 s: some words with their rests
+            batch_size=16,
+            schedule="cosine",
+            warmup_steps=500,
+            adam_beta2=0.99,
+            adam_epsilon=1e-8,
+            weight_decay=0.01,
+            ema_decay=0.999,
+            steps=40_000,
+            validate_every=2000,
+            validate_batches=22,  # songs
+        )
+    )
+
     def __post_init__(self) -> None:
+        if self.transcriber_training.segment_frames < 1:
+            raise ValueError(
+                f"transcriber_training.segment_frames = {self.transcriber_training.segment_frames}:"
+                " expected the frames of a window"
+            )
         if self.unet.context_width:
             self.unet.level_of_stride(self.audio.hop_length)
         if self.inpainter_training.segment_frames < 1:
@@ -422,6 +471,7 @@ PRESETS: dict[str, Hyperparams] = {
             attention_heads=4,
             context_width=128,
         ),
+        transcriber=replace(_BASE.transcriber, width=128, phoneme_width=128),
         transformer_training=replace(
             _BASE.transformer_training,
             steps=10_000,
@@ -442,6 +492,17 @@ PRESETS: dict[str, Hyperparams] = {
             ema_decay=0.999,
             validate_every=500,
             save_every=250,
+        ),
+        transcriber_training=replace(
+            _BASE.transcriber_training,
+            steps=5000,
+            batch_size=8,
+            learning_rate=2e-3,
+            warmup_steps=200,
+            ema_decay=0.998,
+            validate_every=500,
+            save_every=250,
+            validate_batches=8,
         ),
     ),
     # For the tests: seconds on one core, nothing worth hearing.
@@ -471,6 +532,7 @@ PRESETS: dict[str, Hyperparams] = {
             groups=4,
             context_width=16,
         ),
+        transcriber=replace(_BASE.transcriber, width=16, phoneme_width=16),
         transformer_training=replace(
             _BASE.transformer_training,
             steps=4,
@@ -497,6 +559,17 @@ PRESETS: dict[str, Hyperparams] = {
             steps=4,
             batch_size=2,
             segment_frames=32,
+            warmup_steps=2,
+            log_every=1,
+            validate_every=2,
+            save_every=2,
+            validate_batches=1,
+        ),
+        transcriber_training=replace(
+            _BASE.transcriber_training,
+            steps=4,
+            batch_size=2,
+            segment_frames=25,
             warmup_steps=2,
             log_every=1,
             validate_every=2,

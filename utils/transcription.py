@@ -1,6 +1,9 @@
 """The transcriber as a judge: loaded from a checkpoint or the earlier weights, and what it hears.
 
-Shapes: B batch, T frames, S samples; 39 phoneme classes, the last of which is silence.
+    loaded = load_transcriber(path, Hyperparams, device)
+    heard = transcribe(loaded, wav, sample_rate)  # heard.phoneme (T, 39), heard.notes
+
+Shapes: B batch, C channels, T frames, S samples; 39 phoneme classes, the last of which is silence.
 """
 
 from __future__ import annotations
@@ -11,13 +14,32 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from network import Transcriber
 from utils import checkpoint, config, published
+from utils.audio import convert
+from utils.note_decoding import SungNote, decode_notes
+from utils.pitch import f0_track
 from utils.rendering import Loaded
 
 if TYPE_CHECKING:
     from hyperparams import Hyperparams
+    from hyperparams import Transcriber as TranscriberKnobs
+
+
+SECTIONS = ("audio", "transcriber")  # of the hyperparameters that a transcriber is used with
+
+
+@dataclass(frozen=True)
+class Transcribed:
+    """What was heard in a recording; frame t is centred on time t · hop_seconds."""
+
+    phoneme: Tensor  # (T, 39) probabilities, utils.song_labels.PHONEME_CLASSES; the last is silence
+    note: Tensor  # (T, 3) probabilities of onset, offset, activation
+    f0: Tensor  # (T,) Hz, 0 = no pitch
+    notes: list[SungNote]  # (onset s, offset s, MIDI number with its fraction)
+    hop_seconds: float
 
 
 @dataclass(frozen=True)
@@ -63,10 +85,53 @@ def published_transcriber(source: Path, save_dir: Path, base: Hyperparams) -> Pa
 def load_transcriber(path: Path, hyperparams_type: type, device: torch.device) -> Loaded:
     """Rebuild a transcriber from its checkpoint; errors as `utils.checkpoint.load`."""
     state = checkpoint.load(path, "transcriber")
-    hyperparams = config.from_dict(state["hyperparams"], hyperparams_type)
+    hyperparams = config.from_dict(state["hyperparams"], hyperparams_type, SECTIONS)
     network = build_transcriber(hyperparams)
     checkpoint.load_weights(network, checkpoint.weights(state), path)
     return Loaded(network.to(device).eval(), hyperparams, state["data"], path, state["step"])
+
+
+def transcribe(loaded: Loaded, wav: Tensor, sample_rate: int) -> Transcribed:
+    """Phonemes, F0 and notes of a recording, wav (S,) or (C, S) at any rate in Hz.
+
+    T = 1 + S // transcriber.hop_length at the network's rate; a recording of no samples has one
+    frame, of silence. Memory is flat: it is heard in chunks, so a place sounds the same however
+    long the recording goes on behind the next chunk.
+    """
+    rate = loaded.hyperparams.audio.sample_rate
+    mono, _ = convert(wav if wav.dim() == 2 else wav[None], sample_rate, rate)
+    return hear(loaded.network, loaded.hyperparams.transcriber, mono.float(), rate)
+
+
+@torch.no_grad()
+def hear(
+    network: Transcriber, knobs: TranscriberKnobs, wav: Tensor, sample_rate: int
+) -> Transcribed:
+    """As `transcribe`, of wav (S,) at the network's rate, by a network in eval mode."""
+    hop, frames = knobs.hop_length, 1 + len(wav) // knobs.hop_length
+    device = next(network.parameters()).device
+    least = 2 + knobs.win_length // hop  # frames, the fewest that the mel's reflected edges allow
+    size = max(1, round(knobs.chunk_seconds * sample_rate / hop))
+    margin = max(least, round(knobs.margin_seconds * sample_rate / hop))
+    padded = F.pad(wav, (0, max(0, least * hop - len(wav))))
+    parts = []
+    for first in range(0, frames, size):
+        before = min(first, margin)
+        part = padded[(first - before) * hop : (first + size + margin) * hop]
+        heard = network(part[None].to(device))
+        f0 = f0_track(part, sample_rate, hop)
+        here = slice(before, before + min(size, frames - first))
+        parts.append(
+            (
+                heard.phoneme[0, here].float().softmax(1).cpu(),
+                heard.note[0, here].float().sigmoid().cpu(),
+                f0[here],
+            )
+        )
+    phoneme, note, f0 = (torch.cat(column) for column in zip(*parts, strict=True))
+    seconds = hop / sample_rate
+    notes = decode_notes(note.numpy(), f0.numpy(), seconds, knobs)
+    return Transcribed(phoneme, note, f0, notes, seconds)
 
 
 def phoneme_entropies(logits: Tensor) -> PhonemeEntropies:

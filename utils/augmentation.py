@@ -1,0 +1,140 @@
+"""Training windows of singing made harder: another pitch and tempo, a room, a band, noise, gain.
+
+Shapes: B batch, S samples. Everything random comes from one generator on the CPU.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from hyperparams import Transcriber
+
+QUIET = 1e-8  # mean square under which a signal is silence (-80 dB)
+ROOM_FALL = math.log(1000)  # nepers that a room's sound falls within its reverberation time
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """wav (B, S); at its time t sounds what the song has at start + rate · t: rate (B,)."""
+
+    wav: Tensor
+    rate: Tensor
+
+
+def source_samples(samples: int, knobs: Transcriber) -> int:
+    """How many samples of a song a window of `samples` takes at most."""
+    return math.ceil(samples * 2 ** (knobs.shift_max / 12)) + 3
+
+
+def augment(
+    vocal: Tensor,
+    accompaniment: Tensor,
+    samples: int,
+    sample_rate: int,
+    knobs: Transcriber,
+    generator: torch.Generator,
+) -> Augmented:
+    """Make windows of `samples` from stems (B, S') with S' = `source_samples`.
+
+    Vocal and accompaniment are played faster or slower together; then the vocal gets its room, the
+    mix its balance, noise and gain. A probability of 0 leaves that step out for all items.
+    """
+    if vocal.shape[1] < source_samples(samples, knobs):
+        raise ValueError(
+            f"{vocal.shape[1]} samples per stem: a window of {samples} may take "
+            f"{source_samples(samples, knobs)}"
+        )
+    batch = len(vocal)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(batch, generator=generator)
+
+    def chosen(probability: float) -> Tensor:
+        return torch.rand(batch, generator=generator) < probability
+
+    semitones = torch.where(
+        chosen(knobs.shift_probability), uniform(-knobs.shift_max, knobs.shift_max), 0.0
+    )
+    in_room, seconds = chosen(knobs.reverb_probability), uniform(knobs.reverb_min, knobs.reverb_max)
+    level = uniform(knobs.reverb_level - 20, knobs.reverb_level)
+    is_mixed, balance = chosen(knobs.mix_probability), uniform(knobs.mix_min, knobs.mix_max)
+    is_noisy, ratio = chosen(knobs.noise_probability), uniform(knobs.noise_min, knobs.noise_max)
+    gain = uniform(-knobs.gain_max, knobs.gain_max)
+
+    rate = 2 ** (semitones.double() / 12)  # (B,)
+    wav = play(vocal, rate, samples)
+    if in_room.any():
+        impulses = room_impulses(seconds[in_room], level[in_room], sample_rate, generator)
+        wav[in_room] = convolve(wav[in_room], impulses.to(wav.device))
+    if is_mixed.any():
+        backing = play(accompaniment[is_mixed], rate[is_mixed], samples)
+        wav[is_mixed] = add_at(wav[is_mixed], backing, balance[is_mixed])
+    if is_noisy.any():
+        noise = torch.randn(int(is_noisy.sum()), samples, generator=generator).to(wav.device)
+        wav[is_noisy] = add_at(wav[is_noisy], noise, ratio[is_noisy])
+    return Augmented(wav * decibels(gain).to(wav.device)[:, None], rate)
+
+
+def play(wav: Tensor, rate: Tensor, samples: int) -> Tensor:
+    """Play wav (B, S') at `rate` (B,), from its first sample: (B, samples).
+
+    Cubic (Catmull-Rom) interpolation without a filter: what aliases lies above 6 kHz at the rates
+    of a few semitones, which is small in a voice. A rate of 1 copies.
+    """
+    played = wav[:, :samples].clone()
+    moved = torch.nonzero(rate != 1)[:, 0].tolist()
+    time = torch.arange(samples, dtype=torch.float64)
+    for row in moved:
+        place = time * float(rate[row])
+        left = place.long()
+        t = (place - left).float().to(wav.device)
+        left = left.to(wav.device)
+        a, b, c, d = (wav[row, (left + k).clamp_min(0)] for k in (-1, 0, 1, 2))  # (S,) each
+        slope = c - a
+        square = 2 * a - 5 * b + 4 * c - d
+        cube = 3 * (b - c) + d - a
+        played[row] = b + 0.5 * t * (slope + t * (square + t * cube))
+    return played
+
+
+def room_impulses(
+    seconds: Tensor, level: Tensor, sample_rate: int, generator: torch.Generator
+) -> Tensor:
+    """Rooms as decaying noise behind the direct sound: (B, S).
+
+    seconds: until the noise has fallen by 60 dB; level: dB of its energy against the direct sound.
+    """
+    time = torch.arange(math.ceil(float(seconds.max()) * sample_rate)) / sample_rate  # (S,)
+    noise = torch.randn(len(seconds), len(time), generator=generator)
+    tail = noise * torch.exp(-ROOM_FALL * time / seconds[:, None])
+    tail *= (time <= seconds[:, None]).float()
+    energy = tail.square().sum(1, keepdim=True).clamp_min(QUIET)
+    tail *= decibels(level)[:, None] / energy.sqrt()
+    tail[:, 0] = 1.0  # the direct sound
+    return tail
+
+
+def convolve(wav: Tensor, impulses: Tensor) -> Tensor:
+    """wav (B, S) through impulses (B, L), cut to (B, S)."""
+    size = 1 << (wav.shape[1] + impulses.shape[1] - 1).bit_length()
+    spectrum = torch.fft.rfft(wav, size) * torch.fft.rfft(impulses, size)
+    return torch.fft.irfft(spectrum, size)[:, : wav.shape[1]]
+
+
+def add_at(wav: Tensor, other: Tensor, balance: Tensor) -> Tensor:
+    """wav + other (B, S), the first `balance` (B,) dB louder; as it is where either is silent."""
+    powers = [signal.square().mean(1) for signal in (wav, other)]
+    is_heard = (powers[0] > QUIET) & (powers[1] > QUIET)
+    scale = (powers[0] / powers[1].clamp_min(QUIET)).sqrt() / decibels(balance).to(wav.device)
+    return wav + other * torch.where(is_heard, scale, 1.0)[:, None]
+
+
+def decibels(level: Tensor) -> Tensor:
+    """Factor of a level in dB."""
+    return 10 ** (level / 20)

@@ -49,7 +49,7 @@ from module import (
 
 if TYPE_CHECKING:
     import hyperparams
-    from preprocess import ScoreBatch
+    from utils.scores import ScoreBatch
 
 
 TYPICAL_SECONDS = 0.08  # of a spoken phoneme: where the predicted durations start

@@ -1,26 +1,28 @@
-"""Lyrics and a backing track in, a vocal out: the whole chain, for the shell and as functions.
+"""Lyrics and a backing track in, a sung topline out: the whole chain, for the shell.
 
-Lyrics alone are spoken: text → phonemes → mel → linear → waveform.
+    python synthesis.py --lyrics examples/lyrics.txt --accompaniment song.flac --out out/song
 
-    python synthesis.py --lyrics "the rain is over" --out out/rain
-    python synthesis.py --lyrics examples/lyrics.txt --out out/song --seed 7
+The lyrics are sung on a melody that is composed for the accompaniment, or read from a file; the
+voice's draft steers the inpainter, which makes the vocal. Writes vocal.wav, mix.wav (rate and
+channels of the accompaniment, true peak under -1 dBFS), draft.wav, topline.mid (with the lyrics),
+song.png and report.json.
 
-All lines are decoded as one batch; a line's sound depends on its text and its seed, not on the
-other lines. Writes for every line NN.wav, NN_mel.npy and NN_attention.png, all lines in a row as
-lyrics.wav, and report.json.
-
-With an accompaniment the inpainter makes the vocal; lyrics become a draft that steers it, laid over
-the song at their LRC times, else with equal rests.
-
-    python synthesis.py --accompaniment song.flac --out out/vocal
-    python synthesis.py --accompaniment song.flac --lyrics examples/lyrics.lrc --out out/sung
+    python synthesis.py ... --melody tune.mid --transpose -2 --tempo auto
+    python synthesis.py ... --melody compose --range A3-E5 --density 1.5 --seed 3
+    python synthesis.py ... --melody none  # the lyrics are spoken, at LRC times or with equal rests
+    python synthesis.py ... --inpainter none  # the draft is the vocal
+    python synthesis.py --accompaniment song.flac --out out/vocal  # a vocal without words
     python synthesis.py --accompaniment song.flac --vocal take.wav --inpaint 12.5-17.0,1:02-1:05
     python synthesis.py --accompaniment song.flac --vocal take.wav --extend 8
     python synthesis.py --accompaniment song.flac --preset published --method repaint
 
-Writes vocal.wav, mix.wav (rate and channels of the accompaniment, true peak under -1 dBFS),
-draft.wav when there are lyrics, song.png and report.json. With --vocal, vocal.wav is that file with
-the named parts made anew: its rate, its channels, and bit by bit its samples everywhere else.
+With --vocal, vocal.wav is that file with the named parts made anew: its rate, its channels, and bit
+by bit its samples everywhere else. Without an accompaniment a melody file is sung alone, and lyrics
+are spoken: all lines as one batch, a line's sound depending on its text and its seed only; for
+every line NN.wav, NN_mel.npy and NN_attention.png, all in a row as lyrics.wav, and report.json.
+
+    python synthesis.py --lyrics "the rain is over" --out out/rain
+    python synthesis.py --melody examples/songs/amazing-grace.song --out out/grace
 """
 
 from __future__ import annotations
@@ -29,158 +31,47 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from tqdm import tqdm
 
 from hyperparams import PRESETS, Hyperparams
-from text.frontend import Pronouncer, Pronunciation
+from text.frontend import Pronouncer
 from text.lyrics import LyricLine, parse_lyrics, read_lyrics
-from utils import config, distributed, plotting, published
+from utils import config, distributed, plotting, published, vocalist
 from utils.audio import write_wav
-from utils.draft import (
-    DraftLine,
-    Placed,
-    draft_track,
-    frame_symbols,
-    lines_within,
-    place_lines,
-)
-from utils.metrics import AttentionHealth, attention_health
-from utils.rendering import (
-    Loaded,
-    build_unet,
-    check_pair,
-    generate_mel,
-    guided_alignment,
-    load,
-    waveform,
-)
+from utils.rendering import Loaded, build_unet, check_pair, load
 from utils.song import Song, open_song
-from utils.song_output import write_song
+from utils.song_draft import PAUSE, Draft, spoken_draft, sung_draft
+from utils.song_output import write_alone, write_song
 from utils.staging import staged
-from utils.whole_song import check_inpainter, guide_from, sing
+from utils.topline import (
+    COMPOSE,
+    NONE,
+    TEMPO_OF_ACCOMPANIMENT,
+    Topline,
+    Wish,
+    harmony_report,
+    parse_range,
+    topline,
+)
+from utils.vocalist import Line, Voice, out_of_range, render, spoken_phrases
+from utils.whole_song import check_inpainter, guide_from, no_inpainter, sing
 
 SAVE = Path("save")
 DEMO = SAVE / "demo"  # weights that come with the repository
-PAUSE = 0.35  # s of silence between lines in lyrics.wav, a breath
+SAMPLING = ("synthesis", "inpainting", "composer")  # sections that may be changed here
 CONVENIENCES = {  # flag: (the knob of the inpainting section that it sets, what it is)
     "method": ("method", "how known samples are respected"),
     "steps": ("num_steps", "noise levels walked"),
     "strength": ("strength", "share of them that a draft goes through"),
     "guidance": ("accompaniment_guidance", "how much the accompaniment counts; 1 = as trained"),
 }
-
-
-@dataclass
-class Line:
-    """One rendered line: its text, its sound and what is known about them."""
-
-    lyric: LyricLine
-    pronunciation: Pronunciation
-    wav: Tensor  # (S,)
-    mel: Tensor  # (T, M) natural log
-    alignment: Tensor  # (steps, N)
-    attention: list[Tensor]  # one (H, steps, N) per decoder layer
-    health: AttentionHealth
-    ended_by: str
-    seed: int
-
-    def report(self, sample_rate: int) -> dict[str, Any]:
-        """What report.json says of the line."""
-        words = self.pronunciation.words
-        return {
-            "text": self.lyric.text,
-            "line_number": self.lyric.line_number,
-            "seconds": len(self.wav) / sample_rate,
-            "seed": self.seed,
-            "ended_by": self.ended_by,
-            "symbols": list(self.pronunciation.symbols),
-            "guessed_words": [word.text for word in words if word.guessed],
-            "attention": self.health.as_dict()
-            | {
-                "skipped_words": [words[i].text for i in self.health.skipped],
-                "repeated_words": [words[i].text for i in self.health.repeated],
-            },
-        }
-
-
-@dataclass
-class Voice:
-    """The two networks of the spoken chain and the knobs they are used with."""
-
-    transformer: Loaded
-    postnet: Loaded
-    hyperparams: Hyperparams
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-
-def load_voice(transformer: Path, postnet: Path, device: torch.device) -> Voice:
-    """Load both checkpoints; they carry the hyperparameters that they were trained with."""
-    voice = Voice(
-        load(transformer, "transformer", Hyperparams, device),
-        load(postnet, "postnet", Hyperparams, device),
-        Hyperparams(),
-        device,
-    )
-    voice.hyperparams = voice.transformer.hyperparams
-    check_pair(voice.transformer, voice.postnet)
-    return voice
-
-
-@torch.inference_mode()
-def speak(
-    voice: Voice, lyrics: Sequence[LyricLine], pronouncer: Pronouncer, seed: int = 0
-) -> list[Line]:
-    """Render lines of text.
-
-    Line i draws its dropout from seed + i. Raises ValueError for text that cannot be pronounced,
-    naming line and character, before anything is rendered.
-    """
-    said = [pronouncer.pronounce(lyric.text, lyric.line_number) for lyric in lyrics]
-    table = {symbol: index for index, symbol in enumerate(voice.transformer.data["symbols"])}
-    ids = [torch.tensor([table[s] for s in p.symbols]) for p in said]
-    symbols = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True).to(voice.device)  # (B, N)
-    lengths = torch.tensor([len(i) for i in ids], device=voice.device)
-    network, hp = voice.transformer.network, voice.hyperparams
-    seeds = [seed + i for i in range(len(lyrics))]
-    generated = generate_mel(network, symbols, lengths, seeds, hp.synthesis, need_weights=True)
-
-    from_mel = voice.transformer.standardiser("mel")
-    to_postnet = voice.postnet.standardiser("mel")
-    from_linear = voice.postnet.standardiser("linear")
-    mel = from_mel.inverse(generated.mel)
-    linear = from_linear.inverse(voice.postnet.network(to_postnet(mel), generated.mel_lengths))
-
-    lines = []
-    for i, (lyric, pronunciation) in enumerate(
-        tqdm(zip(lyrics, said, strict=True), total=len(said), desc="waveforms", unit="line")
-    ):
-        frames, count = int(generated.mel_lengths[i]), len(pronunciation.symbols)
-        steps = -(-frames // network.reduction_factor)
-        alignment = guided_alignment(network, generated, i)[:, :count].cpu()
-        words = [(word.first_symbol, word.last_symbol) for word in pronunciation.words]
-        lines.append(
-            Line(
-                lyric=lyric,
-                pronunciation=pronunciation,
-                wav=waveform(linear[i, :frames], hp.audio, hp.synthesis, seeds[i]).cpu(),
-                mel=mel[i, :frames].cpu(),
-                alignment=alignment,
-                attention=[a[i, :, :steps, :count].cpu() for a in generated.attention.cross],
-                health=attention_health(alignment.numpy(), words),
-                ended_by=generated.ended_by[i],
-                seed=seeds[i],
-            )
-        )
-    return lines
 
 
 def write_outputs(lines: Sequence[Line], voice: Voice, out: Path, seconds: float) -> list[Path]:
@@ -195,9 +86,7 @@ def write_outputs(lines: Sequence[Line], voice: Voice, out: Path, seconds: float
         wav, mel, picture = (out / f"{stem}{end}" for end in (".wav", "_mel.npy", "_attention.png"))
         write_wav(wav, line.wav, audio.sample_rate)
         np.save(mel, line.mel.numpy())
-        figure = plotting.attention_grid(
-            line.attention, list(line.pronunciation.symbols), step_seconds
-        )
+        figure = plotting.attention_grid(line.attention, list(line.phrase.symbols), step_seconds)
         plotting.save_figure(figure, picture)
         paths += [wav, mel, picture]
         entries.append({"wav": wav.name, **line.report(audio.sample_rate)})
@@ -217,28 +106,40 @@ def write_outputs(lines: Sequence[Line], voice: Voice, out: Path, seconds: float
     return [out / "lyrics.wav", *paths, path]
 
 
+def load_voice(transformer: Path, postnet: Path, device: torch.device) -> Voice:
+    """The two networks of the voice; see `utils.vocalist.load_voice`."""
+    return vocalist.load_voice(transformer, postnet, device, Hyperparams)
+
+
+def voice_of(arguments: argparse.Namespace, device: torch.device) -> Voice:
+    """The voice of the command line, with its sampling values changed."""
+    voice = load_voice(arguments.checkpoint, arguments.postnet, device)
+    voice.hyperparams = sampling_changes(voice.hyperparams, assignments_of(arguments))
+    return voice
+
+
 def speak_lyrics(
-    arguments: argparse.Namespace, device: torch.device, lyrics: Sequence[LyricLine]
+    arguments: argparse.Namespace, device: torch.device, lyrics: Sequence[LyricLine] | None
 ) -> list[Path]:
     """Speak `--lyrics` without a song; return the paths written, all or none."""
     pronouncer = Pronouncer(arguments.lexicon)
-    voice = load_voice(arguments.checkpoint, arguments.postnet, device)
-    voice.hyperparams = sampling_changes(voice.hyperparams, arguments.assignments)
+    voice = voice_of(arguments, device)
     began = time.perf_counter()
-    lines = speak(voice, lyrics, pronouncer, arguments.seed)
+    lines = render(voice, spoken_phrases(lyrics or (), pronouncer), arguments.seed)
     seconds = time.perf_counter() - began
-    say_guessed(lines)
+    say(lines)
     with staged(arguments.out) as stage:
         paths = write_outputs(lines, voice, stage, seconds)
     return [arguments.out / path.name for path in paths]
 
 
-def say_guessed(lines: Sequence[Line]) -> None:
-    """Print the words whose pronunciation was guessed."""
+def say(lines: Sequence[Line], remarks: Sequence[str] = ()) -> None:
+    """Print the words whose pronunciation was guessed, and remarks."""
+    for remark in remarks:
+        print(remark)
     for line in lines:
-        if line.pronunciation.guessed:
-            guessed = ", ".join(line.pronunciation.guessed)
-            print(f"line {line.lyric.line_number}: guessed {guessed}")
+        if line.phrase.guessed:
+            print(f"line {line.phrase.line_number}: guessed {', '.join(line.phrase.guessed)}")
 
 
 def voice_report(voice: Voice) -> dict[str, Any]:
@@ -269,16 +170,6 @@ def lyrics_from(argument: str) -> list[LyricLine]:
 # ---------------------------------------------------------------------------- songs
 
 
-@dataclass
-class Draft:
-    """Lyrics laid over a song, as the inpainter is told of them."""
-
-    lines: list[Line]
-    placed: list[Placed]
-    wav: Tensor  # (S,)
-    voice: Voice
-
-
 class Stopwatch:
     """Seconds of work per stage, in order."""
 
@@ -291,37 +182,6 @@ class Stopwatch:
         began = time.perf_counter()
         yield
         self.seconds[stage] = time.perf_counter() - began
-
-
-def make_draft(
-    voice: Voice, lyrics: Sequence[LyricLine], pronouncer: Pronouncer, song: Song, seed: int
-) -> Draft:
-    """Render the lyrics and lay them over the parts of the song that are to be made.
-
-    Raises ValueError when they do not fit there, and as `speak` does.
-    """
-    audio = voice.hyperparams.audio
-    chosen = lines_within(lyrics, song.regions, len(song.accompaniment) / audio.sample_rate)
-    lines = speak(voice, chosen, pronouncer, seed)
-    table = {symbol: index for index, symbol in enumerate(voice.transformer.data["symbols"])}
-    reduction = voice.transformer.network.reduction_factor
-    drafts = [
-        DraftLine(
-            line.lyric,
-            line.wav,
-            frame_symbols(
-                line.alignment,
-                [table[symbol] for symbol in line.pronunciation.symbols],
-                reduction,
-                len(line.mel),
-            ),
-        )
-        for line in lines
-    ]
-    placed = place_lines(drafts, song.regions, audio.frame_rate, audio.hop_length, PAUSE)
-    return Draft(
-        lines, placed, draft_track(placed, len(song.accompaniment), audio.hop_length), voice
-    )
 
 
 def inpainter_path(arguments: argparse.Namespace) -> Path:
@@ -342,87 +202,197 @@ def inpainter_path(arguments: argparse.Namespace) -> Path:
     return published.convert_inpainter(SAVE, network, hyperparams)
 
 
+def inpainter_of(
+    arguments: argparse.Namespace, device: torch.device, assignments: Sequence[str]
+) -> Loaded | None:
+    """The last stage, with its sampling values changed; None for `--inpainter none`."""
+    if str(arguments.inpainter) == NONE:
+        return None
+    inpainter = load(inpainter_path(arguments), "inpainter", Hyperparams, device)
+    inpainter.hyperparams = sampling_changes(inpainter.hyperparams, assignments)
+    return inpainter
+
+
+def wish_of(arguments: argparse.Namespace, voice: Voice) -> Wish:
+    """What is asked of the melody; ValueError when this voice or this request cannot have it."""
+    melody = arguments.melody
+    if melody is None:
+        can_compose = voice.pitch_range and arguments.accompaniment and not arguments.vocal
+        melody = COMPOSE if can_compose else NONE
+    if melody == NONE and (arguments.transpose or arguments.tempo):
+        raise ValueError("--transpose and --tempo change a melody, but these lyrics are spoken")
+    if melody != NONE and voice.pitch_range is None:
+        raise ValueError(
+            f"{voice.transformer.path} was trained on speech and knows no notes: take --melody "
+            f"{NONE}, or train it on songs too: python train_transformer.py --data songbook,NAME"
+        )
+    if melody == COMPOSE and arguments.vocal:
+        raise ValueError(
+            f"--melody {COMPOSE} composes a whole song; for parts of a --vocal give a melody file"
+        )
+    return Wish(melody, arguments.transpose, arguments.tempo)
+
+
+def topline_of(
+    arguments: argparse.Namespace,
+    wish: Wish,
+    voice: Voice,
+    lyrics: Sequence[LyricLine] | None,
+    song: Song | None,
+) -> Topline:
+    """The melody with its words, and remarks on notes that the voice does not know."""
+    composer = config.build(
+        "own", None, assignments_of(arguments, ("composer",)), {"own": Hyperparams()}
+    ).composer
+    if arguments.range is not None:
+        low, high = parse_range(arguments.range)
+        composer = replace(composer, low=low, high=high)
+    if arguments.density is not None:
+        composer = replace(composer, density=arguments.density)
+    accompaniment, regions, seconds = None, None, None
+    if song is not None:
+        accompaniment = (song.accompaniment, voice.hyperparams.audio.sample_rate)
+        seconds = song.seconds
+        regions = song.regions if song.recording else None
+    pronouncer = Pronouncer(arguments.lexicon)
+    found = topline(
+        wish, lyrics, accompaniment, pronouncer, composer, arguments.seed, seconds, regions
+    )
+    remark = out_of_range(found.underlay.score, voice)
+    return replace(found, remarks=(*found.remarks, *((remark,) if remark else ())))
+
+
+def draft_of(
+    arguments: argparse.Namespace,
+    voice: Voice,
+    lyrics: Sequence[LyricLine] | None,
+    song: Song,
+    watch: Stopwatch,
+) -> tuple[Draft, dict[str, Any]]:
+    """The lyrics laid over a song, spoken or sung, and what report.json says of the melody."""
+    wish = wish_of(arguments, voice)
+    num_samples = len(song.accompaniment)
+    if wish.melody == NONE:
+        with watch("draft"):
+            pronouncer = Pronouncer(arguments.lexicon)
+            draft = spoken_draft(
+                voice, lyrics or (), pronouncer, song.regions, num_samples, arguments.seed
+            )
+        return draft, {"source": NONE}
+    with watch("melody"):
+        found = topline_of(arguments, wish, voice, lyrics, song)
+    with watch("draft"):
+        draft = sung_draft(voice, found, num_samples, arguments.seed)
+    return draft, melody_report(wish, found)
+
+
+def melody_report(wish: Wish, found: Topline) -> dict[str, Any]:
+    """What report.json says of the melody."""
+    score = found.underlay.score
+    return {
+        "source": wish.melody,
+        "transpose": wish.transpose,
+        "notes": len(score.notes),
+        "syllables": len(score.syllables),
+        "lowest": min(note.pitch for note in score.notes),
+        "highest": max(note.pitch for note in score.notes),
+        "harmony": harmony_report(found.harmony) if found.harmony else None,
+        "remarks": list(found.remarks),
+    }
+
+
 def sing_song(
     arguments: argparse.Namespace, device: torch.device, lyrics: Sequence[LyricLine] | None
 ) -> list[Path]:
     """Make a vocal for `--accompaniment`; return the paths written, all or none."""
     watch = Stopwatch()
     with watch("load"):
-        inpainter = load(inpainter_path(arguments), "inpainter", Hyperparams, device)
-        inpainting, spoken = split_assignments(arguments)
-        hp = sampling_changes(
-            inpainter.hyperparams, [*spoken, *inpainting], ("synthesis", "inpainting")
-        )
-        inpainter.hyperparams = hp
+        has_words = bool(lyrics) or arguments.melody not in (None, COMPOSE, NONE)
+        inpainter = inpainter_of(arguments, device, assignments_of(arguments))
+        voice = voice_of(arguments, device) if has_words else None
+        hp = inpainter.hyperparams if inpainter else voice.hyperparams if voice else None
+        if hp is None:
+            raise ValueError(f"--inpainter {NONE}: without --lyrics there is nothing to sing")
+        if inpainter and voice:
+            check_pair(voice.transformer, inpainter)
         song = open_song(
             arguments.accompaniment,
             arguments.vocal,
             arguments.inpaint,
             arguments.extend,
             hp.audio.sample_rate,
-            inpainter.data,
+            inpainter.data if inpainter else {},
             hp.diffusion.sigma_data,
         )
-        has_draft = bool(lyrics or song.recording)
-        check_inpainter(inpainter, hp.inpainting, bool(lyrics), has_draft)
-    draft, guide = None, None
-    if lyrics:
-        with watch("draft"):
-            voice = load_voice(arguments.checkpoint, arguments.postnet, device)
-            check_pair(voice.transformer, inpainter)
-            voice.hyperparams = sampling_changes(voice.hyperparams, spoken)
-            pronouncer = Pronouncer(arguments.lexicon)
-            draft = make_draft(voice, lyrics, pronouncer, song, arguments.seed)
-            say_guessed(draft.lines)
+        if inpainter:
+            has_draft = bool(has_words or song.recording)
+            check_inpainter(inpainter, hp.inpainting, has_words, has_draft)
+    draft, guide, melody = None, None, {}
+    if voice:
+        draft, melody = draft_of(arguments, voice, lyrics, song, watch)
+        say(draft.lines, melody.get("remarks", ()))
+        if inpainter and hp.unet.context_width:
             table = voice.transformer.data["symbols"]
-            if hp.unet.context_width:
-                guide = guide_from(draft.placed, draft.wav, table, song, inpainter)
+            guide = guide_from(draft.placed, draft.wav, table, song, inpainter)
     with watch("inpaint"):
-        sung = sing(
-            inpainter,
-            song.vocal,
-            song.accompaniment,
-            song.ranges,
-            hp.inpainting,
-            arguments.seed,
-            guide,
-            draft.wav if draft else song.vocal if song.recording else None,
+        sung = (
+            sing(
+                inpainter,
+                song.vocal,
+                song.accompaniment,
+                song.ranges,
+                hp.inpainting,
+                arguments.seed,
+                guide,
+                draft.wav if draft else song.vocal if song.recording else None,
+            )
+            if inpainter
+            else no_inpainter(song, draft.wav)
         )
     report = {
-        "inpainter": {"path": str(inpainter.path), "step": inpainter.step},
-        **(voice_report(draft.voice) if draft else {}),
+        "inpainter": ({"path": str(inpainter.path), "step": inpainter.step} if inpainter else None),
+        **(voice_report(voice) if voice else {}),
         "device": str(device),
         "seed": arguments.seed,
         "accompaniment": str(arguments.accompaniment),
         "vocal": str(arguments.vocal) if arguments.vocal else None,
-        "inpainting": asdict(hp.inpainting),
-        "lines": draft_report(draft, hp.audio.frame_rate) if draft else [],
+        "inpainting": asdict(hp.inpainting) if inpainter else None,
+        "melody": melody,
+        "lines": draft.report() if draft else [],
     }
     with staged(arguments.out) as stage:
         names = write_song(
-            stage,
-            arguments.accompaniment,
-            song,
-            sung,
-            draft.wav if draft else None,
-            hp,
-            watch.seconds,
-            report,
+            stage, arguments.accompaniment, song, sung, draft, hp, watch.seconds, report
         )
     return [arguments.out / name for name in names]
 
 
-def draft_report(draft: Draft, frame_rate: float) -> list[dict[str, Any]]:
-    """What report.json says of each line of a song."""
-    rate = draft.voice.hyperparams.audio.sample_rate
-    return [
-        {
-            **line.report(rate),
-            "start": place.frame / frame_rate,
-            "late": place.late / frame_rate,
-        }
-        for line, place in zip(draft.lines, draft.placed, strict=True)
-    ]
+def sing_alone(
+    arguments: argparse.Namespace, device: torch.device, lyrics: Sequence[LyricLine] | None
+) -> list[Path]:
+    """Sing `--melody FILE` without an accompaniment; return the paths written, all or none."""
+    watch = Stopwatch()
+    with watch("load"):
+        voice = voice_of(arguments, device)
+    wish = wish_of(arguments, voice)
+    audio = voice.hyperparams.audio
+    with watch("melody"):
+        found = topline_of(arguments, wish, voice, lyrics, None)
+    with watch("draft"):
+        num_samples = round((found.underlay.score.duration + PAUSE) * audio.sample_rate)
+        draft = sung_draft(voice, found, num_samples, arguments.seed)
+    melody = melody_report(wish, found)
+    say(draft.lines, melody["remarks"])
+    report = {
+        **voice_report(voice),
+        "device": str(device),
+        "seed": arguments.seed,
+        "melody": melody,
+        "lines": draft.report(),
+    }
+    with staged(arguments.out) as stage:
+        names = write_alone(stage, draft, watch.seconds, report)
+    return [arguments.out / name for name in names]
 
 
 # ---------------------------------------------------------------------------- the shell
@@ -450,9 +420,28 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     song = parser.add_argument_group("songs")
     song.add_argument("--accompaniment", type=Path, metavar="FILE", help="make a vocal for it")
     song.add_argument("--vocal", type=Path, metavar="FILE", help="change this vocal, not a new one")
+    song.add_argument(
+        "--melody",
+        metavar="FILE|compose|none",
+        help="MIDI, MusicXML or .song to be sung; compose one (default, where the voice sings and "
+        "no --vocal is given); none: the lyrics are spoken",
+    )
+    song.add_argument("--transpose", type=int, default=0, metavar="N", help="semitones")
+    song.add_argument(
+        "--tempo",
+        nargs="?",
+        const=TEMPO_OF_ACCOMPANIMENT,
+        metavar="BPM",
+        help="beats per minute of the song; alone or auto: a melody file follows the "
+        "accompaniment's tempo",
+    )
+    song.add_argument("--range", metavar="LOW-HIGH", help="of a composed melody: F3-C5 or 53-72")
+    song.add_argument("--density", type=float, help="syllables per beat of a composed melody")
     song.add_argument("--inpaint", metavar="START-END[,...]", help="parts of --vocal, s or min:s")
     song.add_argument("--extend", type=float, metavar="SECONDS", help="continue --vocal")
-    song.add_argument("--inpainter", type=Path, metavar="FILE", help="a checkpoint of your own")
+    song.add_argument(
+        "--inpainter", type=Path, metavar="FILE|none", help="a checkpoint of your own; none: draft"
+    )
     song.add_argument(
         "--preset",
         choices=("published",),
@@ -463,44 +452,59 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def split_assignments(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """Assignments to the inpainting section, short flags last, and all others."""
-    inpainting = [a for a in arguments.assignments if a.startswith("inpainting.")]
-    others = [a for a in arguments.assignments if a not in inpainting]
-    for flag, (name, _) in CONVENIENCES.items():
-        if (value := getattr(arguments, flag)) is not None:
-            inpainting.append(f"inpainting.{name}={value}")
-    return inpainting, others
-
-
-def sampling_changes(
-    stored: Hyperparams, assignments: Sequence[str], sections: Sequence[str] = ("synthesis",)
-) -> Hyperparams:
-    """The checkpoint's hyperparameters with knobs of `sections` changed; ValueError for others."""
-    for assignment in assignments:
-        if assignment.partition(".")[0] not in sections:
+def assignments_of(
+    arguments: argparse.Namespace, sections: Sequence[str] = ("synthesis", "inpainting")
+) -> list[str]:
+    """The assignments to `sections`, short flags last; ValueError for what cannot be changed."""
+    for assignment in arguments.assignments:
+        if assignment.partition(".")[0] not in SAMPLING:
             raise ValueError(
                 f"--set {assignment}: a trained network keeps the values it was trained with; "
-                "only synthesis.NAME=VALUE and, with --accompaniment, inpainting.NAME=VALUE can "
-                "be changed here"
+                "only synthesis.NAME=VALUE, composer.NAME=VALUE and, with --accompaniment, "
+                "inpainting.NAME=VALUE can be changed here"
             )
+    short = [
+        f"inpainting.{name}={value}"
+        for flag, (name, _) in CONVENIENCES.items()
+        if (value := getattr(arguments, flag)) is not None
+    ]
+    return [a for a in (*arguments.assignments, *short) if a.partition(".")[0] in sections]
+
+
+def sampling_changes(stored: Hyperparams, assignments: Sequence[str]) -> Hyperparams:
+    """The checkpoint's hyperparameters with sampling values changed."""
     return config.build("stored", None, assignments, {"stored": stored})
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
     """Raise ValueError for flags that do not go together."""
-    if arguments.lyrics is None and arguments.accompaniment is None:
+    has_file = arguments.melody not in (None, COMPOSE, NONE)
+    if arguments.lyrics is None and arguments.accompaniment is None and not has_file:
         raise ValueError(
             "nothing to do: give --lyrics to be spoken, --accompaniment to be sung to, or both"
         )
+    if arguments.lyrics is None and arguments.melody == COMPOSE:
+        raise ValueError(f"--melody {COMPOSE} needs --lyrics to be sung")
     if arguments.accompaniment is None:
         given = [
             f"--{name}"
-            for name in ("vocal", "inpaint", "extend", "preset", *CONVENIENCES)
+            for name in ("vocal", "inpaint", "extend", "preset", "range", "density", *CONVENIENCES)
             if getattr(arguments, name) is not None
+        ]
+        given += [
+            f"--set {assignment}"
+            for assignment in arguments.assignments
+            if assignment.partition(".")[0] in ("inpainting", "composer")
         ]
         if given:
             raise ValueError(f"{', '.join(given)}: only with --accompaniment FILE")
+
+
+def chain_of(arguments: argparse.Namespace) -> Callable[..., list[Path]]:
+    """What the command line asks for: a song, a melody alone, or speech."""
+    if arguments.accompaniment is not None:
+        return sing_song
+    return speak_lyrics if arguments.melody in (None, NONE) else sing_alone
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -510,8 +514,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_arguments(arguments)
         lyrics = None if arguments.lyrics is None else lyrics_from(arguments.lyrics)
         device = distributed.start(arguments.device).device
-        render = speak_lyrics if arguments.accompaniment is None else sing_song
-        paths = render(arguments, device, lyrics)
+        paths = chain_of(arguments)(arguments, device, lyrics)
     except (ValueError, OSError) as error:
         print(f"synthesis.py: {error}", file=sys.stderr)
         return 2

@@ -24,10 +24,11 @@ from corpora.cache import fingerprint, run_parallel, sha256_of, write_json
 from corpora.records import TAKE_MARK, Rejection, Split, StemPair, Utterance, id_fault
 from corpora.singer import SAMPLE_RATE, Singer, missing_packages
 from corpora.speech import Entry
-from corpora.takes import Arrangement, Take, arrange, item_groups, take_of
+from corpora.takes import Arrangement, Take, arrange, take_of
 from music.midi import write_midi
 from music.musicxml import read_musicxml
 from music.notation import read_notation
+from music.phrasing import LONGEST_ITEM, SHORTEST_ITEM, TAIL_SECONDS, item_groups
 from music.score import Score
 from music.song import Song
 from music.underlay import sing
@@ -42,9 +43,7 @@ SUFFIXES = (".mxl", ".musicxml", ".xml", ".song")
 VOCAL_LEVEL = -23.0  # dBFS RMS over the sounding parts
 LEVEL_BLOCK = 0.05  # s
 PEAK = 0.95  # of full scale, at most
-SHORTEST_ITEM, LONGEST_ITEM = 2.0, 10.0  # s
 LONGEST_PHRASE = 15.0  # s; a longer one is no unit to learn from
-TAIL_SECONDS = 0.15  # s kept after a phrase's last note
 BATCH = 6  # takes for which a worker loads the voice once
 
 

@@ -86,7 +86,13 @@ class FeatureStore(Store):
     def for_checkpoint(self) -> dict[str, Any]:
         """Return what a network needs of its corpus to be used without it."""
         names = ("corpus", "symbols", "statistics")
-        return {name: self.index[name] for name in names}
+        return {name: self.index[name] for name in names} | {"pitch_range": self.pitch_range()}
+
+    def pitch_range(self) -> list[int] | None:
+        """Return the lowest and the highest note (MIDI) of the training items, None for speech."""
+        scores = [item["score"] for item in self.items("train") if item.get("score")]
+        pitches = [pitch for score in scores for _, _, pitch in score["notes"]]
+        return [min(pitches), max(pitches)] if pitches else None
 
     def standardiser(self, kind: str) -> Standardiser:
         """Return the standardiser of `mel` or `linear`."""

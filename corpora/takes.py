@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from corpora.singer import Manner
-from music.score import Note, Score, Syllable, octaves_into_range
+from music.phrasing import breaths
+from music.score import Note, Score, octaves_into_range
 from music.song import Backing, Song
 
 VOICE_RANGE = (50, 72)  # MIDI, D3 to C5: where the voice is itself
 SYLLABLE_SECONDS = (0.30, 0.50)  # the median syllable is brought in here before a take's own tempo
 PROGRAMS = (0, 0, 1, 4, 6, 11, 19, 24, 25, 26, 46, 48)  # pianos, mallets, organ, guitars, strings
-SHORT_REST = 0.3  # s; shorter ones are sung over
-BREATH_SECONDS = 0.2  # s before the next phrase, taken from a phrase's last note
-PHRASE_SECONDS = 8.0  # longest breath; longer ones are parted
 INTRODUCTION_SECONDS = 6.0  # longest accompaniment before the first word
 CLOSE_SECONDS = 1.5  # accompaniment after the last note
 
@@ -122,52 +118,3 @@ def _tempo_factor(score: Score) -> float:
     median = float(np.median([s.offset - s.onset for s in score.syllables]))
     low, high = SYLLABLE_SECONDS
     return median / min(max(median, low), high)
-
-
-def breaths(score: Score) -> list[Score]:
-    """Return the phrases that are sung in one breath: short rests closed, time to breathe left."""
-    syllables = list(score.syllables)
-    for index, (left, right) in enumerate(pairwise(syllables)):
-        if 0.0 < right.onset - left.offset < SHORT_REST:
-            syllables[index] = _ending(left, right.onset)
-    phrases = dataclasses.replace(score, syllables=tuple(syllables)).phrases(
-        SHORT_REST, PHRASE_SECONDS
-    )
-    breathing = []
-    for phrase, after in zip(phrases, [*phrases[1:], None], strict=True):
-        last = phrase.syllables[-1]
-        if after is not None and after.syllables[0].onset - last.offset < BREATH_SECONDS:
-            note = last.notes[-1]
-            latest = after.syllables[0].onset - BREATH_SECONDS
-            end = max(latest, note.onset + note.duration / 2)
-            phrase = dataclasses.replace(
-                phrase, syllables=(*phrase.syllables[:-1], _ending(last, end))
-            )
-        breathing.append(phrase)
-    return breathing
-
-
-def _ending(syllable: Syllable, offset: float) -> Syllable:
-    """Return a syllable whose last note ends at `offset`."""
-    last = dataclasses.replace(syllable.notes[-1], offset=offset)
-    return dataclasses.replace(syllable, notes=(*syllable.notes[:-1], last))
-
-
-def item_groups(phrases: Sequence[Score], shortest: float, longest: float) -> list[list[int]]:
-    """Group neighbouring breaths into items of `shortest` to `longest` seconds where they can be.
-
-    A group grows while it is too short; a rest of more than a second ends it. Returns the numbers
-    of the breaths of each item.
-    """
-    groups: list[list[int]] = []
-    for number, phrase in enumerate(phrases):
-        if groups:
-            start = phrases[groups[-1][0]].syllables[0].onset
-            before = phrases[groups[-1][-1]].duration
-            is_short = before - start < shortest
-            near = phrase.syllables[0].onset - before <= 1.0
-            if is_short and near and phrase.duration - start <= longest:
-                groups[-1].append(number)
-                continue
-        groups.append([number])
-    return groups

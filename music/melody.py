@@ -64,6 +64,34 @@ class Melody:
         notes = tuple(replace(note, pitch=note.pitch + semitones) for note in self.notes)
         return replace(self, notes=notes)
 
+    def faster(self, factor: float) -> Melody:
+        """Return the melody `factor` times as fast; ticks keep their place."""
+        tempo = self.tempo.scaled(factor)
+
+        def moved(time: float) -> float:
+            return tempo.seconds_at(self.tempo.tick_at(time))
+
+        notes = tuple(Note(n.pitch, moved(n.onset), moved(n.offset)) for n in self.notes)
+        return replace(self, notes=notes, tempo=tempo)
+
+    def within(self, start: float, end: float) -> Melody:
+        """Return the notes that begin from `start` up to `end` s, the last one ended there.
+
+        Raises ValueError when there is none.
+        """
+        kept = [
+            (replace(note, offset=min(note.offset, end)), lyric)
+            for note, lyric in zip(self.notes, self.lyrics, strict=True)
+            if start <= note.onset < end - TOLERANCE
+        ]
+        if not kept:
+            raise ValueError(
+                f"no note of the melody begins between {start:.2f} s and {end:.2f} s; its notes "
+                f"last from {self.notes[0].onset:.2f} s to {self.notes[-1].offset:.2f} s"
+            )
+        notes, lyrics = zip(*kept, strict=True)
+        return replace(self, notes=notes, lyrics=lyrics)
+
     def groups(self) -> Iterator[tuple[Lyric, tuple[Note, ...]]]:
         """Yield each written syllable with its notes; notes before the first one are left out."""
         lyric: Lyric | None = None

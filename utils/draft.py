@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ class DraftLine:
     lyric: LyricLine
     wav: Tensor  # (S,)
     symbols: Tensor  # (T,) int64
+    pitch: Tensor | None = None  # (T,) int64, MIDI note numbers, 0 = none; None when spoken
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,21 @@ def _assign(
     return assigned
 
 
+def place_sung(
+    lines: Sequence[DraftLine], frame_rate: float, hop_length: int, fade: int = 1
+) -> list[Placed]:
+    """Lay sung lines where their notes are, their first and last `fade` frames faded."""
+    placed = []
+    for line in lines:
+        length = min(fade * hop_length, len(line.wav) // 2)
+        wav, ramp = line.wav.clone(), torch.linspace(0.0, 1.0, length)
+        wav[:length] *= ramp
+        wav[len(wav) - length :] *= ramp.flip(0)
+        frame = round(line.lyric.start * frame_rate)
+        placed.append(Placed(replace(line, wav=wav), frame, 0))
+    return placed
+
+
 def draft_track(placed: Sequence[Placed], num_samples: int, hop_length: int) -> Tensor:
     """The placed lines as one track (S,), silence between them."""
     track = torch.zeros(num_samples)
@@ -173,10 +189,20 @@ def draft_track(placed: Sequence[Placed], num_samples: int, hop_length: int) -> 
 
 def symbol_track(placed: Sequence[Placed], num_frames: int) -> Tensor:
     """The symbol at each frame of the song, 0 (padding) where nothing is sung, (T,) int64."""
+    return _track([(place.frame, place.line.symbols) for place in placed], num_frames)
+
+
+def pitch_track(placed: Sequence[Placed], num_frames: int) -> Tensor | None:
+    """The note (MIDI) at each frame of the song, 0 = none, (T,) int64; None when spoken."""
+    parts = [(place.frame, place.line.pitch) for place in placed if place.line.pitch is not None]
+    return _track(parts, num_frames) if parts else None
+
+
+def _track(parts: Sequence[tuple[int, Tensor]], num_frames: int) -> Tensor:
     track = torch.zeros(num_frames, dtype=torch.int64)
-    for place in placed:
-        symbols = place.line.symbols[: num_frames - place.frame]
-        track[place.frame : place.frame + len(symbols)] = symbols
+    for frame, values in parts:
+        values = values[: max(num_frames - frame, 0)]
+        track[frame : frame + len(values)] = values
     return track
 
 

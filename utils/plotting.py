@@ -25,6 +25,7 @@ from utils.runlog import read_stats
 
 if TYPE_CHECKING:
     from hyperparams import Audio
+    from music.score import Score
 
 Array = np.ndarray | Tensor
 DECIBELS = 20.0 / math.log(10.0)  # dB per unit of natural log magnitude
@@ -186,19 +187,27 @@ def song_picture(
     tracks: Mapping[str, Array],
     audio: Audio,
     regions: Mapping[str, Sequence[tuple[float, float]]],
+    score: Score | None = None,
 ) -> Figure:
     """Draw tracks by name below each other, each a waveform above its spectrogram.
 
     tracks: (S,) in [-1, 1] each; regions: stretches (start, end) in seconds of a track that are
-    generated, not known, and are marked.
+    generated, not known, and are marked; score: drawn on top as a piano roll with its lyrics.
     """
     signals = {name: _numpy(wav) for name, wav in tracks.items()}
     for name, samples in signals.items():
         if samples.ndim != 1:
             raise ValueError(f"a waveform {name!r} of shape {samples.shape}: expected (S,)")
     seconds = max(len(samples) for samples in signals.values()) / audio.sample_rate
-    figure = _figure(min(16.0, max(7.0, 1.2 * seconds)), 0.6 + 4.0 * len(signals))
-    rows = figure.subplots(2 * len(signals), 1, sharex=True, height_ratios=(1, 2) * len(signals))
+    roll = int(score is not None)
+    width = min(24.0 if roll else 16.0, max(7.0, 1.2 * seconds))
+    figure = _figure(width, 0.6 + 4.0 * len(signals) + 3.0 * roll)
+    heights = (2.25,) * roll + (1, 2) * len(signals)
+    top, *rows = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    if score is not None:
+        _draw_roll(top, score, width / seconds)
+    else:
+        rows = [top, *rows]
     for number, (name, samples) in enumerate(signals.items()):
         upper, lower = rows[2 * number : 2 * number + 2]
         _draw_track(upper, lower, samples, audio, regions.get(name, ()))
@@ -253,6 +262,43 @@ def _draw_attention(
     ends = [place + 0.5 for place, symbol in enumerate(symbols or ()) if symbol == " "]
     axes.hlines(ends, 0, steps * scale, color="white", alpha=0.15, linewidth=0.5)  # of words
     axes.tick_params(labelsize=7)
+
+
+def _draw_roll(axes: Axes, score: Score, inches_per_second: float) -> None:
+    """Draw notes as bars over time, the syllables under them where there is room for letters."""
+    free = -math.inf  # s, where the label before ends
+    for syllable in score.syllables:
+        for note in syllable.notes:
+            axes.barh(
+                note.pitch,
+                note.duration,
+                left=note.onset,
+                height=0.8,
+                color=MASKED,
+                edgecolor=TRUE,
+                linewidth=0.6,
+            )
+        text = syllable.text + ("" if syllable.ends_word else "-")
+        size = min(8.0, max(4.0, 9.0 * inches_per_second))
+        is_low = syllable.onset < free
+        axes.text(
+            syllable.onset,
+            syllable.notes[0].pitch - (2.1 if is_low else 1.3),
+            text,
+            fontsize=size,
+            va="center",
+        )
+        free = (
+            -math.inf if is_low else syllable.onset + 0.008 * size * len(text) / inches_per_second
+        )
+    pitches = [note.pitch for note in score.notes]
+    low, high = min(pitches) - 4, max(pitches) + 2
+    axes.set_ylim(low, high)
+    ticks = [pitch for pitch in range(low, high + 1) if pitch % 12 in (0, 2, 4, 5, 7, 9, 11)]
+    axes.set_yticks(ticks, [librosa.midi_to_note(pitch, unicode=False) for pitch in ticks])
+    axes.tick_params(axis="y", labelsize=6)
+    axes.grid(axis="y", linewidth=0.3)
+    axes.set_title("topline", fontsize=9)
 
 
 def _draw_track(

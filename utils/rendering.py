@@ -22,7 +22,7 @@ from utils.audio import Features, Standardiser, active_level, griffin_lim, mel_f
 
 if TYPE_CHECKING:
     from hyperparams import Audio, Hyperparams, Synthesis
-    from preprocess import ScoreBatch
+    from utils.scores import ScoreBatch
 
 logger = logging.getLogger(__name__)
 

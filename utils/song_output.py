@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from music.midi import write_midi
 from utils import plotting
 from utils.audio import read_audio, resample, to_mono, write_wav
 from utils.mixing import Mix, mix, paste
@@ -23,6 +24,8 @@ from utils.windows import seam_roughness
 
 if TYPE_CHECKING:
     from hyperparams import Hyperparams
+    from music.score import Score
+    from utils.song_draft import Draft
 
 SEAM_MARGIN = 16  # samples of the song on either side that a seam needs to be judged
 
@@ -32,15 +35,15 @@ def write_song(
     accompaniment_path: Path,
     song: Song,
     sung: Sung,
-    draft: Tensor | None,
+    draft: Draft | None,
     hyperparams: Hyperparams,
     stages: Mapping[str, float],
     report: Mapping[str, Any],
 ) -> list[str]:
     """Write all files of a song into the folder `out`; return their names.
 
-    draft (S,) at the network's rate; stages: seconds of work so far; report: what report.json is
-    to say besides what is measured here.
+    stages: seconds of work so far; report: what report.json is to say besides what is measured
+    here.
     """
     began = time.perf_counter()
     audio, balance = hyperparams.audio, hyperparams.inpainting.balance
@@ -61,10 +64,14 @@ def write_song(
     names = ["vocal.wav", "mix.wav"]
     if draft is not None:
         length = vocal.shape[1]
-        placed = fit(resample(draft, audio.sample_rate, song.rate), length)
+        placed = fit(resample(draft.wav, audio.sample_rate, song.rate), length)
         write_wav(out / "draft.wav", placed, song.rate)
         names.append("draft.wav")
-    write_picture(out / "song.png", song, vocal, hyperparams)
+    score = draft.score if draft else None
+    if score is not None:
+        write_midi(score, out / "topline.mid")
+        names.append("topline.mid")
+    write_picture(out / "song.png", song, vocal, hyperparams, score)
     stages = {**stages, "write": time.perf_counter() - began}
     seams = seam_report(to_mono(vocal), song, sung.seams, audio.sample_rate)
     text = {
@@ -82,6 +89,30 @@ def write_song(
     return [*names, "song.png", "report.json"]
 
 
+def write_alone(
+    out: Path, draft: Draft, stages: Mapping[str, float], report: Mapping[str, Any]
+) -> list[str]:
+    """Write what was sung without an accompaniment into the folder `out`; return the names."""
+    began = time.perf_counter()
+    audio = draft.voice.hyperparams.audio
+    write_wav(out / "vocal.wav", draft.wav, audio.sample_rate)
+    write_midi(draft.score, out / "topline.mid")
+    tracks = {"vocal": draft.wav.clamp(-1, 1)}
+    figure = plotting.song_picture(tracks, audio, {}, draft.score)
+    plotting.save_figure(figure, out / "song.png")
+    stages = {**stages, "write": time.perf_counter() - began}
+    seconds = len(draft.wav) / audio.sample_rate
+    text = {
+        **report,
+        "seconds_of_audio": seconds,
+        "seconds_of_work": stages,
+        "real_time_factor": sum(stages.values()) / seconds,
+    }
+    content = json.dumps(finite(text), indent=2, ensure_ascii=False) + "\n"
+    (out / "report.json").write_text(content, encoding="utf-8")
+    return ["vocal.wav", "topline.mid", "song.png", "report.json"]
+
+
 def song_report(song: Song, sung: Sung, mixed: Mix) -> dict[str, Any]:
     """What came in, what was made of it, and at which levels."""
     return {
@@ -96,7 +127,7 @@ def song_report(song: Song, sung: Sung, mixed: Mix) -> dict[str, Any]:
         "generated": [list(region) for region in song.regions],  # s
         "windows": sung.windows,
         "network_evaluations": sung.evaluations,
-        "network_evaluations_per_window": sung.evaluations / sung.windows,
+        "network_evaluations_per_window": sung.evaluations / max(sung.windows, 1),
         "mix": {
             "vocal_gain": mixed.vocal_gain,  # dB
             "gain": mixed.gain,  # dB
@@ -138,14 +169,16 @@ def seam_report(
     return sorted(entries, key=lambda entry: entry["seconds"])
 
 
-def write_picture(path: Path, song: Song, vocal: Tensor, hyperparams: Hyperparams) -> None:
-    """Draw vocal (C, S) and accompaniment, with the generated parts marked."""
+def write_picture(
+    path: Path, song: Song, vocal: Tensor, hyperparams: Hyperparams, score: Score | None = None
+) -> None:
+    """Draw vocal (C, S) and accompaniment with the generated parts marked, and the notes."""
     audio = hyperparams.audio
     tracks = {
         "vocal": resample(to_mono(vocal), song.rate, audio.sample_rate).clamp(-1, 1),
         "accompaniment": song.accompaniment,
     }
-    figure = plotting.song_picture(tracks, audio, {"vocal": song.regions})
+    figure = plotting.song_picture(tracks, audio, {"vocal": song.regions}, score)
     plotting.save_figure(figure, path)
 
 

@@ -19,7 +19,7 @@ from diffusion import VOCAL, sampling_sigmas
 from module import Context
 from sampling import METHODS, STEPS, window_sampler
 from utils.audio import Features
-from utils.draft import Placed, symbol_track, voicing_track
+from utils.draft import Placed, pitch_track, symbol_track, voicing_track
 from utils.rendering import Loaded, denoiser_of, window_mel
 from utils.song import Song, fit
 from utils.windows import Job, batches, inpaint_song, plan_windows, read_from, seam
@@ -94,7 +94,8 @@ def guide_from(
     wav = song.vocal.clone()
     for start, stop in song.ranges:
         wav[start:stop] = draft[start:stop]
-    symbols = symbol_track(placed, -(-len(wav) // inpainter.hyperparams.audio.hop_length))
+    frames = -(-len(wav) // inpainter.hyperparams.audio.hop_length)
+    symbols = symbol_track(placed, frames)
     own = {symbol: index for index, symbol in enumerate(inpainter.data["symbols"])}
     missing = sorted({table[i] for i in symbols.unique().tolist()} - set(own))
     if missing and "phoneme" in context_parts(inpainter):
@@ -103,7 +104,17 @@ def guide_from(
             "another table; train it again, or draft with a transformer of its table"
         )
     translation = torch.tensor([own.get(symbol, 0) for symbol in table])
-    return Guide(wav, phoneme=translation[symbols], voicing=voicing_track(symbols, table))
+    return Guide(
+        wav, translation[symbols], pitch_track(placed, frames), voicing_track(symbols, table)
+    )
+
+
+def no_inpainter(song: Song, draft: Tensor) -> Sung:
+    """The draft (S,) as the vocal where one is made: the last stage is Griffin-Lim."""
+    vocal = song.vocal.clone()
+    for start, stop in song.ranges:
+        vocal[start:stop] = draft[start:stop] * song.gain
+    return Sung(vocal, 0, 0, ())
 
 
 def context_parts(inpainter: Loaded) -> tuple[str, ...]:

@@ -1,0 +1,206 @@
+"""Train the transcriber: singing to phonemes and notes, on songs whose scores are known.
+
+    python prepare_data.py songbook DIR --name songbook
+    python train_transcriber.py --data songbook-stems --preset small --run songs
+
+The same command resumes. Windows of vocals are played at other pitches and tempi, put into rooms,
+under accompaniments and noise; each frame is asked for its phoneme and for the notes that begin,
+end and sound there. Validation transcribes whole songs: `score`, the mean of what is missing to
+phoneme accuracy, onset F1 and onset + pitch F1 on clean vocals, decides `best.pt`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.tensorboard import SummaryWriter
+
+from diffusion import ACCOMPANIMENT, VOCAL
+from hyperparams import PRESETS, Hyperparams
+from network import Transcriber
+from preprocess import ScoreTracks, StemBatch, StemBatches, StemStore
+from text.symbols import SYMBOL_TO_ID
+from utils import checkpoint, config, distributed, plotting
+from utils.augmentation import augment, source_samples
+from utils.batching import spread
+from utils.listening_pictures import listening_picture
+from utils.note_scores import note_scores
+from utils.song_labels import NOTE_TARGETS, PHONEME_CLASSES, class_table, note_targets
+from utils.trainer import StepContext, Term, Trainer
+from utils.transcription import Transcribed, build_transcriber, hear
+
+PREVIEW_SECONDS = 12.0  # of a song, from its first note
+
+
+class Targets(NamedTuple):
+    """What the frames of a batch should be heard as."""
+
+    phoneme: Tensor  # (B, T) int64, a class of PHONEME_CLASSES
+    note: Tensor  # (B, T, 3), see note_targets
+
+
+class Objective:
+    """What the network is trained on and judged by."""
+
+    def __init__(self, hp: Hyperparams, store: StemStore, device: torch.device) -> None:
+        self.hp, self.store, self.device = hp, store, device
+        training, knobs = hp.transcriber_training, hp.transcriber
+        items = store.index["items"]
+        if not all("score" in item for item in items):
+            raise ValueError(
+                f"{store.directory}: songs without a score; a transcriber learns from songs with "
+                "notes and lyrics: python prepare_data.py songbook DIR --name songbook"
+            )
+        if knobs.num_phonemes != len(PHONEME_CLASSES):
+            raise ValueError(
+                f"transcriber.num_phonemes = {knobs.num_phonemes}, but scores are read as "
+                f"{len(PHONEME_CLASSES)} classes"
+            )
+        self.tracks = ScoreTracks(items, SYMBOL_TO_ID)
+        self.notes = {item["id"]: item["score"]["notes"] for item in items}
+        self.classes = class_table()
+        self.samples = training.segment_frames * knobs.hop_length
+        self.hop_seconds = knobs.hop_length / hp.audio.sample_rate
+        window = source_samples(self.samples, knobs)
+        self.batches = StemBatches(store, "train", training, window)
+        self.songs = spread(store.items("validation"), training.validate_batches)
+
+    def targets(self, id: str, start: float, rate: float, num_frames: int) -> Targets:
+        """Classes (T,) and notes (T, 3) of a song from `start` s, played `rate` times as fast."""
+        step = self.hop_seconds * rate  # s of the song per frame
+        symbols, _ = self.tracks.window(id, start, step, num_frames)
+        width = self.hp.transcriber.note_width * rate
+        notes = note_targets(self.notes[id], start, step, num_frames, width)
+        return Targets(self.classes[symbols], notes)
+
+    def batch_targets(self, batch: StemBatch, rate: Tensor) -> Targets:
+        """The targets of a batch, whose windows are played at `rate` (B,), on its device."""
+        starts = (batch.starts.double() / self.hp.audio.sample_rate).tolist()
+        rows = [
+            self.targets(id, start, speed, self.samples // self.hp.transcriber.hop_length + 1)
+            for id, start, speed in zip(batch.ids, starts, rate.tolist(), strict=True)
+        ]
+        return Targets(*(torch.stack(part).to(self.device) for part in zip(*rows, strict=True)))
+
+    def terms(
+        self, network: nn.Module, batch: StemBatch, context: StepContext
+    ) -> Mapping[str, Term]:
+        """Cross-entropy of the phonemes, binary cross-entropies of the notes, each per frame."""
+        knobs = self.hp.transcriber
+        heard = augment(
+            batch.wav[:, VOCAL],
+            batch.wav[:, ACCOMPANIMENT],
+            self.samples,
+            self.hp.audio.sample_rate,
+            knobs,
+            context.generator,
+        )
+        targets = self.batch_targets(batch, heard.rate)
+        out = network(heard.wav)
+        logits = out.phoneme.float().flatten(0, 1)  # (B · T, 39)
+        count = len(logits)
+        phoneme = F.cross_entropy(logits, targets.phoneme.flatten(), reduction="sum")
+        weight = torch.tensor([knobs.note_pos_weight, knobs.note_pos_weight, 1.0]).to(logits)
+        note = F.binary_cross_entropy_with_logits(
+            out.note.float(), targets.note, pos_weight=weight, reduction="none"
+        ).sum((0, 1))  # (3,)
+        terms = {"phoneme": Term(phoneme, count)}
+        return terms | {
+            name: Term(total, count, knobs.note_weight)
+            for name, total in zip(NOTE_TARGETS, note, strict=True)
+        }
+
+    def counts(self, batch: StemBatch) -> Mapping[str, float]:
+        """Divisors of `terms` over a global batch: its frames."""
+        frames = len(batch.ids) * (self.samples // self.hp.transcriber.hop_length + 1)
+        return dict.fromkeys(("phoneme", *NOTE_TARGETS), frames)
+
+    def song(self, item: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """A whole vocal and the mix with its accompaniment, as they are in the corpus: (S,)."""
+        stems = self.store.window(item["id"], 0, item["num_samples"])
+        return stems[VOCAL], stems.sum(0)
+
+    def heard(self, network: Transcriber, wav: Tensor) -> Transcribed:
+        """What a network hears in wav (S,)."""
+        return hear(network, self.hp.transcriber, wav, self.hp.audio.sample_rate)
+
+    def validate(self, network: Transcriber) -> dict[str, float]:
+        """Phoneme accuracy, onset F1 and onset + pitch F1 of whole songs, clean and as mixes.
+
+        `score` is the mean of what is missing to 1 on the clean vocals.
+        """
+        rows: dict[str, list[list[float]]] = {"": [], "mix_": []}
+        for item in self.songs:
+            for kind, wav in zip(rows, self.song(item), strict=True):
+                heard = self.heard(network, wav)
+                truth = self.targets(item["id"], 0.0, 1.0, len(heard.phoneme)).phoneme
+                right = (heard.phoneme.argmax(1) == truth).float().mean().item()
+                found = note_scores(self.notes[item["id"]], heard.notes)
+                rows[kind].append([right, found.onset, found.onset_pitch])
+        names = ("phoneme_accuracy", "onset_f1", "onset_pitch_f1")
+        means = {kind: np.mean(values, axis=0).tolist() for kind, values in rows.items()}
+        result = {"score": 1 - sum(means[""]) / len(names)}
+        for kind, values in means.items():
+            result |= {kind + name: value for name, value in zip(names, values, strict=True)}
+        return result
+
+    def preview(self, network: Transcriber, writer: SummaryWriter, step: int) -> None:
+        """The beginning of a song, its vocal and its mix: posteriorgram and piano roll."""
+        item = self.songs[0]
+        rate, notes = self.hp.audio.sample_rate, self.notes[item["id"]]
+        first = int(notes[0][0] * rate)
+        here = slice(first, first + int(PREVIEW_SECONDS * rate))
+        moved = [(on - first / rate, off - first / rate, pitch) for on, off, pitch in notes]
+        moved = [note for note in moved if note[0] < PREVIEW_SECONDS]
+        for kind, wav in zip(("vocal", "mix"), self.song(item), strict=True):
+            heard = self.heard(network, wav[here])
+            truth = self.targets(item["id"], first / rate, 1.0, len(heard.phoneme)).phoneme
+            title = f"{item['id']}, {kind}, step {step}"
+            figure = listening_picture(heard, truth.numpy(), moved, title)
+            writer.add_image(kind, plotting.figure_to_image(figure), step)
+            writer.add_audio(kind, wav[here].clamp(-1, 1), step, rate)
+
+
+def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
+    """Corpus, network and objective of the command line, in a trainer."""
+    hp = config.from_arguments(arguments, PRESETS, "transcriber_training")
+    store = StemStore(arguments.feature_dir / arguments.data)
+    store.check_audio(hp.audio)
+    for line in config.differences(PRESETS[arguments.preset], hp):
+        print(line)
+    torch.manual_seed(hp.transcriber_training.seed)
+    network = build_transcriber(hp)
+    objective = Objective(hp, store, world.device)
+    return Trainer(
+        kind="transcriber",
+        directory=checkpoint.run_directory(arguments.save_dir, "transcriber", arguments.run),
+        model=network,
+        loss_terms=objective.terms,
+        term_counts=objective.counts,
+        batches=objective.batches,
+        training=hp.transcriber_training,
+        hyperparams=hp,
+        data=store.for_checkpoint() | {"phonemes": list(PHONEME_CLASSES)},
+        world=world,
+        validate=objective.validate,
+        preview=objective.preview,
+        fresh=arguments.fresh,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train from the shell; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    config.add_run_arguments(parser, PRESETS)
+    return distributed.run_script(build, parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
@@ -34,6 +34,7 @@ from utils.metrics import (
     attention_health,
     frame_difference_ratio,
 )
+from utils.pitch import f0_track, raw_pitch_accuracy
 from utils.rendering import (
     build_transformer,
     generate_mel,
@@ -43,6 +44,7 @@ from utils.rendering import (
 )
 from utils.trainer import StepContext, Term, Trainer
 
+QUICK_ITERATIONS = 12  # of Griffin-Lim where only the pitch is listened to
 PHRASE_SEED = 1000  # dropout seeds of the free-running phrases: the same at every validation
 
 
@@ -56,6 +58,7 @@ class Objective:
         self.batches = TextMelBatches(store, "train", hp.transformer_training)
         self.validation = TextMelBatches(store, "validation", hp.transformer_training)
         self.phrases = self.validation.fixed(hp.transformer.free_running_phrases)
+        self.true_pitch: dict[int, np.ndarray] = {}  # F0 (T,) in Hz of sung phrases, made once
 
     def terms(
         self, network: nn.Module, batch: TextMelBatch, context: StepContext
@@ -129,7 +132,7 @@ class Objective:
             "guided": max(1.0, float(steps[spoken(batch)].sum()) * heads),
         }
 
-    def said_for(self, batch: TextMelBatch, context: StepContext) -> torch.Tensor | None:
+    def said_for(self, batch: TextMelBatch, context: StepContext) -> Tensor | None:
         """The times that hold the attention of speech: all but a share of the items have them, the
         others must learn to do without."""
         if batch.said is None or not context.training:
@@ -137,7 +140,7 @@ class Objective:
         draws = torch.rand(len(batch.ids), generator=context.generator).to(batch.said.device)
         return batch.said * (draws >= self.hp.transformer.said_dropout)[:, None, None]
 
-    def said_prior(self, batch: TextMelBatch, steps: int) -> torch.Tensor | None:
+    def said_prior(self, batch: TextMelBatch, steps: int) -> Tensor | None:
         """Log prior (B, steps, N) of the measured phoneme times, None for a corpus without them."""
         if batch.said is None:
             return None
@@ -172,28 +175,38 @@ class Objective:
         )
 
     def free_running(self, network: TransformerTTS, sung: Generated) -> dict[str, float]:
-        """Distance to the truth, sharpness, length and attention health, means over the phrases.
+        """Distance to the truth, sharpness, length, attention health and, for songs, pitch and
+        level: means over the phrases.
 
         `distance`: with notes frame by frame, without them along the best time alignment.
+        `pitch`: raw pitch accuracy, in shares of what the true mel reaches through the same path.
         `score`, smaller is better: distance + share of words not read + |ln length ratio|, because
-        a mean spectrum of any length is never very far from speech.
+        a mean spectrum of any length is never very far from speech, + share of pitch missed.
         """
         batch = self.phrases
         rows = []
         for i, length in enumerate(batch.mel_lengths.tolist()):
             frames = int(sung.mel_lengths[i])
-            mel, truth = sung.mel[i, :frames].cpu().numpy(), batch.mel[i, :length].numpy()
+            generated, target = sung.mel[i, :frames].cpu(), batch.mel[i, :length]
+            mel, truth = generated.numpy(), target.numpy()
+            row: dict[str, float] = {}
             if spoken(batch)[i]:
                 distance = aligned_distance(mel, truth)
             else:
                 common = min(frames, length)
                 distance = float(np.abs(mel[:common] - truth[:common]).mean())
+                row = {
+                    "pitch": self.pitch_ratio(i, generated),
+                    "level": abs(self.level(generated) - self.level(target)),  # dB
+                }
             names = [self.symbols[s] for s in batch.symbols[i, : batch.symbol_lengths[i]].tolist()]
             weights = guided_alignment(network, sung, i)[:, : len(names)].cpu().numpy()
             health = attention_health(weights, word_spans(names))
+            missed = 1.0 - min(row.get("pitch", 1.0), 1.0)
+            lost = 1.0 - health.coverage + abs(math.log(frames / length)) + missed
             rows.append(
                 {
-                    "score": distance + 1.0 - health.coverage + abs(math.log(frames / length)),
+                    "score": distance + lost,
                     "distance": distance,
                     "sharpness": frame_difference_ratio(mel, truth),
                     "length_ratio": frames / length,
@@ -201,9 +214,37 @@ class Objective:
                     "diagonality": health.diagonality,
                     "coverage": health.coverage,
                     "repeated_words": float(len(health.repeated)),
+                    **row,
                 }
             )
-        return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        names = dict.fromkeys(name for row in rows for name in row)
+        return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
+
+    def pitch_ratio(self, index: int, mel: Tensor) -> float:
+        """Raw pitch accuracy of a phrase's mel (T, M) over that of its true mel; 1 without any."""
+        if index not in self.true_pitch:
+            true_mel = self.phrases.mel[index, : self.phrases.mel_lengths[index]]
+            self.true_pitch[index] = self.pitch(true_mel)
+        true = self.true_pitch[index]
+        notes = self.phrases.score.frame_pitch[index, : len(true)].numpy()
+        is_note = (notes > 0) & (true > 0)
+        ceiling = raw_pitch_accuracy(true, notes, is_note)
+        found = np.zeros(len(true))
+        heard = self.pitch(mel)[: len(true)]
+        found[: len(heard)] = heard
+        return raw_pitch_accuracy(found, notes, is_note) / ceiling if ceiling > 0 else 1.0
+
+    def pitch(self, mel: Tensor) -> np.ndarray:
+        """F0 (T,) in Hz of what a standardised mel (T, M) sounds like."""
+        audio = self.hp.audio
+        knobs = replace(self.hp.synthesis, griffin_lim_iterations=QUICK_ITERATIONS)
+        linear = linear_from_mel(self.mel_statistics.inverse(mel)[None].float(), audio)[0]
+        wav = waveform(linear, audio, knobs, PHRASE_SEED)
+        return f0_track(wav, audio.sample_rate, audio.hop_length).numpy()[: len(mel)]
+
+    def level(self, mel: Tensor) -> float:
+        """Mean power of a standardised mel (T, M) in dB."""
+        return 10 * math.log10(float(self.mel_statistics.inverse(mel).exp().square().mean()))
 
     def preview(self, network: TransformerTTS, writer: SummaryWriter, step: int) -> None:
         """Attention of every layer and head, predicted and true mel, the sound of a phrase."""
@@ -262,7 +303,7 @@ def stretched(batch: TextMelBatch, factor: float) -> TextMelBatch:
     return replace(batch, mel=mel, mel_lengths=lengths, score=score, said=said)
 
 
-def spoken(batch: TextMelBatch) -> torch.Tensor:
+def spoken(batch: TextMelBatch) -> Tensor:
     """True for items without a score, (B,)."""
     if batch.score is None:
         return torch.ones(len(batch.ids), dtype=torch.bool, device=batch.mel.device)

@@ -1,0 +1,192 @@
+"""Words for the notes that a transcriber heard: recognised phonemes, or the syllables of a text.
+
+Shapes: T frames, K notes, N syllables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import mido
+import numpy as np
+
+from music.melody import Lyric, Melody
+from music.midi import save, write_midi
+from music.score import Note, Syllable
+from music.tempo import TICKS_PER_BEAT
+from music.underlay import text_syllables
+from text.frontend import Pronouncer
+from text.lyrics import LyricLine
+from text.syllables import syllabify
+from text.symbols import VOWELS
+from utils.note_decoding import SungNote
+from utils.song_labels import PHONEME_CLASSES, SILENCE, phoneme_class
+from utils.transcription import Transcribed
+
+SHORTEST_PHONEME = 2  # frames; what is heard for less is a slip
+VOWEL_SHARE = 0.6  # of a note, from its beginning, in which its vowel is looked for
+FLOOR = 1e-3  # probability of a vowel at least: one slip of the recogniser decides nothing
+MELISMA_COST = 1.5  # nats of a note that goes on with the syllable before it
+SKIP_COST = 3.0  # nats of a syllable that gets no note of its own
+
+
+class Run(NamedTuple):
+    """Frames [first, last) in which one phoneme is the likeliest."""
+
+    phoneme: str
+    first: int
+    last: int
+
+
+def phoneme_runs(phoneme: np.ndarray) -> list[Run]:
+    """Runs of the likeliest class of probabilities (T, 39); slips are left out."""
+    classes = phoneme.argmax(1)
+    edges = np.flatnonzero(np.diff(classes)) + 1
+    bounds = [0, *edges.tolist(), len(classes)]
+    runs: list[Run] = []
+    for first, last in pairwise(bounds):
+        name = PHONEME_CLASSES[classes[first]]
+        if last - first < SHORTEST_PHONEME:
+            continue
+        if runs and runs[-1].phoneme == name:
+            runs[-1] = runs[-1]._replace(last=last)
+        else:
+            runs.append(Run(name, first, last))
+    return runs
+
+
+def heard_syllables(heard: Transcribed) -> list[tuple[str, ...]]:
+    """Phonemes of each note, (K,) tuples, empty where a note goes on with the vowel before it.
+
+    A run belongs to the note in which most of it lies; the consonants between two notes are parted
+    as English parts syllables, or at the silence between them.
+    """
+    notes, hop = heard.notes, heard.hop_seconds
+    syllables: list[list[str]] = [[] for _ in notes]
+    starts = np.array([note.onset / hop for note in notes])
+    waiting: list[str] = []  # consonants since the last vowel or silence
+    place, vowel = -1, ""  # the note of the last vowel, and the vowel where no silence followed
+    for run in phoneme_runs(heard.phoneme.numpy()):
+        if run.phoneme == SILENCE:
+            if place >= 0:
+                syllables[place] += waiting
+                waiting = []
+            vowel = ""
+            continue
+        if run.phoneme not in VOWELS:
+            waiting.append(run.phoneme)
+            continue
+        here = int(np.searchsorted(starts, (run.first + run.last) / 2, side="right")) - 1
+        if here < 0:
+            continue
+        coda = syllabify((f"{vowel}1", *waiting, f"{run.phoneme}1"))[0][1:] if vowel else ()
+        syllables[place] += coda
+        syllables[here] += [*waiting[len(coda) :], run.phoneme]
+        waiting, place, vowel = [], here, run.phoneme
+    if place >= 0:
+        syllables[place] += waiting
+    return [tuple(syllable) for syllable in syllables]
+
+
+def heard_melody(heard: Transcribed) -> Melody | None:
+    """The notes with the phonemes recognised in each as its lyric; None when there is no note."""
+    lyrics = [
+        Lyric(" ".join(phonemes)) if phonemes else None for phonemes in heard_syllables(heard)
+    ]
+    return _melody(heard.notes, lyrics)
+
+
+def lay_heard(
+    heard: Transcribed, lines: Sequence[LyricLine], pronouncer: Pronouncer
+) -> Melody | None:
+    """The notes with the syllables of lyrics, each where its vowel is heard; None without notes.
+
+    Syllables stay in order. A note that repeats the vowel before it may go on with that syllable,
+    and a syllable that no note was found for joins the one before it.
+    """
+    syllables: list[Syllable] = []
+    for number, line in enumerate(lines):
+        first_word = syllables[-1].word + 1 if syllables else 0
+        syllables += text_syllables(line.text, pronouncer, first_word, number, line.line_number)[0]
+    if not syllables or not heard.notes:
+        return _melody(heard.notes, [None] * len(heard.notes))
+    place = align_syllables(vowel_likelihood(heard, syllables))
+    firsts = sorted(set(place))
+    ends = dict(zip(firsts, [*firsts[1:], len(syllables)], strict=True))
+    lyrics: list[Lyric | None] = []
+    for index, here in enumerate(place):
+        is_new = index == 0 or here > place[index - 1]
+        lyrics.append(_lyric(syllables, here if index else 0, ends[here]) if is_new else None)
+    return _melody(heard.notes, lyrics)
+
+
+def vowel_likelihood(heard: Transcribed, syllables: Sequence[Syllable]) -> np.ndarray:
+    """Log probability (K, N) of each syllable's vowel in each note, by its first frames."""
+    classes = [phoneme_class(syllable.phonemes[syllable.nucleus]) for syllable in syllables]
+    probabilities = heard.phoneme.numpy()
+    rows = []
+    for note in heard.notes:
+        first = round(note.onset / heard.hop_seconds)
+        count = max(1, round(VOWEL_SHARE * (note.offset - note.onset) / heard.hop_seconds))
+        rows.append(probabilities[first : first + count].mean(0)[classes])  # (N,)
+    return np.log(np.array(rows) + FLOOR)
+
+
+def align_syllables(likelihood: np.ndarray) -> list[int]:
+    """Return the syllable of each note, never falling, of log probabilities (K, N).
+
+    The best path: a note takes the next syllable, goes on with the last one (MELISMA_COST), or
+    takes a later one (SKIP_COST for each left out, also at both ends).
+    """
+    syllables = likelihood.shape[1]
+    number = np.arange(syllables)
+    best = likelihood[0] - SKIP_COST * number
+    origins = []
+    for row in likelihood[1:]:
+        # A path to n from m < n costs SKIP_COST (n - m - 1): a running maximum over m.
+        level = best + SKIP_COST * number
+        leader = np.maximum.accumulate(level)
+        is_new = level >= leader
+        holder = np.maximum.accumulate(np.where(is_new, number, 0))
+        moved = np.full(syllables, -np.inf)
+        moved[1:] = leader[:-1] - SKIP_COST * (number[1:] - 1)
+        stayed = best - MELISMA_COST
+        source = np.append(0, holder[:-1])
+        origins.append(np.where(moved > stayed, source, number))
+        best = np.maximum(moved, stayed) + row
+    place = [int(np.argmax(best - SKIP_COST * (syllables - 1 - number)))]
+    for origin in reversed(origins):
+        place.append(int(origin[place[-1]]))
+    return place[::-1]
+
+
+def _lyric(syllables: Sequence[Syllable], first: int, end: int) -> Lyric:
+    """One lyric of the syllables [first, end), which share a note."""
+    text = ""
+    for syllable in syllables[first:end]:
+        text += (" " if text and syllable.starts_word else "") + syllable.text
+    last, after = syllables[end - 1], syllables[end : end + 1]
+    return Lyric(text, not last.ends_word, bool(after) and after[0].line != last.line)
+
+
+def _melody(notes: Sequence[SungNote], lyrics: Sequence[Lyric | None]) -> Melody | None:
+    """Notes at the nearest semitone; None when there is none."""
+    if not notes:
+        return None
+    rounded = tuple(
+        Note(min(max(round(note.midi), 1), 127), note.onset, note.offset) for note in notes
+    )
+    return Melody(rounded, tuple(lyrics))
+
+
+def write_melody(melody: Melody | None, path: Path) -> None:
+    """Write a melody as a MIDI file with lyrics; one without notes as a file without notes."""
+    if melody is not None:
+        write_midi(melody, path)
+        return
+    file = mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT)
+    file.tracks.append(mido.MidiTrack([mido.MetaMessage("end_of_track")]))
+    save(file, path)

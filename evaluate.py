@@ -4,6 +4,7 @@
     python evaluate.py inpainting --data songs --split test --inpainter save/inpainter/songs/best.pt
     python evaluate.py pictures --data ljspeech --checkpoint save/transformer/speech/best.pt
     python evaluate.py phonemes out/vocal/vocal.wav  # by the earlier project's transcriber
+    python evaluate.py transcribe out/vocal/vocal.wav --out out/heard.mid
 
 `speech` counts the word errors that an independent recogniser makes on held-out sentences: on the
 true mel through PostNet and Griffin-Lim (the ceiling), on the transformer's teacher-forced mel, on
@@ -38,10 +39,12 @@ from network import TransformerTTS
 from preprocess import FeatureStore, StemBatch, StemBatches, StemStore, TextMelDataset
 from sampling import item_generator, sample
 from synthesis import DEMO, SAVE, Voice, load_voice
+from text.frontend import Pronouncer
+from text.lyrics import read_lyrics
 from text.normalize import normalise
 from text.symbols import word_spans
 from utils import checkpoint, distributed, plotting, published
-from utils.audio import Features, read_wav, write_wav
+from utils.audio import Features, read_audio, read_wav, write_wav
 from utils.gallery import transformer_pictures
 from utils.judges import SpeechRecogniser, plain_words
 from utils.metrics import (
@@ -61,7 +64,13 @@ from utils.rendering import (
     waveform,
     window_mel,
 )
-from utils.transcription import load_transcriber, phoneme_entropies, published_transcriber
+from utils.sung_lyrics import heard_melody, lay_heard, write_melody
+from utils.transcription import (
+    load_transcriber,
+    phoneme_entropies,
+    published_transcriber,
+    transcribe,
+)
 
 ROWS = {
     "ceiling": "true mel → PostNet → Griffin-Lim",
@@ -417,6 +426,19 @@ def phonemes(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def transcription(arguments: argparse.Namespace) -> int:
+    """The `transcribe` command: a recording to a MIDI file with lyrics."""
+    lines = read_lyrics(arguments.lyrics) if arguments.lyrics else None
+    device = distributed.start(arguments.device).device
+    path = checkpoint.resolve(arguments.transcriber, "transcriber")
+    wav, rate = read_audio(arguments.file)
+    heard = transcribe(load_transcriber(path, Hyperparams, device), wav, rate)
+    melody = heard_melody(heard) if lines is None else lay_heard(heard, lines, Pronouncer())
+    write_melody(melody, arguments.out)
+    print(f"{arguments.out}: {len(heard.notes)} notes in {wav.shape[1] / rate:.1f} s")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate from the shell; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -462,6 +484,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         help=f"a checkpoint (default: the earlier project's, from {published.TRANSCRIBER_PATH})",
     )
     heard.add_argument("--device", default="auto")
+    written = commands.add_parser("transcribe", help="a recording to MIDI with lyrics")
+    written.set_defaults(command=transcription)
+    written.add_argument("file", type=Path, metavar="FILE", help="a vocal, any rate and channels")
+    written.add_argument("--out", type=Path, required=True, metavar="FILE.mid")
+    written.add_argument(
+        "--lyrics", type=Path, metavar="FILE", help="its words; else phonemes are written"
+    )
+    written.add_argument(
+        "--transcriber",
+        type=Path,
+        default=DEMO / "transcriber.pt",
+        metavar="RUN",
+        help="a run or a file (default: %(default)s)",
+    )
+    written.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
     try:
         return arguments.command(arguments)

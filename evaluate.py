@@ -1,6 +1,7 @@
 """Judge a trained chain on a corpus split: every number with its ceiling and its floor.
 
     python evaluate.py speech --data ljspeech --split test
+    python evaluate.py song --data songbook --split test --checkpoint FILE --postnet FILE
     python evaluate.py inpainting --data songs --split test --inpainter save/inpainter/songs/best.pt
     python evaluate.py pictures --data ljspeech --checkpoint save/transformer/speech/best.pt
     python evaluate.py phonemes out/vocal/vocal.wav  # by the earlier project's transcriber
@@ -9,9 +10,11 @@
 `speech` counts the word errors that an independent recogniser makes on held-out sentences: on the
 true mel through PostNet and Griffin-Lim (the ceiling), on the transformer's teacher-forced mel, on
 its free-running mel (what synthesis gives), and on that against another sentence's text (the
-floor). `inpainting` makes vocals of held-out windows anew, by the default method and by the earlier
-system's, and measures their distance to the true stem, with another vocal and silence as floors.
-They write evaluation.json; inpainting.json, .png and how one window sounds.
+floor). `song` renders held-out phrases from lyrics and notes alone, the same four ways, and
+measures pitch, lyrics, onsets, level and sharpness. `inpainting` makes vocals of held-out windows
+anew, by the default method and by the earlier system's, and measures their distance to the true
+stem, with another vocal and silence as floors. They write evaluation.json; inpainting.json, .png
+and how one window sounds.
 """
 
 from __future__ import annotations
@@ -43,10 +46,13 @@ from text.frontend import Pronouncer
 from text.lyrics import read_lyrics
 from text.normalize import normalise
 from text.symbols import word_spans
-from utils import checkpoint, distributed, plotting, published
+from utils import checkpoint, distributed, evaluation_song, plotting, published
 from utils.audio import Features, read_audio, read_wav, write_wav
+from utils.batching import spread
+from utils.evaluation_chain import load_chain
 from utils.gallery import transformer_pictures
-from utils.judges import SpeechRecogniser, plain_words
+from utils.journal import Journal
+from utils.judges import ForcedAligner, SpeechRecogniser, plain_words
 from utils.metrics import (
     aligned_distance,
     attention_health,
@@ -199,6 +205,49 @@ def speech(arguments: argparse.Namespace) -> int:
         "items": records,
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
+    path = arguments.out / "evaluation.json"
+    path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(path)
+    return 0
+
+
+def aligner_or_none() -> ForcedAligner | None:
+    """The judge of sung lyrics; without it a line says what is not measured."""
+    try:
+        return ForcedAligner()
+    except ImportError as error:
+        print(f"not measured: lyrics and onsets; {error}", file=sys.stderr)
+        return None
+
+
+def song(arguments: argparse.Namespace) -> int:
+    """The `song` command."""
+    device = distributed.start(arguments.device).device
+    chain = load_chain(arguments.checkpoint, arguments.postnet, Hyperparams, device)
+    store = open_features(arguments.feature_dir, arguments.data)
+    store.check_audio(chain.hyperparams.audio)
+    aligner = aligner_or_none()
+    dataset = TextMelDataset(store, arguments.split)
+    judge = evaluation_song.SongJudge(chain, dataset, arguments.seed, aligner)
+    settings = {
+        "data": arguments.data,
+        "split": arguments.split,
+        "seed": arguments.seed,
+        "judges": ["YIN"] + ([] if aligner is None else [aligner.NAME]),
+        **chain.describe(),
+    }
+    ids = spread(list(judge.numbers), arguments.limit or len(judge.numbers))
+    journal = Journal(arguments.out / "song.jsonl", settings)
+    records = journal.complete(ids, judge.judge, "phrase")
+    estimates = evaluation_song.estimates(records)
+    songs = {record["song"] for record in records}
+    print(f"{len(records)} phrases of {len(songs)} songs, {arguments.data}/{arguments.split}")
+    print("\n".join(evaluation_song.table(estimates)))
+    result = settings | {
+        "rows": evaluation_song.ROWS,
+        "metrics": evaluation_song.plain_estimates(estimates),
+        "items": records,
+    }
     path = arguments.out / "evaluation.json"
     path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print(path)
@@ -454,6 +503,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     spoken.add_argument("--feature-dir", type=Path, default=Path("feature"))
     spoken.add_argument("--out", type=Path, default=Path("out/evaluation"), metavar="DIR")
     spoken.add_argument("--device", default="auto")
+    notes = commands.add_parser("song", help="sung phrases from lyrics and notes alone")
+    notes.set_defaults(command=song)
+    notes.add_argument("--data", required=True, metavar="NAME", help="corpus below --feature-dir")
+    notes.add_argument("--split", default="test", choices=("train", "validation", "test"))
+    notes.add_argument("--limit", type=int, default=0, help="items, spread evenly; 0 = all")
+    notes.add_argument("--seed", type=int, default=0)
+    notes.add_argument("--checkpoint", type=Path, default=DEMO / "transformer.pt")
+    notes.add_argument("--postnet", type=Path, default=DEMO / "postnet.pt")
+    notes.add_argument("--feature-dir", type=Path, default=Path("feature"))
+    notes.add_argument("--out", type=Path, default=Path("out/evaluation"), metavar="DIR")
+    notes.add_argument("--device", default="auto")
     sung = commands.add_parser("inpainting", help="distance of remade vocals to the true stems")
     sung.set_defaults(command=inpainting)
     sung.add_argument("--data", required=True, metavar="NAME", help="corpus below --feature-dir")

@@ -14,17 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from corpora.cache import read_index, run_parallel, write_json
 from corpora.records import Rejection, Utterance
 from text.symbols import word_spans
 from utils.audio import read_wav
+from utils.judges import ForcedAligner
 
 FILE_NAME = "phoneme_times.json"
 VERSION = 1
 RATE = 16000  # Hz, of the acoustic model
-FRAME_SECONDS = 0.01  # of the acoustic model
 SAVE_EVERY = 100  # items; what an interruption may cost
 
 
@@ -43,48 +41,16 @@ def align(task: AlignmentTask) -> tuple[str, dict[str, list[float]] | str]:
     Symbols that are not phonemes fill what lies between their neighbours.
     """
     try:
-        from pocketsphinx import Decoder
+        aligner = ForcedAligner(all_states=False)
     except ImportError as error:
-        raise RuntimeError(
-            "alignment needs pocketsphinx: pip install -r requirements-dev.txt"
-        ) from error
+        raise RuntimeError(str(error)) from error
+    if not word_spans(task.symbols):
+        return task.id, "its text has no word"
     wav, _ = read_wav(task.wav_path, RATE)
-    data = (wav.clamp(-1, 1) * 32767).to(torch.int16).numpy().tobytes()
-    words = [range(first, last + 1) for first, last in word_spans(task.symbols)]
-    decoder = Decoder(loglevel="FATAL", lm=None)
-    names = []
-    for word in words:
-        phonemes = [task.symbols[position].rstrip("012") for position in word]
-        name = "_".join(["word", *phonemes]).lower()
-        if decoder.lookup_word(name) is None:
-            decoder.add_word(name, " ".join(phonemes), False)
-        names.append(name)
-    decoder.set_align_text(" ".join(names))
-    try:
-        for is_second in (False, True):  # words first, then the phonemes inside them
-            if is_second:
-                decoder.set_alignment()
-            decoder.start_utt()
-            decoder.process_raw(data, full_utt=True)
-            decoder.end_utt()
-            if not is_second and decoder.hyp() is None:  # asking again would end the alignment
-                return task.id, "the recording does not fit its text"
-    except RuntimeError as error:
-        return task.id, f"the recording does not fit its text ({error})"
-    alignment = decoder.get_alignment()  # its words live only as long as it is held
-    found = [
-        [(phone.start, phone.start + phone.duration) for phone in word]
-        for word in alignment
-        if word.name.startswith("word_")
-    ]
-    if [len(word) for word in found] != [len(word) for word in words]:
-        return task.id, f"{len(found)} of {len(words)} words were found"
-    duration = len(wav) / RATE
-    times: list[tuple[float, float] | None] = [None] * len(task.symbols)
-    for word, phones in zip(words, found, strict=True):
-        for position, (start, end) in zip(word, phones, strict=True):
-            times[position] = (start * FRAME_SECONDS, min(end * FRAME_SECONDS, duration))
-    return task.id, _filled(times, duration)
+    alignment = aligner.align(wav, RATE, task.symbols)
+    if alignment is None:
+        return task.id, "the recording does not fit its text"
+    return task.id, _filled(list(alignment.times), len(wav) / RATE)
 
 
 def _filled(times: list[tuple[float, float] | None], duration: float) -> dict[str, list[float]]:

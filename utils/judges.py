@@ -6,12 +6,16 @@ They are optional: a judge that is not installed raises an error with the comman
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from text.symbols import word_spans
 from utils.audio import resample
 
+FRAME_SECONDS = 0.01  # s, of the acoustic model of pocketsphinx
 RECOGNISER_RATE = 16000  # Hz, the rate that the acoustic model inside the wheel was trained at
 PEAK = 0.7  # of full scale; the recogniser expects ordinary recording levels
 
@@ -40,6 +44,103 @@ class SpeechRecogniser:
         self.decoder.end_utt()
         hypothesis = self.decoder.hyp()
         return plain_words(hypothesis.hypstr) if hypothesis is not None else []
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Where the phonemes of a text lie in a recording, and how well they fit.
+
+    times: (onset, offset) in s of each symbol, None for a symbol that is no phoneme. score: of the
+    best path, larger = better; comparable for one recording against several texts, not between
+    recordings.
+    """
+
+    times: tuple[tuple[float, float] | None, ...]
+    score: float
+
+
+class ForcedAligner:
+    """pocketsphinx told what is said: does it accept that, how well does it fit, where is what?
+
+    Every frame is scored against all acoustic states, so that the paths of two texts through one
+    recording have the same normalisation. A text is refused when no path survives the beam.
+    """
+
+    NAME = "pocketsphinx forced alignment (en-US model of the wheel)"
+
+    def __init__(self, all_states: bool = True) -> None:
+        """all_states False: 3 times as fast, but scores of two texts must not be compared."""
+        try:
+            from pocketsphinx import Decoder
+        except ImportError as error:
+            raise ImportError(
+                "forced alignment needs pocketsphinx: pip install -r requirements-dev.txt"
+            ) from error
+        self.decoder = Decoder(loglevel="FATAL", lm=None, compallsen=all_states)
+
+    def _listen(self, data: bytes) -> None:
+        self.decoder.reinit_feat()  # forgets the noise of the recording before: order is no matter
+        self.decoder.start_utt()
+        self.decoder.process_raw(data, full_utt=True)
+        self.decoder.end_utt()
+
+    def score(self, wav: Tensor, sample_rate: int, symbols: Sequence[str]) -> float | None:
+        """How well wav (S,) fits the phonemes of a line, None when it does not; see `Alignment`."""
+        samples = resample(wav.float().cpu(), sample_rate, RECOGNISER_RATE)
+        return self._first_pass(_sixteen_bit(samples), symbols)
+
+    def _first_pass(self, data: bytes, symbols: Sequence[str]) -> float | None:
+        names = []
+        for first, last in word_spans(symbols):
+            phonemes = [symbol.rstrip("012") for symbol in symbols[first : last + 1]]
+            names.append("_".join(["word", *phonemes]).lower())
+            if self.decoder.lookup_word(names[-1]) is None:
+                self.decoder.add_word(names[-1], " ".join(phonemes), False)
+        if not names:
+            raise ValueError("a line without a word cannot be aligned")
+        self.decoder.set_align_text(" ".join(names))
+        try:
+            self._listen(data)
+        except RuntimeError:  # how the decoder says that no path is left
+            return None
+        hypothesis = self.decoder.hyp()  # asking a second time would end the alignment
+        return None if hypothesis is None else float(hypothesis.best_score)
+
+    def align(self, wav: Tensor, sample_rate: int, symbols: Sequence[str]) -> Alignment | None:
+        """Where the phonemes of a line lie in wav (S,), None when it does not fit them.
+
+        Raises ValueError for a line without a word.
+        """
+        samples = resample(wav.float().cpu(), sample_rate, RECOGNISER_RATE)
+        data = _sixteen_bit(samples)
+        score = self._first_pass(data, symbols)
+        if score is None:
+            return None
+        try:
+            self.decoder.set_alignment()  # the words are found: now the phonemes inside them
+            self._listen(data)
+        except RuntimeError:
+            return None
+        alignment = self.decoder.get_alignment()  # its words live only as long as it is held
+        found = [
+            [(phone.start, phone.start + phone.duration) for phone in word]
+            for word in alignment
+            if word.name.startswith("word_")
+        ]
+        spans = word_spans(symbols)
+        if [len(word) for word in found] != [last - first + 1 for first, last in spans]:
+            return None
+        duration = len(samples) / RECOGNISER_RATE
+        times: list[tuple[float, float] | None] = [None] * len(symbols)
+        for (first, _), phones in zip(spans, found, strict=True):
+            for offset, (start, end) in enumerate(phones):
+                span = start * FRAME_SECONDS, min(end * FRAME_SECONDS, duration)
+                times[first + offset] = span
+        return Alignment(tuple(times), score)
+
+
+def _sixteen_bit(samples: Tensor) -> bytes:
+    return (samples.clamp(-1, 1) * 32767).to(torch.int16).numpy().tobytes()
 
 
 def plain_words(text: str) -> list[str]:

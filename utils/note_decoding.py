@@ -5,6 +5,7 @@ Shapes: T frames. Frame t is centred on time t · hop.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -31,6 +32,8 @@ def find_peaks(values: np.ndarray, threshold: float, reach: int = REACH) -> np.n
 
     The first and the last frame can be peaks; of a plateau its first frame is.
     """
+    if not len(values):
+        return np.zeros(0, np.int64)
     padded = np.pad(values.astype(np.float64), reach, constant_values=-np.inf)
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1)  # (T, 2 reach + 1)
     before, after = windows[:, :reach], windows[:, reach + 1 :]
@@ -49,8 +52,6 @@ def decode_notes(
     """
     if len(note) != len(f0):
         raise ValueError(f"{len(note)} frames of notes, {len(f0)} of F0: expected equally many")
-    if not len(note):
-        return []
     onset, offset, activation = note.T
     onsets = find_peaks(onset, knobs.onset_threshold)
     is_silent = activation < knobs.activation_threshold
@@ -59,7 +60,7 @@ def decode_notes(
     offsets = find_peaks(offset, knobs.offset_threshold)
     midi = midi_of(f0)
     notes = []
-    for first, limit in zip(onsets, np.append(onsets[1:], len(note)), strict=True):
+    for first, limit in pairwise([*onsets, len(note)]):
         # An offset beside the onset is the one of the note before.
         last = min(limit, *(_first_from(first + 1 + REACH, c, limit) for c in (offsets, ends)))
         span = slice(first, last)

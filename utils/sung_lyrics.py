@@ -27,6 +27,7 @@ from utils.song_labels import PHONEME_CLASSES, SILENCE, phoneme_class
 from utils.transcription import Transcribed
 
 SHORTEST_PHONEME = 2  # frames; what is heard for less is a slip
+ONSET_SLACK = 4  # frames that a vowel may be heard before its note
 VOWEL_SHARE = 0.6  # of a note, from its beginning, in which its vowel is looked for
 FLOOR = 1e-3  # probability of a vowel at least: one slip of the recogniser decides nothing
 MELISMA_COST = 1.5  # nats of a note that goes on with the syllable before it
@@ -61,7 +62,7 @@ def phoneme_runs(phoneme: np.ndarray) -> list[Run]:
 def heard_syllables(heard: Transcribed) -> list[tuple[str, ...]]:
     """Phonemes of each note, (K,) tuples, empty where a note goes on with the vowel before it.
 
-    A run belongs to the note in which most of it lies; the consonants between two notes are parted
+    A vowel belongs to the note it begins with; the consonants between two notes are parted
     as English parts syllables, or at the silence between them.
     """
     notes, hop = heard.notes, heard.hop_seconds
@@ -79,7 +80,7 @@ def heard_syllables(heard: Transcribed) -> list[tuple[str, ...]]:
         if run.phoneme not in VOWELS:
             waiting.append(run.phoneme)
             continue
-        here = int(np.searchsorted(starts, (run.first + run.last) / 2, side="right")) - 1
+        here = int(np.searchsorted(starts, run.first + ONSET_SLACK, side="right")) - 1
         if here < 0:
             continue
         coda = syllabify((f"{vowel}1", *waiting, f"{run.phoneme}1"))[0][1:] if vowel else ()

@@ -122,6 +122,7 @@ def speak_lyrics(
     arguments: argparse.Namespace, device: torch.device, lyrics: Sequence[LyricLine] | None
 ) -> list[Path]:
     """Speak `--lyrics` without a song; return the paths written, all or none."""
+    check_spoken(arguments)
     pronouncer = Pronouncer(arguments.lexicon)
     voice = voice_of(arguments, device)
     began = time.perf_counter()
@@ -219,8 +220,8 @@ def wish_of(arguments: argparse.Namespace, voice: Voice) -> Wish:
     if melody is None:
         can_compose = voice.pitch_range and arguments.accompaniment and not arguments.vocal
         melody = COMPOSE if can_compose else NONE
-    if melody == NONE and (arguments.transpose or arguments.tempo):
-        raise ValueError("--transpose and --tempo change a melody, but these lyrics are spoken")
+    if melody == NONE:
+        check_spoken(arguments)
     if melody != NONE and voice.pitch_range is None:
         raise ValueError(
             f"{voice.transformer.path} was trained on speech and knows no notes: take --melody "
@@ -231,6 +232,12 @@ def wish_of(arguments: argparse.Namespace, voice: Voice) -> Wish:
             f"--melody {COMPOSE} composes a whole song; for parts of a --vocal give a melody file"
         )
     return Wish(melody, arguments.transpose, arguments.tempo)
+
+
+def check_spoken(arguments: argparse.Namespace) -> None:
+    """Raise ValueError for wishes of a melody when there is none."""
+    if arguments.transpose or arguments.tempo:
+        raise ValueError("--transpose and --tempo change a melody, but these lyrics are spoken")
 
 
 def topline_of(

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from tiny_chain import no_picture, run, sing, weights
+
+__all__ = ["no_picture", "run", "sing", "speech_corpus", "weights"]  # fixtures for every test
 
 LINES = ("the wind blows", "hello again", "sing it once more", "we are late", "come home now")
 

@@ -1,0 +1,247 @@
+"""train_transcriber.py and evaluate.py transcribe as a user runs them, at tiny size."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import mido
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import evaluate
+import prepare_data
+import train_transcriber
+from hyperparams import PRESETS, Hyperparams
+from network import Transcription
+from preprocess import StemStore
+from train_transcriber import Objective
+from utils import checkpoint
+from utils.objective import seeded_context
+from utils.rendering import Loaded
+from utils.song_labels import PHONEME_CLASSES
+from utils.transcription import build_transcriber, load_transcriber, transcribe
+
+torch.set_num_threads(1)
+HP = PRESETS["tiny"]
+RATE = HP.audio.sample_rate
+SCORE = {  # a word of two symbols, a rest, another word
+    "pitch": [60, 60, 64],
+    "onset": [0.25, 0.4, 1.0],
+    "offset": [0.4, 0.75, 1.5],
+    "position": [1, 2, 1],
+    "slur": [0, 0, 0],
+    "notes": [[0.25, 0.75, 60], [1.0, 1.5, 64]],
+}
+
+
+@pytest.fixture
+def feature_dir(tmp_path: Path) -> Path:
+    """Six songs of two notes over a drone, prepared as corpus `x`, with their score."""
+    songs = tmp_path / "songs"
+    time = np.arange(2 * RATE) / RATE
+    for number in range(6):
+        folder = songs / f"song-{number:02d}"
+        folder.mkdir(parents=True)
+        vocal = np.zeros(len(time))
+        for onset, offset, pitch in SCORE["notes"]:
+            hertz = 440 * 2 ** ((pitch - 69) / 12)
+            vocal += np.sin(2 * np.pi * hertz * time) * ((time >= onset) & (time < offset))
+        drone = np.sin(2 * np.pi * (110 + number) * time)
+        soundfile.write(folder / "vocal.wav", 0.3 * vocal, RATE)
+        soundfile.write(folder / "accompaniment.wav", 0.2 * drone, RATE)
+    where = ["--feature-dir", str(tmp_path / "feature"), "--workers", "0"]
+    shares = ["--validation-share", "0.3", "--test-share", "0.2"]
+    assert prepare_data.main(["stems", str(songs), "--name", "x", *shares, *where]) == 0
+    path = tmp_path / "feature" / "x" / "index.json"
+    index = json.loads(path.read_text())
+    for item in index["items"]:
+        item |= {"symbols": ["S", "IY1", "AA1"], "score": SCORE}
+    path.write_text(json.dumps(index))
+    return tmp_path / "feature"
+
+
+@pytest.fixture
+def objective(feature_dir: Path) -> Objective:
+    return Objective(HP, StemStore(feature_dir / "x"), torch.device("cpu"))
+
+
+def flags(feature_dir: Path, save: Path, *extra: str) -> list[str]:
+    where = ["--feature-dir", str(feature_dir), "--save-dir", str(save), "--device", "cpu"]
+    return ["--data", "x", "--preset", "tiny", "--run", "r", *where, *extra]
+
+
+def test_a_run_logs_its_terms_and_can_be_used(feature_dir: Path, tmp_path: Path) -> None:
+    save = tmp_path / "save"
+    assert train_transcriber.main(flags(feature_dir, save, "--steps", "2")) == 0
+    run = save / "transcriber" / "r"
+    names = set().union(*map(json.loads, (run / "stats.jsonl").read_text().splitlines()))
+    assert {f"train/{name}" for name in ("phoneme", "onset", "offset", "activation")} <= names
+    scores = ("score", "phoneme_accuracy", "onset_f1", "onset_pitch_f1", "mix_onset_pitch_f1")
+    assert {f"validation/{name}" for name in scores} <= names
+    loaded = load_transcriber(run / "last.pt", Hyperparams, torch.device("cpu"))
+    assert loaded.data["phonemes"] == list(PHONEME_CLASSES)
+    average = checkpoint.load(run / "last.pt", "transcriber")["ema"]
+    assert all(torch.equal(t, average[k]) for k, t in loaded.network.state_dict().items())
+
+
+def test_stopped_and_resumed_equals_uninterrupted(
+    feature_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows, augmentation and dropout all come from (seed, step)."""
+    monkeypatch.setattr(Objective, "preview", lambda *_: None)  # pictures take most of the time
+    steady = ["--set", "transcriber_training.schedule=constant"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train_transcriber.main(flags(feature_dir, whole, "--steps", "4", *steady)) == 0
+    for steps in ("1", "4"):
+        assert train_transcriber.main(flags(feature_dir, parts, "--steps", steps, *steady)) == 0
+    states = [
+        checkpoint.load(save / "transcriber" / "r" / "last.pt", "transcriber")
+        for save in (whole, parts)
+    ]
+    for name, tensor in states[0]["model"].items():
+        assert torch.equal(tensor, states[1]["model"][name]), name
+    changed = ["--steps", "5", "--set", "transcriber.mix_probability=0.5", *steady]
+    assert train_transcriber.main(flags(feature_dir, parts, *changed)) == 2
+
+
+def test_targets_stand_where_they_are_sung(objective: Objective) -> None:
+    """Against the score, computed by hand; at another rate, at the times it is then heard."""
+    for start, rate in ((0.0, 1.0), (0.3, 1.25)):
+        targets = objective.targets("song-00", start, rate, 60)
+        times = start + rate * 0.02 * np.arange(60)
+        names = [PHONEME_CLASSES[k] for k in targets.phoneme.tolist()]
+        expected = [
+            "S" if 0.25 <= t < 0.4 else "IY" if t < 0.75 else "AA" if 1 <= t < 1.5 else "sil"
+            for t in times
+        ]
+        expected = ["sil" if t < 0.25 else name for t, name in zip(times, expected, strict=True)]
+        assert names == expected
+        active = ((times >= 0.25) & (times < 0.75)) | ((times >= 1.0) & (times < 1.5))
+        assert np.array_equal(targets.note[:, 2].numpy(), active.astype(np.float32))
+        heard = (1.0 - start) / rate / 0.02  # frame of the second onset
+        assert abs(int(targets.note[20:, 0].argmax()) + 20 - heard) <= 0.5
+    after = objective.targets("song-00", 1.6, 1.0, 5)
+    assert (after.phoneme == PHONEME_CLASSES.index("sil")).all() and not after.note.any()
+
+
+def test_terms_count_frames_and_repeat_themselves(objective: Objective) -> None:
+    torch.manual_seed(0)
+    network = build_transcriber(HP).eval()
+    batch = next(iter(objective.batches((0, 0))))[0]
+    terms, again = (
+        objective.terms(network, batch, seeded_context(0, 0, 0, torch.device("cpu")))
+        for _ in range(2)
+    )
+    counts = objective.counts(batch)
+    assert set(terms) == set(counts) == {"phoneme", "onset", "offset", "activation"}
+    for name, term in terms.items():
+        assert term.total.requires_grad and float(term.count) == counts[name] == 2 * 26
+        assert torch.equal(term.total, again[name].total)
+
+
+class Perfect(torch.nn.Module):
+    """Hears the fixture's score in any of its songs, from the beginning."""
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.objective, self.weight = objective, torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, wav: torch.Tensor) -> Transcription:
+        frames = 1 + wav.shape[1] // HP.transcriber.hop_length
+        targets = self.objective.targets("song-00", 0.0, 1.0, frames)
+        phoneme = torch.nn.functional.one_hot(targets.phoneme, 39) * 20.0
+        note = (targets.note - 0.5) * 20
+        return Transcription(phoneme[None], note[None])
+
+
+def test_validation_of_a_perfect_listener_is_perfect(objective: Objective) -> None:
+    """All the way from samples through F0 and decoding to the scores; mixes have a drone."""
+    result = objective.validate(Perfect(objective))
+    assert result["phoneme_accuracy"] == result["onset_f1"] == result["onset_pitch_f1"] == 1
+    assert result["score"] == pytest.approx(0)
+    assert result["mix_onset_f1"] == 1
+
+
+def loaded_tiny() -> Loaded:
+    torch.manual_seed(0)
+    hp = replace(HP, transcriber=replace(HP.transcriber, chunk_seconds=1.0, margin_seconds=0.5))
+    return Loaded(build_transcriber(hp).eval(), hp, {}, Path("tiny.pt"), 0)
+
+
+@pytest.mark.parametrize("samples", [0, 1, 319, 320, 16000, 16001, 47999])
+def test_every_length_has_its_frames(samples: int) -> None:
+    heard = transcribe(loaded_tiny(), 0.1 * torch.randn(samples), RATE)
+    frames = 1 + samples // 320
+    assert heard.phoneme.shape == (frames, 39) and heard.note.shape == (frames, 3)
+    assert heard.f0.shape == (frames,) and heard.hop_seconds == 0.02
+    torch.testing.assert_close(heard.phoneme.sum(1), torch.ones(frames))
+
+
+def test_what_is_heard_does_not_depend_on_how_long_it_goes_on() -> None:
+    """Chunks of 1 s with 0.5 s around them: 4 s are heard alike before 3 s in a longer song."""
+    torch.manual_seed(0)
+    wav = 0.1 * torch.randn(9 * RATE)
+    loaded = loaded_tiny()
+    short, long = (transcribe(loaded, part, RATE) for part in (wav[: 4 * RATE], wav))
+    torch.testing.assert_close(short.note[:150], long.note[:150])
+    torch.testing.assert_close(short.phoneme[:150], long.phoneme[:150])
+    assert torch.equal(short.f0[:150], long.f0[:150])
+
+
+def test_channels_and_rates_are_brought_to_the_networks() -> None:
+    """Stereo of equal sides is what mono is; another rate moves nothing."""
+    wav = 0.3 * torch.sin(2 * torch.pi * 220 * torch.arange(2 * 44100) / 44100)
+    loaded = loaded_tiny()
+    mono, stereo = (transcribe(loaded, part, 44100) for part in (wav, wav.expand(2, -1)))
+    assert torch.equal(mono.note, stereo.note) and len(mono.f0) == 101
+    assert (1200 * (mono.f0[5:-5] / 220).log2()).abs().max() < 10
+
+
+def test_recordings_are_transcribed_from_the_shell(
+    feature_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    save = tmp_path / "save"
+    assert train_transcriber.main(flags(feature_dir, save, "--steps", "1")) == 0
+    run = str(save / "transcriber" / "r")
+    (tmp_path / "lyrics.txt").write_text("see\nah\n")
+    time = np.arange(44100) / 44100
+    tone = 0.3 * np.sin(2 * np.pi * 220 * time)
+    soundfile.write(tmp_path / "note.wav", np.stack([tone, tone], 1), 44100)
+    soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16000)
+
+    def run_on(name: str, *extra: str) -> tuple[int, str]:
+        out = str(tmp_path / f"{name}.mid")
+        where = ["--transcriber", run, "--out", out, "--device", "cpu"]
+        code = evaluate.main(["transcribe", str(tmp_path / f"{name}.wav"), *where, *extra])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    for extra in ([], ["--lyrics", str(tmp_path / "lyrics.txt")]):
+        assert run_on("note", *extra)[0] == 0
+        assert mido.MidiFile(tmp_path / "note.mid").tracks
+    code, said = run_on("silent")
+    assert code == 0 and "0 notes in 1.0 s" in said
+    assert not [m for m in mido.MidiFile(tmp_path / "silent.mid") if m.type == "note_on"]
+    code, said = run_on("empty")
+    assert code == 2 and "no samples" in said
+    assert run_on("missing")[0] == 2
+    assert not (tmp_path / "empty.mid").exists()
+
+
+def test_songs_without_a_score_are_refused(
+    feature_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = feature_dir / "x" / "index.json"
+    index = json.loads(path.read_text())
+    del index["items"][0]["score"]
+    path.write_text(json.dumps(index))
+    assert train_transcriber.main(flags(feature_dir, tmp_path / "save")) == 2
+    assert "songs without a score" in capsys.readouterr().err
+    wrong = flags(tmp_path / "nowhere", tmp_path / "save")
+    assert train_transcriber.main(wrong) == 2
+    assert "prepare_data.py" in capsys.readouterr().err

@@ -16,19 +16,22 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from diffusion import ACCOMPANIMENT, Denoiser, denoising_loss
 from hyperparams import PRESETS, Hyperparams
 from network import TransformerTTS
+from sampling import sample
 from text.symbols import SYMBOLS
 from utils import distributed
 from utils.audio import Features, griffin_lim
-from utils.rendering import build_postnet, build_transformer
+from utils.rendering import build_postnet, build_transformer, build_unet, denoiser_of
+from utils.runlog import peak_memory
 
 SPOKEN = 5.0  # s of audio in the rows that work on a waveform
 
@@ -236,12 +239,88 @@ def decoding_rows(hp: Hyperparams, machine: Machine) -> list[Row]:
     return [*rows, Row("decoding 400 frames, recomputed", whole, flops, moved, note)]
 
 
+def unet_of(hp: Hyperparams, machine: Machine) -> tuple[Denoiser, Tensor, Tensor]:
+    """An inpainter's denoiser, a window (1, 2, S) of noise, and its mask: the vocal is unknown."""
+    torch.manual_seed(0)
+    network = build_unet(hp, len(SYMBOLS)).to(machine.device)
+    x = 0.1 * torch.randn(1, 2, hp.window, device=machine.device)
+    is_known = torch.zeros_like(x, dtype=torch.bool)
+    is_known[:, ACCOMPANIMENT] = True
+    return denoiser_of(network, hp), x, is_known
+
+
+def unet_rows(preset: str, machine: Machine, with_training: bool = True) -> list[Row]:
+    """The inpainter: an evaluation of a window, a training step of four, and a whole window."""
+    hp = PRESETS[preset]
+    denoiser, x, is_known = unet_of(hp, machine)
+    network = denoiser.network
+    count = sum(p.numel() for p in network.parameters())
+    sigma = torch.full((1,), 0.1, device=machine.device)
+    enabled = machine.dtype != torch.float32
+    autocast = torch.autocast(machine.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def evaluate() -> Tensor:
+        with torch.no_grad(), autocast:
+            return denoiser(x, sigma, is_known)
+
+    network.eval()
+    window = hp.window / hp.audio.sample_rate
+    title = f"U-Net {preset}"
+    note = f"{count / 1e6:.1f} M parameters, {window:.2f} s of stereo"
+    flops = counted(evaluate)
+    seconds = timed(evaluate, machine.device)
+    rows = [Row(f"{title}, one evaluation", seconds, flops, weight_bytes(network), note)]
+
+    def render() -> Tensor:
+        generators = [torch.Generator().manual_seed(0)]
+        known = torch.where(is_known, x, 0.0)
+        return sample(denoiser, known, is_known, hp.inpainting, generators).x
+
+    if hp.unet.mask_input:  # the default method conditions on a mask
+        with torch.no_grad(), autocast:
+            made = timed(render, machine.device, seconds=0.0)
+        evaluations = hp.inpainting.num_steps
+        note = f"{evaluations} evaluations, {made / window:.2f} s per second of audio"
+        moved = evaluations * weight_bytes(network)
+        rows.append(Row(f"{title}, one window", made, evaluations * flops, moved, note))
+    if with_training:
+        batch, known = x.repeat(4, 1, 1), is_known.repeat(4, 1, 1)
+
+        def loss() -> Tensor:
+            noise = torch.randn_like(batch)
+            sums, counts = denoising_loss(denoiser, batch, sigma.repeat(4), noise, known)
+            return (sums / counts.clamp_min(1)).mean()
+
+        before = peak_memory(machine.device)
+        row = training_row(f"{title}, training step of 4", network, loss, machine)
+        rows.append(replace(row, note=memory_note(machine.device, before)))
+    return rows
+
+
+def memory_note(device: torch.device, before: float) -> str:
+    """Peak memory of the process so far, GiB, and how much of it a row has added."""
+    peak = peak_memory(device)
+    return f"peak {peak:.2f} GiB, {peak - before:.2f} more than before"
+
+
+def published_rows(hp: Hyperparams, machine: Machine) -> list[Row]:
+    """The earlier system's network."""
+    return unet_rows("published", machine)
+
+
+def small_unet_rows(hp: Hyperparams, machine: Machine) -> list[Row]:
+    """The network whose weights ship."""
+    return unet_rows("small", machine)
+
+
 ROWS = {
     "features": features_row,
     "griffin-lim": griffin_lim_row,
     "transformer step": transformer_step_row,
     "postnet step": postnet_step_row,
     "decoding": decoding_rows,
+    "unet published": published_rows,
+    "unet small": small_unet_rows,
 }
 
 

@@ -74,7 +74,7 @@ def test_a_composed_topline_is_sung_and_written_as_midi(
     # Something sounds while notes sound, and nothing long before and after.
     first, last = tune.notes[0], tune.notes[-1]
     sounding = np.zeros(len(vocal), bool)
-    sounding[int((first.onset - 0.4) * rate) : int((last.offset + 0.3) * rate)] = True
+    sounding[max(0, int((first.onset - 0.4) * rate)) : int((last.offset + 0.3) * rate)] = True
     assert np.abs(vocal[sounding]).max() > 100 * np.abs(vocal[~sounding]).max(initial=1e-6)
     assert report["windows"] == 0 and report["inpainter"] is None
     coverage = [line["attention"]["coverage"] for line in report["lines"]]

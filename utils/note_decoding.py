@@ -41,34 +41,41 @@ def find_peaks(values: np.ndarray, threshold: float, reach: int = REACH) -> np.n
     return np.flatnonzero(is_peak & (values >= after.max(1, initial=-np.inf)))
 
 
-def decode_notes(
-    note: np.ndarray, f0: np.ndarray, hop_seconds: float, knobs: Transcriber
-) -> list[SungNote]:
-    """Notes from probabilities (T, 3) of onset, offset and activation, and F0 (T,) in Hz, 0 = none.
+def note_spans(note: np.ndarray, knobs: Transcriber) -> list[tuple[int, int]]:
+    """Frames [first, last) of notes, from probabilities (T, 3) of onset, offset and activation.
 
     A note begins at each peak of the onsets. It ends at the next one, at the first peak of the
     offsets behind it, where nothing is active for two frames, or at the end of the recording. What
-    is never active, or has no pitch, is no note.
+    is never active is no note.
+    """
+    onset, offset, activation = note.T
+    is_silent = activation < knobs.activation_threshold
+    ends = np.flatnonzero(is_silent & np.append(is_silent[1:], True))
+    offsets = find_peaks(offset, knobs.offset_threshold)
+    spans = []
+    for first, limit in pairwise([*find_peaks(onset, knobs.onset_threshold), len(note)]):
+        # An offset beside the onset is the one of the note before.
+        last = min(limit, *(_first_from(first + 1 + REACH, c, limit) for c in (offsets, ends)))
+        if not is_silent[first:last].all():
+            spans.append((int(first), int(last)))
+    return spans
+
+
+def decode_notes(
+    note: np.ndarray, f0: np.ndarray, hop_seconds: float, knobs: Transcriber
+) -> list[SungNote]:
+    """Notes of `note_spans` with the pitch of an F0 track (T,) in Hz, 0 = none.
+
+    What has no pitch is no note.
     """
     if len(note) != len(f0):
         raise ValueError(f"{len(note)} frames of notes, {len(f0)} of F0: expected equally many")
-    onset, offset, activation = note.T
-    onsets = find_peaks(onset, knobs.onset_threshold)
-    is_silent = activation < knobs.activation_threshold
-    stays_silent = is_silent & np.append(is_silent[1:], True)
-    ends = np.flatnonzero(stays_silent)
-    offsets = find_peaks(offset, knobs.offset_threshold)
-    midi = midi_of(f0)
+    midi, activation = midi_of(f0), note[:, 2]
     notes = []
-    for first, limit in pairwise([*onsets, len(note)]):
-        # An offset beside the onset is the one of the note before.
-        last = min(limit, *(_first_from(first + 1 + REACH, c, limit) for c in (offsets, ends)))
-        span = slice(first, last)
-        if is_silent[span].all():
-            continue
-        pitch = summarise_pitch(midi[span], activation[span], knobs.pitch_summary)
+    for first, last in note_spans(note, knobs):
+        pitch = summarise_pitch(midi[first:last], activation[first:last], knobs.pitch_summary)
         if pitch is not None and LOWEST_PITCH <= pitch <= HIGHEST_PITCH:
-            notes.append(SungNote(float(first * hop_seconds), float(last * hop_seconds), pitch))
+            notes.append(SungNote(first * hop_seconds, last * hop_seconds, pitch))
     return notes
 
 

@@ -19,7 +19,8 @@ from torch.nn import functional as F
 from network import Transcriber
 from utils import checkpoint, config, published
 from utils.audio import convert
-from utils.note_decoding import SungNote, decode_notes
+from utils.note_decoding import SungNote, decode_notes, note_spans
+from utils.note_pitch import NotePitch
 from utils.pitch import f0_track
 from utils.rendering import Loaded
 
@@ -37,7 +38,7 @@ class Transcribed:
 
     phoneme: Tensor  # (T, 39) probabilities, utils.song_labels.PHONEME_CLASSES; the last is silence
     note: Tensor  # (T, 3) probabilities of onset, offset, activation
-    f0: Tensor  # (T,) Hz, 0 = no pitch
+    f0: Tensor  # (T,) Hz, 0 = no pitch; in notes by utils.note_pitch, elsewhere by utils.pitch
     notes: list[SungNote]  # (onset s, offset s, MIDI number with its fraction)
     hop_seconds: float
 
@@ -130,6 +131,9 @@ def hear(
         )
     phoneme, note, f0 = (torch.cat(column) for column in zip(*parts, strict=True))
     seconds = hop / sample_rate
+    pitch = NotePitch(sample_rate, hop)
+    for first, last in note_spans(note.numpy(), knobs):
+        f0[first:last] = pitch.track(wav, f0, first, last)
     notes = decode_notes(note.numpy(), f0.numpy(), seconds, knobs)
     return Transcribed(phoneme, note, f0, notes, seconds)
 

@@ -66,6 +66,15 @@ from utils.whole_song import check_inpainter, guide_from, no_inpainter, sing
 SAVE = Path("save")
 DEMO = SAVE / "demo"  # weights that come with the repository
 SAMPLING = ("synthesis", "inpainting", "composer")  # sections that may be changed here
+QUALITIES = {  # what each sets before --set and the short flags do
+    "draft": ("inpainting.num_steps=6", "synthesis.griffin_lim_iterations=16"),
+    "standard": (),
+    "best": (
+        "inpainting.num_steps=40",
+        "inpainting.step=dpmpp_2m_sde",
+        "synthesis.griffin_lim_iterations=64",
+    ),
+}
 CONVENIENCES = {  # flag: (the knob of the inpainting section that it sets, what it is)
     "method": ("method", "how known samples are respected"),
     "steps": ("num_steps", "noise levels walked"),
@@ -414,6 +423,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, default=DEMO / "transformer.pt", metavar="FILE")
     parser.add_argument("--postnet", type=Path, default=DEMO / "postnet.pt", metavar="FILE")
     parser.add_argument("--lexicon", type=Path, metavar="FILE", help="pronunciations of your own")
+    parser.add_argument(
+        "--quality", choices=QUALITIES, default="standard", help="steps and iterations for time"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument(
         "--set",
@@ -475,7 +487,8 @@ def assignments_of(
         for flag, (name, _) in CONVENIENCES.items()
         if (value := getattr(arguments, flag)) is not None
     ]
-    return [a for a in (*arguments.assignments, *short) if a.partition(".")[0] in sections]
+    given = (*QUALITIES[arguments.quality], *arguments.assignments, *short)
+    return [assignment for assignment in given if assignment.partition(".")[0] in sections]
 
 
 def sampling_changes(stored: Hyperparams, assignments: Sequence[str]) -> Hyperparams:

@@ -305,3 +305,15 @@ def test_a_failure_while_writing_leaves_what_was_there(
     assert [path.name for path in out.iterdir()] == ["vocal.wav"]
     assert (out / "vocal.wav").read_text() == "of yesterday"
     assert {path.name for path in tmp_path.iterdir()} == {"out", "song.wav"}
+
+
+@pytest.mark.usefixtures("no_picture")
+def test_quality_trades_steps_and_flags_win(run: Run, tmp_path: Path) -> None:
+    song = write(tmp_path / "song.wav", music(0.5))
+    assert run("--accompaniment", song, "--quality", "draft") == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["network_evaluations_per_window"] == 6
+    assert run("--accompaniment", song, "--quality", "best", "--steps", 3, out="own") == 0
+    report = json.loads((tmp_path / "own" / "report.json").read_text())
+    assert report["inpainting"]["num_steps"] == 3
+    assert report["inpainting"]["step"] == "dpmpp_2m_sde"

@@ -30,7 +30,7 @@ class SpeechRecogniser:
             from pocketsphinx import Decoder
         except ImportError as error:
             raise ImportError(
-                "the word error rate needs pocketsphinx: pip install -r requirements-dev.txt"
+                "the word error rate needs pocketsphinx: pip install -r requirements-evaluation.txt"
             ) from error
         self.decoder = Decoder(loglevel="FATAL")
 
@@ -74,7 +74,7 @@ class ForcedAligner:
             from pocketsphinx import Decoder
         except ImportError as error:
             raise ImportError(
-                "forced alignment needs pocketsphinx: pip install -r requirements-dev.txt"
+                "forced alignment needs pocketsphinx: pip install -r requirements-evaluation.txt"
             ) from error
         self.decoder = Decoder(loglevel="FATAL", lm=None, compallsen=all_states)
 

@@ -119,6 +119,8 @@ class Synthesis:
     griffin_lim_iterations: int = 32  # fast Griffin-Lim; 16 already equal 60 plain iterations
     griffin_lim_momentum: float = 0.99  # Perraudin et al. 2013
     magnitude_power: float = 1.2  # magnitudes are raised to it before phase recovery: less haze
+    sharpening: float = 0.6  # of the mel along time, 0 = none: regression averages change away
+    sharpening_frames: float = 2.0  # frames (std), changes slower than this are left as they are
     level: float = -23.0  # dBFS RMS over voiced samples: free-running level drifts upward
 
 

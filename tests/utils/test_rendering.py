@@ -1,0 +1,42 @@
+"""The steps between the networks: sharpening of a generated mel."""
+
+from __future__ import annotations
+
+import torch
+
+from utils.metrics import frame_difference_ratio
+from utils.rendering import sharpened
+
+
+def test_sharpening_gives_back_what_smoothing_took() -> None:
+    torch.manual_seed(0)
+    true = torch.randn(1, 200, 8).cumsum(1) * 0.3
+    kernel = torch.tensor([0.25, 0.5, 0.25])[None, None]
+    rows = true.transpose(1, 2).reshape(8, 1, 200)
+    smooth = torch.nn.functional.conv1d(rows, kernel, padding=1).view(1, 8, 200).transpose(1, 2)
+    lengths = torch.tensor([200])
+    ratio = [
+        frame_difference_ratio(sharpened(smooth, lengths, amount, 2.0)[0].numpy(), true[0].numpy())
+        for amount in (0.0, 0.5, 1.0)
+    ]
+    assert ratio[0] < ratio[1] < ratio[2]
+    assert torch.equal(sharpened(smooth, lengths, 0.0, 2.0), smooth)
+
+
+def test_sharpening_leaves_what_is_constant_and_slow() -> None:
+    lengths = torch.tensor([300])
+    constant = torch.full((1, 300, 4), 1.7)
+    torch.testing.assert_close(sharpened(constant, lengths, 1.0, 2.0), constant)
+    time = torch.arange(300)[None, :, None] / 300
+    slow = torch.sin(2 * torch.pi * time).expand(1, 300, 4)
+    assert (sharpened(slow, lengths, 1.0, 2.0) - slow).abs().max() < 0.05
+
+
+def test_sharpening_knows_no_padding() -> None:
+    torch.manual_seed(0)
+    mel, lengths = torch.randn(3, 50, 4), torch.tensor([50, 21, 7])
+    together = sharpened(mel, lengths, 0.6, 2.0)
+    for row, length in enumerate(lengths.tolist()):
+        alone = sharpened(mel[row : row + 1, :length], lengths[row : row + 1], 0.6, 2.0)
+        torch.testing.assert_close(together[row, :length], alone[0])
+        assert torch.equal(together[row, length:], mel[row, length:])

@@ -298,6 +298,7 @@ class Transcriber:
     note_width: float = 0.05  # s, targets of onsets and offsets fall linearly to 0 over this
     note_pos_weight: float = 3.0  # an onset's or offset's frame against the many without
     note_weight: float = 1.0  # of the three note losses, against the phonemes' cross-entropy
+    speech_share: float = 0.25  # of a batch's windows that are speech, where a corpus is given
     gain_max: float = 15.0  # dB either way, of every training window
     shift_probability: float = 0.5  # of playing a window faster and higher, or slower and lower
     shift_max: float = 4.0  # semitones either way, 26 % in tempo

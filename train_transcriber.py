@@ -3,6 +3,10 @@
     python prepare_data.py songbook DIR --name songbook
     python train_transcriber.py --data songbook-stems --preset small --run songs
 
+with a speaking voice beside the songs, for their phonemes (prepare_data.py ljspeech, then align):
+
+    python train_transcriber.py --data songbook-stems --speech ljspeech=LJSpeech-1.1 ...
+
 The same command resumes. Windows of vocals are played at other pitches and tempi, put into rooms,
 under accompaniments and noise; each frame is asked for its phoneme and for the notes that begin,
 end and sound there. Validation transcribes whole songs: `score`, the mean of what is missing to
@@ -13,7 +17,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +28,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
+from corpora.spoken_windows import SpokenWindows
+from corpora.stores import FeatureStore
 from diffusion import ACCOMPANIMENT, VOCAL
 from hyperparams import PRESETS, Hyperparams
 from network import Transcriber
@@ -29,9 +37,10 @@ from preprocess import ScoreTracks, StemBatch, StemBatches, StemStore
 from text.symbols import SYMBOL_TO_ID
 from utils import checkpoint, config, distributed, plotting
 from utils.augmentation import augment, source_samples
-from utils.batching import spread
+from utils.batching import Position, spread
 from utils.listening_pictures import listening_picture
 from utils.note_scores import note_scores
+from utils.objective import derived_seed
 from utils.song_labels import NOTE_TARGETS, PHONEME_CLASSES, class_table, note_targets
 from utils.trainer import StepContext, Term, Trainer
 from utils.transcription import Transcribed, build_transcriber, hear
@@ -49,8 +58,14 @@ class Targets(NamedTuple):
 class Objective:
     """What the network is trained on and judged by."""
 
-    def __init__(self, hp: Hyperparams, store: StemStore, device: torch.device) -> None:
-        self.hp, self.store, self.device = hp, store, device
+    def __init__(
+        self,
+        hp: Hyperparams,
+        store: StemStore,
+        device: torch.device,
+        speech: SpokenWindows | None = None,
+    ) -> None:
+        self.hp, self.store, self.device, self.speech = hp, store, device, speech
         training, knobs = hp.transcriber_training, hp.transcriber
         items = store.index["items"]
         if not all("score" in item for item in items):
@@ -63,28 +78,57 @@ class Objective:
                 f"transcriber.num_phonemes = {knobs.num_phonemes}, but scores are read as "
                 f"{len(PHONEME_CLASSES)} classes"
             )
-        self.tracks = ScoreTracks(items, SYMBOL_TO_ID)
+        spoken = speech.scored() if speech is not None else []
+        self.tracks = ScoreTracks([*items, *spoken], SYMBOL_TO_ID)
         self.notes = {item["id"]: item["score"]["notes"] for item in items}
         self.classes = class_table()
         self.samples = training.segment_frames * knobs.hop_length
         self.hop_seconds = knobs.hop_length / hp.audio.sample_rate
-        window = source_samples(self.samples, knobs)
-        self.batches = StemBatches(store, "train", training, window)
+        self.window = source_samples(self.samples, knobs)
+        self.frames = 1 + training.segment_frames
+        self.songs_only = StemBatches(store, "train", training, self.window)
         self.songs = spread(store.items("validation"), training.validate_batches)
+
+    def batches(
+        self, position: Position = (0, 0), rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[StemBatch, Position]]:
+        """As `StemBatches`; a share of the vocals is speech where there is a corpus of it."""
+        for batch, following in self.songs_only(position, rank, world_size):
+            number = following[1] - world_size + rank
+            yield self.with_speech(batch, (following[0], number)), following
+
+    def with_speech(self, batch: StemBatch, position: Position) -> StemBatch:
+        """Speech in place of the last vocals; their accompaniments stay."""
+        count = round(self.hp.transcriber.speech_share * len(batch.ids))
+        if self.speech is None or not count:
+            return batch
+        seed = derived_seed(self.hp.transcriber_training.seed, *position, "speech")
+        random = np.random.default_rng(seed)
+        numbers = random.integers(len(self.speech.items), size=count).tolist()
+        places = random.random(count).tolist()
+        windows = [
+            self.speech.window(number, place, self.window)
+            for number, place in zip(numbers, places, strict=True)
+        ]
+        ids, starts, vocals = zip(*windows, strict=True)
+        wav = batch.wav.clone()
+        wav[-count:, VOCAL] = torch.stack(vocals)
+        starts = torch.cat([batch.starts[:-count], torch.tensor(starts)])
+        return replace(batch, ids=[*batch.ids[:-count], *ids], starts=starts, wav=wav)
 
     def targets(self, id: str, start: float, rate: float, num_frames: int) -> Targets:
         """Classes (T,) and notes (T, 3) of a song from `start` s, played `rate` times as fast."""
         step = self.hop_seconds * rate  # s of the song per frame
         symbols, _ = self.tracks.window(id, start, step, num_frames)
         width = self.hp.transcriber.note_width * rate
-        notes = note_targets(self.notes[id], start, step, num_frames, width)
+        notes = note_targets(self.notes.get(id, ()), start, step, num_frames, width)
         return Targets(self.classes[symbols], notes)
 
     def batch_targets(self, batch: StemBatch, rate: Tensor) -> Targets:
         """The targets of a batch, whose windows are played at `rate` (B,), on its device."""
         starts = (batch.starts.double() / self.hp.audio.sample_rate).tolist()
         rows = [
-            self.targets(id, start, speed, self.samples // self.hp.transcriber.hop_length + 1)
+            self.targets(id, start, speed, self.frames)
             for id, start, speed in zip(batch.ids, starts, rate.tolist(), strict=True)
         ]
         return Targets(*(torch.stack(part).to(self.device) for part in zip(*rows, strict=True)))
@@ -92,7 +136,10 @@ class Objective:
     def terms(
         self, network: nn.Module, batch: StemBatch, context: StepContext
     ) -> Mapping[str, Term]:
-        """Cross-entropy of the phonemes, binary cross-entropies of the notes, each per frame."""
+        """Cross-entropy of the phonemes, binary cross-entropies of the notes, each per frame.
+
+        Speech has phonemes but no notes: nothing is asked of it there.
+        """
         knobs = self.hp.transcriber
         heard = augment(
             batch.wav[:, VOCAL],
@@ -105,22 +152,24 @@ class Objective:
         targets = self.batch_targets(batch, heard.rate)
         out = network(heard.wav)
         logits = out.phoneme.float().flatten(0, 1)  # (B · T, 39)
-        count = len(logits)
         phoneme = F.cross_entropy(logits, targets.phoneme.flatten(), reduction="sum")
         weight = torch.tensor([knobs.note_pos_weight, knobs.note_pos_weight, 1.0]).to(logits)
+        is_song = torch.tensor([id in self.notes for id in batch.ids], device=self.device)
         note = F.binary_cross_entropy_with_logits(
             out.note.float(), targets.note, pos_weight=weight, reduction="none"
-        ).sum((0, 1))  # (3,)
-        terms = {"phoneme": Term(phoneme, count)}
+        )[is_song].sum((0, 1))  # (3,)
+        counts = self.counts(batch)
+        terms = {"phoneme": Term(phoneme, counts["phoneme"])}
         return terms | {
-            name: Term(total, count, knobs.note_weight)
+            name: Term(total, counts[name], knobs.note_weight)
             for name, total in zip(NOTE_TARGETS, note, strict=True)
         }
 
     def counts(self, batch: StemBatch) -> Mapping[str, float]:
-        """Divisors of `terms` over a global batch: its frames."""
-        frames = len(batch.ids) * (self.samples // self.hp.transcriber.hop_length + 1)
-        return dict.fromkeys(("phoneme", *NOTE_TARGETS), frames)
+        """Divisors of `terms` over a global batch: its frames, and those of songs."""
+        songs = sum(id in self.notes for id in batch.ids)
+        counts = dict.fromkeys(NOTE_TARGETS, songs * self.frames)
+        return {"phoneme": len(batch.ids) * self.frames} | counts
 
     def song(self, item: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """A whole vocal and the mix with its accompaniment, as they are in the corpus: (S,)."""
@@ -168,6 +217,19 @@ class Objective:
             writer.add_audio(kind, wav[here].clamp(-1, 1), step, rate)
 
 
+def open_speech(argument: str, feature_dir: Path, hp: Hyperparams) -> SpokenWindows:
+    """The training split of a prepared and aligned corpus, given as NAME=DIR."""
+    name, _, directory = argument.partition("=")
+    if not name or not directory:
+        raise ValueError(
+            f"--speech {argument}: expected NAME=DIR, a corpus below --feature-dir and the folder "
+            "it was prepared from"
+        )
+    store = FeatureStore(feature_dir / name)
+    store.check_audio(hp.audio)
+    return SpokenWindows(store, Path(directory), "train")
+
+
 def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     """Corpus, network and objective of the command line, in a trainer."""
     hp = config.from_arguments(arguments, PRESETS, "transcriber_training")
@@ -175,9 +237,11 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     store.check_audio(hp.audio)
     for line in config.differences(PRESETS[arguments.preset], hp):
         print(line)
+    spoken = arguments.speech.partition("=")[0] if arguments.speech else ""
     torch.manual_seed(hp.transcriber_training.seed)
     network = build_transcriber(hp)
-    objective = Objective(hp, store, world.device)
+    speech = open_speech(arguments.speech, arguments.feature_dir, hp) if arguments.speech else None
+    objective = Objective(hp, store, world.device, speech)
     return Trainer(
         kind="transcriber",
         directory=checkpoint.run_directory(arguments.save_dir, "transcriber", arguments.run),
@@ -187,7 +251,7 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
         batches=objective.batches,
         training=hp.transcriber_training,
         hyperparams=hp,
-        data=store.for_checkpoint() | {"phonemes": list(PHONEME_CLASSES)},
+        data=store.for_checkpoint() | {"phonemes": list(PHONEME_CLASSES), "speech": spoken},
         world=world,
         validate=objective.validate,
         preview=objective.preview,
@@ -199,6 +263,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train from the shell; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     config.add_run_arguments(parser, PRESETS)
+    parser.add_argument(
+        "--speech", metavar="NAME=DIR", help="a prepared, aligned corpus and its recordings"
+    )
     return distributed.run_script(build, parser.parse_args(argv))
 
 

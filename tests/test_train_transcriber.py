@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,14 +16,17 @@ import torch
 import evaluate
 import prepare_data
 import train_transcriber
+from corpora.spoken_windows import SpokenWindows
+from corpora.stores import FeatureStore
 from hyperparams import PRESETS, Hyperparams
 from network import Transcription
 from preprocess import StemStore
 from train_transcriber import Objective
 from utils import checkpoint
+from utils.audio import read_wav
 from utils.objective import seeded_context
 from utils.rendering import Loaded
-from utils.song_labels import PHONEME_CLASSES
+from utils.song_labels import PHONEME_CLASSES, phoneme_class
 from utils.transcription import build_transcriber, load_transcriber, transcribe
 
 torch.set_num_threads(1)
@@ -141,6 +145,51 @@ def test_terms_count_frames_and_repeat_themselves(objective: Objective) -> None:
     for name, term in terms.items():
         assert term.total.requires_grad and float(term.count) == counts[name] == 2 * 26
         assert torch.equal(term.total, again[name].total)
+
+
+def test_speech_takes_its_share_has_phonemes_and_no_notes(
+    objective: Objective, speech_corpus: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Windows are cut at their times at another rate, the same whenever they are asked for."""
+    folder = speech_corpus(6)
+    where = ["--feature-dir", str(tmp_path / "feature"), "--workers", "0"]
+    shares = ["--validation-share", "0.2", "--test-share", "0.2"]
+    assert prepare_data.main(["ljspeech", str(folder), "--name", "said", *shares, *where]) == 0
+    store = FeatureStore(tmp_path / "feature" / "said")
+    with pytest.raises(ValueError, match=r"prepare_data.py align said"):
+        SpokenWindows(store, folder, "train")
+    times = {
+        item["id"]: {
+            "onset": [0.05 * k for k in range(len(item["symbols"]))],
+            "offset": [0.05 * (k + 1) for k in range(len(item["symbols"]))],
+        }
+        for item in store.index["items"]
+    }
+    path = store.directory / "phoneme_times.json"
+    path.write_text(json.dumps({"version": 1, "items": times}))
+    speech = SpokenWindows(store, folder, "train")
+    mixed = Objective(HP, objective.store, torch.device("cpu"), speech)
+    mixed.hp = replace(HP, transcriber=replace(HP.transcriber, speech_share=0.5))
+    (batch, following), (song, _) = (next(o.batches((0, 3))) for o in (mixed, objective))
+    assert following == (0, 4) and batch.ids[0] == song.ids[0]
+    assert torch.equal(batch.wav[0], song.wav[0])
+    assert torch.equal(batch.wav[1, 1], song.wav[1, 1])  # another's accompaniment
+    said = batch.ids[1]
+    assert said.startswith("speech/")
+    wav, _ = read_wav(folder / "wavs" / f"{said.removeprefix('speech/')}.wav", RATE)
+    start = int(batch.starts[1])
+    part = wav[start : start + mixed.window]
+    difference = batch.wav[1, 0, 200 : len(part) - 200] - part[200:-200]
+    assert difference.abs().mean() < 0.05 * part.abs().mean()  # half a sample at most
+    assert torch.equal(next(mixed.batches((0, 3)))[0].wav, batch.wav)
+
+    targets = mixed.batch_targets(batch, torch.ones(2))
+    symbols = {item["id"]: item["symbols"] for item in store.index["items"]}
+    symbol = symbols[said.removeprefix("speech/")][int(start / RATE / 0.05)]
+    assert int(targets.phoneme[1, 0]) == phoneme_class(symbol)
+    frames = mixed.frames
+    counts = dict.fromkeys(("onset", "offset", "activation"), frames)
+    assert mixed.counts(batch) == {"phoneme": 2 * frames} | counts
 
 
 class Perfect(torch.nn.Module):

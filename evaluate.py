@@ -5,6 +5,7 @@
     python evaluate.py folder out/vocals --references recordings
     python evaluate.py inpainting --data songs --split test --inpainter save/inpainter/songs/best.pt
     python evaluate.py pictures --data ljspeech --checkpoint save/transformer/speech/best.pt
+    python evaluate.py samplers  # against a Gaussian posterior, exactly: png/samplers.png
     python evaluate.py phonemes out/vocal/vocal.wav  # by the earlier project's transcriber
     python evaluate.py transcribe out/vocal/vocal.wav --out out/heard.mid
 
@@ -46,6 +47,7 @@ from utils import (
     evaluation_song,
     evaluation_speech,
     evaluation_table,
+    known_answer,
     plotting,
     published,
 )
@@ -150,6 +152,9 @@ def song(arguments: argparse.Namespace) -> int:
     store = open_features(arguments.feature_dir, arguments.data)
     store.check_audio(chain.hyperparams.audio)
     judges = judges_for(arguments, chain.hyperparams)
+    judges.missing["accompaniment"] = (
+        "phrases have none; evaluate.py folder reads NAME.accompaniment.wav"
+    )
     dataset = TextMelDataset(store, arguments.split)
     judge = evaluation_song.SongJudge(
         chain, dataset, arguments.seed, judges, arguments.out / "embeddings"
@@ -292,6 +297,17 @@ def phonemes(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def samplers(arguments: argparse.Namespace) -> int:
+    """The `samplers` command: errors where the answer is known, as a table and a picture."""
+    torch.set_num_threads(1)
+    print(known_answer.markdown_table())
+    figure = plotting.error_curves(
+        known_answer.error_curves(), "squared Wasserstein-2 distance / posterior trace"
+    )
+    print(plotting.save_figure(figure, arguments.out / "samplers.png"))
+    return 0
+
+
 def transcription(arguments: argparse.Namespace) -> int:
     """The `transcribe` command: a recording to a MIDI file with lyrics."""
     lines = read_lyrics(arguments.lyrics) if arguments.lyrics else None
@@ -397,6 +413,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"a checkpoint (default: the earlier project's, from {published.TRANSCRIBER_PATH})",
     )
     heard.add_argument("--device", default="auto")
+    exact = add("samplers", samplers, "errors of all samplers where the answer is known")
+    exact.add_argument("--out", type=Path, default=Path("png"), metavar="DIR")
     written = add("transcribe", transcription, "a recording to MIDI with lyrics")
     written.add_argument("file", type=Path, metavar="FILE", help="a vocal, any rate and channels")
     written.add_argument("--out", type=Path, required=True, metavar="FILE.mid")

@@ -13,7 +13,6 @@ from itertools import pairwise
 
 import pytest
 import torch
-from known_answer import TABLE, GaussianProblem, levels, measure
 from torch import Tensor, nn
 
 import sampling
@@ -32,6 +31,7 @@ from sampling import (
     sample,
     window_sampler,
 )
+from utils.known_answer import TABLE, GaussianProblem, levels, measure
 from utils.windows import inpaint_song, plan_windows, read_from
 
 SIGMA_DATA = 0.1

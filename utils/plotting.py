@@ -218,6 +218,20 @@ def song_picture(
     return figure
 
 
+def error_curves(curves: Mapping[str, Sequence[tuple[int, float]]], label: str) -> Figure:
+    """Draw errors against network evaluations on logarithmic axes, one curve per method."""
+    figure = _figure(8.0, 5.0)
+    axes = figure.subplots()
+    for title, points in curves.items():
+        evaluations, errors = zip(*points, strict=True)
+        axes.loglog(evaluations, errors, marker="o", markersize=4, linewidth=1.2, label=title)
+    axes.set_xlabel("network evaluations")
+    axes.set_ylabel(label)
+    axes.grid(which="both", linewidth=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
 def save_figure(figure: Figure, path: Path, dpi: int = 120) -> Path:
     """Write a figure as PNG (or what the suffix says) and return its path."""
     path = Path(path)

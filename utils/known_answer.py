@@ -17,12 +17,11 @@ unit vectors through the very code that is used on audio and has mean and covari
 result without any sampling noise. Gradient methods scale themselves per item, which is not linear:
 `monte_carlo_error` estimates them from draws (its bias is about 2·size/draws).
 
-`python -m tests.known_answer` prints the table (some seconds).
+`python evaluate.py samplers` prints the table and draws the curves (some seconds).
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 import torch
@@ -172,10 +171,44 @@ def measure(problem: GaussianProblem, method: str, step: str, num_steps: int) ->
     return run(levels(num_steps), method=method, step=step)
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    sys.stdout.write("| method | network evaluations | error |\n|---|---|---|\n")
+# What the picture shows: {title: (method, step, options, the steps that are tried)}.
+CURVES: dict[str, tuple[str, str, dict[str, int], tuple[int, ...]]] = {
+    "conditional, DPM++ 2M": ("conditional", "dpmpp_2m", {}, (4, 6, 10, 20, 40, 80)),
+    "conditional, DPM++ 2M SDE": ("conditional", "dpmpp_2m_sde", {}, (6, 10, 20, 40, 80, 160)),
+    "conditional, Heun": ("conditional", "heun", {}, (3, 5, 10, 20, 40)),
+    "conditional, Euler": ("conditional", "euler", {}, (6, 10, 20, 40, 80, 160)),
+    "conditional, 2nd-order ancestral": (
+        "conditional",
+        "dpm2_ancestral",
+        {},
+        (5, 10, 20, 40, 80),
+    ),
+    "replacement": ("replacement", "dpm2_ancestral", {}, (10, 20, 40, 80)),
+    "RePaint, 5 resamplings": (
+        "repaint",
+        "dpm2_ancestral",
+        {"num_resamples": 5},
+        (5, 10, 20, 40),
+    ),
+}
+
+
+def error_curves() -> dict[str, list[tuple[int, float]]]:
+    """[(network evaluations, error), ...] of each curve, exactly."""
+    problem = GaussianProblem()
+    return {
+        title: [
+            problem.exact_error(levels(steps), method=method, step=step, **options)
+            for steps in tried
+        ]
+        for title, (method, step, options, tried) in CURVES.items()
+    }
+
+
+def markdown_table() -> str:
+    """TABLE as it is measured, in markdown."""
+    lines = ["| method | network evaluations | error |", "|---|---|---|"]
     for title, method, step, num_steps, _ in TABLE:
         evaluations, error = measure(GaussianProblem(), method, step, num_steps)
-        sys.stdout.write(f"| {title} | {evaluations} | {error:.4f} |\n")
-        sys.stdout.flush()
+        lines.append(f"| {title} | {evaluations} | {error:.4f} |")
+    return "\n".join(lines)

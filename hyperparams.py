@@ -258,7 +258,7 @@ class Composer:
     high: int = 72  # MIDI, C5: highest note
     density: float = 0.0  # syllables per beat; 0 = what the tempo makes of syllable_rate
     syllable_rate: float = 1.7  # syllables per second: an easy pace to sing and to follow
-    fill: str = "rest"  # rest | spread | repeat: what a song longer than the lyrics gets
+    fill: str = "repeat"  # repeat | spread | rest: what a song longer than the lyrics gets
     breath: float = 0.35  # s of rest between lines at least
     shortest: float = 0.14  # s a syllable lasts at least: seven a second is a fast singer
     max_leap: int = 9  # semitones between notes of a phrase at most, a major sixth

@@ -59,6 +59,7 @@ def test_a_composed_topline_is_sung_and_written_as_midi(
     run: Run, voice: tuple[str, Path], accompaniment: Path, tmp_path: Path
 ) -> None:
     flags = ("--lyrics", "come home to me\nthe night is long", "--accompaniment", accompaniment)
+    flags = (*flags, "--set", "composer.fill=rest")
     assert run(*flags, *voice, *ALONE, "--range", "A3-A4") == 0
     out = tmp_path / "out"
     report, tune = report_of(out), read_midi(out / "topline.mid")

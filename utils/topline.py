@@ -161,7 +161,8 @@ def _composed(
     underlay = compose(lyrics, harmony, pronouncer, composer, seed)
     if wish.transpose:
         underlay = replace(underlay, score=underlay.score.transposed(wish.transpose))
-    numbers = tuple(line.line_number for line in lyrics)
+    sung = underlay.score.syllables[-1].line + 1  # the lyrics may come several times
+    numbers = tuple(lyrics[i % len(lyrics)].line_number for i in range(sung))
     return Topline(underlay, numbers, harmony, underlay.remarks)
 
 

@@ -35,7 +35,7 @@ from text.lyrics import parse_lyrics
 
 SONGS = Path(__file__).parents[3] / "shared" / "data" / "lieder_en"
 MINOR = 12
-KNOBS = Composer()
+KNOBS = Composer(fill="rest")
 LYRICS = parse_lyrics("""
 [Verse 1]
 The morning light is breaking on the hill

@@ -8,6 +8,7 @@
     python evaluate.py samplers  # against a Gaussian posterior, exactly: png/samplers.png
     python evaluate.py phonemes out/vocal/vocal.wav  # by the earlier project's transcriber
     python evaluate.py transcribe out/vocal/vocal.wav --out out/heard.mid
+    python evaluate.py transcriber --data songbook-stems --split test  # what it hears of songs
 
 `speech` counts the word errors that an independent recogniser makes on held-out sentences: on the
 true mel through PostNet and Griffin-Lim (the ceiling), on the transformer's teacher-forced mel, on
@@ -28,17 +29,21 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from corpora.stores import open_features
+from diffusion import VOCAL
 from hyperparams import PRESETS, Hyperparams
-from preprocess import StemBatches, StemStore, TextMelDataset
+from preprocess import ScoreTracks, StemBatches, StemStore, TextMelDataset
 from synthesis import DEMO, SAVE
 from text.frontend import Pronouncer
 from text.lyrics import read_lyrics
+from text.symbols import SYMBOL_TO_ID
 from utils import (
     checkpoint,
     distributed,
@@ -47,6 +52,7 @@ from utils import (
     evaluation_song,
     evaluation_speech,
     evaluation_table,
+    evaluation_transcriber,
     known_answer,
     plotting,
     published,
@@ -61,6 +67,7 @@ from utils.gallery import transformer_pictures
 from utils.journal import Journal
 from utils.judges import SpeechRecogniser
 from utils.rendering import check_pair, load
+from utils.song_labels import class_table
 from utils.sung_lyrics import heard_melody, lay_heard, write_melody
 from utils.transcription import (
     load_transcriber,
@@ -321,6 +328,50 @@ def transcription(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def transcriber(arguments: argparse.Namespace) -> int:
+    """The `transcriber` command: phonemes and notes of held-out songs, clean and as mixes."""
+    device = distributed.start(arguments.device).device
+    path = checkpoint.resolve(arguments.transcriber, "transcriber")
+    loaded = load_transcriber(path, Hyperparams, device)
+    knobs, rate = loaded.hyperparams.transcriber, loaded.hyperparams.audio.sample_rate
+    store = StemStore(arguments.feature_dir / arguments.data)
+    store.check_audio(loaded.hyperparams.audio)
+    items = [item for item in store.items(arguments.split) if "score" in item]
+    if not items:
+        raise ValueError(f"{store.directory}: no song of the {arguments.split} split has a score")
+    tracks, classes = ScoreTracks(items, SYMBOL_TO_ID), class_table()
+
+    def read(item: dict[str, Any]) -> evaluation_transcriber.SungSong:
+        stems = store.window(item["id"], 0, item["num_samples"])
+        frames = 1 + stems.shape[1] // knobs.hop_length
+        symbols, _ = tracks.window(item["id"], 0.0, knobs.hop_length / rate, frames)
+        notes = item["score"]["notes"]
+        return evaluation_transcriber.SungSong(
+            item["id"], stems[VOCAL], stems.sum(0), notes, classes[symbols]
+        )
+
+    songs = [partial(read, item) for item in items]
+    records = evaluation_transcriber.evaluate_transcriber(
+        loaded, songs, partial(tqdm, desc="transcribe", unit="song")
+    )
+    estimates = evaluation_transcriber.table(records)
+    judged = f"{len(records)} songs of {arguments.data}/{arguments.split}"
+    print(f"{path} (step {loaded.step}), {judged}")
+    print("\n".join(evaluation_transcriber.layout(estimates)))
+    result = {
+        "data": arguments.data,
+        "split": arguments.split,
+        "transcriber": {"path": str(path), "step": loaded.step},
+        "rows": {
+            row: {metric: cell.as_dict() for metric, cell in cells.items()}
+            for row, cells in estimates.items()
+        },
+        "songs": records,
+    }
+    write_json(arguments.out / "transcriber.json", result)
+    return 0
+
+
 def add_corpus(parser: argparse.ArgumentParser, split: str = "test") -> None:
     """Which items are judged."""
     parser.add_argument("--data", required=True, metavar="NAME", help="corpus below --feature-dir")
@@ -415,6 +466,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     heard.add_argument("--device", default="auto")
     exact = add("samplers", samplers, "errors of all samplers where the answer is known")
     exact.add_argument("--out", type=Path, default=Path("png"), metavar="DIR")
+    tested = add("transcriber", transcriber, "phonemes and notes heard in held-out songs")
+    add_corpus(tested)
+    tested.add_argument(
+        "--transcriber", type=Path, default=DEMO / "transcriber.pt", metavar="RUN", help="or a file"
+    )
+    tested.add_argument("--out", type=Path, default=Path("out/evaluation"), metavar="DIR")
+    tested.add_argument("--device", default="auto")
     written = add("transcribe", transcription, "a recording to MIDI with lyrics")
     written.add_argument("file", type=Path, metavar="FILE", help="a vocal, any rate and channels")
     written.add_argument("--out", type=Path, required=True, metavar="FILE.mid")

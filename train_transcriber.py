@@ -38,13 +38,14 @@ from text.symbols import SYMBOL_TO_ID
 from utils import checkpoint, config, distributed, plotting
 from utils.augmentation import augment, source_samples
 from utils.batching import Position, spread
+from utils.evaluation_transcriber import METRICS, transcription_scores
 from utils.listening_pictures import listening_picture
-from utils.note_scores import note_scores
 from utils.objective import derived_seed
 from utils.song_labels import NOTE_TARGETS, PHONEME_CLASSES, class_table, note_targets
 from utils.trainer import StepContext, Term, Trainer
 from utils.transcription import Transcribed, build_transcriber, hear
 
+SCORED = METRICS[:3]  # offsets are a matter of taste
 PREVIEW_SECONDS = 12.0  # of a song, from its first note
 
 
@@ -185,20 +186,19 @@ class Objective:
 
         `score` is the mean of what is missing to 1 on the clean vocals.
         """
-        rows: dict[str, list[list[float]]] = {"": [], "mix_": []}
+        rows: dict[str, list[dict[str, float]]] = {"": [], "mix_": []}
         for item in self.songs:
             for kind, wav in zip(rows, self.song(item), strict=True):
                 heard = self.heard(network, wav)
                 truth = self.targets(item["id"], 0.0, 1.0, len(heard.phoneme)).phoneme
-                right = (heard.phoneme.argmax(1) == truth).float().mean().item()
-                found = note_scores(self.notes[item["id"]], heard.notes)
-                rows[kind].append([right, found.onset, found.onset_pitch])
-        names = ("phoneme_accuracy", "onset_f1", "onset_pitch_f1")
-        means = {kind: np.mean(values, axis=0).tolist() for kind, values in rows.items()}
-        result = {"score": 1 - sum(means[""]) / len(names)}
-        for kind, values in means.items():
-            result |= {kind + name: value for name, value in zip(names, values, strict=True)}
-        return result
+                notes = self.notes[item["id"]]
+                rows[kind].append(transcription_scores(heard, notes, truth))
+        means = {
+            kind + metric: float(np.mean([row[metric] for row in values]))
+            for kind, values in rows.items()
+            for metric in METRICS
+        }
+        return {"score": 1 - float(np.mean([means[metric] for metric in SCORED]))} | means
 
     def preview(self, network: Transcriber, writer: SummaryWriter, step: int) -> None:
         """The beginning of a song, its vocal and its mix: posteriorgram and piano roll."""

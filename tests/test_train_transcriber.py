@@ -24,10 +24,12 @@ from preprocess import StemStore
 from train_transcriber import Objective
 from utils import checkpoint
 from utils.audio import read_wav
+from utils.evaluation_transcriber import METRICS, ROWS, transcription_scores
+from utils.note_decoding import SungNote
 from utils.objective import seeded_context
 from utils.rendering import Loaded
 from utils.song_labels import PHONEME_CLASSES, phoneme_class
-from utils.transcription import build_transcriber, load_transcriber, transcribe
+from utils.transcription import Transcribed, build_transcriber, load_transcriber, transcribe
 
 torch.set_num_threads(1)
 HP = PRESETS["tiny"]
@@ -294,3 +296,36 @@ def test_songs_without_a_score_are_refused(
     wrong = flags(tmp_path / "nowhere", tmp_path / "save")
     assert train_transcriber.main(wrong) == 2
     assert "prepare_data.py" in capsys.readouterr().err
+
+
+def test_a_transcriber_is_judged_on_a_split(
+    feature_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """One table with clean vocals, mixes, ceilings and floor; transcriber.json says the same."""
+    save = tmp_path / "save"
+    assert train_transcriber.main(flags(feature_dir, save, "--steps", "1")) == 0
+    run = str(save / "transcriber" / "r")
+    where = ["--feature-dir", str(feature_dir), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    command = ["transcriber", "--data", "x", "--split", "validation", "--transcriber", run]
+    assert evaluate.main([*command, *where]) == 0
+    said = capsys.readouterr().out
+    assert all(row in said for row in ROWS)
+    result = json.loads((tmp_path / "out" / "transcriber.json").read_text())
+    assert set(result["rows"]) == set(ROWS) and len(result["songs"]) == 2
+    ceiling = result["rows"]["ceiling"]
+    assert {name: cell["value"] for name, cell in ceiling.items()} == dict.fromkeys(METRICS, 1.0)
+    assert result["rows"]["floor"]["onset_f1"]["value"] <= 1
+
+
+def test_scores_of_a_transcription_by_hand(objective: Objective) -> None:
+    """Of ten frames three are wrong; frames that only one side has are wrong too."""
+    classes = torch.tensor([0, 0, 0, 1, 1, 1, 38, 38, 38, 38])
+    heard = torch.tensor([0, 0, 2, 1, 1, 1, 1, 38, 38, 0])
+    phoneme = torch.nn.functional.one_hot(heard, 39).float()
+    notes = [SungNote(0.0, 0.06, 60.0), SungNote(0.06, 0.12, 62.0)]
+    one = Transcribed(phoneme, torch.zeros(10, 3), torch.zeros(10), notes, 0.02)
+    scores = transcription_scores(one, [(0.0, 0.06, 60), (0.2, 0.3, 62)], classes)
+    assert scores["phoneme_accuracy"] == pytest.approx(0.7)
+    assert scores["onset_f1"] == scores["onset_pitch_f1"] == pytest.approx(0.5)
+    longer = torch.cat([classes, torch.full((10,), 38)])
+    assert transcription_scores(one, [], longer)["phoneme_accuracy"] == pytest.approx(0.35)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
-import mir_eval
 import numpy as np
 
 ONSET_TOLERANCE = 0.05  # s
@@ -28,17 +29,17 @@ class NoteScores:
 def note_scores(reference: Sequence[TimedNote], estimated: Sequence[TimedNote]) -> NoteScores:
     """Score notes (onset, offset, MIDI number) against those of a reference (Raffel et al. 2014).
 
-    Within 50 ms, 50 cents, and 20 % of the reference's length or 50 ms.
+    Within 50 ms, 50 cents, and 20 % of the reference's length or 50 ms. Raises ImportError naming
+    the command when mir_eval is not installed.
     """
     if not len(reference) or not len(estimated):
         value = float(len(reference) == len(estimated))
         return NoteScores(value, value, value)
     (times, pitches), (heard_times, heard_pitches) = map(_columns, (reference, estimated))
-    onset = mir_eval.transcription.onset_precision_recall_f1(
-        times, heard_times, onset_tolerance=ONSET_TOLERANCE
-    )[2]
+    judge = _judge()
+    onset = judge.onset_precision_recall_f1(times, heard_times, onset_tolerance=ONSET_TOLERANCE)[2]
     with_pitch, with_offset = (
-        mir_eval.transcription.precision_recall_f1_overlap(
+        judge.precision_recall_f1_overlap(
             times,
             pitches,
             heard_times,
@@ -51,6 +52,14 @@ def note_scores(reference: Sequence[TimedNote], estimated: Sequence[TimedNote]) 
         for ratio in (None, OFFSET_RATIO)
     )
     return NoteScores(float(onset), float(with_pitch), float(with_offset))
+
+
+def _judge() -> ModuleType:
+    """mir_eval's note metrics, an optional package."""
+    try:
+        return importlib.import_module("mir_eval.transcription")
+    except ImportError as error:
+        raise ImportError(f"note scores need mir_eval ({error}): pip install mir_eval") from error
 
 
 def _columns(notes: Sequence[TimedNote]) -> tuple[np.ndarray, np.ndarray]:

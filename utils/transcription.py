@@ -129,9 +129,20 @@ def hear(
                 f0[here],
             )
         )
-    phoneme, note, f0 = (torch.cat(column) for column in zip(*parts, strict=True))
-    seconds = hop / sample_rate
-    pitch = NotePitch(sample_rate, hop)
+    return assemble(*map(torch.cat, zip(*parts, strict=True)), wav, knobs, sample_rate)
+
+
+def assemble(
+    phoneme: Tensor,
+    note: Tensor,
+    f0: Tensor,
+    wav: Tensor,
+    knobs: TranscriberKnobs,
+    sample_rate: int,
+) -> Transcribed:
+    """Decode notes from probabilities (T, 39), (T, 3) and an F0 track (T,) of wav (S,)."""
+    seconds, f0 = knobs.hop_length / sample_rate, f0.clone()
+    pitch = NotePitch(sample_rate, knobs.hop_length)
     for first, last in note_spans(note.numpy(), knobs):
         f0[first:last] = pitch.track(wav, f0, first, last)
     notes = decode_notes(note.numpy(), f0.numpy(), seconds, knobs)

@@ -224,6 +224,55 @@ def test_monotonic_window_keeps_the_guided_heads_near(network: TransformerTTS) -
     assert moves.min() >= -1 and moves.max() <= 2
 
 
+@pytest.mark.parametrize("predict", [True, False])
+def test_a_batch_of_song_and_speech_decodes_as_its_items(
+    network: TransformerTTS, predict: bool
+) -> None:
+    """Notes hold the first item, predicted durations (or the stop head) the second."""
+    network.knows_durations.fill_(True)
+    with torch.no_grad():
+        network.duration_out.bias.fill_(2.0)
+    symbols, lengths = torch.randint(1, NUM_SYMBOLS, (2, 8)), torch.tensor([8, 8])
+    score = random_score(symbols, 60)
+    for name, value in vars(score).items():  # the second item has no notes
+        value = value.clone()
+        value[1] = 0
+        setattr(score, name, value)
+    limits = torch.tensor([60, 90])
+    together = network.generate(
+        symbols, lengths, [5, 6], limits, score=score, predict_durations=predict
+    )
+    for item, alone_score in ((0, select(score, 0, 8, 60)), (1, None)):
+        alone = network.generate(
+            symbols[item : item + 1],
+            lengths[:1],
+            [5 + item],
+            limits[item : item + 1],
+            score=alone_score,
+            predict_durations=predict,
+        )
+        length = int(alone.mel_lengths[0])
+        assert int(together.mel_lengths[item]) == length
+        assert together.ended_by[item] == alone.ended_by[0]
+        torch.testing.assert_close(together.mel[item, :length], alone.mel[0], atol=1e-5, rtol=1e-4)
+    assert together.ended_by[0] == "score"
+
+
+def test_attention_without_the_input_beside_the_context_also_decodes() -> None:
+    """concat_attention = False: cached still equals full."""
+    torch.manual_seed(0)
+    hp = replace(TINY.transformer, concat_attention=False)
+    network = TransformerTTS(hp, NUM_SYMBOLS, N_MELS, FRAME).eval()
+    with torch.no_grad():
+        network.to_stop.bias.fill_(-20.0)
+    symbols, lengths = torch.randint(1, NUM_SYMBOLS, (1, 5)), torch.tensor([5])
+    out = network.generate(symbols, lengths, [1], torch.tensor([40]))
+    full = network(
+        symbols, lengths, out.mel_before, out.mel_lengths, keep=keep_masks(network, [1], 20)
+    )
+    torch.testing.assert_close(out.mel_before, full.mel_before, atol=1e-5, rtol=1e-4)
+
+
 def test_no_length_is_too_long(network: TransformerTTS) -> None:
     """Beyond 1,024 decoder steps: there is no table to fall off."""
     frames = 1100 * network.reduction_factor

@@ -159,3 +159,28 @@ def test_a_missing_corpus_says_how_to_make_it(
     arguments = flags("transformer", tmp_path / "nowhere", tmp_path / "save")
     assert train_transformer.main(arguments) == 2
     assert "prepare_data.py" in capsys.readouterr().err
+
+
+def test_a_run_can_begin_with_the_weights_of_another(features: Path, tmp_path: Path) -> None:
+    save = tmp_path / "save"
+    first = flags("transformer", features, save, "--steps", "2")
+    assert train_transformer.main(first) == 0
+    begin = ["--start-from", str(save / "transformer" / "r" / "last.pt"), "--steps", "0"]
+    again = flags("transformer", features, tmp_path / "other", *begin)
+    assert train_transformer.main(again) == 0
+    ours, theirs = model_of(tmp_path / "other", "transformer"), model_of(save, "transformer")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_two_corpora_train_as_one(features: Path, tmp_path: Path, speech_corpus) -> None:
+    """And the postnet learns from the transformer's mels of both."""
+    where = ["--feature-dir", str(features), "--workers", "0"]
+    corpus = str(speech_corpus(8, name="second"))
+    shares = ["--validation-share", "0.3", "--test-share", "0"]
+    assert prepare_data.main(["ljspeech", corpus, "--name", "y", *shares, *where]) == 0
+    save = tmp_path / "save"
+    both = ["--data", "x,y", "--steps", "2"]
+    assert train_transformer.main(flags("transformer", features, save, *both)) == 0
+    taught = ["--transformer", str(save / "transformer" / "r" / "last.pt")]
+    assert train_postnet.main(flags("postnet", features, save, *both, *taught)) == 0
+    assert sorted(p.name for p in (save / "postnet" / "r" / "teacher_mel").iterdir()) == ["x", "y"]

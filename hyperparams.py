@@ -306,7 +306,7 @@ class Transcriber:
     reverb_min: float = 0.1  # s until the room's sound has fallen by 60 dB, at least
     reverb_max: float = 1.2  # s, at most
     reverb_level: float = -4.0  # dB of the room against the vocal at most, 20 dB less at least
-    mix_probability: float = 0.3  # of hearing the accompaniment too
+    mix_probability: float = 0.4  # of hearing the accompaniment too
     mix_min: float = -3.0  # dB of the vocal over the accompaniment, at least
     mix_max: float = 20.0  # dB, at most
     noise_probability: float = 0.3  # of white noise
@@ -459,7 +459,7 @@ PRESETS: dict[str, Hyperparams] = {
             postnet_layers=3,
             postnet_width=128,
             reduction_factor=3,
-            stretch_max=0.12,
+            free_running_phrases=8,
             guided_floor=0.5,
             guided_steps=5000,
         ),
@@ -477,8 +477,11 @@ PRESETS: dict[str, Hyperparams] = {
         transcriber=replace(_BASE.transcriber, width=128, phoneme_width=128),
         transformer_training=replace(
             _BASE.transformer_training,
-            steps=10_000,
+            steps=12_000,
+            schedule="cosine",
             warmup_steps=500,
+            validate_every=500,
+            save_every=250,
             precision="bfloat16",
             batch_frames=4000,
             ema_decay=0.999,

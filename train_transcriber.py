@@ -19,6 +19,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -233,6 +234,8 @@ def open_speech(argument: str, feature_dir: Path, hp: Hyperparams) -> SpokenWind
 def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     """Corpus, network and objective of the command line, in a trainer."""
     hp = config.from_arguments(arguments, PRESETS, "transcriber_training")
+    if find_spec("mir_eval") is None:
+        raise ValueError("validation counts notes by mir_eval, missing here: pip install mir_eval")
     store = StemStore(arguments.feature_dir / arguments.data)
     store.check_audio(hp.audio)
     for line in config.differences(PRESETS[arguments.preset], hp):

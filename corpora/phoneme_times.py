@@ -50,6 +50,8 @@ def align(task: AlignmentTask) -> tuple[str, dict[str, list[float]] | str]:
     alignment = aligner.align(wav, RATE, task.symbols)
     if alignment is None:
         return task.id, "the recording does not fit its text"
+    if alignment.times is None:
+        return task.id, "the phonemes of its words could not be placed"
     return task.id, _filled(list(alignment.times), len(wav) / RATE)
 
 

@@ -27,7 +27,7 @@ class Metric:
     is_absolute: bool = False  # the sign is dropped: a mean of |x|
     is_median: bool = False  # of the values of all items, instead of the mean of the items
     has_ratio: bool = False  # to the ceiling
-    needs: str = ""  # a judge of utils.evaluation_voice, or a part of the reference
+    needs: str = ""  # judges of utils.evaluation_voice, parts of the reference
 
 
 METRICS = {
@@ -36,10 +36,12 @@ METRICS = {
     "pitch_rmse": Metric("F0 RMSE", "cents"),
     "voicing_recall": Metric("voicing recall", "%", 100),
     "voicing_false_alarm": Metric("voicing false alarms", "%", 100),
-    "note_onset": Metric("note F1: onset", "%", 100, has_ratio=True, needs="transcriber"),
-    "note_pitch": Metric("note F1: onset, pitch", "%", 100, has_ratio=True, needs="transcriber"),
+    "note_onset": Metric("note F1: onset", "%", 100, has_ratio=True, needs="transcriber mir_eval"),
+    "note_pitch": Metric(
+        "note F1: onset, pitch", "%", 100, has_ratio=True, needs="transcriber mir_eval"
+    ),
     "note_offset": Metric(
-        "note F1: onset, pitch, offset", "%", 100, has_ratio=True, needs="transcriber"
+        "note F1: onset, pitch, offset", "%", 100, has_ratio=True, needs="transcriber mir_eval"
     ),
     "phoneme_error_rate": Metric("phoneme error rate", "%", 100, needs="transcriber"),
     "phoneme_accuracy": Metric("phoneme entropy of a frame", "bits", needs="transcriber"),
@@ -59,13 +61,25 @@ METRICS = {
     "mcd": Metric("mel-cepstral distortion", "dB", has_ratio=True),
     "mcd_warped": Metric("the same, time-warped", "dB", has_ratio=True),
     "lsd": Metric("log-spectral distance", "dB", has_ratio=True),
-    "chord_tones": Metric("chord tones on beats", "%", 100, needs="accompaniment"),
-    "chord_tones_shuffled": Metric("  on another's accompaniment", "%", 100, needs="accompaniment"),
+    "chord_tones": Metric("chord tones on beats", "%", 100, needs="accompaniment transcriber"),
+    "chord_tones_shuffled": Metric(
+        "  on another's accompaniment", "%", 100, needs="accompaniment transcriber"
+    ),
     "beat_deviation": Metric(
-        "onset to half beat, median", "ms", 1000, True, is_median=True, needs="accompaniment"
+        "onset to half beat, median",
+        "ms",
+        1000,
+        True,
+        is_median=True,
+        needs="accompaniment transcriber",
     ),
     "beat_deviation_shuffled": Metric(
-        "  on another's accompaniment", "ms", 1000, True, is_median=True, needs="accompaniment"
+        "  on another's accompaniment",
+        "ms",
+        1000,
+        True,
+        is_median=True,
+        needs="accompaniment transcriber",
     ),
 }
 SHUFFLED = {
@@ -144,8 +158,8 @@ def cells(
         if found:
             shown = [cell(found.get(row, {}).get("value")) for row in rows]
             lines.append([title, *shown, cell(found.get(judged, {}).get("ratio"), 3)])
-        elif metric.needs in missing:
-            lines.append([title, f"not measured: {missing[metric.needs]}"])
+        elif reasons := [missing[name] for name in metric.needs.split() if name in missing]:
+            lines.append([title, f"not measured: {reasons[0]}"])
     return lines
 
 

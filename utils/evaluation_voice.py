@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from utils.cepstra import mel_cepstral_distortion
 from utils.embedding import SpeechEmbedding
 from utils.judges import ForcedAligner
 from utils.metrics import log_spectral_distance, word_errors
-from utils.note_scores import note_scores
 from utils.pitch import f0_track, midi_of, pitch_scores
 from utils.singing import note_track, onset_deviations
 from utils.song_labels import PHONEME_CLASSES, SILENCE, phoneme_class
@@ -67,6 +67,9 @@ class Judges:
         if transcriber is None:
             judges.missing["transcriber"] = "give --transcriber FILE; train one: "
             judges.missing["transcriber"] += "python train_transcriber.py --data NAME"
+        if find_spec("mir_eval") is None:
+            judges.missing["mir_eval"] = "note scores need mir_eval: "
+            judges.missing["mir_eval"] += "pip install -r requirements-evaluation.txt"
         for name, kind in (("aligner", ForcedAligner), ("embedding", SpeechEmbedding)):
             try:
                 setattr(judges, name, kind())
@@ -138,7 +141,7 @@ class Judges:
             scores = [self.aligner.score(wav, rate, symbols) for symbols in reference.wrong]
             worse = [score is None or score < found.score for score in scores]
             result["preferred"] = float(np.mean(worse))
-        if reference.score is not None:
+        if reference.score is not None and found.times is not None:
             onsets = [span[0] if span else 0.0 for span in found.times]
             result["onset_deviation"] = onset_deviations(onsets, reference.score, reference.symbols)
         return result
@@ -151,7 +154,9 @@ class Judges:
     def heard(heard: Transcribed, reference: Reference) -> dict[str, Any]:
         """Note F1s, phoneme error rate and the two entropies of what was transcribed."""
         result: dict[str, Any] = {}
-        if reference.notes is not None:
+        if reference.notes is not None and find_spec("mir_eval") is not None:
+            from utils.note_scores import note_scores
+
             found = note_scores(reference.notes, heard.notes)
             result["note_onset"], result["note_pitch"] = found.onset, found.onset_pitch
             result["note_offset"] = found.onset_pitch_offset

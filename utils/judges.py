@@ -16,6 +16,7 @@ from text.symbols import word_spans
 from utils.audio import resample
 
 FRAME_SECONDS = 0.01  # s, of the acoustic model of pocketsphinx
+LEADS = (0.0, 0.03, 0.07, 0.12)  # s of silence put before a recording, until it can be aligned
 RECOGNISER_RATE = 16000  # Hz, the rate that the acoustic model inside the wheel was trained at
 PEAK = 0.7  # of full scale; the recogniser expects ordinary recording levels
 
@@ -50,20 +51,21 @@ class SpeechRecogniser:
 class Alignment:
     """Where the phonemes of a text lie in a recording, and how well they fit.
 
-    times: (onset, offset) in s of each symbol, None for a symbol that is no phoneme. score: of the
-    best path, larger = better; comparable for one recording against several texts, not between
-    recordings.
+    score: of the best path, larger = better; comparable for one recording against several texts,
+    not between recordings. times: (onset, offset) in s of each symbol, None for a symbol that is no
+    phoneme; None as a whole when the words were found and the phonemes inside them were not.
     """
 
-    times: tuple[tuple[float, float] | None, ...]
     score: float
+    times: tuple[tuple[float, float] | None, ...] | None
 
 
 class ForcedAligner:
     """pocketsphinx told what is said: does it accept that, how well does it fit, where is what?
 
     Every frame is scored against all acoustic states, so that the paths of two texts through one
-    recording have the same normalisation. A text is refused when no path survives the beam.
+    recording have the same normalisation. A text is refused when no path through all of its words
+    survives the beam.
     """
 
     NAME = "pocketsphinx forced alignment (en-US model of the wheel)"
@@ -78,18 +80,43 @@ class ForcedAligner:
             ) from error
         self.decoder = Decoder(loglevel="FATAL", lm=None, compallsen=all_states)
 
+    def score(self, wav: Tensor, sample_rate: int, symbols: Sequence[str]) -> float | None:
+        """How well wav (S,) fits the phonemes of a line, None when it does not; see `Alignment`.
+
+        Raises ValueError for a line without a word.
+        """
+        samples = resample(wav.float().cpu(), sample_rate, RECOGNISER_RATE)
+        return self._words(_sixteen_bit(samples), symbols)
+
+    def align(self, wav: Tensor, sample_rate: int, symbols: Sequence[str]) -> Alignment | None:
+        """Where the phonemes of a line lie in wav (S,), None when it does not fit them.
+
+        Raises ValueError for a line without a word.
+        """
+        samples = resample(wav.float().cpu(), sample_rate, RECOGNISER_RATE)
+        score = self._words(_sixteen_bit(samples), symbols)
+        if score is None:
+            return None
+        for lead in LEADS:  # a first state of one frame cannot be aligned: then begin earlier
+            silence = samples.new_zeros(round(lead * RECOGNISER_RATE))
+            data = _sixteen_bit(torch.cat([silence, samples]))
+            if lead and self._words(data, symbols) is None:
+                continue
+            times = self._phonemes(data, symbols)
+            if times is not None:
+                end = len(samples) / RECOGNISER_RATE
+                spans = (t and tuple(min(max(x - lead, 0.0), end) for x in t) for t in times)
+                return Alignment(score, tuple(spans))
+        return Alignment(score, None)
+
     def _listen(self, data: bytes) -> None:
         self.decoder.reinit_feat()  # forgets the noise of the recording before: order is no matter
         self.decoder.start_utt()
         self.decoder.process_raw(data, full_utt=True)
         self.decoder.end_utt()
 
-    def score(self, wav: Tensor, sample_rate: int, symbols: Sequence[str]) -> float | None:
-        """How well wav (S,) fits the phonemes of a line, None when it does not; see `Alignment`."""
-        samples = resample(wav.float().cpu(), sample_rate, RECOGNISER_RATE)
-        return self._first_pass(_sixteen_bit(samples), symbols)
-
-    def _first_pass(self, data: bytes, symbols: Sequence[str]) -> float | None:
+    def _words(self, data: bytes, symbols: Sequence[str]) -> float | None:
+        """The first pass: score of the best path through all words, None when there is none."""
         names = []
         for first, last in word_spans(symbols):
             phonemes = [symbol.rstrip("012") for symbol in symbols[first : last + 1]]
@@ -98,45 +125,43 @@ class ForcedAligner:
                 self.decoder.add_word(names[-1], " ".join(phonemes), False)
         if not names:
             raise ValueError("a line without a word cannot be aligned")
+        if not data:
+            return None
         self.decoder.set_align_text(" ".join(names))
         try:
             self._listen(data)
         except RuntimeError:  # how the decoder says that no path is left
             return None
-        hypothesis = self.decoder.hyp()  # asking a second time would end the alignment
-        return None if hypothesis is None else float(hypothesis.best_score)
-
-    def align(self, wav: Tensor, sample_rate: int, symbols: Sequence[str]) -> Alignment | None:
-        """Where the phonemes of a line lie in wav (S,), None when it does not fit them.
-
-        Raises ValueError for a line without a word.
-        """
-        samples = resample(wav.float().cpu(), sample_rate, RECOGNISER_RATE)
-        data = _sixteen_bit(samples)
-        score = self._first_pass(data, symbols)
-        if score is None:
+        hypothesis = self.decoder.hyp()
+        if hypothesis is None:
             return None
+        # A path that was cut off is a hypothesis as well: it lacks its last words.
+        found = [part.word for part in self.decoder.seg() if part.word.startswith("word_")]
+        return float(hypothesis.best_score) if found == names else None
+
+    def _phonemes(
+        self, data: bytes, symbols: Sequence[str]
+    ) -> list[tuple[float, float] | None] | None:
+        """The second pass, after the first found the words: (onset, offset) of each symbol."""
         try:
-            self.decoder.set_alignment()  # the words are found: now the phonemes inside them
+            self.decoder.set_alignment()
             self._listen(data)
         except RuntimeError:
             return None
-        alignment = self.decoder.get_alignment()  # its words live only as long as it is held
+        alignment = self.decoder.get_alignment()  # its words live only while they are walked
         found = [
             [(phone.start, phone.start + phone.duration) for phone in word]
             for word in alignment
             if word.name.startswith("word_")
         ]
         spans = word_spans(symbols)
-        if [len(word) for word in found] != [last - first + 1 for first, last in spans]:
+        if [len(phones) for phones in found] != [last - first + 1 for first, last in spans]:
             return None
-        duration = len(samples) / RECOGNISER_RATE
         times: list[tuple[float, float] | None] = [None] * len(symbols)
         for (first, _), phones in zip(spans, found, strict=True):
-            for offset, (start, end) in enumerate(phones):
-                span = start * FRAME_SECONDS, min(end * FRAME_SECONDS, duration)
-                times[first + offset] = span
-        return Alignment(tuple(times), score)
+            for place, span in enumerate(phones, start=first):
+                times[place] = tuple(frame * FRAME_SECONDS for frame in span)
+        return times
 
 
 def _sixteen_bit(samples: Tensor) -> bytes:

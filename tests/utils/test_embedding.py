@@ -1,0 +1,63 @@
+"""The Fréchet distance against known Gaussians, and the embedding that ships in a package."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm
+
+from utils import embedding
+from utils.embedding import Frechet, SpeechEmbedding, frechet, gaussian_distance
+
+
+def test_distance_of_known_gaussians() -> None:
+    random = np.random.default_rng(0)
+    a, b = random.normal(0, 1, (40000, 3)), random.normal(2, 3, (40000, 3))
+    assert gaussian_distance(a, b) == pytest.approx(3 * (2**2 + (3 - 1) ** 2), rel=0.03)
+
+
+def test_distance_agrees_with_the_matrix_square_root() -> None:
+    random = np.random.default_rng(1)
+    a = random.normal(size=(300, 6)) @ random.normal(size=(6, 6))
+    b = random.normal(size=(200, 6)) @ random.normal(size=(6, 6)) + 1
+    first, second = np.cov(a.T), np.cov(b.T)
+    root = sqrtm(first @ second).real
+    by_hand = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(first + second - 2 * root)
+    assert gaussian_distance(a, b) == pytest.approx(by_hand, rel=1e-6)
+    assert gaussian_distance(a, a) == pytest.approx(0, abs=1e-6)
+    assert gaussian_distance(a, a + 2) == pytest.approx(6 * 4, rel=1e-6)
+
+
+def test_too_few_have_no_distance_and_the_number_is_never_alone() -> None:
+    one = np.zeros((1, 4))
+    assert np.isnan(gaussian_distance(one, np.ones((9, 4))))
+    random = np.random.default_rng(2)
+    parts = [random.normal(size=(30, 4)) for _ in range(6)]
+    found = frechet(parts[:3], parts, "named")
+    assert isinstance(found, Frechet)
+    assert (found.windows, found.reference_windows, found.floor_windows) == (90, 180, 90)
+    shown = str(found)
+    for part in ("named", "90 windows", "180", "real against real", "too few"):
+        assert part in shown
+    assert np.isnan(frechet(parts, parts[:1], "named").floor)
+
+
+def test_a_judge_that_is_not_installed_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(embedding, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install -r requirements-evaluation\.txt"):
+        SpeechEmbedding()
+
+
+def test_the_embedding_hears_windows() -> None:
+    pytest.importorskip("openwakeword")
+    embed = SpeechEmbedding()
+    noise = 0.1 * torch.randn(32000, generator=torch.Generator().manual_seed(0))
+    found = embed(noise, 16000)
+    assert found.shape == ((200 - 3 - 76) // 8 + 1, 96) and np.isfinite(found).all()
+    np.testing.assert_array_equal(found, embed(noise, 16000))
+    assert embed(noise[:4000], 16000).shape == (0, 96)
+    assert embed(torch.zeros(0), 16000).shape == (0, 96)
+    assert np.isfinite(embed(torch.zeros(20000), 16000)).all()
+    assert embed(noise, 8000).shape[0] > found.shape[0]

@@ -6,8 +6,8 @@ RUN := $(VENV)/bin/python
 
 .PHONY: demo test lint benchmark clean
 
-demo: $(VENV)/installed  ## speak the example lyrics with the weights in save/demo
-	$(RUN) synthesis.py --lyrics examples/lyrics.txt --out out/demo
+demo: $(VENV)/installed  ## sing the example lyrics over their accompaniment with save/demo
+	$(RUN) synthesis.py --lyrics examples/lyrics.lrc --accompaniment examples/evening-sun.ogg --out out/demo
 
 test: $(VENV)/installed-dev  ## style check and the whole test suite
 	$(VENV)/bin/ruff check .

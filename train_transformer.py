@@ -1,10 +1,12 @@
 """Train TransformerTTS: lyrics, with notes where the corpus has them, → mel spectrogram.
 
+    python prepare_data.py songbook DIR --name songbook
     python prepare_data.py ljspeech DIR --name ljspeech
-    python train_transformer.py --data ljspeech --preset small --run speech
+    python train_transformer.py --data songbook,ljspeech --preset small --run voice
 
-The same command resumes. `best.pt` is best by free-running renderings of a few validation phrases:
-the teacher-forced loss misleads, because it never hears the network's own mistakes.
+One network sings what has notes and speaks what has none; either corpus will do alone. The same
+command resumes. `best.pt` is best by free-running renderings of a few validation phrases: the
+teacher-forced loss misleads, because it never hears the network's own mistakes.
 """
 
 from __future__ import annotations

@@ -28,7 +28,6 @@ every line NN.wav, NN_mel.npy and NN_attention.png, all in a row as lyrics.wav, 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,18 +36,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from hyperparams import PRESETS, Hyperparams
 from text.frontend import Pronouncer
 from text.lyrics import LyricLine, parse_lyrics, read_lyrics
-from utils import config, distributed, plotting, published, vocalist
-from utils.audio import write_wav
+from utils import config, distributed, published, vocalist
 from utils.rendering import Loaded, build_unet, check_pair, load
 from utils.song import Song, open_song
 from utils.song_draft import PAUSE, Draft, spoken_draft, sung_draft
-from utils.song_output import write_alone, write_song
+from utils.song_output import write_alone, write_lines, write_song
 from utils.staging import staged
 from utils.topline import (
     COMPOSE,
@@ -83,38 +80,6 @@ CONVENIENCES = {  # flag: (the knob of the inpainting section that it sets, what
 }
 
 
-def write_outputs(lines: Sequence[Line], voice: Voice, out: Path, seconds: float) -> list[Path]:
-    """Write sounds, mels, pictures and report.json; return the paths written."""
-    audio = voice.hyperparams.audio
-    step_seconds = voice.transformer.network.reduction_factor / audio.frame_rate
-    paths, entries = [], []
-    pause = torch.zeros(round(PAUSE * audio.sample_rate))
-    whole = [part for line in lines for part in (line.wav, pause)][:-1]
-    for number, line in enumerate(lines, start=1):
-        stem = f"{number:02d}"
-        wav, mel, picture = (out / f"{stem}{end}" for end in (".wav", "_mel.npy", "_attention.png"))
-        write_wav(wav, line.wav, audio.sample_rate)
-        np.save(mel, line.mel.numpy())
-        figure = plotting.attention_grid(line.attention, list(line.phrase.symbols), step_seconds)
-        plotting.save_figure(figure, picture)
-        paths += [wav, mel, picture]
-        entries.append({"wav": wav.name, **line.report(audio.sample_rate)})
-    write_wav(out / "lyrics.wav", torch.cat(whole), audio.sample_rate)
-    duration = sum(entry["seconds"] for entry in entries)
-    report = {
-        **voice_report(voice),
-        "device": str(voice.device),
-        "sample_rate": audio.sample_rate,
-        "seconds_of_audio": duration,
-        "seconds_of_work": seconds,
-        "real_time_factor": seconds / max(duration, 1e-9),
-        "lines": entries,
-    }
-    path = out / "report.json"
-    path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return [out / "lyrics.wav", *paths, path]
-
-
 def load_voice(transformer: Path, postnet: Path, device: torch.device) -> Voice:
     """The two networks of the voice; see `utils.vocalist.load_voice`."""
     return vocalist.load_voice(transformer, postnet, device, Hyperparams)
@@ -139,7 +104,7 @@ def speak_lyrics(
     seconds = time.perf_counter() - began
     say(lines)
     with staged(arguments.out) as stage:
-        paths = write_outputs(lines, voice, stage, seconds)
+        paths = write_lines(lines, voice, stage, seconds)
     return [arguments.out / path.name for path in paths]
 
 
@@ -150,15 +115,6 @@ def say(lines: Sequence[Line], remarks: Sequence[str] = ()) -> None:
     for line in lines:
         if line.phrase.guessed:
             print(f"line {line.phrase.line_number}: guessed {', '.join(line.phrase.guessed)}")
-
-
-def voice_report(voice: Voice) -> dict[str, Any]:
-    """What report.json says of the networks of the spoken chain."""
-    return {
-        "transformer": {"path": str(voice.transformer.path), "step": voice.transformer.step},
-        "postnet": {"path": str(voice.postnet.path), "step": voice.postnet.step},
-        "synthesis": asdict(voice.hyperparams.synthesis),
-    }
 
 
 def lyrics_from(argument: str) -> list[LyricLine]:
@@ -367,7 +323,7 @@ def sing_song(
         )
     report = {
         "inpainter": ({"path": str(inpainter.path), "step": inpainter.step} if inpainter else None),
-        **(voice_report(voice) if voice else {}),
+        **(voice.report() if voice else {}),
         "device": str(device),
         "seed": arguments.seed,
         "accompaniment": str(arguments.accompaniment),
@@ -400,7 +356,7 @@ def sing_alone(
     melody = melody_report(wish, found)
     say(draft.lines, melody["remarks"])
     report = {
-        **voice_report(voice),
+        **voice.report(),
         "device": str(device),
         "seed": arguments.seed,
         "melody": melody,

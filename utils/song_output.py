@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from music.midi import write_midi
@@ -19,6 +21,7 @@ from utils import plotting
 from utils.audio import read_audio, resample, to_mono, write_wav
 from utils.mixing import Mix, mix, paste
 from utils.song import Song, fit, write_recording
+from utils.song_draft import PAUSE
 from utils.whole_song import Sung
 from utils.windows import seam_roughness
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from hyperparams import Hyperparams
     from music.score import Score
     from utils.song_draft import Draft
+    from utils.vocalist import Line, Voice
 
 SEAM_MARGIN = 16  # samples of the song on either side that a seam needs to be judged
 
@@ -111,6 +115,38 @@ def write_alone(
     content = json.dumps(finite(text), indent=2, ensure_ascii=False) + "\n"
     (out / "report.json").write_text(content, encoding="utf-8")
     return ["vocal.wav", "topline.mid", "song.png", "report.json"]
+
+
+def write_lines(lines: Sequence[Line], voice: Voice, out: Path, seconds: float) -> list[Path]:
+    """Write what was spoken: sounds, mels, pictures and report.json; return the paths."""
+    audio = voice.hyperparams.audio
+    step_seconds = voice.transformer.network.reduction_factor / audio.frame_rate
+    paths, entries = [], []
+    pause = torch.zeros(round(PAUSE * audio.sample_rate))
+    whole = [part for line in lines for part in (line.wav, pause)][:-1]
+    for number, line in enumerate(lines, start=1):
+        stem = f"{number:02d}"
+        wav, mel, picture = (out / f"{stem}{end}" for end in (".wav", "_mel.npy", "_attention.png"))
+        write_wav(wav, line.wav, audio.sample_rate)
+        np.save(mel, line.mel.numpy())
+        figure = plotting.attention_grid(line.attention, list(line.phrase.symbols), step_seconds)
+        plotting.save_figure(figure, picture)
+        paths += [wav, mel, picture]
+        entries.append({"wav": wav.name, **line.report(audio.sample_rate)})
+    write_wav(out / "lyrics.wav", torch.cat(whole), audio.sample_rate)
+    duration = sum(entry["seconds"] for entry in entries)
+    report = {
+        **voice.report(),
+        "device": str(voice.device),
+        "sample_rate": audio.sample_rate,
+        "seconds_of_audio": duration,
+        "seconds_of_work": seconds,
+        "real_time_factor": seconds / max(duration, 1e-9),
+        "lines": entries,
+    }
+    path = out / "report.json"
+    path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return [out / "lyrics.wav", *paths, path]
 
 
 def song_report(song: Song, sung: Sung, mixed: Mix) -> dict[str, Any]:

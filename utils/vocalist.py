@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +100,14 @@ class Voice:
         """Lowest and highest note (MIDI) that it was trained on; None when it only speaks."""
         known = self.transformer.data.get("pitch_range")
         return (known[0], known[1]) if known else None
+
+    def report(self) -> dict[str, Any]:
+        """What report.json says of the networks."""
+        return {
+            "transformer": {"path": str(self.transformer.path), "step": self.transformer.step},
+            "postnet": {"path": str(self.postnet.path), "step": self.postnet.step},
+            "synthesis": asdict(self.hyperparams.synthesis),
+        }
 
 
 def load_voice(

@@ -235,7 +235,7 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     """Corpus, network and objective of the command line, in a trainer."""
     hp = config.from_arguments(arguments, PRESETS, "transcriber_training")
     if find_spec("mir_eval") is None:
-        raise ValueError("validation counts notes by mir_eval, missing here: pip install mir_eval")
+        raise ValueError("validation needs mir_eval: pip install -r requirements-evaluation.txt")
     store = StemStore(arguments.feature_dir / arguments.data)
     store.check_audio(hp.audio)
     for line in config.differences(PRESETS[arguments.preset], hp):

@@ -59,7 +59,9 @@ def _judge() -> ModuleType:
     try:
         return importlib.import_module("mir_eval.transcription")
     except ImportError as error:
-        raise ImportError(f"note scores need mir_eval ({error}): pip install mir_eval") from error
+        raise ImportError(
+            f"note scores need mir_eval ({error}): pip install -r requirements-evaluation.txt"
+        ) from error
 
 
 def _columns(notes: Sequence[TimedNote]) -> tuple[np.ndarray, np.ndarray]:

@@ -113,6 +113,7 @@ class FolderJudge:
             for kind, what in (("accompaniment", f"NAME{ACCOMPANIMENT}.wav"),)
             if not any(files.accompaniment for files in items.values())
         }
+        self.judges.missing["network"] = "recordings do not show it; see evaluate.py song"
         if not any(files.lyrics for files in items.values()):
             self.judges.missing.setdefault("aligner", "no reference has NAME.txt beside it")
 

@@ -53,11 +53,11 @@ METRICS = {
     "onset_deviation": Metric(
         "vowel onset deviation, median", "ms", 1000, True, is_median=True, needs="aligner"
     ),
-    "coverage": Metric("words read", "%", 100),
-    "repeated": Metric("words read again", "/phrase"),
+    "coverage": Metric("words read", "%", 100, needs="network"),
+    "repeated": Metric("words read again", "/phrase", needs="network"),
     "level_difference": Metric("level difference, mean |dB|", "dB", is_absolute=True),
     "sharpness": Metric("frame difference ratio"),
-    "distance": Metric("mel distance frame by frame", "sd"),
+    "distance": Metric("mel distance frame by frame", "sd", needs="network"),
     "mcd": Metric("mel-cepstral distortion", "dB", has_ratio=True),
     "mcd_warped": Metric("the same, time-warped", "dB", has_ratio=True),
     "lsd": Metric("log-spectral distance", "dB", has_ratio=True),
@@ -158,8 +158,10 @@ def cells(
         if found:
             shown = [cell(found.get(row, {}).get("value")) for row in rows]
             lines.append([title, *shown, cell(found.get(judged, {}).get("ratio"), 3)])
-        elif reasons := [missing[name] for name in metric.needs.split() if name in missing]:
-            lines.append([title, f"not measured: {reasons[0]}"])
+        else:
+            reasons = [missing[name] for name in metric.needs.split() if name in missing]
+            reason = reasons[0] if reasons else f"no item has the {metric.needs or 'sound'} for it"
+            lines.append([title, f"not measured: {reason}"])
     return lines
 
 

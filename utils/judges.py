@@ -40,6 +40,7 @@ class SpeechRecogniser:
         samples = resample(wav.float().cpu(), sample_rate, RECOGNISER_RATE)
         samples = samples * (PEAK / samples.abs().max().clamp_min(1e-6))
         data = (samples * 32767).to(torch.int16).numpy().tobytes()
+        self.decoder.reinit_feat()  # forgets the noise of the recording before
         self.decoder.start_utt()
         self.decoder.process_raw(data, full_utt=True)
         self.decoder.end_utt()

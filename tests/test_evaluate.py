@@ -1,0 +1,280 @@
+"""evaluate.py as a user runs it, at tiny size: interrupted, without judges, on wrong folders."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import mido
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tiny_chain import TINY, save, weights  # noqa: F401 (a fixture)
+
+import evaluate
+import prepare_data
+from text.symbols import is_vowel
+from utils import evaluation_song, evaluation_voice
+from utils.transcription import build_transcriber
+
+RATE = 16000
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def feature_dir(speech_corpus: Callable[..., Path], tmp_path: Path) -> Path:
+    """A corpus `x` of six phrases, with a note for each vowel."""
+    where = ["--feature-dir", str(tmp_path / "feature"), "--workers", "0"]
+    shares = ["--validation-share", "0.2", "--test-share", "0.5"]
+    corpus = str(speech_corpus())
+    assert prepare_data.main(["ljspeech", corpus, "--name", "x", *shares, *where]) == 0
+    path = tmp_path / "feature" / "x" / "index.json"
+    index = json.loads(path.read_text())
+    for item in index["items"]:
+        seconds, symbols = item["num_samples"] / RATE, item["symbols"]
+        edges = np.linspace(0, seconds, len(symbols) + 1).tolist()
+        item["score"] = {
+            "pitch": [60 if symbol[0].isalpha() else 0 for symbol in symbols],
+            "onset": edges[:-1],
+            "offset": edges[1:],
+            "position": [1] * len(symbols),
+            "slur": [0] * len(symbols),
+            "notes": [
+                [onset, offset, 60]
+                for onset, offset, symbol in zip(edges, edges[1:], symbols, strict=False)
+                if is_vowel(symbol)
+            ],
+        }
+    path.write_text(json.dumps(index))
+    return tmp_path / "feature"
+
+
+@pytest.fixture
+def song(weights: Path, feature_dir: Path, tmp_path: Path) -> Callable[..., int]:  # noqa: F811
+    """The `song` command with tiny networks; flags after the first win."""
+
+    def call(*flags: str) -> int:
+        chain = [
+            "--checkpoint",
+            str(weights / "singer.pt"),
+            "--postnet",
+            str(weights / "postnet.pt"),
+        ]
+        where = ["--feature-dir", str(feature_dir), "--out", str(tmp_path / "out")]
+        argv = ["song", "--data", "x", "--split", "test", *chain, *where, "--device", "cpu"]
+        return evaluate.main([*argv, *flags])
+
+    return call
+
+
+@pytest.fixture
+def transcriber(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path / "transcriber.pt"
+    save(path, "transcriber", build_transcriber(TINY), TINY)
+    return path
+
+
+def no_judge(*_: object) -> None:
+    raise ImportError("it needs a package: pip install -r requirements-evaluation.txt")
+
+
+def test_song_says_every_number_with_its_ceiling(
+    song: Callable[..., int],
+    tmp_path: Path,
+    transcriber: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("mir_eval")
+    assert song("--report", "1", "--limit", "2", "--transcriber", str(transcriber)) == 0
+    shown = capsys.readouterr().out
+    result = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert len(result["items"]) == 2
+    assert set(result["items"][0]["rows"]) == set(evaluation_song.ROWS)
+    ceiling, free = (result["items"][0]["rows"][row] for row in ("ceiling", "free_running"))
+    assert ceiling["level_difference"] == pytest.approx(0, abs=0.05)
+    assert ceiling["sharpness"] == 1 and ceiling["distance"] == 0
+    assert ceiling["voicing_recall"] in (1.0, None) and ceiling["voicing_false_alarm"] in (0, None)
+    assert 0 <= free["coverage"] <= 1 and free["mcd"] > 0
+    assert {"note_onset", "phoneme_error_rate", "phoneme_variety"} <= set(free)
+    assert "raw pitch accuracy" in shown and "free_running / ceiling" in shown
+    assert "chord tones on beats" in shown  # not measured, and said so
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("<audio") == 3 and page.count("<img") == 4
+    assert set(re.findall("(?:src|href)=.(.{5})", page)) == {"data:"}
+    assert "http" not in page and "<script" not in page
+
+
+def test_song_continues_and_is_the_same(
+    song: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(evaluation_voice, "SpeechEmbedding", no_judge)
+    assert song("--limit", "2") == 0
+    path = tmp_path / "out" / "evaluation.json"
+    whole = json.loads(path.read_text())["items"]
+    journal = tmp_path / "out" / "song.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(lines[:2]) + lines[2][:30])  # interrupted in the second phrase
+    judged = []
+    judge = evaluation_song.SongJudge.judge
+
+    def counted(self: evaluation_song.SongJudge, id: str) -> dict:
+        judged.append(id)
+        return judge(self, id)
+
+    monkeypatch.setattr(evaluation_song.SongJudge, "judge", counted)
+    assert song("--limit", "2") == 0
+    assert judged == [whole[1]["id"]]
+    assert json.loads(path.read_text())["items"] == whole
+
+
+def test_missing_judges_are_named_with_their_command(
+    song: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(evaluation_voice, "ForcedAligner", no_judge)
+    monkeypatch.setattr(evaluation_voice, "SpeechEmbedding", no_judge)
+    assert song("--limit", "1") == 0
+    shown = capsys.readouterr()
+    command = "pip install -r requirements-evaluation.txt"
+    assert re.search(rf"right lyrics accepted.*not measured: .*{command}", shown.out)
+    assert re.search(rf"Fréchet distance not measured: .*{command}", shown.out)
+    assert re.search(r"phoneme error rate.*not measured: .*train_transcriber\.py", shown.out)
+    assert "without aligner" in shown.err
+    assert set(json.loads((tmp_path / "out" / "evaluation.json").read_text())["missing"]) >= {
+        "aligner",
+        "embedding",
+        "transcriber",
+    }
+
+
+def test_song_refuses_what_it_cannot_judge(
+    song: Callable[..., int], feature_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = feature_dir / "x" / "index.json"
+    index = json.loads(path.read_text())
+    for item in index["items"]:
+        item.pop("score")
+    path.write_text(json.dumps(index))
+    assert song() == 2
+    assert "no phrase has notes" in capsys.readouterr().err
+    assert song("--data", "nowhere") == 2
+    assert song("--checkpoint", "nowhere.pt") == 2
+
+
+def tones(pitches: list[int], seconds: float = 0.5, late: float = 0.0) -> np.ndarray:
+    """Notes one after the other, (S,), with a breath between them."""
+    parts = [np.zeros(round(late * RATE))]
+    for pitch in pitches:
+        time = np.arange(round(seconds * RATE)) / RATE
+        f0 = 440 * 2 ** ((pitch - 69) / 12)
+        tone = sum(np.sin(2 * np.pi * k * f0 * time) / k for k in range(1, 6))
+        parts.append(0.1 * tone * np.minimum(1, np.minimum(time, time[::-1]) / 0.02))
+    return np.concatenate(parts)
+
+
+def midi(path: Path, pitches: list[int], seconds: float = 0.5) -> None:
+    file = mido.MidiFile(ticks_per_beat=480)
+    track = mido.MidiTrack()
+    track.append(mido.MetaMessage("set_tempo", tempo=500000))
+    for pitch in pitches:
+        track.append(mido.Message("note_on", note=pitch, velocity=80, time=0))
+        track.append(mido.Message("note_off", note=pitch, time=round(seconds * 960)))
+    file.tracks.append(track)
+    file.save(path)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Three references with notes; renderings: the same, a semitone off, silence."""
+    rendered, true = tmp_path / "rendered", tmp_path / "true"
+    rendered.mkdir()
+    true.mkdir()
+    melodies = {"a": [60, 64, 67, 64], "b": [62, 65, 69, 65], "c": [55, 59, 62, 59]}
+    for name, pitches in melodies.items():
+        soundfile.write(true / f"{name}.wav", tones(pitches), RATE)
+        midi(true / f"{name}.mid", pitches)
+        (true / f"{name}.txt").write_text(f"sing {'la ' * (pitches[0] - 54)}hello\n")
+        soundfile.write(true / f"{name}.accompaniment.wav", 0.3 * tones(pitches, 1.0), RATE)
+    soundfile.write(rendered / "a.wav", tones(melodies["a"]), RATE)
+    soundfile.write(rendered / "b.flac", tones([p + 1 for p in melodies["b"]]), RATE)
+    soundfile.write(rendered / "c.wav", np.zeros(2 * RATE), RATE)
+    return rendered, true
+
+
+def test_a_folder_of_renderings(
+    folders: tuple[Path, Path],
+    tmp_path: Path,
+    transcriber: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("mir_eval")
+    rendered, true = folders
+    out = tmp_path / "out"
+    command = ["folder", str(rendered), "--references", str(true), "--out", str(out)]
+    assert evaluate.main([*command, "--report", "3", "--transcriber", str(transcriber)]) == 0
+    result = json.loads((out / "evaluation.json").read_text())
+    rows = {item["id"]: item["rows"] for item in result["items"]}
+    assert list(rows) == ["a", "b", "c"]
+    assert rows["a"]["rendered"]["pitch_accuracy"] > 0.95
+    assert rows["a"]["rendered"]["mcd"] == 0 and rows["a"]["rendered"]["lsd"] == 0
+    assert rows["b"]["ceiling"]["pitch_accuracy"] > 0.95
+    assert rows["b"]["rendered"]["pitch_accuracy"] < 0.05
+    assert rows["b"]["rendered"]["pitch_rmse"] > 90
+    assert rows["c"]["rendered"]["pitch_accuracy"] == 0
+    assert rows["c"]["rendered"]["voicing_recall"] == 0
+    assert rows["a"]["floor"]["pitch_accuracy"] < 0.1  # b's rendering under a's notes
+    assert all("coverage" not in row for row in rows["a"].values())
+    shown = capsys.readouterr().out
+    assert "3 recordings" in shown and "mel-cepstral distortion" in shown
+    assert (out / "report.html").read_text().count("<audio") == 6
+
+
+def test_folders_that_do_not_match(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rendered, true = folders
+
+    def error(*flags: str) -> str:
+        out = str(tmp_path / "out")
+        assert evaluate.main(["folder", *flags, "--out", out]) == 2
+        return capsys.readouterr().err
+
+    (true / "b.wav").unlink()
+    assert "no recording called b" in error(str(rendered), "--references", str(true))
+    assert "no folder" in error(str(tmp_path / "x"), "--references", str(true))
+    (tmp_path / "empty").mkdir()
+    assert "holds no recording" in error(str(tmp_path / "empty"), "--references", str(true))
+    soundfile.write(true / "b.wav", tones([60]), RATE)
+    soundfile.write(rendered / "b.wav", tones([60]), RATE)
+    assert "have one name" in error(str(rendered), "--references", str(true))
+
+
+def test_speech_continues_too(
+    weights: Path,  # noqa: F811
+    feature_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("pocketsphinx")
+    argv = ["speech", "--data", "x", "--feature-dir", str(feature_dir), "--device", "cpu"]
+    argv += ["--checkpoint", str(weights / "transformer.pt"), "--limit", "2"]
+    argv += ["--postnet", str(weights / "postnet.pt"), "--out", str(tmp_path / "out")]
+    assert evaluate.main(argv) == 0
+    first = (tmp_path / "out" / "evaluation.json").read_text()
+    assert {"word_error_rate", "free_running", "items"} <= set(json.loads(first))
+    assert "WER" in capsys.readouterr().out
+    assert evaluate.main(argv) == 0
+    assert (tmp_path / "out" / "evaluation.json").read_text() == first

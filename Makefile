@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint benchmark clean
+.PHONY: demo test evaluation lint benchmark clean
 
 demo: $(VENV)/installed  ## sing the example lyrics over their accompaniment with save/demo
 	$(RUN) synthesis.py --lyrics examples/lyrics.lrc --accompaniment examples/evening-sun.ogg --out out/demo
@@ -12,6 +12,21 @@ demo: $(VENV)/installed  ## sing the example lyrics over their accompaniment wit
 test: $(VENV)/installed-dev  ## style check and the whole test suite
 	$(VENV)/bin/ruff check .
 	$(RUN) -m pytest
+
+evaluation: $(VENV)/installed-evaluation feature/examples/index.json  ## the README's table
+	$(RUN) evaluate.py song --data examples --split test --out out/evaluation/song --report \
+		$(addprefix --transcriber ,$(wildcard save/demo/transcriber.pt))
+ifneq ($(wildcard save/demo/inpainter.pt),)
+	$(RUN) evaluate.py inpainting --data examples-stems --split test --rows all \
+		--inpainter save/demo/inpainter.pt --out out/evaluation/inpainting
+else
+	@echo "inpainting not measured: there is no save/demo/inpainter.pt"
+endif
+
+# Sings the example songs; says which packages are missing when they are.
+feature/examples/index.json: | $(VENV)/installed-evaluation
+	$(RUN) prepare_data.py songbook examples/songs --name examples --takes 1 \
+		--validation-share 0 --test-share 0.5
 
 benchmark: $(VENV)/installed  ## this machine's limits and what we reach of them
 	$(RUN) benchmark.py
@@ -26,8 +41,12 @@ $(VENV)/installed: requirements.txt
 	$(RUN) -m pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+$(VENV)/installed-dev: requirements-dev.txt requirements-evaluation.txt $(VENV)/installed
 	$(RUN) -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+$(VENV)/installed-evaluation: requirements-evaluation.txt $(VENV)/installed
+	$(RUN) -m pip install --quiet -r requirements-evaluation.txt
 	touch $@
 
 clean:  ## the environment and what was rendered; corpora and checkpoints stay

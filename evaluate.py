@@ -47,6 +47,7 @@ from text.symbols import SYMBOL_TO_ID
 from utils import (
     checkpoint,
     distributed,
+    evaluation_arguments,
     evaluation_folder,
     evaluation_inpainting,
     evaluation_song,
@@ -229,6 +230,9 @@ def inpainting(arguments: argparse.Namespace) -> int:
     batches = list(windows.head(math.ceil(arguments.windows / arguments.batch_size)))
     if batches[0].other is None:
         raise ValueError(f"{store.directory} holds one song: a shuffle control needs two")
+    judges = Judges.available(hp.audio, None)
+    if "embedding" in judges.missing:
+        print(f"Fréchet distance not measured: {judges.missing['embedding']}")
     settings = {
         "data": arguments.data,
         "split": arguments.split,
@@ -238,13 +242,14 @@ def inpainting(arguments: argparse.Namespace) -> int:
         "device": distributed.describe_device(device),
         "inpainter": describe_weights(loaded),
         "postnet": None if postnet is None else describe_weights(postnet),
+        "embedding": None if judges.embedding is None else judges.embedding.NAME,
         "floors": {
             "linear": evaluation_inpainting.LINEAR_FLOOR,
             "mel": evaluation_inpainting.MEL_FLOOR,
         },
     }
     judge = evaluation_inpainting.InpaintingJudge(
-        loaded, postnet, batches, arguments.seed, arguments.out
+        loaded, postnet, batches, arguments.seed, arguments.out, judges.embedding
     )
     journal = Journal(arguments.out / "inpainting.jsonl", settings)
     ids = evaluation_inpainting.ids_of(names, len(batches))
@@ -256,8 +261,12 @@ def inpainting(arguments: argparse.Namespace) -> int:
         name: {"difference": test.difference.as_dict(), "p_value": test.p_value, "if": meaning}
         for name, (test, meaning) in evaluation_inpainting.controls(rows).items()
     }
+    distances = judge.frechet(names)
+    for name, distance in distances.items():
+        print(f"{name}: {distance}")
     out = arguments.out / "inpainting.json"
-    write_json(out, settings | {"rows": rows, "controls": controls})
+    frechet = {name: asdict(distance) for name, distance in distances.items()}
+    write_json(out, settings | {"rows": rows, "controls": controls, "frechet_distance": frechet})
     seconds = hp.window / hp.audio.sample_rate
     marked = {name: [tuple(share * seconds for share in ways[name].unknown)] for name in names}
     picture = plotting.song_picture(judge.sounds(names), hp.audio, marked)
@@ -372,127 +381,20 @@ def transcriber(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def add_corpus(parser: argparse.ArgumentParser, split: str = "test") -> None:
-    """Which items are judged."""
-    parser.add_argument("--data", required=True, metavar="NAME", help="corpus below --feature-dir")
-    parser.add_argument("--split", default=split, choices=("train", "validation", "test"))
-    parser.add_argument("--feature-dir", type=Path, default=Path("feature"))
-
-
-def add_chain(parser: argparse.ArgumentParser) -> None:
-    """Which weights are judged."""
-    parser.add_argument("--checkpoint", type=Path, default=DEMO / "transformer.pt")
-    parser.add_argument("--postnet", type=Path, default=DEMO / "postnet.pt")
-
-
-def add_run(parser: argparse.ArgumentParser, out: str = "out/evaluation") -> None:
-    """How it is run, and where the result goes."""
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path(out), metavar="DIR")
-    parser.add_argument("--device", default="auto")
-
-
-def add_judges(parser: argparse.ArgumentParser) -> None:
-    """What `song` and `folder` have in common."""
-    parser.add_argument(
-        "--transcriber", type=Path, metavar="RUN", help="or a file: notes and phonemes are judged"
-    )
-    parser.add_argument(
-        "--report",
-        type=int,
-        nargs="?",
-        const=4,
-        default=0,
-        metavar="N",
-        help="write report.html with N items to hear and see (default of N: 4)",
-    )
-
-
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(name: str, function: Any, help: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=help)
-        command.set_defaults(command=function)
-        return command
-
-    spoken = add("speech", speech, "word error rate of the spoken chain")
-    add_corpus(spoken)
-    add_chain(spoken)
-    add_run(spoken)
-    spoken.add_argument("--limit", type=int, default=0, help="first items only; 0 = all")
-    sung = add("song", song, "sung phrases from lyrics and notes alone")
-    add_corpus(sung)
-    add_chain(sung)
-    add_run(sung)
-    add_judges(sung)
-    sung.add_argument("--limit", type=int, default=0, help="phrases, spread evenly; 0 = all")
-    files = add("folder", folder, "recordings against their references")
-    files.add_argument("rendered", type=Path, metavar="RENDERED", help="folder of recordings")
-    files.add_argument(
-        "--references",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="the same names; NAME.mid, NAME.txt, NAME.accompaniment.wav beside them are used",
-    )
-    add_judges(files)
-    files.add_argument("--out", type=Path, default=Path("out/evaluation"), metavar="DIR")
-    remade = add("inpainting", inpainting, "distance of remade vocals to the true stems")
-    add_corpus(remade)
-    add_run(remade)
-    remade.add_argument("--inpainter", type=Path, required=True, metavar="RUN", help="or a file")
-    remade.add_argument("--postnet", type=Path, default=DEMO / "postnet.pt")
-    remade.add_argument(
-        "--rows", nargs="+", default=evaluation_inpainting.DEFAULT_ROWS, metavar="ROW|all"
-    )
-    remade.add_argument("--windows", type=int, default=8, help="of the split, spread evenly")
-    remade.add_argument("--batch-size", type=int, default=4)
-    drawn = add("pictures", pictures, "attention, alphas and curves of a transformer")
-    add_corpus(drawn, "validation")
-    drawn.add_argument("--item", type=int, default=0, help="number in the split")
-    drawn.add_argument("--checkpoint", type=Path, required=True, help="of a run, for its curves")
-    drawn.add_argument("--out", type=Path, default=Path("png"), metavar="DIR")
-    heard = add("phonemes", phonemes, "how clear and varied sung phonemes are")
-    heard.add_argument("files", nargs="+", type=Path, metavar="FILE", help="vocals without backing")
-    heard.add_argument(
-        "--transcriber",
-        type=Path,
-        metavar="FILE",
-        help=f"a checkpoint (default: the earlier project's, from {published.TRANSCRIBER_PATH})",
-    )
-    heard.add_argument("--device", default="auto")
-    exact = add("samplers", samplers, "errors of all samplers where the answer is known")
-    exact.add_argument("--out", type=Path, default=Path("png"), metavar="DIR")
-    tested = add("transcriber", transcriber, "phonemes and notes heard in held-out songs")
-    add_corpus(tested)
-    tested.add_argument(
-        "--transcriber", type=Path, default=DEMO / "transcriber.pt", metavar="RUN", help="or a file"
-    )
-    tested.add_argument("--out", type=Path, default=Path("out/evaluation"), metavar="DIR")
-    tested.add_argument("--device", default="auto")
-    written = add("transcribe", transcription, "a recording to MIDI with lyrics")
-    written.add_argument("file", type=Path, metavar="FILE", help="a vocal, any rate and channels")
-    written.add_argument("--out", type=Path, required=True, metavar="FILE.mid")
-    written.add_argument(
-        "--lyrics", type=Path, metavar="FILE", help="its words; else phonemes are written"
-    )
-    written.add_argument(
-        "--transcriber",
-        type=Path,
-        default=DEMO / "transcriber.pt",
-        metavar="RUN",
-        help="a run or a file (default: %(default)s)",
-    )
-    written.add_argument("--device", default="auto")
-    return parser.parse_args(argv)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate from the shell; return the exit code."""
-    arguments = parse_arguments(argv)
+    commands = {
+        "speech": speech,
+        "song": song,
+        "folder": folder,
+        "inpainting": inpainting,
+        "pictures": pictures,
+        "phonemes": phonemes,
+        "samplers": samplers,
+        "transcribe": transcription,
+        "transcriber": transcriber,
+    }
+    arguments = evaluation_arguments.parse(argv, commands, DEMO, __doc__.split("\n\n")[0])
     try:
         return arguments.command(arguments)
     except (ValueError, FileNotFoundError, ImportError) as error:

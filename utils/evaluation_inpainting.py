@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from sampling import item_generator, sample
 from utils import bootstrap
 from utils.audio import Features, read_wav, write_wav
 from utils.bootstrap import Estimate, PairedTest
+from utils.embedding import Frechet, SpeechEmbedding, frechet
 from utils.metrics import log_spectral_distance, mel_distance
 from utils.rendering import Loaded, denoiser_of, waveform, window_mel
 
@@ -127,8 +129,13 @@ class InpaintingJudge:
         batches: Sequence[StemBatch],
         seed: int,
         out: Path,
+        embedding: SpeechEmbedding | None,
     ) -> None:
-        """postnet: for the ways that need one. The loudest window's sounds are written to `out`."""
+        """postnet: for the ways that need one; embedding: for the Fréchet distance.
+
+        The loudest window's sounds are written to `out`, embeddings below it.
+        """
+        self.embedding = embedding
         self.loaded, self.postnet, self.batches, self.seed = loaded, postnet, batches, seed
         self.distances, self.out = Distances(loaded), out
         self.device = next(loaded.network.parameters()).device
@@ -158,6 +165,9 @@ class InpaintingJudge:
         if way is not None and first <= self.loudest < first + len(true):
             self.write(name, made[self.loudest - first])
             self.write("true", true[self.loudest - first])
+        if self.embedding is not None and part == PARTS[""]:
+            for row, wavs in ((name, made), ("true", true)):
+                self.embed(row, number, wavs)
         return {
             "songs": list(batch.ids),
             "distances": self.distances(made, true, part),
@@ -216,6 +226,29 @@ class InpaintingJudge:
             made[row, : len(wav)] = wav * gain
         return made
 
+    def embed(self, row: str, number: str, wavs: Tensor) -> None:
+        """Keep the embeddings of a batch of waveforms (B, S)."""
+        rate = self.loaded.hyperparams.audio.sample_rate
+        path = self.embedding_path(row, number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, *(self.embedding(wav.cpu(), rate) for wav in wavs))
+
+    def embedding_path(self, row: str, number: str | int) -> Path:
+        """Where the embeddings of a batch lie."""
+        return self.out / "embeddings" / row / f"{number}.npz"
+
+    def frechet(self, names: Sequence[str]) -> dict[str, Frechet]:
+        """The Fréchet distance to the true windows of each row that makes whole windows."""
+        if self.embedding is None:
+            return {}
+
+        def stored(row: str) -> list[np.ndarray]:
+            paths = [self.embedding_path(row, number) for number in range(len(self.batches))]
+            return [part for path in paths for part in np.load(path).values()]
+
+        rows = [*FLOORS, *(name for name in names if WAYS[name].unknown == PARTS[""])]
+        return {row: frechet(stored(row), stored("true"), self.embedding.NAME) for row in rows}
+
     def write(self, name: str, wav: Tensor) -> None:
         """Keep how the loudest window sounds by one way."""
         write_wav(self.out / f"{name}.wav", wav.cpu(), self.loaded.hyperparams.audio.sample_rate)
@@ -261,7 +294,7 @@ def table(rows: Mapping[str, dict[str, Any]]) -> list[str]:
             f"{mean:6.2f} [{low:.2f}, {high:.2f}]"
             for mean, low, high in (row["log_spectral_distance"], row["mel_distance"])
         )
-        speed = float(sorted(row["seconds"])[len(row["seconds"]) // 2]) if row["seconds"] else 0.0
+        speed = float(np.median(row["seconds"])) if row["seconds"] else 0.0
         note = WAYS[name].note if name in WAYS else "floor"
         lines.append(f"{name:>18}  {shown}  {row['evaluations']:>4}  {speed:8.3f}  {note}")
     for name, (test, meaning) in controls(rows).items():

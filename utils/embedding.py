@@ -122,3 +122,20 @@ def frechet(judged: Sequence[np.ndarray], reference: Sequence[np.ndarray], name:
     return Frechet(
         name, gaussian_distance(everything, true), len(everything), len(true), floor, min(count)
     )
+
+
+def stored(path: Path) -> list[np.ndarray]:
+    """Embeddings that `store` kept; FileNotFoundError says how to make them again."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is gone, the records beside it are not: remove the .jsonl file there as well "
+            "and run again"
+        )
+    with np.load(path) as parts:
+        return list(parts.values())
+
+
+def store(path: Path, parts: Sequence[np.ndarray]) -> None:
+    """Keep the embeddings of one or several waveforms."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, *parts)

@@ -22,7 +22,7 @@ from sampling import item_generator, sample
 from utils import bootstrap
 from utils.audio import Features, read_wav, write_wav
 from utils.bootstrap import Estimate, PairedTest
-from utils.embedding import Frechet, SpeechEmbedding, frechet
+from utils.embedding import Frechet, SpeechEmbedding, frechet, store, stored
 from utils.metrics import log_spectral_distance, mel_distance
 from utils.rendering import Loaded, denoiser_of, waveform, window_mel
 
@@ -229,9 +229,8 @@ class InpaintingJudge:
     def embed(self, row: str, number: str, wavs: Tensor) -> None:
         """Keep the embeddings of a batch of waveforms (B, S)."""
         rate = self.loaded.hyperparams.audio.sample_rate
-        path = self.embedding_path(row, number)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, *(self.embedding(wav.cpu(), rate) for wav in wavs))
+        parts = [self.embedding(wav.cpu(), rate) for wav in wavs]
+        store(self.embedding_path(row, number), parts)
 
     def embedding_path(self, row: str, number: str | int) -> Path:
         """Where the embeddings of a batch lie."""
@@ -242,12 +241,12 @@ class InpaintingJudge:
         if self.embedding is None:
             return {}
 
-        def stored(row: str) -> list[np.ndarray]:
+        def parts(row: str) -> list[np.ndarray]:
             paths = [self.embedding_path(row, number) for number in range(len(self.batches))]
-            return [part for path in paths for part in np.load(path).values()]
+            return [part for path in paths for part in stored(path)]
 
         rows = [*FLOORS, *(name for name in names if WAYS[name].unknown == PARTS[""])]
-        return {row: frechet(stored(row), stored("true"), self.embedding.NAME) for row in rows}
+        return {row: frechet(parts(row), parts("true"), self.embedding.NAME) for row in rows}
 
     def write(self, name: str, wav: Tensor) -> None:
         """Keep how the loudest window sounds by one way."""

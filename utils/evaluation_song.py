@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from text.symbols import is_vowel, word_spans
-from utils.embedding import frechet
+from utils.embedding import Frechet, frechet, store, stored
 from utils.evaluation_chain import Chain, free_running, sound, teacher_forced
 from utils.evaluation_report import Entry
 from utils.evaluation_table import WRONG_LYRICS
@@ -148,20 +148,18 @@ class SongJudge:
                 embedding = self.judges.embedding(
                     rendering.wav, self.chain.hyperparams.audio.sample_rate
                 )
-                path = self.embedding_path(row, id)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                np.save(path, embedding)
+                store(self.embedding_path(row, id), [embedding])
         return {"song": song_of(id), "text": self.item(id)["text"], "rows": rows}
 
     def embedding_path(self, row: str, id: str) -> Path:
         """Where the embeddings of a rendering lie."""
-        return self.cache / row / f"{id.replace('/', '_')}.npy"
+        return self.cache / row / f"{id.replace('/', '_')}.npz"
 
-    def frechet(self, ids: Sequence[str]) -> dict[str, Any]:
+    def frechet(self, ids: Sequence[str]) -> dict[str, Frechet]:
         """The Fréchet distance of each row to the ceiling; empty when there is no embedding."""
         if self.judges.embedding is None:
             return {}
-        sets = {row: [np.load(self.embedding_path(row, id)) for id in ids] for row in ROWS}
+        sets = {row: [stored(self.embedding_path(row, id))[0] for id in ids] for row in ROWS}
         return {
             row: frechet(sets[row], sets["ceiling"], self.judges.embedding.NAME)
             for row in ROWS

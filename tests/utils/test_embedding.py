@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
 
 from utils import embedding
-from utils.embedding import Frechet, SpeechEmbedding, frechet, gaussian_distance
+from utils.embedding import (
+    Frechet,
+    SpeechEmbedding,
+    frechet,
+    gaussian_distance,
+    store,
+    stored,
+)
 
 
 def test_distance_of_known_gaussians() -> None:
@@ -41,6 +50,15 @@ def test_too_few_have_no_distance_and_the_number_is_never_alone() -> None:
     for part in ("named", "90 windows", "180", "real against real", "too few"):
         assert part in shown
     assert np.isnan(frechet(parts, parts[:1], "named").floor)
+
+
+def test_embeddings_are_kept(tmp_path: Path) -> None:
+    parts = [np.zeros((0, 96), np.float32), np.ones((3, 96), np.float32)]
+    path = tmp_path / "row" / "song@0.001.npz"
+    store(path, parts)
+    assert all(np.array_equal(a, b) for a, b in zip(parts, stored(path), strict=True))
+    with pytest.raises(FileNotFoundError, match="run again"):
+        stored(tmp_path / "x.npz")
 
 
 def test_a_judge_that_is_not_installed_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

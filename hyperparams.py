@@ -66,7 +66,7 @@ class Transformer:
     postnet_kernel: int = 5  # frames
     num_pitches: int = 128  # MIDI note numbers; 0 = spoken
     max_symbol_position: int = 8  # a symbol's place in its syllable, clipped here
-    prior_width: float = 0.05  # s, w of the score prior exp(-distance² / 2w²); 0.12 loses short words
+    prior_width: float = 0.05  # s, w of the score prior exp(-distance²/2w²); 0.12 loses short words
     history_zero_max: float = 1.0  # share of a phrase's history frames zeroed ~ U(0, this)
     history_noise_max: float = 0.4  # noise on the history, in standard deviations ~ U(0, this)
     history_steps: int = 1000  # both grow linearly to these: alignment is learnt from a clean one

@@ -32,6 +32,7 @@ VOWEL_SHARE = 0.6  # of a note, from its beginning, in which its vowel is looked
 FLOOR = 1e-3  # probability of a vowel at least: one slip of the recogniser decides nothing
 MELISMA_COST = 1.5  # nats of a note that goes on with the syllable before it
 SKIP_COST = 3.0  # nats of a syllable that gets no note of its own
+UNSUNG_COST = 2.5  # nats of a note behind the end of the lyrics, which need not be the whole song's
 
 
 class Run(NamedTuple):
@@ -140,28 +141,31 @@ def align_syllables(likelihood: np.ndarray) -> list[int]:
     """Return the syllable of each note, never falling, of log probabilities (K, N).
 
     The best path: a note takes the next syllable, goes on with the last one (MELISMA_COST), or
-    takes a later one (SKIP_COST for each left out, also at both ends).
+    takes a later one (SKIP_COST for each left out, also at both ends). Notes behind the end of the
+    lyrics (UNSUNG_COST) go on with the last one too, whatever is heard in them.
     """
-    syllables = likelihood.shape[1]
+    notes, syllables = likelihood.shape
     number = np.arange(syllables)
+    skipped = SKIP_COST * (syllables - 1 - number)  # behind each syllable
     best = likelihood[0] - SKIP_COST * number
-    origins = []
-    for row in likelihood[1:]:
+    origins, ends = [], [best - skipped - UNSUNG_COST * (notes - 1)]
+    for note, row in enumerate(likelihood[1:], start=1):
         # A path to n from m < n costs SKIP_COST (n - m - 1): a running maximum over m.
         level = best + SKIP_COST * number
         leader = np.maximum.accumulate(level)
-        is_new = level >= leader
-        holder = np.maximum.accumulate(np.where(is_new, number, 0))
+        holder = np.maximum.accumulate(np.where(level >= leader, number, 0))
         moved = np.full(syllables, -np.inf)
         moved[1:] = leader[:-1] - SKIP_COST * (number[1:] - 1)
         stayed = best - MELISMA_COST
         source = np.append(0, holder[:-1])
         origins.append(np.where(moved > stayed, source, number))
         best = np.maximum(moved, stayed) + row
-    place = [int(np.argmax(best - SKIP_COST * (syllables - 1 - number)))]
-    for origin in reversed(origins):
+        ends.append(best - skipped - UNSUNG_COST * (notes - 1 - note))
+    last, end = np.unravel_index(np.argmax(ends), (notes, syllables))
+    place = [int(end)]
+    for origin in reversed(origins[:last]):
         place.append(int(origin[place[-1]]))
-    return place[::-1]
+    return place[::-1] + [int(end)] * (notes - 1 - int(last))
 
 
 def _lyric(syllables: Sequence[Syllable], first: int, end: int) -> Lyric:

@@ -18,6 +18,7 @@ from utils.song_labels import PHONEME_CLASSES
 from utils.sung_lyrics import (
     MELISMA_COST,
     SKIP_COST,
+    UNSUNG_COST,
     align_syllables,
     heard_melody,
     heard_syllables,
@@ -104,6 +105,15 @@ def test_a_melisma_keeps_its_syllable(pronouncer: Pronouncer) -> None:
     assert melody.lyrics[0].continues and not melody.lyrics[1].continues
 
 
+def test_lyrics_of_the_beginning_stay_at_the_beginning(pronouncer: Pronouncer) -> None:
+    """A song goes on with other words than those that were given."""
+    phonemes = "HH:5 AH:20 L:5 OW:20 " + "IY:20 AA:20 EY:20 UW:20 AH:20 OW:20"
+    times = [0.1, 0.6, *(1.0 + 0.4 * k for k in range(6))]
+    notes = [(time, time + 0.4, 60.0) for time in times]
+    melody = lay_heard(heard(phonemes, notes), parse_lyrics("hello"), pronouncer)
+    assert texts(melody) == ["hel", "lo"] + [None] * 6
+
+
 def test_the_best_path_is_the_best_of_all_paths() -> None:
     """Against every alignment of four notes to three syllables, costs added up by hand."""
     random = np.random.default_rng(0)
@@ -111,11 +121,16 @@ def test_the_best_path_is_the_best_of_all_paths() -> None:
         likelihood = 4 * random.standard_normal((4, 3))
 
         def score(path: tuple[int, ...], likelihood: np.ndarray = likelihood) -> float:
-            total = sum(likelihood[k, n] for k, n in enumerate(path))
-            total -= SKIP_COST * (path[0] + 2 - path[-1])
-            for a, b in itertools.pairwise(path):
-                total -= MELISMA_COST if a == b else SKIP_COST * (b - a - 1)
-            return total
+            totals = []
+            for end in range(1, 5):  # notes until the lyrics end
+                if path[end - 1] != path[-1]:
+                    continue
+                total = sum(likelihood[k, n] for k, n in enumerate(path[:end]))
+                total -= SKIP_COST * (path[0] + 2 - path[-1]) + UNSUNG_COST * (4 - end)
+                for a, b in itertools.pairwise(path[:end]):
+                    total -= MELISMA_COST if a == b else SKIP_COST * (b - a - 1)
+                totals.append(total)
+            return max(totals)
 
         paths = (p for p in itertools.product(range(3), repeat=4) if list(p) == sorted(p))
         assert align_syllables(likelihood) == list(max(paths, key=score))

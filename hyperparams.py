@@ -301,7 +301,7 @@ class Transcriber:
     speech_share: float = 0.25  # of a batch's windows that are speech, where a corpus is given
     gain_max: float = 15.0  # dB either way, of every training window
     shift_probability: float = 0.5  # of playing a window faster and higher, or slower and lower
-    shift_max: float = 4.0  # semitones either way, 26 % in tempo
+    shift_max: float = 1.5  # semitones either way; vowels move along: 9 % is between two singers
     reverb_probability: float = 0.3  # of a room around the vocal
     reverb_min: float = 0.1  # s until the room's sound has fallen by 60 dB, at least
     reverb_max: float = 1.2  # s, at most

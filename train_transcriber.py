@@ -243,6 +243,8 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     spoken = arguments.speech.partition("=")[0] if arguments.speech else ""
     torch.manual_seed(hp.transcriber_training.seed)
     network = build_transcriber(hp)
+    if arguments.start_from is not None:
+        checkpoint.start_from(network, arguments.start_from, "transcriber")
     speech = open_speech(arguments.speech, arguments.feature_dir, hp) if arguments.speech else None
     objective = Objective(hp, store, world.device, speech)
     return Trainer(
@@ -266,6 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train from the shell; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     config.add_run_arguments(parser, PRESETS)
+    config.add_start_argument(parser)
     parser.add_argument(
         "--speech", metavar="NAME=DIR", help="a prepared, aligned corpus and its recordings"
     )

@@ -20,7 +20,7 @@ from utils.augmentation import (
 from utils.objective import seeded_context
 from utils.pitch import f0_track
 
-KNOBS = PRESETS["base"].transcriber
+KNOBS = replace(PRESETS["base"].transcriber, shift_max=4.0)
 OFF = replace(
     KNOBS,
     shift_probability=0.0,

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test evaluation lint benchmark clean
+.PHONY: demo test evaluation weights lint benchmark clean
 
 demo: $(VENV)/installed  ## sing the example lyrics over their accompaniment with save/demo
 	$(RUN) synthesis.py --lyrics examples/lyrics.lrc --accompaniment examples/evening-sun.ogg --out out/demo
@@ -28,6 +28,31 @@ feature/examples/index.json: | $(VENV)/installed-evaluation
 	$(RUN) prepare_data.py songbook examples/songs --name examples --takes 1 \
 		--validation-share 0 --test-share 0.5
 
+# make weights SONGS=DIR SPEECH=DIR: corpora, all trainings and save/demo, resumable at any point.
+# On a GPU: PRESET=base TRAIN="--device cuda". Hours for both are in save/README.md.
+SONGS ?= examples/songs
+SPEECH ?= LJSpeech-1.1
+PRESET ?= small
+TRAIN ?=
+weights: $(VENV)/installed-evaluation $(VENV)/installed-songbook  ## the weights of save/demo, from songs and speech
+	$(RUN) prepare_data.py songbook $(SONGS) --name songbook --seconds 60 \
+		--validation-share 0.10 --test-share 0.12
+	$(RUN) prepare_data.py ljspeech $(SPEECH) --name ljspeech \
+		--validation-share 0.06 --test-share 0.06
+	$(RUN) prepare_data.py align ljspeech $(SPEECH)
+	$(RUN) train_transformer.py --data songbook,ljspeech --preset $(PRESET) --run voice $(TRAIN)
+	$(RUN) train_postnet.py --data songbook,ljspeech --preset $(PRESET) --run true $(TRAIN)
+	$(RUN) train_postnet.py --data songbook,ljspeech --preset $(PRESET) --run voice --steps 1500 \
+		--start-from save/postnet/true/best.pt --transformer save/transformer/voice/best.pt $(TRAIN)
+	$(RUN) train_inpainter.py --data songbook-stems --preset $(PRESET) --run songs $(TRAIN)
+	$(RUN) train_transcriber.py --data songbook-stems --preset $(PRESET) --run songs \
+		--speech ljspeech=$(SPEECH) $(TRAIN)
+	$(RUN) -c "from utils.checkpoint import export_half as export; \
+		export('save/transformer/voice/best.pt', 'save/demo/transformer.pt'); \
+		export('save/postnet/voice/best.pt', 'save/demo/postnet.pt'); \
+		export('save/inpainter/songs/best.pt', 'save/demo/inpainter.pt'); \
+		export('save/transcriber/songs/best.pt', 'save/demo/transcriber.pt')"
+
 benchmark: $(VENV)/installed  ## this machine's limits and what we reach of them
 	$(RUN) benchmark.py
 
@@ -47,6 +72,10 @@ $(VENV)/installed-dev: requirements-dev.txt requirements-evaluation.txt $(VENV)/
 
 $(VENV)/installed-evaluation: requirements-evaluation.txt $(VENV)/installed
 	$(RUN) -m pip install --quiet -r requirements-evaluation.txt
+	touch $@
+
+$(VENV)/installed-songbook: requirements-songbook.txt $(VENV)/installed
+	$(RUN) -m pip install --quiet -r requirements-songbook.txt
 	touch $@
 
 clean:  ## the environment and what was rendered; corpora and checkpoints stay

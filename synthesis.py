@@ -169,13 +169,23 @@ def inpainter_path(arguments: argparse.Namespace) -> Path:
 
 
 def inpainter_of(
-    arguments: argparse.Namespace, device: torch.device, assignments: Sequence[str]
+    arguments: argparse.Namespace, device: torch.device, has_words: bool
 ) -> Loaded | None:
-    """The last stage, with its sampling values changed; None for `--inpainter none`."""
+    """The last stage, with its sampling values changed; None for `--inpainter none`.
+
+    None too, and said, when no weights ship and none are asked for, but there are words to sing.
+    """
     if str(arguments.inpainter) == NONE:
         return None
+    is_default = arguments.inpainter is None and arguments.preset is None
+    if is_default and has_words and not (DEMO / "inpainter.pt").exists():
+        print(
+            f"{DEMO / 'inpainter.pt'} is not there: the draft is the vocal. Train an inpainter "
+            "with train_inpainter.py and name it with --inpainter"
+        )
+        return None
     inpainter = load(inpainter_path(arguments), "inpainter", Hyperparams, device)
-    inpainter.hyperparams = sampling_changes(inpainter.hyperparams, assignments)
+    inpainter.hyperparams = sampling_changes(inpainter.hyperparams, assignments_of(arguments))
     return inpainter
 
 
@@ -280,7 +290,7 @@ def sing_song(
     watch = Stopwatch()
     with watch("load"):
         has_words = bool(lyrics) or arguments.melody not in (None, COMPOSE, NONE)
-        inpainter = inpainter_of(arguments, device, assignments_of(arguments))
+        inpainter = inpainter_of(arguments, device, has_words)
         voice = voice_of(arguments, device) if has_words else None
         hp = inpainter.hyperparams if inpainter else voice.hyperparams if voice else None
         if hp is None:

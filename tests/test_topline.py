@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tiny_chain import Run, integers, write
+from tiny_chain import Run, integers, music, write
 
+import synthesis
 from music.melody import Lyric, Melody
 from music.midi import read_midi, write_midi
 from music.phrasing import items_to_sing
@@ -198,6 +199,21 @@ def test_what_cannot_be_sung_is_refused(
     message = capsys.readouterr().err
     assert all(word in message for word in words), message
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("no_picture")
+def test_without_an_inpainter_the_draft_is_the_vocal_and_that_is_said(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(synthesis, "DEMO", tmp_path / "empty")
+    song = write(tmp_path / "song.wav", music(1.5))
+    voice = ("--checkpoint", weights / "transformer.pt", "--postnet", weights / "postnet.pt")
+    flags = [*voice, "--accompaniment", song, "--out", tmp_path / "out", "--device", "cpu"]
+    assert synthesis.main([str(flag) for flag in (*flags, "--lyrics", "oh my")]) == 0
+    assert "the draft is the vocal" in capsys.readouterr().out
+    assert report_of(tmp_path / "out")["inpainter"] is None
+    assert synthesis.main([str(flag) for flag in flags]) == 2  # nothing else could sing
+    assert "train_inpainter.py" in capsys.readouterr().err
 
 
 def test_notes_the_voice_does_not_know_are_sung_and_said(

@@ -27,6 +27,7 @@ DURATION_TENSOR = "/Clip_output_0"  # predicted token durations inside the graph
 VOICED_F0 = 60.0  # Hz; the voice predicts less where it is voiceless
 NUCLEUS_DROP = 6.0  # dB below its peak a nucleus ends
 RISE_FRAMES = 1.6  # 20 ms: the -6 dB point lies this far behind the start of the vowel (measured)
+REST_DROP = 5.0  # nepers, 43 dB: out of hearing
 NATURAL_F0 = (150.0, 280.0)  # Hz the voice was trained on: its spectra are asked for in here
 INSTALL = "pip install -r requirements-songbook.txt"
 
@@ -102,7 +103,11 @@ class Singer:
         source = np.interp(np.arange(num_frames) + 0.5, targets, sources) - 0.5
         source = np.clip(source, 0, spoken.num_frames - 1)
         voice = spoken.coloured(np.interp(np.arange(spoken.num_frames), source, f0))
-        wav = self._render(voice, source, f0, spoken.is_voiced, manner)
+        voiced = np.zeros(spoken.num_frames, bool)
+        for first, last in nuclei:
+            voiced[first:last] = True
+        voice = _sung_on_harmonics(voice, voiced)
+        wav = self._render(voice, source, f0, spoken.is_voiced | voiced, manner)
         return SungPhrase(wav, lead / FRAME_RATE)
 
     def _render(
@@ -227,6 +232,19 @@ class _Spoken:
         """Return the five spectra (F, T) as the voice makes them for this F0 (T,) in Hz."""
         curve = np.where(self.is_voiced, np.clip(f0, *NATURAL_F0), 0.0)
         return self.singer.speak(self.ids, self.durations, curve)[:5]
+
+
+def _sung_on_harmonics(voice: Sequence[np.ndarray], is_nucleus: np.ndarray) -> list[np.ndarray]:
+    """Let the harmonics carry the frames (T,) of the nuclei, the part of fixed phase being silent.
+
+    The voice adds harmonics, noise and a rest whose phases it predicts frame by frame. Speech hides
+    the rest; in a vowel that is held, its frames come again and again, a buzz at the frame rate.
+    """
+    harmonic, theta, noise, rest, phase = (part.copy() for part in voice)
+    held = rest[:, is_nucleus]
+    harmonic[:, is_nucleus] = np.logaddexp(2 * harmonic[:, is_nucleus], 2 * held) / 2
+    rest[:, is_nucleus] = held - REST_DROP
+    return [harmonic, theta, noise, rest, phase]
 
 
 def _time_map(

@@ -38,7 +38,7 @@ from utils.audio import active_level, resample, write_wav
 if TYPE_CHECKING:
     from hyperparams import Audio
 
-VERSION = 2  # of the rendering: raised when the same settings give other audio
+VERSION = 3  # of the rendering: raised when the same settings give other audio
 SUFFIXES = (".mxl", ".musicxml", ".xml", ".song")
 VOCAL_LEVEL = -23.0  # dBFS RMS over the sounding parts
 LEVEL_BLOCK = 0.05  # s

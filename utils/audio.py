@@ -141,7 +141,7 @@ def write_wav(path: Path, wav: Tensor | np.ndarray, sample_rate: int) -> float:
     peak = samples.abs().max().item() if samples.numel() else 0.0
     gain = 1.0 if peak <= 1.0 else 1.0 / peak
     if gain < 1.0:
-        logger.warning("%s: peak %.2f above full scale, attenuated to it", path, peak)
+        logger.warning("%s: peak %.2f above full scale, attenuated to it", path.name, peak)
     scaled = (part.double() * gain * 32768 for part in samples.split(BLOCK, dim=-1))
     parts = [part.round().clamp(-32768, 32767).to(torch.int16) for part in scaled]
     integers = torch.cat(parts, dim=-1).numpy()

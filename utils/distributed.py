@@ -6,6 +6,7 @@ The rest of the program sees a `World`: its device, its rank, and sums over all 
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import sys
@@ -119,6 +120,7 @@ def start(device_name: str = "auto") -> World:
 def close(world: World) -> None:
     """Leave the process group; with one process there is nothing to leave."""
     if world.size > 1 and dist.is_initialized():
+        gc.collect()  # wrappers of models hold the group in cycles; its threads must end before us
         dist.destroy_process_group()
 
 

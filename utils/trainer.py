@@ -119,6 +119,7 @@ class Trainer:
         try:
             with signals.deferred() as interruption, logging_redirect_tqdm(), self._bar() as bar:
                 stopped = self._turns(interruption, bar)
+            self.world.barrier()  # no rank tears down its connections while another still works
         finally:
             self._release()
         if stopped:
@@ -384,7 +385,8 @@ class Trainer:
     # Surroundings
 
     def _release(self) -> None:
-        """Close the logs and let other processes have the folder."""
+        """Close the logs, leave the shared model, let other processes have the folder."""
+        self._shared_model = self.model  # the wrapper would hold the process group past its end
         if self.log is not None:
             self.log.close()
         if self._lock is not None:

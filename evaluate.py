@@ -27,7 +27,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -61,8 +61,8 @@ from utils import (
 from utils.audio import read_audio, read_wav
 from utils.batching import spread
 from utils.embedding import Frechet
-from utils.evaluation_chain import describe_weights, load_chain
-from utils.evaluation_report import write_report
+from utils.evaluation_chain import describe_voice, describe_weights
+from utils.evaluation_report import Entry, write_report
 from utils.evaluation_voice import Judges
 from utils.gallery import transformer_pictures
 from utils.journal import Journal
@@ -76,6 +76,7 @@ from utils.transcription import (
     published_transcriber,
     transcribe,
 )
+from utils.vocalist import load_voice
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -128,20 +129,36 @@ def show(
     }
 
 
+def conclude(
+    arguments: argparse.Namespace,
+    title: str,
+    settings: dict[str, Any],
+    result: dict[str, Any],
+    records: Sequence[dict[str, Any]],
+    entry: Callable[[str, dict[str, Any]], Entry],
+) -> int:
+    """Write evaluation.json and, when asked, report.html of some items; return the exit code."""
+    write_json(arguments.out / "evaluation.json", settings | result | {"items": records})
+    if arguments.report:
+        entries = (entry(r["id"], r) for r in spread(records, arguments.report))
+        print(write_report(arguments.out / "report.html", title, settings, result, entries))
+    return 0
+
+
 def speech(arguments: argparse.Namespace) -> int:
     """The `speech` command."""
     device = distributed.start(arguments.device).device
-    chain = load_chain(arguments.checkpoint, arguments.postnet, Hyperparams, device)
+    voice = load_voice(arguments.checkpoint, arguments.postnet, Hyperparams, device)
     store = open_features(arguments.feature_dir, arguments.data)
-    store.check_audio(chain.hyperparams.audio)
+    store.check_audio(voice.hyperparams.audio)
     dataset = TextMelDataset(store, arguments.split)
-    judge = evaluation_speech.SpeechJudge(chain, dataset, arguments.seed, SpeechRecogniser())
+    judge = evaluation_speech.SpeechJudge(voice, dataset, arguments.seed, SpeechRecogniser())
     settings = {
         "data": arguments.data,
         "split": arguments.split,
         "judge": SpeechRecogniser.NAME,
         "seed": arguments.seed,
-        **chain.describe(),
+        **describe_voice(voice),
     }
     ids = list(judge.numbers)[: arguments.limit or None]
     journal = Journal(arguments.out / "speech.jsonl", settings)
@@ -156,19 +173,19 @@ def speech(arguments: argparse.Namespace) -> int:
 def song(arguments: argparse.Namespace) -> int:
     """The `song` command."""
     device = distributed.start(arguments.device).device
-    chain = load_chain(arguments.checkpoint, arguments.postnet, Hyperparams, device)
+    voice = load_voice(arguments.checkpoint, arguments.postnet, Hyperparams, device)
     store = open_features(arguments.feature_dir, arguments.data)
-    store.check_audio(chain.hyperparams.audio)
-    judges = judges_for(arguments, chain.hyperparams)
+    store.check_audio(voice.hyperparams.audio)
+    judges = judges_for(arguments, voice.hyperparams)
     judges.missing["accompaniment"] = (
         "phrases have none; evaluate.py folder reads NAME.accompaniment.wav"
     )
     dataset = TextMelDataset(store, arguments.split)
     judge = evaluation_song.SongJudge(
-        chain, dataset, arguments.seed, judges, arguments.out / "embeddings"
+        voice, dataset, arguments.seed, judges, arguments.out / "embeddings"
     )
     asked = {name: getattr(arguments, name) for name in ("data", "split", "seed")}
-    settings = evaluation_song.identity(chain, judges, asked)
+    settings = evaluation_song.identity(voice, judges, asked)
     ids = spread(list(judge.numbers), arguments.limit or len(judge.numbers))
     records = Journal(arguments.out / "song.jsonl", settings).complete(ids, judge.judge, "phrase")
     songs = {record["song"] for record in records}
@@ -176,13 +193,7 @@ def song(arguments: argparse.Namespace) -> int:
     print(title)
     rows = evaluation_song.ROWS
     result = show(records, list(rows), evaluation_song.JUDGED, judges, judge.frechet(ids))
-    write_json(
-        arguments.out / "evaluation.json", settings | {"rows": rows} | result | {"items": records}
-    )
-    if arguments.report:
-        entries = (judge.entry(r["id"], r) for r in spread(records, arguments.report))
-        print(write_report(arguments.out / "report.html", title, settings, result, entries))
-    return 0
+    return conclude(arguments, title, settings, result | {"rows": rows}, records, judge.entry)
 
 
 def folder(arguments: argparse.Namespace) -> int:
@@ -199,13 +210,7 @@ def folder(arguments: argparse.Namespace) -> int:
     print(f"{title}, at {audio.sample_rate} Hz")
     rows = evaluation_folder.ROWS
     result = show(records, list(rows), evaluation_folder.JUDGED, judges, judge.frechet())
-    write_json(
-        arguments.out / "evaluation.json", settings | {"rows": rows} | result | {"items": records}
-    )
-    if arguments.report:
-        entries = (judge.entry(r["id"], r) for r in spread(records, arguments.report))
-        print(write_report(arguments.out / "report.html", title, settings, result, entries))
-    return 0
+    return conclude(arguments, title, settings, result | {"rows": rows}, records, judge.entry)
 
 
 def inpainting(arguments: argparse.Namespace) -> int:

@@ -472,6 +472,14 @@ class FrameNotes(nn.Module):
         return self.out(F.relu(self.hidden(x)))
 
 
+def has_times(interval: Tensor) -> Tensor:
+    """Which items know when their symbols sound: intervals (B, N, 2) s that are not all zero, (B,).
+
+    A score's intervals say in this way which items of a batch are sung.
+    """
+    return interval.amax(dim=(1, 2)) > 0
+
+
 def interval_log_prior(interval: Tensor, frame_times: Tensor, width: Tensor | float) -> Tensor:
     """Additive attention prior from times: −distance² / 2w² to a symbol's interval.
 
@@ -482,9 +490,8 @@ def interval_log_prior(interval: Tensor, frame_times: Tensor, width: Tensor | fl
     times = frame_times[None, :, None]
     start, end = interval[:, None, :, 0], interval[:, None, :, 1]  # (B, 1, N)
     distance = (start - times).clamp_min(0.0) + (times - end).clamp_min(0.0)  # (B, T, N)
-    has_times = interval.amax(dim=(1, 2)) > 0  # (B,)
     width = torch.as_tensor(width, device=interval.device).reshape(-1, 1, 1)
-    return torch.where(has_times[:, None, None], -(distance**2) / (2.0 * width**2), 0.0)
+    return torch.where(has_times(interval)[:, None, None], -(distance**2) / (2.0 * width**2), 0.0)
 
 
 def place_in_interval(interval: Tensor, frame_times: Tensor) -> Tensor:

@@ -42,6 +42,7 @@ from module import (
     TransformerBlock1d,
     UnpatchBlock,
     UpLevel,
+    has_times,
     interval_log_prior,
     padding_mask,
     place_in_interval,
@@ -209,7 +210,7 @@ class TransformerTTS(nn.Module):
         width = score.interval.new_full((len(score.interval),), self.hp.prior_width)
         if said is None:
             return score.interval, width
-        has_score = score.interval.amax(dim=(1, 2)) > 0  # (B,)
+        has_score = has_times(score.interval)  # (B,)
         interval = torch.where(has_score[:, None, None], score.interval, said)
         return interval, torch.where(has_score, width, self.hp.said_width)
 
@@ -313,7 +314,7 @@ class TransformerTTS(nn.Module):
         if score is not None:
             pad = (0, max(0, last - score.frame_pitch.shape[1]))
             pitch = F.pad(score.frame_pitch, pad)[:, first:last]
-            has_score = score.interval.amax(dim=(1, 2)) > 0  # (B,)
+            has_score = has_times(score.interval)  # (B,)
             sung = F.pad(score.frame_position, pad)[:, first:last]
             place = torch.where(has_score[:, None], sung, place)
         return self.frame_notes(pitch, place)
@@ -419,7 +420,7 @@ class _DecodingState:
         memory, self.symbol_padding, _ = network.encode(symbols, symbol_lengths, score)
         self.has_score = torch.zeros(len(symbols), dtype=torch.bool, device=symbols.device)
         if score is not None:
-            self.has_score = score.interval.amax(dim=(1, 2)) > 0  # (B,)
+            self.has_score = has_times(score.interval)  # (B,)
         said, self.said_frames = None, None
         if predict_durations and bool(network.knows_durations) and not bool(self.has_score.all()):
             log_durations = network.predict_log_durations(memory, self.symbol_padding)

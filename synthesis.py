@@ -41,7 +41,7 @@ import torch
 from hyperparams import PRESETS, Hyperparams
 from text.frontend import Pronouncer
 from text.lyrics import LyricLine, parse_lyrics, read_lyrics
-from utils import config, distributed, published, vocalist
+from utils import config, distributed, published
 from utils.rendering import Loaded, build_unet, check_pair, load
 from utils.song import Song, open_song
 from utils.song_draft import PAUSE, Draft, spoken_draft, sung_draft
@@ -57,7 +57,7 @@ from utils.topline import (
     parse_range,
     topline,
 )
-from utils.vocalist import Line, Voice, out_of_range, render, spoken_phrases
+from utils.vocalist import Line, Voice, load_voice, out_of_range, render, spoken_phrases
 from utils.whole_song import check_inpainter, guide_from, no_inpainter, sing
 
 SAVE = Path("save")
@@ -80,14 +80,9 @@ CONVENIENCES = {  # flag: (the knob of the inpainting section that it sets, what
 }
 
 
-def load_voice(transformer: Path, postnet: Path, device: torch.device) -> Voice:
-    """The two networks of the voice; see `utils.vocalist.load_voice`."""
-    return vocalist.load_voice(transformer, postnet, device, Hyperparams)
-
-
 def voice_of(arguments: argparse.Namespace, device: torch.device) -> Voice:
     """The voice of the command line, with its sampling values changed."""
-    voice = load_voice(arguments.checkpoint, arguments.postnet, device)
+    voice = load_voice(arguments.checkpoint, arguments.postnet, Hyperparams, device)
     voice.hyperparams = sampling_changes(voice.hyperparams, assignments_of(arguments))
     return voice
 

@@ -122,11 +122,11 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     data = store.for_checkpoint()
     if arguments.transformer is not None:
         teacher = load(arguments.transformer, "transformer", Hyperparams, world.device)
-        store.elsewhere["mel"] = directory / "teacher_mel"
+        taught = directory / "teacher_mel"
         if world.is_main:
-            original = open_features(arguments.feature_dir, arguments.data)
-            teacher_mels(teacher, original, store.elsewhere["mel"])
+            teacher_mels(teacher, store, taught)
         world.barrier()
+        store.elsewhere["mel"] = taught
         data["teacher"] = str(arguments.transformer)
     torch.manual_seed(hp.postnet_training.seed)
     network = build_postnet(hp)

@@ -25,7 +25,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from corpora.stores import open_features
 from hyperparams import PRESETS, Hyperparams
-from module import corrupt_history, interval_log_prior, padding_mask
+from module import corrupt_history, has_times, interval_log_prior, padding_mask
 from network import Generated, TransformerTTS
 from preprocess import FeatureStore, TextMelBatch, TextMelBatches
 from text.symbols import word_spans
@@ -44,6 +44,7 @@ from utils.rendering import (
     linear_from_mel,
     waveform,
 )
+from utils.singing import frame_distance, mel_level
 from utils.trainer import StepContext, Term, Trainer
 
 QUICK_ITERATIONS = 12  # of Griffin-Lim where only the pitch is listened to
@@ -125,7 +126,7 @@ class Objective:
         heads = hp.guided_heads * hp.guided_layers
         timed = torch.zeros(len(batch.ids), dtype=torch.bool)
         if batch.said is not None:
-            timed = batch.said.amax(dim=(1, 2)) > 0
+            timed = has_times(batch.said)
         return {
             "mel_before": frames * self.hp.audio.n_mels,
             "mel": frames * self.hp.audio.n_mels,
@@ -195,8 +196,7 @@ class Objective:
             if spoken(batch)[i]:
                 distance = aligned_distance(mel, truth)
             else:
-                common = min(frames, length)
-                distance = float(np.abs(mel[:common] - truth[:common]).mean())
+                distance = frame_distance(mel, truth)
                 row = {
                     "pitch": self.pitch_ratio(i, generated),
                     "level": abs(self.level(generated) - self.level(target)),  # dB
@@ -245,8 +245,8 @@ class Objective:
         return f0_track(wav, audio.sample_rate, audio.hop_length).numpy()[: len(mel)]
 
     def level(self, mel: Tensor) -> float:
-        """Mean power of a standardised mel (T, M) in dB."""
-        return 10 * math.log10(float(self.mel_statistics.inverse(mel).exp().square().mean()))
+        """Level of a standardised mel (T, M) in dB."""
+        return mel_level(self.mel_statistics.inverse(mel.float()).numpy())
 
     def preview(self, network: TransformerTTS, writer: SummaryWriter, step: int) -> None:
         """Attention of every layer and head, predicted and true mel, the sound of a phrase."""
@@ -309,7 +309,7 @@ def spoken(batch: TextMelBatch) -> Tensor:
     """True for items without a score, (B,)."""
     if batch.score is None:
         return torch.ones(len(batch.ids), dtype=torch.bool, device=batch.mel.device)
-    return batch.score.interval.amax(dim=(1, 2)) == 0
+    return ~has_times(batch.score.interval)
 
 
 def alphas(network: TransformerTTS) -> dict[str, float]:

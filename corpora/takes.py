@@ -97,7 +97,7 @@ def arrange(song: Song, score: Score, take: Take, seconds: float) -> Arrangement
     tempo = score.tempo.scaled(factor)
 
     def moved(time: float) -> float:
-        return tempo.seconds_at(score.tempo.tick_at(time)) + shift
+        return score.tempo.carried(time, tempo) + shift
 
     phrases = breaths(voice.shifted(shift))
     kept = [p for p in phrases if p.duration + CLOSE_SECONDS <= seconds] or phrases[:1]

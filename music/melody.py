@@ -69,7 +69,7 @@ class Melody:
         tempo = self.tempo.scaled(factor)
 
         def moved(time: float) -> float:
-            return tempo.seconds_at(self.tempo.tick_at(time))
+            return self.tempo.carried(time, tempo)
 
         notes = tuple(Note(n.pitch, moved(n.onset), moved(n.offset)) for n in self.notes)
         return replace(self, notes=notes, tempo=tempo)

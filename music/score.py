@@ -151,7 +151,7 @@ class Score:
         tempo = self.tempo.scaled(factor)
 
         def moved(time: float) -> float:
-            return tempo.seconds_at(self.tempo.tick_at(time))
+            return self.tempo.carried(time, tempo)
 
         faster = self._with_notes(
             lambda note: Note(note.pitch, moved(note.onset), moved(note.offset))

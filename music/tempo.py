@@ -64,6 +64,10 @@ class TempoMap:
         """Return the tempo at a time in quarter notes per minute."""
         return 60e6 / self.changes[max(0, bisect_right(self._starts, seconds) - 1)][1]
 
+    def carried(self, seconds: float, other: TempoMap) -> float:
+        """Return the time at which `other` comes to the tick that is here at `seconds`."""
+        return other.seconds_at(self.tick_at(seconds))
+
     def scaled(self, factor: float) -> TempoMap:
         """Return the map `factor` times as fast; ticks keep their place."""
         changes = tuple((tick, max(1, round(tempo / factor))) for tick, tempo in self.changes)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from text.symbols import is_vowel, word_spans
 from utils.embedding import Frechet, frechet, store, stored
-from utils.evaluation_chain import Chain, free_running, sound, teacher_forced
+from utils.evaluation_chain import describe_voice, free_running, sound, teacher_forced
 from utils.evaluation_report import Entry
 from utils.evaluation_table import WRONG_LYRICS
 from utils.evaluation_voice import Judges, Reference, plain
@@ -25,6 +25,7 @@ from utils.singing import frame_distance, mel_level, song_of, wrong_lyrics
 
 if TYPE_CHECKING:
     from preprocess import TextMelBatch, TextMelDataset
+    from utils.vocalist import Voice
 
 ROWS = {
     "ceiling": "true mel → PostNet → Griffin-Lim",
@@ -48,19 +49,19 @@ class SongJudge:
     """Renders phrases of a dataset by every row of ROWS and measures them."""
 
     def __init__(
-        self, chain: Chain, dataset: TextMelDataset, seed: int, judges: Judges, cache: Path
+        self, voice: Voice, dataset: TextMelDataset, seed: int, judges: Judges, cache: Path
     ) -> None:
         """cache: a folder for what is too large for a record, the embeddings.
 
         Raises ValueError for phrases without notes, or symbols the network does not know.
         """
-        if list(dataset.store.symbols) != list(chain.transformer.data["symbols"]):
+        if list(dataset.store.symbols) != list(voice.transformer.data["symbols"]):
             raise ValueError(
-                f"{dataset.store.directory} has other symbols than {chain.transformer.path}: "
+                f"{dataset.store.directory} has other symbols than {voice.transformer.path}: "
                 "prepare the corpus again"
             )
-        dataset.standardise = chain.transformer.standardiser("mel").cpu()
-        self.chain, self.dataset, self.seed, self.judges = chain, dataset, seed, judges
+        dataset.standardise = voice.transformer.standardiser("mel").cpu()
+        self.voice, self.dataset, self.seed, self.judges = voice, dataset, seed, judges
         self.cache = cache
         self.numbers = {
             item["id"]: number for number, item in enumerate(dataset.items) if item.get("score")
@@ -83,7 +84,7 @@ class SongJudge:
 
     def batch(self, number: int) -> TextMelBatch:
         """One item on the chain's device."""
-        return self.dataset.collate([self.dataset[number]]).to(self.chain.device)
+        return self.dataset.collate([self.dataset[number]]).to(self.voice.device)
 
     def other(self, number: int) -> int:
         """The phrase of another song that is nearest in length."""
@@ -95,16 +96,16 @@ class SongJudge:
         """One phrase by each row."""
         number = self.numbers[id]
         batch, other, seed = self.batch(number), self.other(number), self.seed + number
-        free = free_running(self.chain, batch, seed)
+        free = free_running(self.voice, batch, seed)
         mels = {
             "ceiling": batch.mel[0],
-            "teacher_forced": teacher_forced(self.chain, batch, seed).mel,
+            "teacher_forced": teacher_forced(self.voice, batch, seed).mel,
             "free_running": free.mel,
-            "floor": free_running(self.chain, self.batch(other), self.seed + other).mel,
+            "floor": free_running(self.voice, self.batch(other), self.seed + other).mel,
         }
         alignment = {JUDGED: free.alignment}
         return {
-            row: Rendering(mel.cpu(), sound(self.chain, mel, seed), alignment.get(row))
+            row: Rendering(mel.cpu(), sound(self.voice, mel, seed), alignment.get(row))
             for row, mel in mels.items()
         }
 
@@ -130,7 +131,7 @@ class SongJudge:
         rendered = self.render(id)
         reference = self.reference(id, rendered["ceiling"])
         true = rendered["ceiling"].mel
-        inverse = self.chain.transformer.standardiser("mel").cpu().inverse
+        inverse = self.voice.transformer.standardiser("mel").cpu().inverse
         rows = {}
         for row, rendering in rendered.items():
             result = self.judges.measure(rendering.wav, reference)
@@ -146,7 +147,7 @@ class SongJudge:
             rows[row] = {name: plain(value) for name, value in result.items()}
             if self.judges.embedding is not None:
                 embedding = self.judges.embedding(
-                    rendering.wav, self.chain.hyperparams.audio.sample_rate
+                    rendering.wav, self.voice.hyperparams.audio.sample_rate
                 )
                 store(self.embedding_path(row, id), [embedding])
         return {"song": song_of(id), "text": self.item(id)["text"], "rows": rows}
@@ -169,8 +170,8 @@ class SongJudge:
     def entry(self, id: str, record: Mapping[str, Any]) -> Entry:
         """One phrase for the report; it is rendered once more, as it was."""
         rendered, item = self.render(id), self.item(id)
-        audio, network = self.chain.hyperparams.audio, self.chain.transformer.network
-        inverse = self.chain.transformer.standardiser("mel").cpu().inverse
+        audio, network = self.voice.hyperparams.audio, self.voice.transformer.network
+        inverse = self.voice.transformer.standardiser("mel").cpu().inverse
         judged, frames = rendered[JUDGED], item["num_frames"]
         score, symbols = item["score"], item["symbols"]
         drawn = [(row, rendered[row].wav) for row in ("ceiling", JUDGED)]
@@ -196,6 +197,6 @@ class SongJudge:
         )
 
 
-def identity(chain: Chain, judges: Judges, asked: Mapping[str, Any]) -> dict[str, Any]:
+def identity(voice: Voice, judges: Judges, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What decides the numbers: the question, the weights, the judges."""
-    return {**asked, **chain.describe(), "judges": judges.names()}
+    return {**asked, **describe_voice(voice), "judges": judges.names()}

@@ -11,12 +11,13 @@ from text.normalize import normalise
 from text.symbols import word_spans
 from utils import bootstrap
 from utils.bootstrap import Estimate
-from utils.evaluation_chain import Chain, free_running, sound, teacher_forced
+from utils.evaluation_chain import free_running, sound, teacher_forced
 from utils.judges import SpeechRecogniser, plain_words
 from utils.metrics import aligned_distance, attention_health, frame_difference_ratio, word_errors
 
 if TYPE_CHECKING:
     from preprocess import TextMelDataset
+    from utils.vocalist import Voice
 
 ROWS = {
     "ceiling": "true mel → PostNet → Griffin-Lim",
@@ -32,10 +33,10 @@ class SpeechJudge:
     """Renders sentences of a dataset by every row of ROWS and counts the word errors."""
 
     def __init__(
-        self, chain: Chain, dataset: TextMelDataset, seed: int, recogniser: SpeechRecogniser
+        self, voice: Voice, dataset: TextMelDataset, seed: int, recogniser: SpeechRecogniser
     ) -> None:
-        dataset.standardise = chain.transformer.standardiser("mel").cpu()
-        self.chain, self.dataset, self.seed, self.recogniser = chain, dataset, seed, recogniser
+        dataset.standardise = voice.transformer.standardiser("mel").cpu()
+        self.voice, self.dataset, self.seed, self.recogniser = voice, dataset, seed, recogniser
         self.numbers = {item["id"]: number for number, item in enumerate(dataset.items)}
 
     def words(self, number: int) -> list[str]:
@@ -48,16 +49,16 @@ class SpeechJudge:
         The floor is this sentence's rendering against the text of the sentence before it.
         """
         number = self.numbers[id]
-        rate, seed = self.chain.hyperparams.audio.sample_rate, self.seed + number
-        batch = self.dataset.collate([self.dataset[number]]).to(self.chain.device)
-        sung = free_running(self.chain, batch, seed)
+        rate, seed = self.voice.hyperparams.audio.sample_rate, self.seed + number
+        batch = self.dataset.collate([self.dataset[number]]).to(self.voice.device)
+        sung = free_running(self.voice, batch, seed)
         mels = {
             "ceiling": batch.mel[0],
-            "teacher_forced": teacher_forced(self.chain, batch, seed).mel,
+            "teacher_forced": teacher_forced(self.voice, batch, seed).mel,
             "free_running": sung.mel,
         }
         heard = {
-            row: self.recogniser.words(sound(self.chain, mel, seed), rate)
+            row: self.recogniser.words(sound(self.voice, mel, seed), rate)
             for row, mel in mels.items()
         }
         texts = self.words(number)

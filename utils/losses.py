@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from module import has_times
+
 
 def masked_l1(prediction: Tensor, target: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Sum of |prediction − target| over valid frames and the number of values in it.
@@ -93,7 +95,7 @@ def duration_loss(
     log_durations (B, N); said (B, N, 2) s, all zero for an item without times.
     """
     is_valid = torch.arange(said.shape[1], device=said.device)[None] < symbol_lengths[:, None]
-    is_valid = is_valid & (said.amax(dim=(1, 2)) > 0)[:, None]
+    is_valid = is_valid & has_times(said)[:, None]
     frames = (said[..., 1] - said[..., 0]) / frame_seconds
     error = (log_durations - torch.log1p(frames)).abs()
     return (error * is_valid).sum(), is_valid.sum().clamp_min(1)  # 0 / 1 without any times

@@ -87,9 +87,7 @@ def write_song(
         "clipped_samples": clipped,
         "vocal_attenuated": vocal_level,  # dB, when its peak was above full scale
     }
-    path = out / "report.json"
-    content = json.dumps(finite(text), indent=2, ensure_ascii=False) + "\n"
-    path.write_text(content, encoding="utf-8")
+    write_report(out, text)
     return [*names, "song.png", "report.json"]
 
 
@@ -112,8 +110,7 @@ def write_alone(
         "seconds_of_work": stages,
         "real_time_factor": sum(stages.values()) / seconds,
     }
-    content = json.dumps(finite(text), indent=2, ensure_ascii=False) + "\n"
-    (out / "report.json").write_text(content, encoding="utf-8")
+    write_report(out, text)
     return ["vocal.wav", "topline.mid", "song.png", "report.json"]
 
 
@@ -144,9 +141,7 @@ def write_lines(lines: Sequence[Line], voice: Voice, out: Path, seconds: float) 
         "real_time_factor": seconds / max(duration, 1e-9),
         "lines": entries,
     }
-    path = out / "report.json"
-    path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return [out / "lyrics.wav", *paths, path]
+    return [out / "lyrics.wav", *paths, write_report(out, report)]
 
 
 def song_report(song: Song, sung: Sung, mixed: Mix) -> dict[str, Any]:
@@ -216,6 +211,14 @@ def write_picture(
     }
     figure = plotting.song_picture(tracks, audio, {"vocal": song.regions}, score)
     plotting.save_figure(figure, path)
+
+
+def write_report(out: Path, content: Mapping[str, Any]) -> Path:
+    """Write report.json into the folder `out`; return its path."""
+    path = out / "report.json"
+    text = json.dumps(finite(content), indent=2, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
 def finite(value: Any) -> Any:

@@ -101,6 +101,13 @@ class Voice:
         known = self.transformer.data.get("pitch_range")
         return (known[0], known[1]) if known else None
 
+    def spectrograms(self, mel: Tensor, mel_lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The transformer's standardised mel (B, T, M) → natural logs, mel and linear (B, T, F)."""
+        mel = self.transformer.standardiser("mel").inverse(mel)
+        heard = self.postnet.standardiser("mel")(mel)
+        linear = self.postnet.network(heard, mel_lengths)
+        return mel, self.postnet.standardiser("linear").inverse(linear)
+
     def report(self) -> dict[str, Any]:
         """What report.json says of the networks."""
         return {
@@ -111,7 +118,7 @@ class Voice:
 
 
 def load_voice(
-    transformer: Path, postnet: Path, device: torch.device, hyperparams_type: type
+    transformer: Path, postnet: Path, hyperparams_type: type, device: torch.device
 ) -> Voice:
     """Load both checkpoints; they carry the hyperparameters that they were trained with."""
     first = load(transformer, "transformer", hyperparams_type, device)
@@ -210,11 +217,7 @@ def _render_batch(voice: Voice, phrases: Sequence[Phrase], seed: int) -> list[Li
         None if score is None else score.to(voice.device),
         need_weights=True,
     )
-    from_mel = voice.transformer.standardiser("mel")
-    to_postnet = voice.postnet.standardiser("mel")
-    from_linear = voice.postnet.standardiser("linear")
-    mel = from_mel.inverse(generated.mel)
-    linear = from_linear.inverse(voice.postnet.network(to_postnet(mel), generated.mel_lengths))
+    mel, linear = voice.spectrograms(generated.mel, generated.mel_lengths)
     lines = []
     for i, phrase in enumerate(phrases):
         length, count = int(generated.mel_lengths[i]), len(phrase.symbols)

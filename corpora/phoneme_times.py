@@ -9,7 +9,7 @@ not need them.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,13 @@ def read_phoneme_times(directory: Path) -> dict[str, dict[str, list[float]]]:
         ) from error
 
 
+def write_phoneme_times(
+    directory: Path, known: Mapping[str, Mapping[str, Sequence[float]]]
+) -> None:
+    """Store {id: {onset, offset}} beside the index of feature/NAME."""
+    write_json(directory / FILE_NAME, {"version": VERSION, "items": known})
+
+
 def build(
     directory: Path, utterances: Sequence[Utterance], workers: int
 ) -> tuple[int, list[Rejection]]:
@@ -128,5 +135,5 @@ def build(
         else:
             known[id] = result
         if count % SAVE_EVERY == 0 or count == len(tasks):
-            write_json(directory / FILE_NAME, {"version": VERSION, "items": known})
+            write_phoneme_times(directory, known)
     return len(known), rejections

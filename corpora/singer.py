@@ -25,6 +25,7 @@ FRAME_RATE = 80.0  # Hz of its spectra and F0
 FRAMES_PER_TICK = 2  # a token's duration counts 25 ms
 DURATION_TENSOR = "/Clip_output_0"  # predicted token durations inside the graph
 VOICED_F0 = 60.0  # Hz; the voice predicts less where it is voiceless
+LATENCY = 4  # frames, 50 ms, that a token is late for its sound (measured at S beside vowels)
 NUCLEUS_DROP = 6.0  # dB below its peak a nucleus ends
 RISE_FRAMES = 1.6  # 20 ms: the -6 dB point lies this far behind the start of the vowel (measured)
 REST_DROP = 5.0  # nepers, 43 dB: out of hearing
@@ -40,6 +41,7 @@ VOICE_ALPHABET = {
     **{"T": "t", "TH": "θ", "V": "v", "W": "w", "Y": "j", "Z": "z", "ZH": "ʒ"},
 }
 UNSTRESSED = {"AH": "ə", "ER": "əɹ"}
+SONORANTS = "mnŋlɹwj"
 STRESS_MARKS = {"0": "", "1": "ˈ", "2": "ˌ"}
 
 
@@ -57,10 +59,12 @@ class Manner:
 
 @dataclass(frozen=True)
 class SungPhrase:
-    """Audio (S,) at SAMPLE_RATE, and the time in it of the score's first onset, in seconds."""
+    """Audio (S,) at SAMPLE_RATE, and in seconds of it the time of the score's first onset and, for
+    each syllable, onset and offset of its phonemes."""
 
     wav: np.ndarray
     lead: float
+    times: list[list[tuple[float, float]]]
 
 
 def missing_packages() -> str | None:
@@ -108,7 +112,10 @@ class Singer:
             voiced[first:last] = True
         voice = _sung_on_harmonics(voice, voiced)
         wav = self._render(voice, source, f0, spoken.is_voiced | voiced, manner)
-        return SungPhrase(wav, lead / FRAME_RATE)
+        frames = np.interp(spoken.phoneme_frames(tokens, nuclei), sources, targets)  # (P, 2)
+        spans = iter((frames / FRAME_RATE).tolist())
+        times = [[tuple(next(spans)) for _ in s.phonemes] for s in score.syllables]
+        return SungPhrase(wav, lead / FRAME_RATE, times)
 
     def _render(
         self,
@@ -154,21 +161,23 @@ class Singer:
 
 
 class _Tokens:
-    """A score in the voice's alphabet, with the token span of every vowel."""
+    """A score in the voice's alphabet, with the token span of every phoneme, and of the vowels."""
 
     def __init__(self, score: Score, vocabulary: dict[str, int]) -> None:
-        text, vowels = "", []
+        text, phonemes, vowels = "", [], []
         for index, syllable in enumerate(score.syllables):
             if index and syllable.starts_word:
                 text += " "
             for place, phoneme in enumerate(syllable.phonemes):
-                start = len(text)
+                start = len(text) + 1  # behind the first pad
                 text += _in_voice_alphabet(phoneme)
+                phonemes.append((start, len(text) + 1))
                 if place == syllable.nucleus:
-                    vowels.append((start, len(text)))
+                    vowels.append(phonemes[-1])
         self.end = len(text)  # of the last phoneme
-        self.ids = np.array([0, *(vocabulary[sign] for sign in text + "."), 0])
-        self.vowels = [(start + 1, end + 1) for start, end in vowels]  # behind the first pad
+        self.signs = text + "."
+        self.ids = np.array([0, *(vocabulary[sign] for sign in self.signs), 0])
+        self.phonemes, self.vowels = phonemes, vowels
 
 
 def _in_voice_alphabet(phoneme: str) -> str:
@@ -227,6 +236,23 @@ class _Spoken:
                 right += 1
             found.append((left, right + 1))
         return found
+
+    def phoneme_frames(self, tokens: _Tokens, nuclei: Sequence[tuple[int, int]]) -> np.ndarray:
+        """Return the spoken frames (P, 2) at which each phoneme begins and ends.
+
+        A vowel begins where its note will, at the foot of its rise, and ends with its nucleus or,
+        where a sonorant follows that is as loud, in it; elsewhere the tokens' bounds hold, which
+        are late.
+        """
+        bounds = np.maximum(0.0, self.bounds - LATENCY)
+        heard = {bounds[1]: bounds[1]}  # by bound of a token
+        for (first, last), (start, end) in zip(tokens.vowels, nuclei, strict=True):
+            heard[bounds[first]] = max(0.0, start - RISE_FRAMES)
+            least = (start + end) / 2 if tokens.signs[last - 1] in SONORANTS else end
+            heard[bounds[last]] = max(bounds[last], least)
+        heard[bounds[tokens.end + 1]] = bounds[tokens.end + 1]
+        frames = np.maximum.accumulate(list(heard.values()))
+        return np.interp(bounds, list(heard), frames)[np.array(tokens.phonemes)]
 
     def coloured(self, f0: np.ndarray) -> list[np.ndarray]:
         """Return the five spectra (F, T) as the voice makes them for this F0 (T,) in Hz."""

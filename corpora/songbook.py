@@ -11,8 +11,9 @@ import dataclasses
 import json
 import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,13 +39,15 @@ from utils.audio import active_level, resample, write_wav
 if TYPE_CHECKING:
     from hyperparams import Audio
 
-VERSION = 3  # of the rendering: raised when the same settings give other audio
+VERSION = 4  # of the rendering: raised when the same settings give other audio
 SUFFIXES = (".mxl", ".musicxml", ".xml", ".song")
 VOCAL_LEVEL = -23.0  # dBFS RMS over the sounding parts
 LEVEL_BLOCK = 0.05  # s
 PEAK = 0.95  # of full scale, at most
 LONGEST_PHRASE = 15.0  # s; a longer one is no unit to learn from
 BATCH = 6  # takes for which a worker loads the voice once
+
+Span = tuple[float, float]  # onset and offset, s
 
 
 @dataclass(frozen=True)
@@ -215,7 +218,7 @@ def render_take(
     arrangement = arrange(song, underlay.score, take, task.settings.seconds)
     folder = task.directory / "songs" / task.id
     folder.mkdir(parents=True, exist_ok=True)
-    vocal, spans = sing_song(arrangement, take, singer, task.sample_rate)
+    vocal, spans, sounding = sing_song(arrangement, take, singer, task.sample_rate)
     tempo = arrangement.phrases[0].tempo
     loudness = [
         velocities(part, take.velocity, take.swell, take.swell_seconds)
@@ -228,8 +231,9 @@ def render_take(
     write_wav(folder / "vocal.wav", vocal, task.sample_rate)
     write_wav(folder / "accompaniment.wav", accompaniment, task.sample_rate)
     guessed = set(underlay.guessed)
-    phrases = _write_items(task, arrangement, vocal, spans, guessed)
-    inputs = arrangement.score.inputs(0.0, len(vocal) / task.sample_rate)
+    phrases = _write_items(task, arrangement, vocal, spans, sounding, guessed)
+    end = len(vocal) / task.sample_rate
+    inputs = arrangement.score.inputs(0.0, end)
     record = {
         "id": task.id,
         "fingerprint": mark,
@@ -241,6 +245,7 @@ def render_take(
         "num_samples": len(vocal),
         "symbols": list(inputs.symbols),
         "score": inputs.to_dict(),
+        "times": symbol_times(arrangement.score, chain(*sounding), 0.0, end),
         "syllables": syllable_records(arrangement.score),
         "phrases": phrases,
         "guessed": list(underlay.guessed),
@@ -264,15 +269,41 @@ def syllable_records(score: Score) -> list[dict[str, Any]]:
     ]
 
 
+def symbol_times(
+    score: Score, syllables: Iterable[Sequence[Span]], start: float, end: float
+) -> dict[str, list[float]]:
+    """Return when the symbols of a phrase from `start` to `end` s sound, in seconds from `start`.
+
+    syllables: onset and offset of each syllable's phonemes, in seconds of the song. A word boundary
+    lasts from the phoneme before it to the one after it, the end mark to the end.
+    """
+    spans: list[Span] = []
+    boundaries: list[int] = []  # places of word boundaries and of the end mark
+    for syllable, phonemes in zip(score.syllables, syllables, strict=True):
+        spans += phonemes
+        if syllable.ends_word:
+            boundaries.append(len(spans))
+            spans.append((end, end))
+    if not score.syllables[-1].ends_word:
+        boundaries.append(len(spans))
+        spans.append((end, end))
+    for place in boundaries:
+        following = spans[place + 1][0] if place + 1 < len(spans) else end
+        spans[place] = (min(spans[place - 1][1], following), following)
+    times = np.clip(np.array(spans) - start, 0.0, end - start).round(4)
+    return {"onset": times[:, 0].tolist(), "offset": times[:, 1].tolist()}
+
+
 def sing_song(
     arrangement: Arrangement, take: Take, singer: Singer, sample_rate: int
-) -> tuple[torch.Tensor, list[tuple[float, float]]]:
-    """Sing all phrases; returns the voice (S,) at VOCAL_LEVEL and each phrase's time span, seconds.
+) -> tuple[torch.Tensor, list[Span], list[list[list[Span]]]]:
+    """Sing all phrases; returns the voice (S,) at VOCAL_LEVEL, each phrase's time span in seconds,
+    and by phrase and syllable the spans of the phonemes.
 
-    A span begins with the first consonant and ends TAIL_SECONDS after the last note.
+    A phrase's span begins with the first consonant and ends TAIL_SECONDS after the last note.
     """
     wav = np.zeros(round(arrangement.duration * SAMPLE_RATE), np.float32)
-    spans = []
+    spans, sounding = [], []
     for number, phrase in enumerate(arrangement.phrases):
         seed = zlib.crc32(f"{take.manner.seed}:{number}".encode())
         sung = singer.sing(phrase, dataclasses.replace(take.manner, seed=seed))
@@ -280,9 +311,11 @@ def sing_song(
         start = round((onset - sung.lead) * SAMPLE_RATE)
         first, last = max(0, start), min(len(wav), start + len(sung.wav))
         wav[first:last] += sung.wav[first - start : last - start]
-        spans.append((max(0.0, onset - sung.lead), phrase.duration + TAIL_SECONDS))
+        begin = onset - sung.lead
+        spans.append((max(0.0, begin), phrase.duration + TAIL_SECONDS))
+        sounding.append([[(begin + a, begin + b) for a, b in row] for row in sung.times])
     resampled = resample(torch.from_numpy(wav), SAMPLE_RATE, sample_rate)
-    return _levelled(resampled, VOCAL_LEVEL, sample_rate), spans
+    return _levelled(resampled, VOCAL_LEVEL, sample_rate), spans, sounding
 
 
 def _levelled(wav: torch.Tensor, level: float, sample_rate: int) -> torch.Tensor:
@@ -298,7 +331,8 @@ def _write_items(
     task: TakeTask,
     arrangement: Arrangement,
     vocal: torch.Tensor,
-    spans: Sequence[tuple[float, float]],
+    spans: Sequence[Span],
+    sounding: Sequence[Sequence[Sequence[Span]]],
     guessed: set[str],
 ) -> list[dict[str, Any]]:
     """Cut the voice into items of one or more breaths, write them, and return their records."""
@@ -317,12 +351,15 @@ def _write_items(
             continue
         id = f"{task.id}.{index:03d}"
         start, end = first / rate, last / rate
-        inputs = score.inputs(min(start, syllables[0].onset), max(end, syllables[-1].offset))
+        bounds = min(start, syllables[0].onset), max(end, syllables[-1].offset)
+        inputs = score.inputs(*bounds)
         write_wav(phrase_path(task.directory, id), vocal[first:last], rate)
         words = ["".join(s.text for s in word) for word in score.words()]
         record = {"id": id, "text": " ".join(words), "start": start, "end": end}
         record["guessed"] = sorted(guessed & {word.lower().strip(",.;:!?'\"") for word in words})
-        records.append({**record, "symbols": list(inputs.symbols), "score": inputs.to_dict()})
+        record |= {"symbols": list(inputs.symbols), "score": inputs.to_dict()}
+        sung = chain(*(sounding[number] for number in group))
+        records.append({**record, "times": symbol_times(score, sung, *bounds)})
     return records
 
 
@@ -351,6 +388,16 @@ def entries(renderings: Sequence[Rendering], directory: Path) -> list[Entry]:
         for row, rendering in enumerate(renderings, start=1)
         for p in rendering.record["phrases"]
     ]
+
+
+def timed_phrases(renderings: Sequence[Rendering]) -> dict[str, dict[str, list[float]]]:
+    """Return {id: {onset, offset: s of every symbol}} of all phrases."""
+    return {p["id"]: p["times"] for r in renderings for p in r.record["phrases"]}
+
+
+def timed_songs(renderings: Sequence[Rendering]) -> dict[str, dict[str, list[float]]]:
+    """Return {id: {onset, offset: s of every symbol}} of all songs."""
+    return {r.id: r.record["times"] for r in renderings}
 
 
 def stem_pairs(renderings: Sequence[Rendering], directory: Path) -> list[StemPair]:

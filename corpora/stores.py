@@ -44,6 +44,10 @@ class Store:
             )
         return items
 
+    def phoneme_times(self) -> dict[str, dict[str, list[float]]]:
+        """Return {id: {onset, offset: s of every symbol}} of the items whose times are known."""
+        return read_phoneme_times(self.directory)
+
     def array(self, kind: str, id: str) -> np.ndarray:
         """Open an array of an item by memory map; ValueError when it is missing or damaged."""
         path = self.elsewhere.get(kind, self.directory / kind) / f"{id}.npy"
@@ -97,10 +101,6 @@ class FeatureStore(Store):
     def standardiser(self, kind: str) -> Standardiser:
         """Return the standardiser of `mel` or `linear`."""
         return Standardiser.from_statistics(self.statistics[kind])
-
-    def phoneme_times(self) -> dict[str, dict[str, list[float]]]:
-        """Return {id: {onset, offset: s of every symbol}} of the items that were aligned."""
-        return read_phoneme_times(self.directory)
 
 
 class JointFeatureStore(FeatureStore):

@@ -68,6 +68,7 @@ from utils.gallery import transformer_pictures
 from utils.journal import Journal
 from utils.judges import SpeechRecogniser
 from utils.rendering import check_pair, load
+from utils.scores import with_sung_times
 from utils.song_labels import class_table
 from utils.sung_lyrics import heard_melody, lay_heard, write_melody
 from utils.transcription import (
@@ -353,7 +354,8 @@ def transcriber(arguments: argparse.Namespace) -> int:
     items = [item for item in store.items(arguments.split) if "score" in item]
     if not items:
         raise ValueError(f"{store.directory}: no song of the {arguments.split} split has a score")
-    tracks, classes = ScoreTracks(items, SYMBOL_TO_ID), class_table()
+    tracks = ScoreTracks(with_sung_times(items, store.phoneme_times()), SYMBOL_TO_ID)
+    classes = class_table()
 
     def read(item: dict[str, Any]) -> evaluation_transcriber.SungSong:
         stems = store.window(item["id"], 0, item["num_samples"])

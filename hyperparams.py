@@ -61,9 +61,9 @@ class Transformer:
     prenet_width: int = 256  # bottleneck on the previous frames: forces a look at the text
     prenet_dropout: float = 0.5  # kept at inference (seeded), as in Tacotron 2
     reduction_factor: int = 2  # r, mel frames per decoder step: shorter loops, firmer attention
-    postnet_layers: int = 5  # residual refinement of the mel
+    postnet_layers: int = 5  # residual refinement of the mel, told of symbol and note
     postnet_width: int = 256  # channels
-    postnet_kernel: int = 5  # frames
+    postnet_kernel: int = 3  # frames
     num_pitches: int = 128  # MIDI note numbers; 0 = spoken
     max_symbol_position: int = 8  # a symbol's place in its syllable, clipped here
     prior_width: float = 0.05  # s, w of the score prior exp(-distance²/2w²); 0.12 loses short words
@@ -76,7 +76,8 @@ class Transformer:
     guided_heads: int = 2  # heads of each of them pulled to the diagonal when there is no score
     guided_sigma: float = 0.2  # relative width g of the diagonal band
     said_width: float = 0.05  # s, w for the times of spoken phonemes, shorter than notes
-    said_dropout: float = 0.2  # share of spoken items trained without their times
+    said_dropout: float = 0.2  # share of items trained without the times of their phonemes
+    onset_weight: float = 0.1  # per frame that a sung phoneme is expected too early or late
     guided_weight: float = 4.0  # λ at step 0
     guided_floor: float = 0.0  # λ never falls below this
     free_running_phrases: int = 6  # validation phrases sung freely: `best` means best by them
@@ -456,8 +457,8 @@ PRESETS: dict[str, Hyperparams] = {
             encoder_layers=2,
             decoder_layers=3,
             prenet_width=128,
-            postnet_layers=3,
-            postnet_width=128,
+            postnet_layers=4,
+            postnet_width=192,
             reduction_factor=3,
             free_running_phrases=8,
             guided_floor=0.5,

@@ -506,6 +506,70 @@ def place_in_interval(interval: Tensor, frame_times: Tensor) -> Tensor:
     return (place * sounds).sum(-1).clamp(0.0, 1.0)
 
 
+SOUNDING_WIDTH = 0.02  # s around a bound in which both symbols are heard: a frame either way
+BOUND_WIDTH = 0.05  # s over which the nearness of a bound fades: the length of a consonant
+
+
+def sounding_symbols(
+    memory: Tensor, is_padding: Tensor, interval: Tensor, frame_times: Tensor
+) -> Tensor:
+    """The symbols at the frames: memory (B, N, D) at interval (B, N, 2) s → (B, T, D + 2).
+
+    The last two features say how near the symbol's beginning and end are, 1 … 0 (is_padding (B, N),
+    frame_times (T,) s). Around a bound both neighbours are heard, over SOUNDING_WIDTH. Items
+    without times get zeros.
+    """
+    prior = interval_log_prior(interval, frame_times, SOUNDING_WIDTH)  # (B, T, N)
+    share = prior.masked_fill(is_padding[:, None], -torch.inf).softmax(-1)
+    since = (frame_times[None, :, None] - interval[:, None, :, 0]).clamp_min(0.0)  # (B, T, N)
+    until = (interval[:, None, :, 1] - frame_times[None, :, None]).clamp_min(0.0)
+    near = [(share * (-distance / BOUND_WIDTH).exp()).sum(-1) for distance in (since, until)]
+    heard = share.to(memory.dtype) @ memory  # (B, T, D)
+    sounding = torch.cat([heard, torch.stack(near, dim=-1).to(heard.dtype)], dim=-1)
+    return sounding * has_times(interval)[:, None, None]
+
+
+class MelPostnet(nn.Module):
+    """What is added to a decoder's mel, frame by frame (the postnet of Shen et al. 2018, told of
+    the symbol and the note of each frame).
+
+    Causal in the mel, because a decoder that is taught on true frames has seen those before: a look
+    ahead would give the answer away. The score is known beforehand: its stream looks both ways.
+    """
+
+    def __init__(
+        self,
+        n_mels: int,
+        symbol_width: int,
+        num_pitches: int,
+        width: int,
+        layers: int,
+        kernel_size: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.mel = nn.Linear(n_mels, width)
+        self.symbol = nn.Linear(symbol_width + 2, width)
+        self.pitch = nn.Embedding(num_pitches, width)
+        self.context = MaskedConv(width, width, kernel_size)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
+        self.convs = nn.ModuleList(
+            MaskedConv(width, width, kernel_size, causal=True) for _ in range(layers)
+        )
+        self.dropout = Dropout(dropout)
+        self.out = nn.Linear(width, n_mels)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, mel: Tensor, sounding: Tensor, pitch: Tensor, is_padding: Tensor) -> Tensor:
+        """mel (B, T, M), sounding (B, T, D + 2), pitch (B, T), is_padding (B, T) → (B, T, M)."""
+        score = F.gelu(self.symbol(sounding) + self.pitch(pitch))
+        x = self.mel(mel) + self.context(score, is_padding)
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            x = x + self.dropout(F.gelu(conv(norm(x), is_padding)))
+        return self.out(x).float()
+
+
 def corrupt_history(
     mel: Tensor, zero_max: float, noise_max: float, generator: torch.Generator
 ) -> Tensor:

@@ -33,6 +33,7 @@ from module import (
     FrameNotes,
     Highway,
     MaskedConv,
+    MelPostnet,
     NoiseEmbedding,
     PaddedGRU,
     PatchBlock,
@@ -46,6 +47,7 @@ from module import (
     interval_log_prior,
     padding_mask,
     place_in_interval,
+    sounding_symbols,
 )
 
 if TYPE_CHECKING:
@@ -69,13 +71,15 @@ class AttentionMaps:
 @dataclass
 class TransformerOutput:
     """A teacher-forced pass: mel before and after the mel postnet (B, T, M), a stop logit per
-    decoder step (B, T/r), ln(1 + frames) of every symbol (B, N), the weights of the guided heads
-    (one (B, h, T/r, N) per guided layer) and, on request, all attention maps."""
+    decoder step (B, T/r), of every symbol ln(1 + frames) and the frames it begins after its slot
+    in the score (B, N), the weights of the guided heads (one (B, h, T/r, N) per guided layer) and,
+    on request, all attention maps."""
 
     mel_before: Tensor
     mel: Tensor
     stop_logits: Tensor
     log_durations: Tensor
+    onset_shifts: Tensor
     guided: list[Tensor]
     attention: AttentionMaps
 
@@ -139,6 +143,10 @@ class TransformerTTS(nn.Module):
         self.duration_out = nn.Linear(hp.width, 1)
         nn.init.constant_(self.duration_out.bias, math.log(1.0 + TYPICAL_SECONDS / frame_seconds))
         self.register_buffer("knows_durations", torch.tensor(False))  # set by training on times
+        self.onset_shift_out = nn.Linear(hp.width, 1)  # of the duration predictor's hidden layer
+        nn.init.zeros_(self.onset_shift_out.weight)
+        nn.init.zeros_(self.onset_shift_out.bias)
+        self.register_buffer("knows_onsets", torch.tensor(False))  # set by training on sung times
 
         self.decoder_prenet = DecoderPrenet(
             hp.reduction_factor * n_mels, hp.prenet_width, hp.width, hp.prenet_dropout
@@ -149,14 +157,15 @@ class TransformerTTS(nn.Module):
         self.decoder_norm = nn.LayerNorm(hp.width)
         self.to_mel = nn.Linear(hp.width, hp.reduction_factor * n_mels)
         self.to_stop = nn.Linear(hp.width, 1)
-        self.mel_postnet = ConvStack(
-            [n_mels] + [hp.postnet_width] * (hp.postnet_layers - 1),
+        self.mel_postnet = MelPostnet(
+            n_mels,
+            hp.width,
+            hp.num_pitches,
+            hp.postnet_width,
+            hp.postnet_layers,
             hp.postnet_kernel,
             hp.dropout,
-            nn.Tanh,
-            causal=True,
         )
-        self.mel_postnet_out = MaskedConv(hp.postnet_width, n_mels, hp.postnet_kernel, causal=True)
         self.dropout = Dropout(hp.dropout)
 
     # -- the symbols ---------------------------------------------------------------------------
@@ -190,29 +199,68 @@ class TransformerTTS(nn.Module):
                 maps.append(weights)
         return self.encoder_norm(x), is_padding, maps
 
-    def predict_log_durations(self, memory: Tensor, is_padding: Tensor) -> Tensor:
-        """memory (B, N, D) → ln(1 + frames) of every symbol, (B, N), 0 on padding."""
+    def predict_timing(self, memory: Tensor, is_padding: Tensor) -> tuple[Tensor, Tensor]:
+        """memory (B, N, D) → what is learnt of the symbols' times, twice (B, N), 0 on padding:
+
+        ln(1 + frames) each lasts when it is spoken, and the frames by which it begins after its
+        slot in a score, which says where vowels begin but not how long a consonant takes.
+        """
         hidden = self.duration(memory, is_padding)
-        return self.duration_out(hidden).squeeze(-1).float().masked_fill(is_padding, 0.0)
+        heads = self.duration_out(hidden), self.onset_shift_out(hidden)
+        log_durations, shifts = (
+            head.squeeze(-1).float().masked_fill(is_padding, 0.0) for head in heads
+        )
+        return log_durations, shifts
 
     def said_intervals(self, log_durations: Tensor) -> Tensor:
         """Predicted durations laid end to end: ln(1 + frames) (B, N) → (B, N, 2) s."""
         end = torch.expm1(log_durations.clamp_min(0.0)).cumsum(1) * self.frame_seconds
         return torch.stack([F.pad(end, (1, 0))[:, :-1], end], dim=-1)
 
-    def times(self, score: ScoreBatch | None, said: Tensor | None) -> tuple[Tensor, Tensor] | None:
-        """Intervals (B, N, 2) s and widths (B,) s of the prior: the score's where an item has one,
-        else those of `said`; None when there is neither."""
-        if score is None and said is None:
-            return None
+    def sung_intervals(self, score: ScoreBatch, shifts: Tensor, is_padding: Tensor) -> Tensor:
+        """Slots of a score, moved: shifts (B, N) in frames → (B, N, 2) s.
+
+        Each symbol lasts until the next begins, the last one as long as the score.
+        """
+        end = score.interval[..., 1].masked_fill(is_padding, 0.0).amax(1, keepdim=True)  # (B, 1)
+        onset = score.interval[..., 0] + shifts * self.frame_seconds
+        onset = onset.clamp_min(0.0).minimum(end).masked_fill(is_padding, 0.0)
+        onset = onset.cummax(1).values  # (B, N)
+        following = torch.cat([onset[:, 1:], end], dim=1)
+        is_last = ~is_padding & F.pad(is_padding, (0, 1), value=True)[:, 1:]
+        offset = torch.where(is_last, end, following)
+        return torch.stack([onset, offset], dim=-1).masked_fill(is_padding[..., None], 0.0)
+
+    def predicted_times(
+        self, memory: Tensor, is_padding: Tensor, score: ScoreBatch | None
+    ) -> Tensor:
+        """When the symbols sound, by what has been learnt of it: (B, N, 2) s.
+
+        Zero for items of a kind (sung, spoken) whose times training never knew.
+        """
+        log_durations, shifts = self.predict_timing(memory, is_padding)
+        said = torch.zeros(*memory.shape[:2], 2, device=memory.device)
+        if self.knows_durations:
+            said = self.said_intervals(log_durations)
         if score is None:
+            return said
+        sung = torch.zeros_like(said)
+        if self.knows_onsets:
+            sung = self.sung_intervals(score, shifts, is_padding)
+        return torch.where(has_times(score.interval)[:, None, None], sung, said)
+
+    def times(self, score: ScoreBatch | None, said: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        """Intervals (B, N, 2) s and widths (B,) s of the prior: those of `said` where an item has
+        them, else its score's; None when there is neither."""
+        if score is None:
+            if said is None or not bool(has_times(said).any()):
+                return None
             return said, said.new_full((len(said),), self.hp.said_width)
-        width = score.interval.new_full((len(score.interval),), self.hp.prior_width)
+        has_score = has_times(score.interval)  # (B,)
+        width = torch.where(has_score, self.hp.prior_width, self.hp.said_width)
         if said is None:
             return score.interval, width
-        has_score = has_times(score.interval)  # (B,)
-        interval = torch.where(has_score[:, None, None], score.interval, said)
-        return interval, torch.where(has_score, width, self.hp.said_width)
+        return torch.where(has_times(said)[:, None, None], said, score.interval), width
 
     def cross_mask(
         self, is_padding: Tensor, times: tuple[Tensor, Tensor] | None, start: int, steps: int
@@ -284,9 +332,9 @@ class TransformerTTS(nn.Module):
         mel_before = self.to_mel(x).float().reshape(len(x), steps * r, self.n_mels)[:, :frames]
         return TransformerOutput(
             mel_before,
-            self.refine(mel_before, mel_lengths),
+            self.refine(mel_before, mel_lengths, memory, symbol_padding, times, score),
             self.to_stop(x).squeeze(-1),
-            self.predict_log_durations(memory, symbol_padding),
+            *self.predict_timing(memory, symbol_padding),
             guided_maps,
             maps,
         )
@@ -319,11 +367,31 @@ class TransformerTTS(nn.Module):
             place = torch.where(has_score[:, None], sung, place)
         return self.frame_notes(pitch, place)
 
-    def refine(self, mel_before: Tensor, mel_lengths: Tensor) -> Tensor:
-        """The mel postnet's residual over a whole mel: (B, T, M) → (B, T, M)."""
-        is_padding = padding_mask(mel_lengths, mel_before.shape[1])
-        hidden = self.mel_postnet(mel_before, is_padding)
-        return mel_before + self.mel_postnet_out(hidden, is_padding)
+    def refine(
+        self,
+        mel_before: Tensor,
+        mel_lengths: Tensor,
+        memory: Tensor,
+        symbol_padding: Tensor,
+        times: tuple[Tensor, Tensor] | None,
+        score: ScoreBatch | None,
+    ) -> Tensor:
+        """The mel postnet's residual over a whole mel: (B, T, M) → (B, T, M).
+
+        A decoder step makes r frames at once; the postnet is told of each frame what sounds then:
+        memory (B, N, D) at the `times` of the symbols, and the note.
+        """
+        frames = mel_before.shape[1]
+        is_padding = padding_mask(mel_lengths, frames)
+        frame_times = torch.arange(frames, device=memory.device) * self.frame_seconds
+        sounding = memory.new_zeros(len(memory), frames, memory.shape[-1] + 2)
+        if times is not None:
+            sounding = sounding_symbols(memory, symbol_padding, times[0], frame_times)
+        pitch = torch.zeros(len(memory), frames, dtype=torch.long, device=memory.device)
+        if score is not None:
+            pad = (0, max(0, frames - score.frame_pitch.shape[1]))
+            pitch = F.pad(score.frame_pitch, pad)[:, :frames]
+        return mel_before + self.mel_postnet(mel_before, sounding, pitch, is_padding)
 
     # -- the frames, free-running --------------------------------------------------------------
 
@@ -383,7 +451,14 @@ class TransformerTTS(nn.Module):
             ended = ["score" if sung else untimed for sung in state.has_score.tolist()]
             return Generated(
                 mel_before,
-                self.refine(mel_before, mel_lengths),
+                self.refine(
+                    mel_before,
+                    mel_lengths,
+                    state.memory,
+                    state.symbol_padding,
+                    state.times,
+                    score,
+                ),
                 mel_lengths,
                 [
                     by if stop == longest else "stop head"
@@ -418,17 +493,20 @@ class _DecodingState:
         self.network = network
         self.score = score
         memory, self.symbol_padding, _ = network.encode(symbols, symbol_lengths, score)
+        self.memory = memory
         self.has_score = torch.zeros(len(symbols), dtype=torch.bool, device=symbols.device)
         if score is not None:
             self.has_score = has_times(score.interval)  # (B,)
         said, self.said_frames = None, None
-        if predict_durations and bool(network.knows_durations) and not bool(self.has_score.all()):
-            log_durations = network.predict_log_durations(memory, self.symbol_padding)
-            said = network.said_intervals(log_durations)
+        if predict_durations:
+            said = network.predicted_times(memory, self.symbol_padding, score)
+        if said is not None and network.knows_durations and not self.has_score.all():
             seconds = said[..., 1].amax(1)  # (B,)
             self.said_frames = (seconds / network.frame_seconds).round().long().clamp_min(1)
         self.times = network.times(score, said)
-        self.has_times = self.has_score if said is None else torch.ones_like(self.has_score)
+        self.has_times = self.has_score
+        if self.said_frames is not None:
+            self.has_times = torch.ones_like(self.has_score)
         self.may_stop = not bool(self.has_times.all())
         self.window = 0 if self.times is not None else monotonic_window
         self.layers = [DecoderLayerStep(layer, memory) for layer in network.decoder]

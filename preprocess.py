@@ -135,6 +135,10 @@ class TextMelDataset:
             said = torch.tensor([times["onset"], times["offset"]]).T.contiguous()  # (N, 2)
         return TextMelItem(item["id"], symbols, self.standardise(mel), item.get("score"), said)
 
+    def timed_kinds(self) -> set[bool]:
+        """Return of which kinds there are items whose symbols have times: sung (True), spoken."""
+        return {bool(item.get("score")) for item in self.items if item["id"] in self.times}
+
     def collate(self, items: Sequence[TextMelItem]) -> TextMelBatch:
         """Pad items into a batch."""
         symbols = pad_sequence([item.symbols for item in items], batch_first=True)  # (B, N)

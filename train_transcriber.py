@@ -42,6 +42,7 @@ from utils.batching import Position, spread
 from utils.evaluation_transcriber import METRICS, transcription_scores
 from utils.listening_pictures import listening_picture
 from utils.objective import derived_seed
+from utils.scores import with_sung_times
 from utils.song_labels import NOTE_TARGETS, PHONEME_CLASSES, class_table, note_targets
 from utils.trainer import StepContext, Term, Trainer
 from utils.transcription import Transcribed, build_transcriber, hear
@@ -81,7 +82,8 @@ class Objective:
                 f"{len(PHONEME_CLASSES)} classes"
             )
         spoken = speech.scored() if speech is not None else []
-        self.tracks = ScoreTracks([*items, *spoken], SYMBOL_TO_ID)
+        sung = with_sung_times(items, store.phoneme_times())
+        self.tracks = ScoreTracks([*sung, *spoken], SYMBOL_TO_ID)
         self.notes = {item["id"]: item["score"]["notes"] for item in items}
         self.classes = class_table()
         self.samples = training.segment_frames * knobs.hop_length

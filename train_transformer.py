@@ -30,7 +30,7 @@ from network import Generated, TransformerTTS
 from preprocess import FeatureStore, TextMelBatch, TextMelBatches
 from text.symbols import word_spans
 from utils import checkpoint, config, distributed, plotting
-from utils.losses import duration_loss, guided_attention_loss, masked_l1, stop_loss
+from utils.losses import duration_loss, guided_attention_loss, masked_l1, onset_loss, stop_loss
 from utils.metrics import (
     aligned_distance,
     attention_health,
@@ -97,15 +97,15 @@ class Objective:
             "mel": Term(*masked_l1(out.mel, batch.mel, batch.mel_lengths)),
             "stop": Term(*stop_loss(out.stop_logits, batch.mel_lengths, r, hp.stop_pos_weight)),
         }
-        known = batch.said if batch.said is not None else torch.zeros(*batch.symbols.shape, 2)
-        terms["duration"] = Term(
-            *duration_loss(
-                out.log_durations,
-                known.to(batch.mel.device),
-                batch.symbol_lengths,
-                1.0 / self.hp.audio.frame_rate,
-            )
-        )
+        times = batch.said
+        if times is None:
+            times = torch.zeros(*batch.symbols.shape, 2, device=batch.mel.device)
+        slots = torch.zeros_like(times) if batch.score is None else batch.score.interval
+        timing = batch.symbol_lengths, 1.0 / self.hp.audio.frame_rate
+        said_alone = times * spoken(batch)[:, None, None]
+        terms["duration"] = Term(*duration_loss(out.log_durations, said_alone, *timing))
+        total, count = onset_loss(out.onset_shifts, slots, times, *timing)
+        terms["onset"] = Term(total, count, hp.onset_weight)
         if guidance > 0:
             total, count = guided_attention_loss(
                 out.guided,
@@ -124,20 +124,23 @@ class Objective:
         frames = float(batch.mel_lengths.sum())
         steps = -(-batch.mel_lengths // hp.reduction_factor)
         heads = hp.guided_heads * hp.guided_layers
+        is_spoken = spoken(batch)
         timed = torch.zeros(len(batch.ids), dtype=torch.bool)
         if batch.said is not None:
             timed = has_times(batch.said)
+        symbols = batch.symbol_lengths
         return {
             "mel_before": frames * self.hp.audio.n_mels,
             "mel": frames * self.hp.audio.n_mels,
             "stop": float(steps.sum()),
-            "duration": max(1.0, float(batch.symbol_lengths[timed].sum())),
-            "guided": max(1.0, float(steps[spoken(batch)].sum()) * heads),
+            "duration": max(1.0, float(symbols[timed & is_spoken].sum())),
+            "onset": max(1.0, float(symbols[timed & ~is_spoken].sum())),
+            "guided": max(1.0, float(steps[is_spoken].sum()) * heads),
         }
 
     def said_for(self, batch: TextMelBatch, context: StepContext) -> Tensor | None:
-        """The times that hold the attention of speech: all but a share of the items have them, the
-        others must learn to do without."""
+        """The times that hold the attention: all but a share of the items have them, the others
+        must learn to do without (sung ones have the slots of their score)."""
         if batch.said is None or not context.training:
             return batch.said
         draws = torch.rand(len(batch.ids), generator=context.generator).to(batch.said.device)
@@ -333,7 +336,9 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     objective = Objective(hp, store)
     if arguments.start_from is not None:
         checkpoint.start_from(network, arguments.start_from, "transformer")
-    network.knows_durations.fill_(bool(objective.batches.dataset.times))
+    sung = objective.batches.dataset.timed_kinds()
+    network.knows_durations.fill_(False in sung)
+    network.knows_onsets.fill_(True in sung)
     return Trainer(
         kind="transformer",
         directory=directory,

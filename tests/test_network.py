@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hyperparams import PRESETS
+from module import sounding_symbols
 from network import PostNet, TransformerTTS
 
 N_MELS, N_LINEAR, NUM_SYMBOLS, FRAME = 20, 65, 30, 0.016
@@ -22,6 +23,7 @@ def network(request: pytest.FixtureRequest) -> TransformerTTS:
     network = TransformerTTS(hp, NUM_SYMBOLS, N_MELS, FRAME).eval()
     with torch.no_grad():  # a stop head that never fires: lengths are the test's business
         network.to_stop.bias.fill_(-20.0)
+        network.mel_postnet.out.weight.normal_(std=0.2)  # it begins as nothing
     return network
 
 
@@ -78,24 +80,39 @@ def test_decoder_is_causal_by_gradient(network: TransformerTTS) -> None:
     assert seen[: step * r].all()
 
 
-def said_by(network: TransformerTTS, symbols: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+def said_by(
+    network: TransformerTTS,
+    symbols: torch.Tensor,
+    lengths: torch.Tensor,
+    score: SimpleNamespace | None = None,
+) -> torch.Tensor:
     """The times that the network predicts for its symbols, (B, N, 2)."""
-    memory, is_padding, _ = network.encode(symbols, lengths)
-    return network.said_intervals(network.predict_log_durations(memory, is_padding))
+    memory, is_padding, _ = network.encode(symbols, lengths, score)
+    return network.predicted_times(memory, is_padding, score).detach()
 
 
-@pytest.mark.parametrize("mode", ["free", "durations", "score"])
+MODES = ["free", "durations", "score", "sung times"]
+
+
+def learn_times(network: TransformerTTS, mode: str) -> None:
+    """Let a network know times of a kind, and predict other ones than those of the score."""
+    network.knows_durations.fill_(mode == "durations")
+    network.knows_onsets.fill_(mode == "sung times")
+    with torch.no_grad():
+        network.duration_out.bias.fill_(2.5)  # a dozen frames for a symbol
+        network.onset_shift_out.weight.normal_(std=0.5)
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_cached_decoding_equals_full_pass(network: TransformerTTS, mode: str) -> None:
     symbols = torch.randint(1, NUM_SYMBOLS, (2, 9))
     symbols[1, 6:] = 0
     lengths, frames = torch.tensor([9, 6]), torch.tensor([211, 150])
-    score = random_score(symbols, 211) if mode == "score" else None
-    said = None
-    if mode == "durations":
-        network.knows_durations.fill_(True)
-        with torch.no_grad():
-            network.duration_out.bias.fill_(2.5)  # a dozen frames for a symbol
-            said = said_by(network, symbols, lengths)
+    score = random_score(symbols, 211) if mode in ("score", "sung times") else None
+    learn_times(network, mode)
+    said = said_by(network, symbols, lengths, score)
+    if mode == "sung times":
+        assert (said[..., 0] - score.interval[..., 0]).abs().max() > FRAME
     out = network.generate(symbols, lengths, [3, 4], frames, score=score, need_weights=True)
     steps = -(-out.mel_before.shape[1] // network.reduction_factor)
     full = network(
@@ -119,20 +136,21 @@ def test_cached_decoding_equals_full_pass(network: TransformerTTS, mode: str) ->
         assert out.mel_lengths.tolist() == [211, 150]
 
 
-@pytest.mark.parametrize("mode", ["free", "durations", "score"])
+@pytest.mark.parametrize("mode", MODES)
 def test_an_item_does_not_depend_on_its_batch(network: TransformerTTS, mode: str) -> None:
     symbols = torch.randint(1, NUM_SYMBOLS, (3, 12))
     lengths, frames = torch.tensor([12, 5, 8]), torch.tensor([60, 25, 90])
     symbols[1, 5:] = symbols[2, 8:] = 0
-    network.knows_durations.fill_(mode == "durations")
-    score = random_score(symbols, 90) if mode == "score" else None
+    learn_times(network, mode)
+    score = random_score(symbols, 90) if mode in ("score", "sung times") else None
+    said = said_by(network, symbols, lengths, score)
     if score is not None:  # a collated batch holds no note past an item's end
         is_past = torch.arange(90)[None] >= frames[:, None]
         score.frame_pitch[is_past], score.frame_position[is_past] = 0, 0.0
     together = network.generate(symbols, lengths, [7, 8, 9], frames, score=score)
     history = torch.randn(3, 90, N_MELS)
     keep = keep_masks(network, [7, 8, 9], -(-90 // network.reduction_factor))
-    forced = network(symbols, lengths, history, frames, score, keep=keep)
+    forced = network(symbols, lengths, history, frames, score, said, keep=keep)
     for i, (n, t) in enumerate(zip(lengths.tolist(), frames.tolist(), strict=True)):
         own = None if score is None else select(score, i, n, t)
         one = symbols[i : i + 1, :n], lengths[i : i + 1]
@@ -142,7 +160,12 @@ def test_an_item_does_not_depend_on_its_batch(network: TransformerTTS, mode: str
         torch.testing.assert_close(together.mel[i, :sung], alone.mel[0], atol=1e-5, rtol=1e-4)
         steps = -(-t // network.reduction_factor)
         single = network(
-            *one, history[i : i + 1, :t], frames[i : i + 1], own, keep=keep[i : i + 1, :steps]
+            *one,
+            history[i : i + 1, :t],
+            frames[i : i + 1],
+            own,
+            said[i : i + 1, :n],
+            keep=keep[i : i + 1, :steps],
         )
         torch.testing.assert_close(forced.mel[i, :t], single.mel[0], atol=1e-5, rtol=1e-4)
 
@@ -194,17 +217,61 @@ def test_the_score_prior_holds_attention_on_the_sung_symbol(network: Transformer
 def test_the_postnet_of_the_mel_cannot_see_the_future(network: TransformerTTS) -> None:
     """A look ahead would see, through teacher forcing, the very frames that are to be predicted."""
     mel = torch.randn(1, 20, N_MELS, requires_grad=True)
-    network.refine(mel, torch.tensor([20]))[0, 11].sum().backward()
+    symbols, length = torch.randint(1, NUM_SYMBOLS, (1, 6)), torch.tensor([6])
+    score = random_score(symbols, 20)
+    memory, is_padding, _ = network.encode(symbols, length, score)
+    times = network.times(score, None)
+    refined = network.refine(mel, torch.tensor([20]), memory, is_padding, times, score)
+    refined[0, 11].sum().backward()
     seen = mel.grad.abs().sum(-1)[0] > 0
-    assert seen[11] and not seen[12:].any()
+    assert seen[9:12].all() and not seen[12:].any()
+
+
+def test_the_postnet_of_the_mel_knows_what_sounds_at_its_frame(network: TransformerTTS) -> None:
+    """Of two symbols the one that sounds at a frame moves it, its neighbour only around the bound;
+    without times none does."""
+    memory = torch.randn(1, 2, network.hp.width)
+    padding = torch.zeros(1, 2, dtype=torch.bool)
+    interval = torch.tensor([[[0.0, 0.5], [0.5, 1.0]]])
+    times = torch.arange(50) * 0.02
+    heard = sounding_symbols(memory, padding, interval, times)
+    torch.testing.assert_close(heard[0, 2, :-2], memory[0, 0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(heard[0, 45, :-2], memory[0, 1], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(heard[0, 25, :-2], memory[0].mean(0), atol=0.1, rtol=0.1)
+    since, until = heard[0, :, -2], heard[0, :, -1]
+    assert since[0] > 0.9 and until[0] < 0.01 and until[24] > 0.4 and since[20] < 0.01
+    assert not sounding_symbols(memory, padding, torch.zeros(1, 2, 2), times).any()
 
 
 def test_predicted_durations_lie_end_to_end(network: TransformerTTS) -> None:
     symbols, lengths = torch.randint(1, NUM_SYMBOLS, (2, 9)), torch.tensor([9, 5])
+    learn_times(network, "durations")
     said = said_by(network, symbols, lengths)
     torch.testing.assert_close(said[:, 1:, 0], said[:, :-1, 1])
     assert (said[..., 1] >= said[..., 0]).all() and said[0, 0, 0] == 0
     assert said[1, 4:, 1].unique().numel() == 1  # padding lasts no time
+
+
+def test_sung_symbols_keep_the_score_from_its_first_to_its_last_time(
+    network: TransformerTTS,
+) -> None:
+    """Shifted slots follow one another without gaps, in order, and end with the score."""
+    symbols, lengths = torch.randint(1, NUM_SYMBOLS, (2, 9)), torch.tensor([9, 5])
+    symbols[1, 5:] = 0
+    score = random_score(symbols, 200)
+    is_padding = symbols == 0
+    score.interval[is_padding] = 0.0
+    shifts = 20 * torch.randn(2, 9)
+    sung = network.sung_intervals(score, shifts, is_padding)
+    for item, length in enumerate(lengths.tolist()):
+        onset, offset = sung[item, :length].unbind(-1)
+        assert (onset >= 0).all() and (onset.diff() >= 0).all()
+        torch.testing.assert_close(offset[:-1], onset[1:])
+        assert offset[-1] == score.interval[item, :, 1].max()
+    assert not sung[is_padding].any()
+    still = network.sung_intervals(score, torch.zeros(2, 9), is_padding)
+    ordered = score.interval[0, :, 0].cummax(0).values
+    torch.testing.assert_close(still[0, :, 0], ordered)
 
 
 def test_monotonic_window_keeps_the_guided_heads_near(network: TransformerTTS) -> None:
@@ -300,7 +367,8 @@ def test_every_parameter_is_trained() -> None:
         out = network(
             symbols, torch.tensor([6, 6]), torch.randn(2, 24, N_MELS), torch.tensor([24, 24]), score
         )
-        (out.mel.sum() + out.stop_logits.sum() + out.log_durations.sum()).backward()
+        timing = out.log_durations.sum() + out.onset_shifts.sum()
+        (out.mel.sum() + out.stop_logits.sum() + timing).backward()
         unused = [name for name, p in network.named_parameters() if p.grad is None]
         assert not unused
 

@@ -16,6 +16,7 @@ import torch
 import evaluate
 import prepare_data
 import train_transcriber
+from corpora.phoneme_times import write_phoneme_times
 from corpora.spoken_windows import SpokenWindows
 from corpora.stores import FeatureStore
 from hyperparams import PRESETS, Hyperparams
@@ -28,7 +29,7 @@ from utils.evaluation_transcriber import METRICS, ROWS, transcription_scores
 from utils.note_decoding import SungNote
 from utils.objective import seeded_context
 from utils.rendering import Loaded
-from utils.song_labels import PHONEME_CLASSES, phoneme_class
+from utils.song_labels import PHONEME_CLASSES, SILENCE, phoneme_class
 from utils.transcription import Transcribed, build_transcriber, load_transcriber, transcribe
 
 torch.set_num_threads(1)
@@ -73,6 +74,21 @@ def feature_dir(tmp_path: Path) -> Path:
 @pytest.fixture
 def objective(feature_dir: Path) -> Objective:
     return Objective(HP, StemStore(feature_dir / "x"), torch.device("cpu"))
+
+
+def test_sung_times_replace_the_slots_of_the_score(feature_dir: Path) -> None:
+    """Where it is known when a phoneme is sung, that is what frames are asked for."""
+    store = StemStore(feature_dir / "x")
+    id = store.index["items"][0]["id"]
+    times = {"onset": [0.1, 0.3, 0.9], "offset": [0.3, 0.75, 1.5]}
+    write_phoneme_times(store.directory, {id: times})
+    objective = Objective(HP, store, torch.device("cpu"))
+    seconds = [0.2, 0.35, 0.95, 1.6]
+    frames = [round(time / objective.hop_seconds) for time in seconds]
+    timed = objective.targets(id, 0.0, 1.0, 100).phoneme[frames]
+    assert [PHONEME_CLASSES[c] for c in timed] == ["S", "IY", "AA", SILENCE]
+    other = objective.targets(store.index["items"][1]["id"], 0.0, 1.0, 100).phoneme[frames]
+    assert [PHONEME_CLASSES[c] for c in other] == [SILENCE, "S", SILENCE, SILENCE]
 
 
 def flags(feature_dir: Path, save: Path, *extra: str) -> list[str]:

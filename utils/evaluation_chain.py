@@ -47,7 +47,11 @@ def teacher_forced(voice: Voice, batch: TextMelBatch, seed: int) -> Rendered:
     """What the transformer makes of the one item of a batch, fed with its true history."""
     torch.manual_seed(seed)
     network = voice.transformer.network
-    out = network(batch.symbols, batch.symbol_lengths, batch.mel, batch.mel_lengths, batch.score)
+    memory, is_padding, _ = network.encode(batch.symbols, batch.symbol_lengths, batch.score)
+    said = network.predicted_times(memory, is_padding, batch.score)
+    out = network(
+        batch.symbols, batch.symbol_lengths, batch.mel, batch.mel_lengths, batch.score, said
+    )
     return Rendered(out.mel[0])
 
 

@@ -99,3 +99,17 @@ def duration_loss(
     frames = (said[..., 1] - said[..., 0]) / frame_seconds
     error = (log_durations - torch.log1p(frames)).abs()
     return (error * is_valid).sum(), is_valid.sum().clamp_min(1)  # 0 / 1 without any times
+
+
+def onset_loss(
+    shifts: Tensor, slots: Tensor, said: Tensor, symbol_lengths: Tensor, frame_seconds: float
+) -> tuple[Tensor, Tensor]:
+    """|error| in frames of where the symbols of sung items with known times begin.
+
+    shifts (B, N) frames after the slots (B, N, 2) s of the score, zero for what is spoken; said
+    (B, N, 2) s, all zero for an item without times.
+    """
+    is_valid = torch.arange(said.shape[1], device=said.device)[None] < symbol_lengths[:, None]
+    is_valid = is_valid & (has_times(said) & has_times(slots))[:, None]
+    late = (said[..., 0] - slots[..., 0]) / frame_seconds
+    return ((shifts - late).abs() * is_valid).sum(), is_valid.sum().clamp_min(1)

@@ -113,6 +113,17 @@ class ScoreTracks:
         return symbols, notes
 
 
+def with_sung_times(
+    items: Sequence[dict[str, Any]], times: Mapping[str, Mapping[str, Sequence[float]]]
+) -> list[dict[str, Any]]:
+    """Return songs of an index whose symbols sound at their `times` {id: {onset, offset}} where
+    these are known, instead of in the slots that a score leaves them."""
+    return [
+        {**item, "score": {**item["score"], **times[item["id"]]}} if item["id"] in times else item
+        for item in items
+    ]
+
+
 def _sorted_spans(spans: Iterable[Sequence[float]]) -> np.ndarray:
     """Rows (onset, offset, value) by onset; of those that begin together the longest comes last."""
     return np.array(sorted(tuple(span) for span in spans), dtype=np.float64).reshape(-1, 3)

@@ -17,6 +17,7 @@ from corpora.accompanist import missing_program
 from corpora.records import Split
 from corpora.singer import VOICE_ALPHABET, Manner, Singer, missing_packages
 from corpora.songbook import Settings, find_songs, split_with_songs
+from corpora.stores import FeatureStore, StemStore
 from corpora.takes import VOICE_RANGE, arrange, take_of
 from music.midi import read_midi
 from music.notation import parse_notation, read_notation
@@ -24,7 +25,7 @@ from music.phrasing import BREATH_SECONDS, breaths, item_groups
 from music.score import Note, Score, Syllable
 from music.underlay import sing
 from text.frontend import Pronouncer
-from text.symbols import PHONEMES
+from text.symbols import PHONEMES, is_vowel
 
 SONGS = Path(__file__).resolve().parents[2] / "examples" / "songs"
 SHORT = """
@@ -183,6 +184,41 @@ def test_phrases_carry_their_score(songbook: Path) -> None:
     for name in ("short", "short-stems"):
         options = ["check", name, "--feature-dir", str(songbook), "--workers", "0"]
         assert prepare_data.main(options) == 0
+
+
+@needs_voice
+@needs_accompanist
+def test_it_is_known_when_each_phoneme_is_sung(songbook: Path) -> None:
+    """Phonemes follow one another, vowels begin with their notes, and what is called S hisses."""
+    store = StemStore(songbook / "short-stems")
+    (item,) = store.index["items"]
+    times = store.phoneme_times()[item["id"]]
+    onset, offset = np.array(times["onset"]), np.array(times["offset"])
+    assert len(onset) == len(offset) == len(item["symbols"])
+    assert (offset >= onset).all() and (np.diff(onset) >= 0).all()
+    assert (offset[:-1] <= onset[1:] + 1e-3).all()
+    is_first = np.diff([-1.0, *item["score"]["onset"]]) > 0
+    vowels = [is_vowel(s) and first for s, first in zip(item["symbols"], is_first, strict=True)]
+    assert np.median(np.abs(onset - item["score"]["onset"])[vowels]) < 0.03
+    rate = store.index["sample_rate"]
+    vocal = store.window(item["id"], 0, item["num_samples"])[0].numpy()
+
+    def hiss(symbol: str) -> float:
+        """Share of the power above 4 kHz in the middles of a phoneme."""
+        spans = [
+            (a, b) for s, a, b in zip(item["symbols"], onset, offset, strict=True) if s == symbol
+        ]
+        powers = []
+        for first, last in spans:
+            middle, half = (first + last) / 2, min(0.02, (last - first) / 2)
+            piece = vocal[int((middle - half) * rate) : int((middle + half) * rate)]
+            spectrum = np.abs(np.fft.rfft(piece * np.hanning(len(piece)))) ** 2
+            powers.append(spectrum[len(spectrum) // 2 :].sum() / spectrum.sum())
+        return float(np.median(powers))
+
+    assert hiss("S") > 0.5 > hiss("IY1")
+    phrases = FeatureStore(songbook / "short")
+    assert phrases.phoneme_times().keys() == {item["id"] for item in phrases.index["items"]}
 
 
 @needs_voice

@@ -7,7 +7,13 @@ import math
 import torch
 
 from module import interval_log_prior
-from utils.losses import diagonal_penalty, guided_attention_loss, masked_l1, stop_loss
+from utils.losses import (
+    diagonal_penalty,
+    guided_attention_loss,
+    masked_l1,
+    onset_loss,
+    stop_loss,
+)
 
 
 def test_masked_l1_is_the_mean_over_valid_values() -> None:
@@ -67,3 +73,16 @@ def test_measured_times_take_the_diagonals_place() -> None:
         best = min(losses)
         assert best == guided_attention_loss([wanted], *sizes, only, prior)[0]
         assert best < 0.5 * max(losses)
+
+
+def test_onset_loss_counts_the_frames_of_sung_symbols_with_times_alone() -> None:
+    """The first item is sung and timed, the second spoken, the third sung without times."""
+    slots = torch.tensor([[[0.0, 0.2], [0.2, 0.4]], [[0.0, 0.0]] * 2, [[0.0, 0.1], [0.1, 0.2]]])
+    said = torch.tensor([[[0.1, 0.2], [0.2, 0.4]], [[0.3, 0.4], [0.4, 0.5]], [[0.0, 0.0]] * 2])
+    shifts = torch.tensor([[8.0, -3.0], [5.0, 5.0], [5.0, 5.0]])
+    total, count = onset_loss(shifts, slots, said, torch.tensor([2, 2, 2]), 0.01)
+    torch.testing.assert_close(total, torch.tensor(2.0 + 3.0))  # 10 and 0 frames late
+    assert count == 2
+    total, count = onset_loss(shifts, slots, said, torch.tensor([1, 2, 2]), 0.01)
+    torch.testing.assert_close(total, torch.tensor(2.0))
+    assert count == 1

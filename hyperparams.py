@@ -71,6 +71,7 @@ class Transformer:
     history_noise_max: float = 0.4  # noise on the history, in standard deviations ~ U(0, this)
     history_steps: int = 1000  # both grow linearly to these: alignment is learnt from a clean one
     stretch_max: float = 0.0  # training phrases play at a tempo of 1 ± this; for small corpora
+    structure_weight: float = 0.0  # of the mel's local contrast beside its L1: less blur
     stop_pos_weight: float = 8.0  # one stop frame against hundreds of others
     guided_layers: int = 2  # last decoder layers with guided heads (1710.08969, section 4.1)
     guided_heads: int = 2  # heads of each of them pulled to the diagonal when there is no score

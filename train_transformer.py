@@ -30,7 +30,14 @@ from network import Generated, TransformerTTS
 from preprocess import FeatureStore, TextMelBatch, TextMelBatches
 from text.symbols import word_spans
 from utils import checkpoint, config, distributed, plotting
-from utils.losses import duration_loss, guided_attention_loss, masked_l1, onset_loss, stop_loss
+from utils.losses import (
+    duration_loss,
+    guided_attention_loss,
+    masked_l1,
+    onset_loss,
+    stop_loss,
+    structure_loss,
+)
 from utils.metrics import (
     aligned_distance,
     attention_health,
@@ -66,7 +73,8 @@ class Objective:
     def terms(
         self, network: nn.Module, batch: TextMelBatch, context: StepContext
     ) -> Mapping[str, Term]:
-        """L1 of the mel before and after its postnet, the stop head, the guided heads."""
+        """L1 of the mel before and after its postnet and its contrast, the stop head, the times of
+        the symbols, the guided heads."""
         hp = self.hp.transformer
         if context.training and hp.stretch_max:
             draw = torch.rand((), generator=context.generator).item()
@@ -97,6 +105,9 @@ class Objective:
             "mel": Term(*masked_l1(out.mel, batch.mel, batch.mel_lengths)),
             "stop": Term(*stop_loss(out.stop_logits, batch.mel_lengths, r, hp.stop_pos_weight)),
         }
+        if hp.structure_weight:
+            total, count = structure_loss(out.mel, batch.mel, batch.mel_lengths)
+            terms["structure"] = Term(total, count, hp.structure_weight)
         times = batch.said
         if times is None:
             times = torch.zeros(*batch.symbols.shape, 2, device=batch.mel.device)
@@ -132,6 +143,7 @@ class Objective:
         return {
             "mel_before": frames * self.hp.audio.n_mels,
             "mel": frames * self.hp.audio.n_mels,
+            "structure": frames * self.hp.audio.n_mels,
             "stop": float(steps.sum()),
             "duration": max(1.0, float(symbols[timed & is_spoken].sum())),
             "onset": max(1.0, float(symbols[timed & ~is_spoken].sum())),

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion import VOCAL, degrade_mel
+from diffusion import ACCOMPANIMENT, VOCAL, degrade_mel
 from module import Context
 from sampling import item_generator, sample
 from utils import bootstrap
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 REPAINT = {"method": "repaint", "step": "dpm2_ancestral", "num_steps": 40, "num_resamples": 5}
 GAP = (0.3, 0.7)  # share of a window
+REFINING = 0.5  # share of the schedule that a waveform is taken through to be refined
 LINEAR_FLOOR = math.log(1e-2)  # 88 dB under the peak of a full-scale sine
 MEL_FLOOR = math.log(1e-4)  # the same for a band of the area-normalised filterbank
 PARTS = {"": (0.0, 1.0), "gap_": GAP}  # prefix of a row's name → what of the window is judged
@@ -47,6 +48,7 @@ class Inpainting:
     draft: bool = False  # is the degraded mel of the true vocal given?
     own: bool = True  # its own accompaniment, or another song's
     diffuse: bool = True  # false: the draft itself, through PostNet and Griffin-Lim
+    start: bool = False  # does the sampler begin with that waveform? `changes` has the strength
 
 
 WAYS = {
@@ -57,6 +59,12 @@ WAYS = {
     "draft_repaint": Inpainting("the same by RePaint 40×5", changes=REPAINT, draft=True),
     "draft_shuffled": Inpainting("from another accompaniment and the draft", draft=True, own=False),
     "draft_griffin_lim": Inpainting("the draft by PostNet, Griffin-Lim", draft=True, diffuse=False),
+    "draft_refined": Inpainting(
+        "what Griffin-Lim made, from the last part of the schedule",
+        changes={"strength": REFINING},
+        draft=True,
+        start=True,
+    ),
     "gap": Inpainting("a gap in the vocal, from what is around it", GAP),
     "gap_repaint": Inpainting("the same by RePaint 40×5", GAP, REPAINT),
     "gap_replacement": Inpainting("by replacement", GAP, {"method": "replacement"}),
@@ -84,6 +92,7 @@ CONTROLS = (
     ("draft", "draft_shuffled", "the accompaniment is listened to beside a draft"),
     ("draft", "default", "a draft helps"),
     ("draft", "draft_griffin_lim", "the inpainter beats Griffin-Lim as the last stage"),
+    ("draft_refined", "draft_griffin_lim", "refining Griffin-Lim's waveform brings it nearer"),
     ("default", "repaint", "the default beats the earlier default"),
     ("gap", "gap_repaint", "the default beats the earlier default in a gap"),
     ("gap", "gap_repaint_equal", "it does with as many evaluations"),
@@ -207,14 +216,17 @@ class InpaintingJudge:
         known = torch.where(is_known, x, 0.0)  # nothing of what is asked for goes in
         config = replace(hp.inpainting, **way.changes)
         denoiser = denoiser_of(self.loaded.network, hp)
-        made = sample(denoiser, known, is_known, config, generators, context)
+        draft = None
+        if way.start:
+            draft = torch.stack([self.griffin_lim(batch, first), x[:, ACCOMPANIMENT]], 1)
+        made = sample(denoiser, known, is_known, config, generators, context, draft)
         return made.x[:, VOCAL].cpu().to(x.device), made.evaluations  # waits for the device
 
     @torch.no_grad()
     def griffin_lim(self, batch: StemBatch, first: int) -> Tensor:
         """Vocals (B, S) of the drafts through PostNet and Griffin-Lim, at the true level."""
         if self.postnet is None:
-            raise ValueError("draft_griffin_lim needs --postnet FILE")
+            raise ValueError("Griffin-Lim needs --postnet FILE")
         hp, true = self.postnet.hyperparams, batch.wav[:, VOCAL]
         raw = self.loaded.standardiser("mel").inverse(self.draft_mel(batch, first))
         linear = self.postnet.network(self.postnet.standardiser("mel")(raw))

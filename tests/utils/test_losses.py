@@ -13,6 +13,7 @@ from utils.losses import (
     masked_l1,
     onset_loss,
     stop_loss,
+    structure_loss,
 )
 
 
@@ -86,3 +87,22 @@ def test_onset_loss_counts_the_frames_of_sung_symbols_with_times_alone() -> None
     total, count = onset_loss(shifts, slots, said, torch.tensor([1, 2, 2]), 0.01)
     torch.testing.assert_close(total, torch.tensor(2.0))
     assert count == 1
+
+
+def test_structure_wants_all_the_contrast_of_what_can_be_known() -> None:
+    """Of a target that is half knowable, L1 is least for a pale prediction, structure for one as
+    contrasted as the target; neither level nor padding matters."""
+    generator = torch.Generator().manual_seed(0)
+    known, unknown = torch.randn(2, 1, 200, 40, generator=generator)
+    target, length = (known + unknown) / math.sqrt(2), torch.tensor([200])
+    gains = torch.linspace(0.2, 1.4, 13).tolist()
+    pale = [masked_l1(gain * known, target, length)[0].item() for gain in gains]
+    structural = [structure_loss(gain * known, target, length)[0].item() for gain in gains]
+    assert gains[pale.index(min(pale))] < 0.8
+    assert 0.9 <= gains[structural.index(min(structural))] <= 1.1
+    total, count = structure_loss(target, target, length)
+    torch.testing.assert_close(total / count, torch.tensor(0.0), atol=1e-4, rtol=0)
+    spoilt = torch.cat([target, 9 * torch.randn(1, 50, 40, generator=generator)], 1)
+    longer = torch.cat([target, torch.zeros(1, 50, 40)], 1)
+    again, same = structure_loss(spoilt, longer, length)
+    torch.testing.assert_close(again / same, torch.tensor(0.0), atol=1e-4, rtol=0)

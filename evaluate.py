@@ -8,6 +8,7 @@
     python evaluate.py samplers  # against a Gaussian posterior, exactly: png/samplers.png
     python evaluate.py phonemes out/vocal/vocal.wav  # by the earlier project's transcriber
     python evaluate.py transcribe out/vocal/vocal.wav --out out/heard.mid
+    python evaluate.py melody --data songbook-stems --split test  # composed for its accompaniments
     python evaluate.py transcriber --data songbook-stems --split test  # what it hears of songs
 
 `speech` counts the word errors that an independent recogniser makes on held-out sentences: on the
@@ -37,7 +38,7 @@ import torch
 from tqdm import tqdm
 
 from corpora.stores import open_features
-from diffusion import VOCAL
+from diffusion import ACCOMPANIMENT, VOCAL
 from hyperparams import PRESETS, Hyperparams
 from preprocess import ScoreTracks, StemBatches, StemStore, TextMelDataset
 from synthesis import DEMO, SAVE
@@ -50,6 +51,7 @@ from utils import (
     evaluation_arguments,
     evaluation_folder,
     evaluation_inpainting,
+    evaluation_melody,
     evaluation_song,
     evaluation_speech,
     evaluation_table,
@@ -78,6 +80,8 @@ from utils.transcription import (
     transcribe,
 )
 from utils.vocalist import load_voice
+
+LYRICS = Path("examples/lyrics.txt")  # that `melody` sets to music
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -280,6 +284,50 @@ def inpainting(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def melody(arguments: argparse.Namespace) -> int:
+    """The `melody` command: composed and written melodies on the harmony of held-out songs."""
+    store = StemStore(arguments.feature_dir / arguments.data)
+    rate = store.index["sample_rate"]
+    items = [item for item in store.items(arguments.split) if "score" in item]
+
+    def read(item: dict[str, Any]) -> evaluation_melody.Accompanied:
+        wav = store.window(item["id"], 0, item["num_samples"])[ACCOMPANIMENT]
+        return evaluation_melody.Accompanied(item["id"], wav.numpy(), rate, item["score"]["notes"])
+
+    records = evaluation_melody.evaluate_melodies(
+        [partial(read, item) for item in items],
+        read_lyrics(arguments.lyrics),
+        Pronouncer(),
+        Hyperparams().composer,
+        arguments.seed,
+        partial(tqdm, desc="melody", unit="song"),
+    )
+    for record in records:
+        if "fault" in record:
+            print(f"nothing composed for {record['id']}: {record['fault']}")
+    estimates = evaluation_melody.table(records)
+    controls = evaluation_melody.shuffle_controls(records)
+    print(f"{len(records)} accompaniments of {arguments.data}/{arguments.split}")
+    print("\n".join(evaluation_melody.layout(estimates, controls)))
+    result = {
+        "data": arguments.data,
+        "split": arguments.split,
+        "lyrics": str(arguments.lyrics),
+        "seed": arguments.seed,
+        "metrics": {
+            row: {name: cell.as_dict() for name, cell in cells.items()}
+            for row, cells in estimates.items()
+        },
+        "shuffle_control": {
+            row: {"difference": test.difference.as_dict(), "p_value": test.p_value}
+            for row, test in controls.items()
+        },
+        "songs": records,
+    }
+    write_json(arguments.out / "melody.json", result)
+    return 0
+
+
 def pictures(arguments: argparse.Namespace) -> int:
     """The `pictures` command."""
     loaded = load(arguments.checkpoint, "transformer", Hyperparams, torch.device("cpu"))
@@ -395,13 +443,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         "song": song,
         "folder": folder,
         "inpainting": inpainting,
+        "melody": melody,
         "pictures": pictures,
         "phonemes": phonemes,
         "samplers": samplers,
         "transcribe": transcription,
         "transcriber": transcriber,
     }
-    arguments = evaluation_arguments.parse(argv, commands, DEMO, __doc__.split("\n\n")[0])
+    description = __doc__.split("\n\n")[0]
+    arguments = evaluation_arguments.parse(argv, commands, DEMO, LYRICS, description)
     try:
         return arguments.command(arguments)
     except (ValueError, FileNotFoundError, ImportError) as error:

@@ -50,11 +50,12 @@ def parse(
     argv: Sequence[str] | None,
     functions: Mapping[str, Callable[[argparse.Namespace], int]],
     demo: Path,
+    lyrics: Path,
     description: str,
 ) -> argparse.Namespace:
     """Read the command line; `command` of the result is the function of the command's name.
 
-    demo: the folder of the weights that are judged by default.
+    demo: the folder of the weights that are judged by default; lyrics: what is set to music.
     """
     parser = argparse.ArgumentParser(description=description)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -94,6 +95,11 @@ def parse(
     remade.add_argument("--rows", nargs="+", default=DEFAULT_ROWS, metavar="ROW|all")
     remade.add_argument("--windows", type=int, default=8, help="of the split, spread evenly")
     remade.add_argument("--batch-size", type=int, default=4)
+    composed = add("melody", "do composed melodies belong to their accompaniments")
+    add_corpus(composed)
+    composed.add_argument("--lyrics", type=Path, default=lyrics, metavar="FILE", help="are set")
+    composed.add_argument("--seed", type=int, default=0)
+    composed.add_argument("--out", type=Path, default=Path("out/evaluation"), metavar="DIR")
     drawn = add("pictures", "attention, alphas and curves of a transformer")
     add_corpus(drawn, "validation")
     drawn.add_argument("--item", type=int, default=0, help="number in the split")

@@ -249,10 +249,12 @@ def measure_mel(store: StemStore, hp: Hyperparams) -> dict[str, list[float]]:
     return Moments.of(torch.cat(mels).numpy()).statistics()
 
 
-def data_of(store: StemStore, hp: Hyperparams, last: Path) -> dict[str, object]:
-    """What the network needs of its corpus; a run that resumes keeps the scale it began with."""
-    if last.is_file():
-        mel = checkpoint.load(last, "inpainter")["data"]["statistics"]["mel"]
+def data_of(store: StemStore, hp: Hyperparams, last: Path, start: Path | None) -> dict[str, object]:
+    """What the network needs of its corpus; a run that resumes from `last`, or begins with the
+    weights of `start`, keeps their scale."""
+    source = last if last.is_file() else start
+    if source is not None:
+        mel = checkpoint.load(source, "inpainter")["data"]["statistics"]["mel"]
     else:
         mel = measure_mel(store, hp)
     data = store.for_checkpoint()
@@ -269,9 +271,11 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     store.check_audio(hp.audio)
     for line in config.differences(PRESETS[arguments.preset], hp):
         print(line)
-    data = data_of(store, hp, directory / checkpoint.LAST)
+    data = data_of(store, hp, directory / checkpoint.LAST, arguments.start_from)
     torch.manual_seed(hp.inpainter_training.seed)
     network = build_unet(hp, len(SYMBOLS))
+    if arguments.start_from is not None:
+        checkpoint.start_from(network, arguments.start_from, "inpainter")
     objective = Objective(hp, store, data["statistics"]["mel"], world.device)
     return Trainer(
         kind="inpainter",

@@ -159,7 +159,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="learn from this transformer's teacher-forced mels instead of the true ones",
     )
-    config.add_start_argument(parser)
     return distributed.run_script(build, parser.parse_args(argv))
 
 

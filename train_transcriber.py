@@ -270,7 +270,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train from the shell; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     config.add_run_arguments(parser, PRESETS)
-    config.add_start_argument(parser)
     parser.add_argument(
         "--speech", metavar="NAME=DIR", help="a prepared, aligned corpus and its recordings"
     )

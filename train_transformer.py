@@ -374,7 +374,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train from the shell; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     config.add_run_arguments(parser, PRESETS)
-    config.add_start_argument(parser)
     return distributed.run_script(build, parser.parse_args(argv))
 
 

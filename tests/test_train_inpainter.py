@@ -62,7 +62,7 @@ def store(feature_dir: Path) -> StemStore:
 
 @pytest.fixture
 def objective(store: StemStore) -> Objective:
-    statistics = data_of(store, HP, Path("nowhere"))["statistics"]["mel"]
+    statistics = data_of(store, HP, Path("nowhere"), None)["statistics"]["mel"]
     return Objective(HP, store, statistics, torch.device("cpu"))
 
 
@@ -219,7 +219,7 @@ def scored_store(store: StemStore) -> StemStore:
 
 def test_symbols_and_notes_stand_where_they_are_sung(store: StemStore) -> None:
     """Tracks of a window that begins between two frames; voicing is that of the symbols."""
-    data = data_of(scored_store(store), HP, Path("nowhere"))
+    data = data_of(scored_store(store), HP, Path("nowhere"), None)
     assert data["context"] == list(Context.PARTS)
     objective = Objective(HP, store, data["statistics"]["mel"], torch.device("cpu"))
     batch = replace(batch_of(objective, 1), starts=torch.tensor([3000]))
@@ -236,7 +236,7 @@ def test_parts_of_the_context_fall_out_one_by_one_and_together(store: StemStore)
     objective = Objective(
         HP,
         scored_store(store),
-        data_of(store, HP, Path("nowhere"))["statistics"]["mel"],
+        data_of(store, HP, Path("nowhere"), None)["statistics"]["mel"],
         torch.device("cpu"),
     )
     drawn = objective.draw(batch_of(objective, 256), torch.Generator().manual_seed(0))
@@ -293,6 +293,23 @@ def test_previews_are_written(objective: Objective) -> None:
     truth, gap = writer.sounds["truth/vocal"], writer.sounds["gap/vocal"]
     start = int(0.4 * HP.window)
     assert torch.equal(gap[:start], truth[:start]) and not torch.equal(gap, truth)
+
+
+def test_a_run_can_begin_with_the_weights_and_the_scale_of_another(
+    feature_dir: Path, tmp_path: Path
+) -> None:
+    save = tmp_path / "save"
+    assert train_inpainter.main(flags(feature_dir, save, "--steps", "2")) == 0
+    first = save / "inpainter" / "r" / "last.pt"
+    state = checkpoint.load(first, "inpainter")
+    state["data"]["statistics"]["mel"] = {"mean": [0.5] * 80, "std": [2.0] * 80}
+    checkpoint.save(first, state)
+    other = flags(feature_dir, tmp_path / "other", "--steps", "0", "--start-from", str(first))
+    assert train_inpainter.main(other) == 0
+    begun = checkpoint.load(tmp_path / "other" / "inpainter" / "r" / "last.pt", "inpainter")
+    weights = checkpoint.weights(state)
+    assert all(torch.equal(begun["model"][name], value) for name, value in weights.items())
+    assert begun["data"]["statistics"]["mel"] == state["data"]["statistics"]["mel"]
 
 
 def test_missing_corpora_and_wrong_kinds_are_said(

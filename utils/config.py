@@ -75,17 +75,13 @@ def add_run_arguments(parser: argparse.ArgumentParser, presets: Iterable[str]) -
     how.add_argument("--fresh", action="store_true", help="start anew; refuse a run that exists")
     how.add_argument("--save-dir", type=Path, default=Path("save"), metavar="DIR")
     how.add_argument("--feature-dir", type=Path, default=Path("feature"), metavar="DIR")
+    how.add_argument(
+        "--start-from", type=Path, metavar="FILE", help="a new run begins with these weights"
+    )
     what = parser.add_argument_group("what to train")
     what.add_argument("--steps", type=int, help="steps of the whole run, resumed ones included")
     what.add_argument("--seed", type=int, help="origin of all randomness of the run")
     add_hyperparameter_arguments(what, presets)
-
-
-def add_start_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --start-from, for networks that may begin with another run's weights."""
-    parser.add_argument(
-        "--start-from", type=Path, metavar="FILE", help="a new run begins with these weights"
-    )
 
 
 def add_hyperparameter_arguments(

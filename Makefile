@@ -35,7 +35,7 @@ SPEECH ?= LJSpeech-1.1
 PRESET ?= small
 TRAIN ?=
 weights: $(VENV)/installed-evaluation $(VENV)/installed-songbook  ## the weights of save/demo, from songs and speech
-	$(RUN) prepare_data.py songbook $(SONGS) --name songbook --seconds 60 \
+	$(RUN) prepare_data.py songbook $(SONGS) --name songbook --seconds 60 --takes 2 \
 		--validation-share 0.10 --test-share 0.12
 	$(RUN) prepare_data.py ljspeech $(SPEECH) --name ljspeech \
 		--validation-share 0.06 --test-share 0.06

@@ -71,7 +71,7 @@ class Transformer:
     history_noise_max: float = 0.4  # noise on the history, in standard deviations ~ U(0, this)
     history_steps: int = 1000  # both grow linearly to these: alignment is learnt from a clean one
     stretch_max: float = 0.0  # training phrases play at a tempo of 1 ± this; for small corpora
-    structure_weight: float = 0.0  # of the mel's local contrast beside its L1: less blur
+    structure_weight: float = 0.5  # of the mel's local contrast beside its L1: less blur
     stop_pos_weight: float = 8.0  # one stop frame against hundreds of others
     guided_layers: int = 2  # last decoder layers with guided heads (1710.08969, section 4.1)
     guided_heads: int = 2  # heads of each of them pulled to the diagonal when there is no score
@@ -121,7 +121,7 @@ class Synthesis:
     griffin_lim_iterations: int = 32  # fast Griffin-Lim; 16 already equal 60 plain iterations
     griffin_lim_momentum: float = 0.99  # Perraudin et al. 2013
     magnitude_power: float = 1.2  # magnitudes are raised to it before phase recovery: less haze
-    sharpening: float = 0.6  # of the mel along time, 0 = none: regression averages change away
+    sharpening: float = 0.3  # of the mel along time, 0 = none: regression averages change away
     sharpening_frames: float = 2.0  # frames (std), changes slower than this are left as they are
     level: float = -23.0  # dBFS RMS over voiced samples: free-running level drifts upward
 
@@ -476,7 +476,7 @@ PRESETS: dict[str, Hyperparams] = {
             attention_heads=4,
             context_width=128,
         ),
-        transcriber=replace(_BASE.transcriber, width=128, phoneme_width=128),
+        transcriber=replace(_BASE.transcriber, width=128, phoneme_width=192),
         transformer_training=replace(
             _BASE.transformer_training,
             steps=12_000,

@@ -275,7 +275,8 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     torch.manual_seed(hp.inpainter_training.seed)
     network = build_unet(hp, len(SYMBOLS))
     if arguments.start_from is not None:
-        checkpoint.start_from(network, arguments.start_from, "inpainter")
+        for line in checkpoint.start_from(network, arguments.start_from, "inpainter"):
+            print(line)
     objective = Objective(hp, store, data["statistics"]["mel"], world.device)
     return Trainer(
         kind="inpainter",

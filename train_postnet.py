@@ -29,7 +29,7 @@ from hyperparams import PRESETS, Hyperparams
 from network import PostNet
 from preprocess import FeatureStore, MelLinearBatch, MelLinearBatches, TextMelDataset
 from utils import checkpoint, config, distributed, plotting
-from utils.losses import masked_l1
+from utils.losses import masked_l1, structure_loss
 from utils.rendering import Loaded, build_postnet, linear_from_mel, load, waveform
 from utils.trainer import StepContext, Term, Trainer
 
@@ -47,9 +47,13 @@ class Objective:
     def terms(
         self, network: nn.Module, batch: MelLinearBatch, context: StepContext
     ) -> Mapping[str, Term]:
-        """L1 of the standardised linear spectrogram over valid frames."""
-        linear = network(batch.mel, batch.lengths)
-        return {"linear": Term(*masked_l1(linear, batch.linear, batch.lengths))}
+        """L1 of the standardised linear spectrogram over valid frames, and its local contrast."""
+        linear, weight = network(batch.mel, batch.lengths), self.hp.postnet.structure_weight
+        terms = {"linear": Term(*masked_l1(linear, batch.linear, batch.lengths))}
+        if weight:
+            total, count = structure_loss(linear, batch.linear, batch.lengths)
+            terms["structure"] = Term(total, count, weight)
+        return terms
 
     def validate(self, network: PostNet) -> dict[str, float]:
         """L1 on fixed segments, `score`; and the same for the filterbank's pseudo-inverse, `floor`.
@@ -131,7 +135,8 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     torch.manual_seed(hp.postnet_training.seed)
     network = build_postnet(hp)
     if arguments.start_from is not None:
-        checkpoint.start_from(network, arguments.start_from, "postnet")
+        for line in checkpoint.start_from(network, arguments.start_from, "postnet"):
+            print(line)
     objective = Objective(hp, store)
     return Trainer(
         kind="postnet",

@@ -246,7 +246,8 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     torch.manual_seed(hp.transcriber_training.seed)
     network = build_transcriber(hp)
     if arguments.start_from is not None:
-        checkpoint.start_from(network, arguments.start_from, "transcriber")
+        for line in checkpoint.start_from(network, arguments.start_from, "transcriber"):
+            print(line)
     speech = open_speech(arguments.speech, arguments.feature_dir, hp) if arguments.speech else None
     objective = Objective(hp, store, world.device, speech)
     return Trainer(

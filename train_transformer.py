@@ -347,7 +347,8 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     network = build_transformer(hp, len(store.symbols))
     objective = Objective(hp, store)
     if arguments.start_from is not None:
-        checkpoint.start_from(network, arguments.start_from, "transformer")
+        for line in checkpoint.start_from(network, arguments.start_from, "transformer"):
+            print(line)
     sung = objective.batches.dataset.timed_kinds()
     network.knows_durations.fill_(False in sung)
     network.knows_onsets.fill_(True in sung)

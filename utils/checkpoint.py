@@ -112,11 +112,11 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Path 
     module.load_state_dict(dict(tensors))
 
 
-def start_from(module: nn.Module, path: Path, kind: str) -> None:
+def start_from(module: nn.Module, path: Path, kind: str) -> list[str]:
     """Begin with the weights (moving average, if any) of another run; errors as `load`.
 
-    What the other run has not, or has in another shape, stays as it was initialised, and is
-    printed. ValueError when that would be more than half of the parameters.
+    What the other run has not, or has in another shape, stays as it was initialised; the lines
+    returned say what. ValueError when that would be more than half of the parameters.
     """
     tensors, own = weights(load(path, kind)), module.state_dict()
     fitting = {n: t for n, t in tensors.items() if n in own and t.shape == own[n].shape}
@@ -124,9 +124,9 @@ def start_from(module: nn.Module, path: Path, kind: str) -> None:
     if 2 * sum(own[name].numel() for name in new) > sum(t.numel() for t in own.values()):
         load_weights(module, tensors, path)  # says what differs
     module.load_state_dict({**own, **fitting})
-    if new:
-        parts = ", ".join(dict.fromkeys(name.rpartition(".")[0] or name for name in new))
-        print(f"{path} has no weights for {len(new)} tensors, which begin untrained: {parts}")
+    parts = ", ".join(dict.fromkeys(name.rpartition(".")[0] or name for name in new))
+    line = f"{path} has no weights for {len(new)} tensors, which begin untrained: {parts}"
+    return [line] if new else []
 
 
 def resolve(reference: Path | str, kind: str, save_dir: Path = Path("save")) -> Path:

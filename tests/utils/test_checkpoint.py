@@ -161,18 +161,16 @@ def test_weights_that_do_not_fit_are_named_with_both_shapes() -> None:
         )
 
 
-def test_a_run_begins_with_what_fits_of_another_and_says_what_does_not(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_run_begins_with_what_fits_of_another_and_says_what_does_not(tmp_path: Path) -> None:
     path = tmp_path / "postnet/a/last.pt"
     checkpoint.save(path, make_state())
     grown = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     before = grown[2].weight.clone()
-    checkpoint.start_from(grown, path, "postnet")
+    (line,) = checkpoint.start_from(grown, path, "postnet")
     theirs = checkpoint.load(path, "postnet")["model"]
     assert all(torch.equal(grown.state_dict()[name], value) for name, value in theirs.items())
     assert torch.equal(grown[2].weight, before)
-    assert "2 tensors, which begin untrained: 2" in capsys.readouterr().out
+    assert "2 tensors, which begin untrained: 2" in line
     other = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 200))
     with pytest.raises(ValueError, match=r"missing 2\.weight"):
         checkpoint.start_from(other, path, "postnet")

@@ -107,7 +107,6 @@ class Postnet:
     highway_layers: int = 4  # gated layers between the bank and the GRU
     gru_width: int = 128  # per direction
     dropout: float = 0.1  # of the projection behind the bank
-    structure_weight: float = 0.5  # of the spectrogram's local contrast beside its L1: less blur
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from hyperparams import PRESETS, Hyperparams
 from network import PostNet
 from preprocess import FeatureStore, MelLinearBatch, MelLinearBatches, TextMelDataset
 from utils import checkpoint, config, distributed, plotting
-from utils.losses import masked_l1, structure_loss
+from utils.losses import masked_l1
 from utils.rendering import Loaded, build_postnet, linear_from_mel, load, waveform
 from utils.trainer import StepContext, Term, Trainer
 
@@ -47,13 +47,9 @@ class Objective:
     def terms(
         self, network: nn.Module, batch: MelLinearBatch, context: StepContext
     ) -> Mapping[str, Term]:
-        """L1 of the standardised linear spectrogram over valid frames, and its local contrast."""
-        linear, weight = network(batch.mel, batch.lengths), self.hp.postnet.structure_weight
-        terms = {"linear": Term(*masked_l1(linear, batch.linear, batch.lengths))}
-        if weight:
-            total, count = structure_loss(linear, batch.linear, batch.lengths)
-            terms["structure"] = Term(total, count, weight)
-        return terms
+        """L1 of the standardised linear spectrogram over valid frames."""
+        linear = network(batch.mel, batch.lengths)
+        return {"linear": Term(*masked_l1(linear, batch.linear, batch.lengths))}
 
     def validate(self, network: PostNet) -> dict[str, float]:
         """L1 on fixed segments, `score`; and the same for the filterbank's pseudo-inverse, `floor`.

@@ -41,9 +41,7 @@ weights: $(VENV)/installed-evaluation $(VENV)/installed-songbook  ## the weights
 		--validation-share 0.06 --test-share 0.06
 	$(RUN) prepare_data.py align ljspeech $(SPEECH)
 	$(RUN) train_transformer.py --data songbook,ljspeech --preset $(PRESET) --run voice $(TRAIN)
-	$(RUN) train_postnet.py --data songbook,ljspeech --preset $(PRESET) --run true $(TRAIN)
-	$(RUN) train_postnet.py --data songbook,ljspeech --preset $(PRESET) --run voice --steps 1500 \
-		--start-from save/postnet/true/best.pt --transformer save/transformer/voice/best.pt $(TRAIN)
+	$(RUN) train_postnet.py --data ljspeech --preset $(PRESET) --run voice $(TRAIN)
 	$(RUN) train_inpainter.py --data songbook-stems --preset $(PRESET) --run songs $(TRAIN)
 	$(RUN) train_transcriber.py --data songbook-stems --preset $(PRESET) --run songs \
 		--speech ljspeech=$(SPEECH) $(TRAIN)

@@ -268,7 +268,7 @@ def inpainting(arguments: argparse.Namespace) -> int:
     print(f"{path} (step {loaded.step}), {count} windows of {arguments.data}/{arguments.split}")
     print("\n".join(evaluation_inpainting.table(rows)))
     controls = {
-        name: {"difference": test.difference.as_dict(), "p_value": test.p_value, "if": meaning}
+        name: test.as_dict() | {"if": meaning}
         for name, (test, meaning) in evaluation_inpainting.controls(rows).items()
     }
     distances = judge.frechet(names)
@@ -318,10 +318,7 @@ def melody(arguments: argparse.Namespace) -> int:
             row: {name: cell.as_dict() for name, cell in cells.items()}
             for row, cells in estimates.items()
         },
-        "shuffle_control": {
-            row: {"difference": test.difference.as_dict(), "p_value": test.p_value}
-            for row, test in controls.items()
-        },
+        "shuffle_control": {row: test.as_dict() for row, test in controls.items()},
         "songs": records,
     }
     write_json(arguments.out / "melody.json", result)

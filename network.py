@@ -233,18 +233,18 @@ class TransformerTTS(nn.Module):
 
     def predicted_times(
         self, memory: Tensor, is_padding: Tensor, score: ScoreBatch | None
-    ) -> Tensor:
+    ) -> Tensor | None:
         """When the symbols sound, by what has been learnt of it: (B, N, 2) s.
 
-        Zero for items of a kind (sung, spoken) whose times training never knew.
+        Zero for items of a kind (sung, spoken) whose times training never knew; None for speech
+        alone then.
         """
         log_durations, shifts = self.predict_timing(memory, is_padding)
-        said = torch.zeros(*memory.shape[:2], 2, device=memory.device)
-        if self.knows_durations:
-            said = self.said_intervals(log_durations)
+        said = self.said_intervals(log_durations) if self.knows_durations else None
         if score is None:
             return said
-        sung = torch.zeros_like(said)
+        sung = torch.zeros_like(score.interval)
+        said = torch.zeros_like(sung) if said is None else said
         if self.knows_onsets:
             sung = self.sung_intervals(score, shifts, is_padding)
         return torch.where(has_times(score.interval)[:, None, None], sung, said)
@@ -253,9 +253,7 @@ class TransformerTTS(nn.Module):
         """Intervals (B, N, 2) s and widths (B,) s of the prior: those of `said` where an item has
         them, else its score's; None when there is neither."""
         if score is None:
-            if said is None or not bool(has_times(said).any()):
-                return None
-            return said, said.new_full((len(said),), self.hp.said_width)
+            return None if said is None else (said, said.new_full((len(said),), self.hp.said_width))
         has_score = has_times(score.interval)  # (B,)
         width = torch.where(has_score, self.hp.prior_width, self.hp.said_width)
         if said is None:

@@ -28,6 +28,7 @@ from utils.batching import (
     walk,
 )
 from utils.scores import Movable, ScoreBatch, ScoreTracks, collate_scores
+from utils.singing import song_of
 
 if TYPE_CHECKING:
     from hyperparams import Training
@@ -331,15 +332,17 @@ class StemBatches:
     def _other(self, items: Sequence[dict[str, Any]], starts: Sequence[int]) -> Tensor | None:
         """Accompaniments (B, S) of the songs that follow in the index, at the same relative place.
 
-        None when the corpus has one song only.
+        Another take is no other song. None when the corpus has one song only.
         """
         songs = self.store.index["items"]
-        if len(songs) < 2:
+        if len({song_of(song["id"]) for song in songs}) < 2:
             return None
-        following = {one["id"]: two for one, two in zip(songs, songs[1:] + songs[:1], strict=True)}
+        number = {song["id"]: index for index, song in enumerate(songs)}
         windows = []
         for item, start in zip(items, starts, strict=True):
-            other = following[item["id"]]
+            after = number[item["id"]] + 1
+            following = itertools.chain(songs[after:], songs)
+            other = next(s for s in following if song_of(s["id"]) != song_of(item["id"]))
             room = max(other["num_samples"] - self.window, 0)
             place = round(start / max(item["num_samples"] - self.window, 1) * room)
             windows.append(self.store.window(other["id"], place, self.window)[1])

@@ -281,6 +281,7 @@ class Objective:
             one.mel,
             one.mel_lengths,
             one.score,
+            one.said,
             need_weights=True,
         )
         for name in ("encoder", "decoder"):

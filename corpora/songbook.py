@@ -35,6 +35,7 @@ from music.song import Song
 from music.underlay import sing
 from text.frontend import Pronouncer
 from utils.audio import active_level, resample, write_wav
+from utils.singing import song_of
 
 if TYPE_CHECKING:
     from hyperparams import Audio
@@ -281,12 +282,9 @@ def symbol_times(
     boundaries: list[int] = []  # places of word boundaries and of the end mark
     for syllable, phonemes in zip(score.syllables, syllables, strict=True):
         spans += phonemes
-        if syllable.ends_word:
+        if syllable.ends_word or syllable is score.syllables[-1]:
             boundaries.append(len(spans))
             spans.append((end, end))
-    if not score.syllables[-1].ends_word:
-        boundaries.append(len(spans))
-        spans.append((end, end))
     for place in boundaries:
         following = spans[place + 1][0] if place + 1 < len(spans) else end
         spans[place] = (min(spans[place - 1][1], following), following)
@@ -413,7 +411,7 @@ def split_with_songs(ids: Sequence[str], split: Split) -> Split:
     handful of songs would else often leave validation or test empty. Raises ValueError when there
     are fewer songs than splits.
     """
-    songs = sorted({id.split(TAKE_MARK)[0] for id in ids})
+    songs = sorted({song_of(id) for id in ids})
     shares = {"validation": split.validation_share, "test": split.test_share}
     least = {k: max(1, int(0.5 * v * len(songs))) if v else 0 for k, v in shares.items()}
     least["train"] = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import mido
@@ -23,9 +24,15 @@ from hyperparams import PRESETS, Hyperparams
 from network import Transcription
 from preprocess import StemStore
 from train_transcriber import Objective
-from utils import checkpoint
+from utils import checkpoint, evaluation_transcriber
 from utils.audio import read_wav
-from utils.evaluation_transcriber import METRICS, ROWS, transcription_scores
+from utils.evaluation_transcriber import (
+    METRICS,
+    ROWS,
+    SungSong,
+    evaluate_transcriber,
+    transcription_scores,
+)
 from utils.note_decoding import SungNote
 from utils.objective import seeded_context
 from utils.rendering import Loaded
@@ -312,6 +319,30 @@ def test_songs_without_a_score_are_refused(
     wrong = flags(tmp_path / "nowhere", tmp_path / "save")
     assert train_transcriber.main(wrong) == 2
     assert "prepare_data.py" in capsys.readouterr().err
+
+
+def test_the_floor_is_another_song_and_takes_are_one_song(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is heard depends on the song alone here, so another take would be a perfect floor."""
+    frames = 40
+    classes = {"a": torch.zeros(frames, dtype=torch.long), "b": torch.ones(frames).long()}
+
+    def song(id: str) -> SungSong:
+        wav = torch.full(((frames - 1) * 320,), float(classes[id[0]][0]))
+        return SungSong(id, wav, wav, [], classes[id[0]])
+
+    def heard(loaded: object, wav: torch.Tensor, rate: int) -> Transcribed:
+        phoneme = torch.eye(len(PHONEME_CLASSES))[int(wav[0])].expand(frames, -1)
+        return Transcribed(phoneme, torch.zeros(frames, 3), torch.zeros(frames), [], 0.02)
+
+    monkeypatch.setattr(evaluation_transcriber, "transcribe", heard)
+    loaded = Loaded(None, HP, {}, Path("none"), 0)
+    ids = ["a@0", "a@1", "b@0", "b@1"]
+    records = evaluate_transcriber(loaded, [partial(song, id) for id in ids])
+    assert [record["clean"]["phoneme_accuracy"] for record in records] == [1.0] * 4
+    assert [record["floor"]["phoneme_accuracy"] for record in records] == [0.0] * 4
+    records[0]["clean"]["phoneme_accuracy"] = records[1]["clean"]["phoneme_accuracy"] = 0.0
+    estimate = evaluation_transcriber.table(records)["clean"]["phoneme_accuracy"]
+    assert (estimate.low, estimate.high) == (0.0, 1.0)  # two songs, not four
 
 
 def test_a_transcriber_is_judged_on_a_split(

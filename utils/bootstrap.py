@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -105,6 +106,10 @@ class PairedTest:
 
     difference: Estimate
     p_value: float  # two-sided, by flipping the signs of whole groups
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"difference": self.difference.as_dict(), "p_value": self.p_value}
 
 
 def paired_test(

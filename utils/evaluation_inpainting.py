@@ -25,6 +25,7 @@ from utils.bootstrap import Estimate, PairedTest
 from utils.embedding import Frechet, SpeechEmbedding, frechet, store, stored
 from utils.metrics import log_spectral_distance, mel_distance
 from utils.rendering import Loaded, denoiser_of, waveform, window_mel
+from utils.singing import song_of
 
 if TYPE_CHECKING:
     from preprocess import StemBatch
@@ -178,7 +179,7 @@ class InpaintingJudge:
             for row, wavs in ((name, made), ("true", true)):
                 self.embed(row, number, wavs)
         return {
-            "songs": list(batch.ids),
+            "songs": [song_of(id) for id in batch.ids],
             "distances": self.distances(made, true, part),
             "evaluations": evaluations,
             "seconds": seconds / true.numel() if way is not None else 0.0,  # per second of audio

@@ -16,7 +16,7 @@ import numpy as np
 
 from music.compose import compose
 from music.harmony import Harmony, analyse
-from utils import bootstrap
+from utils import bootstrap, evaluation_table
 from utils.fit import TimedNote, chord_tone_ratio, onset_to_beat
 from utils.singing import song_of
 
@@ -130,12 +130,11 @@ def shuffle_controls(records: Sequence[dict[str, Any]]) -> dict[str, bootstrap.P
 
 def layout(estimates: Estimates, controls: dict[str, bootstrap.PairedTest]) -> list[str]:
     """Lines of text: one per metric, then one per control."""
-    width = max(map(len, METRICS.values()))
-    lines = [" " * width + "".join(f"  {row:>22}" for row in estimates)]
+    rows = [["", *estimates]]
     for metric, text in METRICS.items():
         cells = [estimates[row][metric] for row in estimates]
-        shown = [f"{c.value:.3f} [{c.low:.3f}, {c.high:.3f}]" for c in cells]
-        lines.append(f"{text:<{width}}" + "".join(f"  {cell:>22}" for cell in shown))
+        rows.append([text, *(f"{c.value:.3f} [{c.low:.3f}, {c.high:.3f}]" for c in cells)])
+    lines = evaluation_table.layout(rows)
     for row, test in controls.items():
         change = test.difference
         lines.append(

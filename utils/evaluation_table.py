@@ -197,7 +197,7 @@ def shuffle_controls(records: Sequence[Mapping[str, Any]], row: str) -> dict[str
         own, other = ([_one(value) for value in _values(records, n, row)] for n in (name, shuffled))
         test = bootstrap.paired_test(own, other, groups)
         if test.difference.count:
-            result[name] = {"difference": test.difference.as_dict(), "p_value": test.p_value}
+            result[name] = test.as_dict()
     return result
 
 

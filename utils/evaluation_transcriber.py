@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from utils import bootstrap
 from utils.note_scores import TimedNote, note_scores
 from utils.pitch import f0_track
+from utils.singing import song_of
 from utils.song_labels import PHONEME_CLASSES, note_targets
 from utils.transcription import Transcribed, assemble, transcribe
 
@@ -105,8 +106,10 @@ def evaluate_transcriber(
         records.append({"id": song.id, **scores})
         truths.append((song.notes, song.classes))
         vocals.append(heard["clean"])
+    songs_of = [song_of(record["id"]) for record in records]
     for number, record in enumerate(records):
-        other = vocals[(number + 1) % len(vocals)]
+        following = [*range(number + 1, len(records)), *range(number + 1)]  # itself last
+        other = vocals[next((k for k in following if songs_of[k] != songs_of[number]), number)]
         record["floor"] = transcription_scores(_cut(other, truths[number][1]), *truths[number])
     return records
 
@@ -123,10 +126,12 @@ def _cut(heard: Transcribed, classes: Tensor) -> Transcribed:
 def table(
     records: Sequence[dict[str, dict[str, float]]],
 ) -> dict[str, dict[str, bootstrap.Estimate]]:
-    """Mean over songs of every metric in every row, with its 95 % interval."""
+    """Mean over songs of every metric in every row, with its 95 % interval; takes of a song are
+    drawn together."""
+    groups = [song_of(record["id"]) for record in records]
     return {
         row: {
-            metric: bootstrap.mean([record[row][metric] for record in records])
+            metric: bootstrap.mean([record[row][metric] for record in records], groups)
             for metric in METRICS
         }
         for row in ROWS

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from module import has_times
+from module import has_times, padding_mask
 
 
 def masked_l1(prediction: Tensor, target: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -18,7 +18,7 @@ def masked_l1(prediction: Tensor, target: Tensor, lengths: Tensor) -> tuple[Tens
 
     prediction, target (B, T, M); lengths (B,).
     """
-    is_valid = torch.arange(target.shape[1], device=target.device)[None] < lengths[:, None]
+    is_valid = ~padding_mask(lengths, target.shape[1])  # (B, T)
     error = (prediction - target).abs().sum(-1)  # (B, T)
     return (error * is_valid).sum(), is_valid.sum() * target.shape[-1]
 
@@ -36,7 +36,7 @@ def structure_loss(prediction: Tensor, target: Tensor, lengths: Tensor) -> tuple
     less than ρ of its contrast, this all of it: regression that does not blur. prediction, target
     (B, T, M), standardised; lengths (B,).
     """
-    is_valid = torch.arange(target.shape[1], device=target.device)[None] < lengths[:, None]
+    is_valid = ~padding_mask(lengths, target.shape[1])  # (B, T)
     x, y = (mel.float() * is_valid[..., None] for mel in (prediction, target))
     maps = torch.stack([x, y, x * x, y * y, x * y])  # (5, B, T, M)
     maps = _window(x.shape[1], x.device) @ maps @ _window(x.shape[2], x.device)
@@ -128,7 +128,7 @@ def duration_loss(
 
     log_durations (B, N); said (B, N, 2) s, all zero for an item without times.
     """
-    is_valid = torch.arange(said.shape[1], device=said.device)[None] < symbol_lengths[:, None]
+    is_valid = ~padding_mask(symbol_lengths, said.shape[1])  # (B, N)
     is_valid = is_valid & has_times(said)[:, None]
     frames = (said[..., 1] - said[..., 0]) / frame_seconds
     error = (log_durations - torch.log1p(frames)).abs()
@@ -143,7 +143,7 @@ def onset_loss(
     shifts (B, N) frames after the slots (B, N, 2) s of the score, zero for what is spoken; said
     (B, N, 2) s, all zero for an item without times.
     """
-    is_valid = torch.arange(said.shape[1], device=said.device)[None] < symbol_lengths[:, None]
+    is_valid = ~padding_mask(symbol_lengths, said.shape[1])  # (B, N)
     is_valid = is_valid & (has_times(said) & has_times(slots))[:, None]
     late = (said[..., 0] - slots[..., 0]) / frame_seconds
     return ((shifts - late).abs() * is_valid).sum(), is_valid.sum().clamp_min(1)

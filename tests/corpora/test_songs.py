@@ -337,6 +337,27 @@ def test_fixed_windows_carry_another_songs_accompaniment(store: StemStore) -> No
     assert moved.wav.device.type == moved.other.device.type == "meta"
 
 
+def test_another_take_is_no_other_song(tmp_path: Path) -> None:
+    """The shuffle control of both takes of a song is the song that follows, the last one's the
+    first; a corpus of takes of one song has none."""
+    (tmp_path / "stems").mkdir()
+    ids = ["a@0", "a@1", "b@0"]
+    items = [{"id": id, "num_samples": 2048, "split": "train"} for id in ids]
+    for number, id in enumerate(ids, start=1):
+        np.save(tmp_path / "stems" / f"{id}.npy", np.full((2, 2048), number, np.int16))
+    index = {"version": 1, "kind": "stems", "audio": {"sample_rate": RATE}, "items": items}
+    for kept, expected in ((items, {"a@0": 3, "a@1": 3, "b@0": 1}), (items[:2], None)):
+        (tmp_path / "index.json").write_text(json.dumps(index | {"items": kept}))
+        batches = StemBatches(StemStore(tmp_path), "train", TRAINING, window=1024)
+        for batch in batches.head(2):
+            if expected is None:
+                assert batch.other is None
+                continue
+            played = (batch.other * 32768).round().int()
+            for id, row in zip(batch.ids, played.tolist(), strict=True):
+                assert set(row) == {expected[id]}
+
+
 def test_a_window_reads_nothing_but_itself(store: StemStore, tmp_path: Path) -> None:
     item = store.index["items"][1]
     array = store.array("stems", item["id"])

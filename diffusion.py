@@ -12,6 +12,7 @@ Shapes: B batch, C channels, S samples, T frames, M mels. Every random draw take
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -82,7 +83,7 @@ class Denoiser(nn.Module):
         """Expected clean signal (B, C, S), equal to `x_noisy` bit by bit wherever it is known.
 
         x_noisy (B, C, S); sigma (B,); is_known (B, C, S) bool or float, 1 = known, None = nothing
-        known; context is handed to the network untouched.
+        known; context is handed to the network, its waveform in units of σ_data.
         """
         if sigma.shape != x_noisy.shape[:1]:
             raise ValueError(
@@ -95,6 +96,8 @@ class Denoiser(nn.Module):
         if self.mask_input:
             mask = x_noisy.new_zeros(()) if is_known is None else is_known.to(x_noisy.dtype)
             network_input = torch.cat([network_input, mask.expand_as(x_noisy)], 1)  # (B, 2C, S)
+        if context is not None and context.wav is not None:
+            context = replace(context, wav=context.wav / self.sigma_data)
         output = self.network(network_input, c_noise(sigma).to(x_noisy.dtype), context)
         return c_skip * x_noisy + c_out * output.to(x_noisy.dtype)
 

@@ -229,7 +229,7 @@ def inpainting(arguments: argparse.Namespace) -> int:
     path = checkpoint.resolve(arguments.inpainter, "inpainter")
     loaded = load(path, "inpainter", Hyperparams, device)
     postnet = None
-    if any(ways[name].start or not ways[name].diffuse for name in names):
+    if any(ways[name].needs_waveform(loaded.hyperparams.unet) for name in names):
         postnet = load(arguments.postnet, "postnet", Hyperparams, device)
         check_pair(loaded, postnet)
     hp = loaded.hyperparams

@@ -132,9 +132,11 @@ class UNet:
 
     signal_channels: int = 2  # vocal, accompaniment
     mask_input: bool = True  # a channel more per signal channel: 1 = known
+    draft_input: bool = True  # two channels more: the draft's waveform, and 1 = there is one
     channels: int = 128  # C after the patches
     patch_blocks: int = 4  # each turns patch_factor neighbouring samples into channels
     patch_factor: int = 2  # samples per step of patching
+    patch_residual: bool = True  # a residual block at each; false: one matrix, no work per sample
     multipliers: tuple[int, ...] = (1, 2, 4, 4, 4, 4, 4)  # widths of the levels, in channels
     factors: tuple[int, ...] = (4, 4, 4, 2, 2, 2)  # strides of the levels
     num_blocks: tuple[int, ...] = (2, 2, 2, 2, 2, 2)  # residual blocks per level
@@ -213,6 +215,9 @@ class Diffusion:
     degrade_level: float = 0.3  # standard deviations at most: drafts are sung too loud
     degrade_noise: float = 0.1  # standard deviations at most
     degrade_drop: float = 0.06  # share of frames repeated, and of bands lost, at most
+    draft_iterations: int = 4  # of Griffin-Lim on the degraded mel, begun near the true phases
+    draft_phase: float = 1.0  # rad (std), at most, by which they are off
+    draft_gain: float = 3.0  # dB either way at most, of the draft against the vocal
 
     def __post_init__(self) -> None:
         weights = ("vocal", "prefix", "gaps", "accompaniment", "nothing")
@@ -466,16 +471,21 @@ PRESETS: dict[str, Hyperparams] = {
             guided_steps=5000,
         ),
         postnet=replace(_BASE.postnet, width=128, bank_kernels=8, gru_width=96),
-        unet=replace(  # 12.9 million parameters
+        unet=replace(  # 9.4 million parameters: under 20 MB in half precision
             _BASE.unet,
             channels=48,
-            multipliers=(1, 2, 4, 4, 4, 4),
-            factors=(4, 4, 2, 2, 2),
-            num_blocks=(2, 2, 2, 2, 2),
-            attentions=(False, False, True, True, True),
+            patch_blocks=1,
+            patch_factor=8,
+            patch_residual=False,
+            multipliers=(1, 2, 2, 4, 4),
+            factors=(2, 4, 4, 4),
+            num_blocks=(2, 3, 4, 2),
+            attentions=(False, False, False, True),
             attention_heads=4,
             context_width=128,
         ),
+        # Lower and wider: a network with a draft has little to learn above, much to clean below.
+        diffusion=replace(_BASE.diffusion, p_mean=-3.5, p_std=1.2),
         transcriber=replace(_BASE.transcriber, width=128, phoneme_width=192),
         transformer_training=replace(
             _BASE.transformer_training,
@@ -588,7 +598,9 @@ PRESETS: dict[str, Hyperparams] = {
     # The earlier system's inpainter, parameter for parameter (101,575,520): see utils/published.py.
     "published": replace(
         _BASE,
-        unet=replace(_BASE.unet, mask_input=False, context_width=0, output_kernel=0),
+        unet=replace(
+            _BASE.unet, mask_input=False, draft_input=False, context_width=0, output_kernel=0
+        ),
         # It sees no mask, so its known samples can only be imposed; and its own sampling.
         inpainting=replace(
             _BASE.inpainting,

@@ -651,19 +651,51 @@ class PaddedGRU(nn.Module):
 
 
 # ---------------------------------------------------------------------------------------------
-# 1-d U-Net: signals are (B, C, S); attention turns them to (B, S, C) and back
+# 1-d U-Net: signals are pictures one row high, (B, C, 1, S), because only pictures may keep their
+# channels side by side in memory (`as_row`), in which order the kernels' convolutions are fastest;
+# attention takes them as (B, S, C), which is the same memory
 # ---------------------------------------------------------------------------------------------
 
 
-class GroupNorm(nn.GroupNorm):
-    """Group normalisation whose statistics stay float32 under autocast (Wu and He 2018)."""
+def as_row(x: Tensor) -> Tensor:
+    """x (B, C, S) → (B, C, 1, S), the channels of a position side by side in memory."""
+    return x[:, :, None].contiguous(memory_format=torch.channels_last)
+
+
+class Conv1d(nn.Conv1d):
+    """nn.Conv1d, weights and all, of signals (B, C, 1, S)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, C, S) any float type → the same shape and type."""
-        y = F.group_norm(
-            x.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps
+        """x (B, C_in, 1, S) → (B, C_out, 1, S')."""
+        weight = self.weight[:, :, None]  # (C_out, C_in, 1, K)
+        return F.conv2d(x, weight, self.bias, (1, *self.stride), (0, *self.padding))
+
+
+class ConvTranspose1d(nn.ConvTranspose1d):
+    """nn.ConvTranspose1d, weights and all, of signals (B, C, 1, S)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C_in, 1, S) → (B, C_out, 1, S')."""
+        return F.conv_transpose2d(
+            x,
+            self.weight[:, :, None],  # (C_in, C_out, 1, K)
+            self.bias,
+            (1, *self.stride),
+            (0, *self.padding),
+            (0, *self.output_padding),
         )
-        return y.to(x.dtype)
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation (Wu and He 2018); its kernels sum in float32 whatever the type."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, ...) any float type → the same shape and type."""
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        if torch.is_grad_enabled() and not x.requires_grad:
+            # Side by side, torch 2.11 writes a gradient of x that nobody asked for, into nothing.
+            x = x.contiguous()
+        return F.group_norm(x, self.num_groups, weight, bias, self.eps)
 
 
 class NoiseEmbedding(nn.Module):
@@ -693,17 +725,18 @@ class ResidualBlock1d(nn.Module):
         """groups: of both normalisations; mapping: width of the noise embedding."""
         super().__init__()
         self.norm1 = GroupNorm(groups, in_channels)
-        self.conv1 = nn.Conv1d(in_channels, out_channels, 3, padding=1)
+        self.conv1 = Conv1d(in_channels, out_channels, 3, padding=1)
         self.scale_shift = nn.Linear(mapping, 2 * out_channels)
         self.norm2 = GroupNorm(groups, out_channels)
-        self.conv2 = nn.Conv1d(out_channels, out_channels, 3, padding=1)
+        self.conv2 = Conv1d(out_channels, out_channels, 3, padding=1)
         same = in_channels == out_channels
-        self.shortcut = nn.Identity() if same else nn.Conv1d(in_channels, out_channels, 1)
+        self.shortcut = nn.Identity() if same else Conv1d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
-        """x (B, C_in, S), mapping (B, W) → (B, C_out, S)."""
+        """x (B, C_in, 1, S), mapping (B, W) → (B, C_out, 1, S)."""
         h = self.conv1(F.silu(self.norm1(x)))
-        scale, shift = self.scale_shift(mapping)[:, :, None].chunk(2, dim=1)  # (B, C_out, 1)
+        film = self.scale_shift(mapping)[:, :, None, None]
+        scale, shift = film.chunk(2, dim=1)  # (B, C_out, 1, 1)
         h = torch.addcmul(shift, self.norm2(h), scale + 1)
         return self.conv2(F.silu(h)) + self.shortcut(x)
 
@@ -714,14 +747,14 @@ class PatchBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, factor: int, mapping: int) -> None:
         super().__init__()
         self.factor = factor
-        groups = min(factor, in_channels)
+        groups = math.gcd(factor, in_channels)
         self.block = ResidualBlock1d(in_channels, out_channels // factor, groups, mapping)
 
     def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
-        """x (B, C_in, S) → (B, C_out, S / factor); channel c of sample p is c * factor + p."""
-        x = self.block(x, mapping)
+        """x (B, C_in, 1, S) → (B, C_out, 1, S / factor); channel c of sample p: c * factor + p."""
+        x = self.block(x, mapping).squeeze(2)
         x = x.unflatten(2, (-1, self.factor))  # (B, C_out / factor, S / factor, factor)
-        return x.transpose(2, 3).flatten(1, 2)  # (B, C_out, S / factor)
+        return as_row(x.transpose(2, 3).flatten(1, 2))  # (B, C_out, 1, S / factor)
 
 
 class UnpatchBlock(nn.Module):
@@ -730,14 +763,38 @@ class UnpatchBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, factor: int, mapping: int) -> None:
         super().__init__()
         self.factor = factor
-        groups = min(factor, out_channels)
+        groups = math.gcd(factor, out_channels)
         self.block = ResidualBlock1d(in_channels // factor, out_channels, groups, mapping)
 
     def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
-        """x (B, C_in, S) → (B, C_out, S * factor)."""
-        x = x.unflatten(1, (-1, self.factor))  # (B, C_in / factor, factor, S)
+        """x (B, C_in, 1, S) → (B, C_out, 1, S * factor)."""
+        x = x.squeeze(2).unflatten(1, (-1, self.factor))  # (B, C_in / factor, factor, S)
         x = x.transpose(2, 3).flatten(2, 3)  # (B, C_in / factor, S * factor)
-        return self.block(x, mapping)
+        return self.block(as_row(x), mapping)
+
+
+class Patch(nn.Module):
+    """`factor` neighbouring samples become one position, by one matrix (2010.11929, eq. 1)."""
+
+    def __init__(self, in_channels: int, out_channels: int, factor: int) -> None:
+        super().__init__()
+        self.conv = Conv1d(in_channels, out_channels, factor, stride=factor)
+
+    def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
+        """x (B, C_in, 1, S) → (B, C_out, 1, S / factor), whatever the noise level."""
+        return self.conv(x)
+
+
+class Unpatch(nn.Module):
+    """The way back of `Patch`: one position becomes `factor` neighbouring samples."""
+
+    def __init__(self, in_channels: int, out_channels: int, factor: int) -> None:
+        super().__init__()
+        self.conv = ConvTranspose1d(in_channels, out_channels, factor, stride=factor)
+
+    def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
+        """x (B, C_in, 1, S) → (B, C_out, 1, S * factor), whatever the noise level."""
+        return self.conv(x)
 
 
 class SelfAttention(nn.Module):
@@ -776,12 +833,12 @@ class TransformerBlock1d(nn.Module):
         self.linear2 = nn.Linear(multiplier * width, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, C, S) → (B, C, S)."""
-        x = x.transpose(1, 2)  # (B, S, C)
+        """x (B, C, 1, S) → (B, C, 1, S)."""
+        x = x.squeeze(2).transpose(1, 2)  # (B, S, C)
         x = self.attention(x) + x
         h = F.gelu(self.linear1(self.norm1(x)))
         x = self.linear2(self.norm2(h)) + x
-        return x.transpose(1, 2)  # (B, C, S)
+        return as_row(x.transpose(1, 2))
 
 
 class Bottleneck1d(nn.Module):
@@ -796,10 +853,10 @@ class Bottleneck1d(nn.Module):
         self.after = ResidualBlock1d(channels, channels, groups, mapping)
 
     def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
-        """x (B, C, S) → (B, C, S)."""
+        """x (B, C, 1, S) → (B, C, 1, S)."""
         x = self.before(x, mapping)
         if self.attention is not None:
-            x = self.attention(x.transpose(1, 2)).transpose(1, 2)  # (B, S, C) inside
+            x = as_row(self.attention(x.squeeze(2).transpose(1, 2)).transpose(1, 2))
         return self.after(x, mapping)
 
 
@@ -818,7 +875,7 @@ class DownLevel(nn.Module):
         transformer: nn.Module | None,
     ) -> None:
         super().__init__()
-        self.downsample = nn.Conv1d(
+        self.downsample = Conv1d(
             in_channels,
             out_channels,
             factor * kernel_multiplier + 1,
@@ -836,7 +893,7 @@ class DownLevel(nn.Module):
         mapping: Tensor,
         film: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
-        """x (B, C_in, S) → (B, C_out, S / factor) and the skips; film is of the context."""
+        """x (B, C_in, 1, S) → (B, C_out, 1, S / factor) and the skips; film is of the context."""
         x = self.downsample(x)
         if film is not None:
             x = torch.addcmul(film[1], x, film[0] + 1)
@@ -871,7 +928,7 @@ class UpLevel(nn.Module):
             for _ in range(num_blocks)
         )
         self.transformer = transformer
-        self.upsample = nn.ConvTranspose1d(
+        self.upsample = ConvTranspose1d(
             in_channels,
             out_channels,
             2 * factor,
@@ -887,7 +944,7 @@ class UpLevel(nn.Module):
         mapping: Tensor,
         film: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """x (B, C_in, S), skips of the same shape, last first → (B, C_out, S * factor)."""
+        """x (B, C_in, 1, S), skips of the same shape → (B, C_out, 1, S * factor)."""
         if film is not None:
             x = torch.addcmul(film[1], x, film[0] + 1)
         for block, skip in zip(self.blocks, reversed(skips), strict=True):
@@ -899,10 +956,11 @@ class UpLevel(nn.Module):
 
 @dataclass(frozen=True)
 class Context:
-    """What the inpainter may be told per frame (one frame per hop); any part may be missing.
+    """What the inpainter may be told of the vocal it makes; any part may be missing.
 
-    mel: (B, T, M) standardised log mel of the draft vocal; phoneme: (B, T) int64 symbol ids;
-    pitch: (B, T) MIDI note numbers, whole or fractional, 0 = no note; voicing: (B, T) in [0, 1].
+    Per frame (one per hop): mel: (B, T, M) standardised log mel of the draft; phoneme: (B, T) int64
+    symbol ids; pitch: (B, T) MIDI note numbers, whole or fractional, 0 = no note; voicing: (B, T)
+    in [0, 1]. Per sample: wav: (B, S), the waveform of the draft.
     is_dropped: part name → (B,) bool, True = this item does not see this part, which is how
     classifier-free guidance (2207.12598) learns to do without it.
     """
@@ -911,9 +969,11 @@ class Context:
     phoneme: Tensor | None = None
     pitch: Tensor | None = None
     voicing: Tensor | None = None
+    wav: Tensor | None = None
     is_dropped: Mapping[str, Tensor] = field(default_factory=dict)
 
-    PARTS: ClassVar[tuple[str, ...]] = ("mel", "phoneme", "pitch", "voicing")
+    FRAMES: ClassVar[tuple[str, ...]] = ("mel", "phoneme", "pitch", "voicing")
+    PARTS: ClassVar[tuple[str, ...]] = (*FRAMES, "wav")
 
     def present(self) -> dict[str, Tensor]:
         """The parts that are there, by name."""
@@ -935,7 +995,8 @@ class Context:
 
 
 class ContextEncoder(nn.Module):
-    """Context → scales and shifts (FiLM, Perez et al. 2018) of the levels at one frame per hop."""
+    """Frames of a context → scales and shifts (FiLM, Perez et al. 2018) of the levels at one frame
+    per hop."""
 
     def __init__(
         self,
@@ -952,7 +1013,7 @@ class ContextEncoder(nn.Module):
         self.phoneme = nn.Embedding(num_phonemes, width)
         self.pitch = nn.Embedding(num_pitches, width)
         self.voicing = nn.Linear(1, width)
-        self.null = nn.Parameter(torch.randn(len(Context.PARTS), width))
+        self.null = nn.Parameter(torch.randn(len(Context.FRAMES), width))
         self.conv = nn.Conv1d(width, width, 5, padding=2)
         self.to_film = nn.Conv1d(width, 2 * sum(channels), 3, padding=1)
         nn.init.zeros_(self.to_film.weight)
@@ -961,13 +1022,13 @@ class ContextEncoder(nn.Module):
     def forward(
         self, context: Context, batch: int, frames: int, padding: int = 0
     ) -> list[tuple[Tensor, Tensor]]:
-        """context of B items of T frames → per level scale, shift (B, C, T + padding).
+        """context of B items of T frames → per level scale, shift (B, C, 1, T + padding).
 
         Every part is missing on the padding. ValueError for a part of another B or T.
         """
         total = self.null.new_zeros(batch, frames, self.null.shape[1])
         present = context.present()
-        for index, name in enumerate(Context.PARTS):
+        for index, name in enumerate(Context.FRAMES):
             null = self.null[index].expand_as(total)
             if name not in present:
                 total = total + null
@@ -986,9 +1047,9 @@ class ContextEncoder(nn.Module):
         if padding:
             nothing = self.null.sum(0).expand(batch, padding, -1)
             total = torch.cat([total, nothing], dim=1)  # (B, T + padding, W)
-        h = F.silu(total.transpose(1, 2) / len(Context.PARTS) ** 0.5)  # (B, W, T)
+        h = F.silu(total.transpose(1, 2) / len(Context.FRAMES) ** 0.5)  # (B, W, T)
         films = self.to_film(F.silu(self.conv(h))).split([2 * c for c in self.channels], 1)
-        return [tuple(film.chunk(2, dim=1)) for film in films]
+        return [tuple(map(as_row, film.chunk(2, dim=1))) for film in films]
 
     def embed(self, name: str, part: Tensor) -> Tensor:
         """One part (B, T) or (B, T, M) → (B, T, W); a fractional pitch lies between two notes."""

@@ -21,6 +21,7 @@ from module import (
     Bottleneck1d,
     Context,
     ContextEncoder,
+    Conv1d,
     ConvBank,
     ConvStack,
     DecibelMel,
@@ -36,13 +37,16 @@ from module import (
     MelPostnet,
     NoiseEmbedding,
     PaddedGRU,
+    Patch,
     PatchBlock,
     ScaledPositions,
     SelfAttention,
     SpectrogramStack,
     TransformerBlock1d,
+    Unpatch,
     UnpatchBlock,
     UpLevel,
+    as_row,
     has_times,
     interval_log_prior,
     padding_mask,
@@ -618,9 +622,11 @@ class UNet1d(nn.Module):
         super().__init__()
         self.signal_channels = hp.signal_channels
         self.in_channels = hp.signal_channels * (2 if hp.mask_input else 1)
+        self.draft_input = hp.draft_input
+        read_channels = self.in_channels + (2 if hp.draft_input else 0)
         self.hop_length = hop_length
         self.stride = hp.stride
-        out_channels = self.in_channels if hp.output_kernel else hp.signal_channels
+        out_channels = read_channels if hp.output_kernel else hp.signal_channels
         factor, mapping = hp.patch_factor, 4 * hp.channels
         widths = [hp.channels * m for m in hp.multipliers]
 
@@ -635,9 +641,12 @@ class UNet1d(nn.Module):
             )
 
         self.noise_embedding = NoiseEmbedding(hp.channels)
-        patched = [self.in_channels * factor**i for i in range(hp.patch_blocks)] + [hp.channels]
+        patched = [read_channels * factor**i for i in range(hp.patch_blocks)] + [hp.channels]
         self.patches = nn.ModuleList(
-            PatchBlock(patched[i], patched[i + 1], factor, mapping) for i in range(hp.patch_blocks)
+            PatchBlock(patched[i], patched[i + 1], factor, mapping)
+            if hp.patch_residual
+            else Patch(patched[i], patched[i + 1], factor)
+            for i in range(hp.patch_blocks)
         )
         self.downs = nn.ModuleList(
             DownLevel(
@@ -676,6 +685,8 @@ class UNet1d(nn.Module):
         ]
         self.unpatches = nn.ModuleList(
             UnpatchBlock(unpatched[i], unpatched[i + 1], factor, mapping)
+            if hp.patch_residual
+            else Unpatch(unpatched[i], unpatched[i + 1], factor)
             for i in range(hp.patch_blocks)
         )
         self.context_level = None
@@ -689,7 +700,7 @@ class UNet1d(nn.Module):
         self.output = nn.Identity()
         if hp.output_kernel:
             kernel = hp.output_kernel
-            self.output = nn.Conv1d(out_channels, hp.signal_channels, kernel, padding=kernel // 2)
+            self.output = Conv1d(out_channels, hp.signal_channels, kernel, padding=kernel // 2)
             nn.init.zeros_(self.output.weight)
             nn.init.zeros_(self.output.bias)
 
@@ -697,9 +708,10 @@ class UNet1d(nn.Module):
         """x (B, C_in, S), c_noise (B,) → F (B, C, S).
 
         x is the scaled signal and, with `mask_input`, its mask behind it, 1 = known (C_in = 2C).
-        context has T = ceil(S / hop_length) frames; None means that every part is missing. Any S:
-        what the strides do not divide is padded with known silence and cropped again. ValueError
-        for another number of channels, or a context of another size.
+        context has T = ceil(S / hop_length) frames, and its waveform, in the scale of the signal,
+        S samples; None means that every part is missing. Any S: what the strides do not divide is
+        padded with known silence and cropped again. ValueError for another number of channels, or
+        a context of another size.
         """
         if x.shape[1] != self.in_channels:
             raise ValueError(
@@ -710,8 +722,11 @@ class UNet1d(nn.Module):
         samples = x.shape[2]
         film_down, film_up = self.films(context, len(x), samples)
         x = self.pad(x)
+        if self.draft_input:
+            x = torch.cat([x, self.draft(context, x, samples)], dim=1)
         mapping = self.noise_embedding(c_noise).to(x.dtype)
 
+        x = as_row(x)  # (B, C_in, 1, S)
         for patch in self.patches:
             x = patch(x, mapping)
         first, skips = x, []
@@ -724,7 +739,7 @@ class UNet1d(nn.Module):
         x = x + first
         for unpatch in self.unpatches:
             x = unpatch(x, mapping)
-        return self.output(x)[:, :, :samples]
+        return self.output(x).squeeze(2)[:, :, :samples].contiguous()
 
     def pad(self, x: Tensor) -> Tensor:
         """x (B, C, S) → the next multiple of the stride; padding is silence, marked as known."""
@@ -735,14 +750,36 @@ class UNet1d(nn.Module):
         mask = F.pad(x[:, self.signal_channels :], (0, missing), value=1.0)
         return torch.cat([signal, mask], dim=1)
 
+    def draft(self, context: Context | None, x: Tensor, samples: int) -> Tensor:
+        """The draft's waveform, and 1 where there is one: (B, 2, S) of x (B, C, S), padded."""
+        wav = None if context is None else context.wav
+        if wav is None:
+            return x.new_zeros(len(x), 2, x.shape[2])
+        if wav.shape != (len(x), samples):
+            raise ValueError(
+                f"context.wav is {tuple(wav.shape)}: expected {len(x)} items of {samples} samples, "
+                "as many as the signal has"
+            )
+        draft = torch.stack([wav.to(x.dtype), torch.ones_like(wav, dtype=x.dtype)], dim=1)
+        if "wav" in context.is_dropped:
+            draft = torch.where(context.is_dropped["wav"][:, None, None], 0.0, draft)
+        return F.pad(draft, (0, x.shape[2] - samples))
+
     def films(
         self, context: Context | None, batch: int, samples: int
     ) -> tuple[tuple[Tensor, Tensor] | None, ...]:
-        """Scale and shift (B, C, T) at one frame per hop, for the way down and the way up."""
+        """Scale and shift (B, C, 1, T) at one frame per hop, for the way down and the way up."""
+        told = [] if context is None else list(context.present())
+        if "wav" in told and not self.draft_input:
+            raise ValueError(
+                "the context has the waveform of a draft, but this network takes none "
+                "(unet.draft_input = false): leave it out, or train a network that does"
+            )
         if self.context is None:
-            if context is not None and context.present():
+            frames = [name for name in told if name != "wav"]
+            if frames:
                 raise ValueError(
-                    f"the context has {', '.join(context.present())}, but this network takes none "
+                    f"the context has {', '.join(frames)}, but this network takes none "
                     "(unet.context_width = 0): use a preset with a context"
                 )
             return None, None

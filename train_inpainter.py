@@ -1,7 +1,7 @@
 """Train the inpainter: a vocal for an accompaniment, any part of a vocal, the joint of both.
 
     python prepare_data.py stems DIR --name songs
-    python train_inpainter.py --data songs --preset small --run songs
+    python train_inpainter.py --data songs --preset small --run songs --postnet save/demo/postnet.pt
 
 The same command resumes. What is trained is F of the denoiser (diffusion.py), on windows of aligned
 stems with a mixture of masks; `best.pt` is best by the loss at fixed windows, masks and noises. If
@@ -42,7 +42,15 @@ from sampling import item_generator, sample
 from text.symbols import SYMBOL_TO_ID, SYMBOLS, is_voiced
 from utils import checkpoint, config, distributed, plotting
 from utils.audio import Features, Standardiser
-from utils.rendering import build_unet, denoiser_of, window_mel
+from utils.redraft import Redraft
+from utils.rendering import (
+    Loaded,
+    build_unet,
+    check_spectrograms,
+    denoiser_of,
+    load,
+    window_mel,
+)
 from utils.trainer import StepContext, Term, Trainer
 
 STATISTICS_WINDOWS = 64  # that the mean and deviation of the vocals' mel are measured on
@@ -75,13 +83,16 @@ class Objective:
         store: StemStore,
         mel_statistics: Mapping[str, Sequence[float]],
         device: torch.device,
+        postnet: Loaded | None = None,
     ) -> None:
+        """postnet: makes the waveforms of drafts; without one the filterbank's pseudo-inverse."""
         self.hp, self.device = hp, device
         self.features = Features(hp.audio).to(device)
         self.standardise = Standardiser.from_statistics(mel_statistics).to(device)
-        self.parts = context_parts(store)
+        self.parts = context_parts(store, hp)
+        self.redraft = Redraft(hp.audio, hp.diffusion, postnet) if "wav" in self.parts else None
         self.tracks = (
-            ScoreTracks(store.index["items"], SYMBOL_TO_ID) if len(self.parts) > 1 else None
+            ScoreTracks(store.index["items"], SYMBOL_TO_ID) if "pitch" in self.parts else None
         )
         self.is_voiced = torch.tensor([float(is_voiced(symbol)) for symbol in SYMBOLS])
         self.batches = StemBatches(store, "train", hp.inpainter_training, hp.window)
@@ -93,9 +104,17 @@ class Objective:
         self.level_names = [f"sigma_{level:.3g}" for level in self.levels]
 
     def context(self, batch: StemBatch, generator: torch.Generator) -> Context:
-        """All that is known of the vocals: a degraded mel, as a draft's; symbols and notes."""
-        mel = self.standardise(window_mel(self.features, batch.wav[:, VOCAL]))  # (B, T, M)
+        """All that is known of the vocals: a draft's mel and waveform; symbols and notes.
+
+        The mel is degraded as a draft's, and with a waveform it is the waveform's own.
+        """
+        vocal = batch.wav[:, VOCAL]
+        mel = self.standardise(window_mel(self.features, vocal))  # (B, T, M)
         context = Context(mel=degrade_mel(mel, self.hp.diffusion, generator))
+        if self.redraft is not None:
+            wav = self.redraft(self.standardise.inverse(context.mel), vocal, generator)
+            mel = self.standardise(window_mel(self.features, wav))
+            context = Context(mel=mel, wav=wav)
         if self.tracks is None:
             return context
         audio, frames = self.hp.audio, mel.shape[1]
@@ -235,9 +254,11 @@ def generator_on(device: torch.device, generator: torch.Generator) -> torch.Gene
     return torch.Generator(device).manual_seed(seed)
 
 
-def context_parts(store: StemStore) -> tuple[str, ...]:
+def context_parts(store: StemStore, hp: Hyperparams) -> tuple[str, ...]:
     """What the network is told of a vocal; symbols and notes only where every song has a score."""
-    return Context.PARTS if all("score" in item for item in store.index["items"]) else ("mel",)
+    has_scores = all("score" in item for item in store.index["items"])
+    frames = Context.FRAMES if has_scores else ("mel",)
+    return (*frames, "wav") if hp.unet.draft_input else frames
 
 
 def measure_mel(store: StemStore, hp: Hyperparams) -> dict[str, list[float]]:
@@ -259,7 +280,7 @@ def data_of(store: StemStore, hp: Hyperparams, last: Path, start: Path | None) -
         mel = measure_mel(store, hp)
     data = store.for_checkpoint()
     statistics = data["statistics"] | {"mel": mel}
-    told = {"symbols": list(SYMBOLS), "context": list(context_parts(store))}
+    told = {"symbols": list(SYMBOLS), "context": list(context_parts(store, hp))}
     return data | told | {"statistics": statistics}
 
 
@@ -277,7 +298,11 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     if arguments.start_from is not None:
         for line in checkpoint.start_from(network, arguments.start_from, "inpainter"):
             print(line)
-    objective = Objective(hp, store, data["statistics"]["mel"], world.device)
+    postnet = None
+    if arguments.postnet is not None:
+        postnet = load(arguments.postnet, "postnet", Hyperparams, world.device)
+        check_spectrograms(postnet, hp, directory)
+    objective = Objective(hp, store, data["statistics"]["mel"], world.device, postnet)
     return Trainer(
         kind="inpainter",
         directory=directory,
@@ -301,6 +326,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train from the shell; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     config.add_run_arguments(parser, PRESETS)
+    parser.add_argument(
+        "--postnet",
+        type=Path,
+        metavar="FILE",
+        help="the PostNet that drafts of synthesis go through: training makes its drafts with it "
+        "(default: the filterbank's pseudo-inverse)",
+    )
     return distributed.run_script(build, parser.parse_args(argv))
 
 

@@ -29,6 +29,8 @@ LATENCY = 4  # frames, 50 ms, that a token is late for its sound (measured at S 
 NUCLEUS_DROP = 6.0  # dB below its peak a nucleus ends
 RISE_FRAMES = 1.6  # 20 ms: the -6 dB point lies this far behind the start of the vowel (measured)
 REST_DROP = 5.0  # nepers, 43 dB: out of hearing
+FADE_DROP = 6.0 / 8.686  # nepers, 6 dB: under the median nucleus that a sung one may lie
+FADE_LIFT = 3.0  # nepers, 26 dB: at most that a faded one is lifted
 NATURAL_F0 = (150.0, 280.0)  # Hz the voice was trained on: its spectra are asked for in here
 INSTALL = "pip install -r requirements-songbook.txt"
 
@@ -215,9 +217,8 @@ class _Spoken:
 
     def _vowel_power(self, harmonic: np.ndarray) -> np.ndarray:
         """Return the voiced power per frame in dB, 100 Hz to 4 kHz, smoothed over three frames."""
-        energy = np.exp(2 * np.minimum(harmonic[5:200], 7.0)).mean(axis=0)
-        power = np.where(self.is_voiced, 10 * np.log10(energy + 1e-8), -60.0)
-        return np.convolve(np.pad(power, 1, mode="edge"), [0.25, 0.5, 0.25], "valid")
+        power = np.where(self.is_voiced, 20 / np.log(10) * _level(harmonic), -60.0)
+        return _smoothed(power)
 
     def nuclei(self, vowels: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         """Return the frames [start, end) of each vowel: token durations are only rough, so the
@@ -265,12 +266,27 @@ def _sung_on_harmonics(voice: Sequence[np.ndarray], is_nucleus: np.ndarray) -> l
 
     The voice adds harmonics, noise and a rest whose phases it predicts frame by frame. Speech hides
     the rest; in a vowel that is held, its frames come again and again, a buzz at the frame rate.
+    Speech fades before a full stop, where a song holds its note: faded nuclei are lifted.
     """
     harmonic, theta, noise, rest, phase = (part.copy() for part in voice)
     held = rest[:, is_nucleus]
     harmonic[:, is_nucleus] = np.logaddexp(2 * harmonic[:, is_nucleus], 2 * held) / 2
     rest[:, is_nucleus] = held - REST_DROP
-    return [harmonic, theta, noise, rest, phase]
+    level = _level(harmonic)
+    missing = np.median(level[is_nucleus]) - FADE_DROP - level
+    lift = _smoothed(np.where(is_nucleus, np.clip(missing, 0.0, FADE_LIFT), 0.0))
+    lift = lift.astype(harmonic.dtype)
+    return [harmonic + lift, theta, noise + lift, rest, phase]
+
+
+def _level(harmonic: np.ndarray) -> np.ndarray:
+    """Return the level per frame (T,) in nepers of harmonics (F, T), 100 Hz to 4 kHz."""
+    return 0.5 * np.log(np.exp(2 * np.minimum(harmonic[5:200], 7.0)).mean(axis=0) + 1e-8)
+
+
+def _smoothed(frames: np.ndarray) -> np.ndarray:
+    """Return values per frame (T,) smoothed over three of them."""
+    return np.convolve(np.pad(frames, 1, mode="edge"), [0.25, 0.5, 0.25], "valid")
 
 
 def _time_map(

@@ -30,6 +30,7 @@ from diffusion import (
     sigma_bin_edges,
 )
 from hyperparams import Diffusion, Inpainting
+from module import Context
 
 SIGMA_DATA = 0.1
 CONFIG = Diffusion()
@@ -120,9 +121,10 @@ def test_no_noise_at_all_is_safe_and_low_precision_networks_do_not_lower_the_sig
 
 
 def test_context_is_handed_on_and_shapes_are_checked() -> None:
-    network, context = Recorder(), object()
+    network, context = Recorder(), Context(pitch=normal(2, 4), wav=SIGMA_DATA * normal(2, 8))
     Denoiser(network, SIGMA_DATA)(normal(2, 2, 8), torch.ones(2), None, context)
-    assert network.context is context
+    assert network.context.pitch is context.pitch
+    torch.testing.assert_close(network.context.wav, normal(2, 8))
     with pytest.raises(ValueError, match="one level per item"):
         Denoiser(network, SIGMA_DATA)(normal(2, 2, 8), torch.ones(1))
     with pytest.raises(ValueError, match="sigma_data = 0"):

@@ -23,7 +23,7 @@ torch.set_num_threads(1)
 TINY = PRESETS["tiny"]
 PUBLISHED = replace(
     PRESETS["published"],
-    unet=replace(TINY.unet, mask_input=False, context_width=0, output_kernel=0),
+    unet=replace(TINY.unet, mask_input=False, draft_input=False, context_width=0, output_kernel=0),
     inpainter_training=TINY.inpainter_training,
     transformer=TINY.transformer,
     postnet=TINY.postnet,

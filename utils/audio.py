@@ -274,21 +274,27 @@ def griffin_lim(
     momentum: float = 0.99,
     power: float = 1.0,
     seed: int = 0,
+    start: Tensor | None = None,
 ) -> Tensor:
     """Recover a waveform from log magnitudes by fast Griffin-Lim (Perraudin et al. 2013, eq. 5).
 
     linear: natural logs (B, T, F); magnitudes are raised to `power` first. Returns (B, S) with
     S = hop_length * (T - 1). The first phases come from `seed`, the same for every item, so a
-    result depends neither on the batch nor on the device's generator.
+    result depends neither on the batch nor on the device's generator; or they are those of `start`
+    (B, T, F) complex.
     """
     num_frames, num_bins = linear.shape[1:]
     if num_bins != audio.n_linear:
         raise ValueError(f"expected {audio.n_linear} linear bins, found {num_bins}")
     transform = _FrameTransform(audio, num_frames, linear.device)
     magnitude = (linear.float() * power).exp()
-    generator = torch.Generator().manual_seed(seed)
-    phase = 2 * math.pi * torch.rand(num_frames, num_bins, generator=generator)
-    spectrum = torch.polar(magnitude, phase.to(linear.device).expand_as(magnitude))
+    if start is None:
+        generator = torch.Generator().manual_seed(seed)
+        phase = 2 * math.pi * torch.rand(num_frames, num_bins, generator=generator)
+        phase = phase.to(linear.device).expand_as(magnitude)
+    else:
+        phase = start.angle()
+    spectrum = torch.polar(magnitude, phase)
     previous = None
     for _ in range(num_iterations):
         consistent = transform.forward(transform.inverse(spectrum))  # c_n = P_C1(P_C2(t_n-1))
@@ -301,6 +307,13 @@ def griffin_lim(
         spectrum = torch.view_as_complex(parts * scale.unsqueeze(-1))
     start = audio.n_fft // 2
     return transform.inverse(spectrum)[:, start : start + audio.hop_length * (num_frames - 1)]
+
+
+def frame_spectrum(wav: Tensor, audio: Audio) -> Tensor:
+    """The complex spectrum (B, T, F) of wav (B, S), on the frames that `Features` measures."""
+    num_frames = 1 + wav.shape[-1] // audio.hop_length
+    padded = F.pad(wav.float(), (audio.n_fft // 2, audio.n_fft // 2))
+    return _FrameTransform(audio, num_frames, wav.device).forward(padded)
 
 
 class _FrameTransform:

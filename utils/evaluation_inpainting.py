@@ -28,6 +28,7 @@ from utils.rendering import Loaded, denoiser_of, waveform, window_mel
 from utils.singing import song_of
 
 if TYPE_CHECKING:
+    from hyperparams import UNet
     from preprocess import StemBatch
 
 REPAINT = {"method": "repaint", "step": "dpm2_ancestral", "num_steps": 40, "num_resamples": 5}
@@ -50,6 +51,10 @@ class Inpainting:
     own: bool = True  # its own accompaniment, or another song's
     diffuse: bool = True  # false: the draft itself, through PostNet and Griffin-Lim
     start: bool = False  # does the sampler begin with that waveform? `changes` has the strength
+
+    def needs_waveform(self, unet: UNet) -> bool:
+        """Is a draft's waveform asked for, which takes a PostNet?"""
+        return self.start or not self.diffuse or (self.draft and unet.draft_input)
 
 
 WAYS = {
@@ -149,6 +154,7 @@ class InpaintingJudge:
         self.loaded, self.postnet, self.batches, self.seed = loaded, postnet, batches, seed
         self.distances, self.out = Distances(loaded), out
         self.device = next(loaded.network.parameters()).device
+        self.features = Features(loaded.hyperparams.audio).to(self.device)
         self.vocals = torch.cat([batch.wav[:, VOCAL] for batch in batches])
         self.loudest = int(self.vocals.square().mean(1).argmax())
         self.firsts = [
@@ -192,11 +198,18 @@ class InpaintingJudge:
         others = self.vocals.roll(-(len(self.vocals) // 2), 0)
         return others[first : first + len(true)].to(self.device)
 
+    def context(self, batch: StemBatch, first: int) -> Context:
+        """The drafts of the true vocals: their mel, or their waveform and its mel."""
+        if not self.loaded.hyperparams.unet.draft_input:
+            return Context(mel=self.draft_mel(batch, first))
+        wav = self.griffin_lim(batch, first)
+        mel = self.loaded.standardiser("mel")(window_mel(self.features, wav))
+        return Context(mel=mel, wav=wav)
+
     def draft_mel(self, batch: StemBatch, first: int) -> Tensor:
         """The standardised mel (B, T, M) of the true vocals, degraded as in training."""
         hp = self.loaded.hyperparams
-        features = Features(hp.audio).to(self.device)
-        mel = self.loaded.standardiser("mel")(window_mel(features, batch.wav[:, VOCAL]))
+        mel = self.loaded.standardiser("mel")(window_mel(self.features, batch.wav[:, VOCAL]))
         return degrade_mel(mel, hp.diffusion, item_generator(self.seed, first))
 
     @torch.no_grad()
@@ -212,7 +225,7 @@ class InpaintingJudge:
         is_known = torch.ones_like(x, dtype=torch.bool)
         start, stop = (int(share * x.shape[2]) for share in way.unknown)
         is_known[:, VOCAL, start:stop] = False
-        context = Context(mel=self.draft_mel(batch, first)) if way.draft else None
+        context = self.context(batch, first) if way.draft else None
         generators = [item_generator(self.seed, first + row, 1) for row in range(len(x))]
         known = torch.where(is_known, x, 0.0)  # nothing of what is asked for goes in
         config = replace(hp.inpainting, **way.changes)

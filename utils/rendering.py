@@ -115,12 +115,17 @@ def load(path: Path, kind: str, hyperparams_type: type, device: torch.device) ->
 
 def check_pair(transformer: Loaded, postnet: Loaded) -> None:
     """Refuse to chain networks whose spectrograms differ: ValueError naming the knobs."""
-    different = config.changed(transformer.hyperparams, postnet.hyperparams)
+    check_spectrograms(transformer, postnet.hyperparams, postnet.path)
+
+
+def check_spectrograms(network: Loaded, hyperparams: Hyperparams, path: Path) -> None:
+    """Refuse to chain a network with another, of `path`, that has other spectrograms."""
+    different = config.changed(network.hyperparams, hyperparams)
     wrong = {k: v for k, v in different.items() if k.startswith("audio.")}
     if wrong:
         listed = ", ".join(f"{key} is {a} and {b}" for key, (a, b) in wrong.items())
         raise ValueError(
-            f"{transformer.path} and {postnet.path} cannot be chained: {listed}. Train one of "
+            f"{network.path} and {path} cannot be chained: {listed}. Train one of "
             "them again with the other's audio section"
         )
 

@@ -196,7 +196,7 @@ class GuideContext:
         context = Context(**parts)
         if "mel" in self.parts:
             context = replace(context, mel=self.standardise(window_mel(self.features, wav)))
-        return context
+        return replace(context, wav=wav) if "wav" in self.parts else context
 
 
 def cut(song: Tensor, jobs: Sequence[Job]) -> Tensor:

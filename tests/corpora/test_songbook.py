@@ -35,6 +35,13 @@ notes: "C" C4 E4 G4*2 | "F" A4 F4 "C" G4*2 | z "G" D4 E4 D4 | "C" C4*3 |
 words: Take the path, keep to sea, and tell them all.
 """
 
+HELD = """
+title: Held
+tempo: 96
+notes: "C" C4 E4 G4*2 | "F" A4 F4 "C" G4*4 |
+words: The words we came to say.
+"""
+
 
 def score_of(record: dict) -> Score:
     """Return the score of a song.json."""
@@ -241,3 +248,24 @@ def test_a_voice_repeats_itself_and_follows_the_score() -> None:
     first, again = (voice.sing(phrase, Manner(seed=3)) for _ in range(2))
     assert np.array_equal(first.wav, again.wav) and first.lead == again.lead
     assert first.wav.size / 24000 >= phrase.duration - phrase.syllables[0].onset
+
+
+@needs_voice
+def test_a_last_note_is_held() -> None:
+    """Speech fades before a full stop; the last note of a phrase, on an open vowel, does not."""
+    song = parse_notation(HELD)
+    (phrase,) = breaths(sing(song.melody, Pronouncer()).score)
+    voice = Singer().sing(phrase, Manner())
+    rate, start = 24000, phrase.syllables[0].onset
+
+    def level(note: Note) -> float:
+        """dB of the middle half of a note."""
+        begin = voice.lead + note.onset - start
+        middle = slice(
+            round((begin + 0.25 * note.duration) * rate),
+            round((begin + 0.75 * note.duration) * rate),
+        )
+        return float(10 * np.log10(np.square(voice.wav[middle]).mean()))
+
+    *others, last = [level(note) for note in phrase.notes]
+    assert last > np.median(others) - 12

@@ -32,6 +32,7 @@ TINY = UNet(
     attention_head_width=8,
     groups=4,
     mask_input=False,
+    draft_input=False,
     context_width=0,
     output_kernel=0,
 )

@@ -37,6 +37,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from corpora.songbook import phrase_places
 from corpora.stores import open_features
 from diffusion import ACCOMPANIMENT, VOCAL
 from hyperparams import PRESETS, Hyperparams
@@ -52,6 +53,7 @@ from utils import (
     evaluation_folder,
     evaluation_inpainting,
     evaluation_melody,
+    evaluation_shuffle,
     evaluation_song,
     evaluation_speech,
     evaluation_table,
@@ -69,6 +71,7 @@ from utils.evaluation_voice import Judges
 from utils.gallery import transformer_pictures
 from utils.journal import Journal
 from utils.judges import SpeechRecogniser
+from utils.last_stage import LastStage, Place
 from utils.rendering import check_pair, load
 from utils.scores import with_sung_times
 from utils.song_labels import class_table
@@ -186,19 +189,42 @@ def song(arguments: argparse.Namespace) -> int:
         "phrases have none; evaluate.py folder reads NAME.accompaniment.wav"
     )
     dataset = TextMelDataset(store, arguments.split)
+    last_stage = None
+    if arguments.inpainter is not None:
+        last_stage = last_stage_of(arguments, dataset, device)
+        check_pair(voice.transformer, last_stage.inpainter)
     judge = evaluation_song.SongJudge(
-        voice, dataset, arguments.seed, judges, arguments.out / "embeddings"
+        voice, dataset, arguments.seed, judges, arguments.out / "embeddings", last_stage
     )
     asked = {name: getattr(arguments, name) for name in ("data", "split", "seed")}
+    if last_stage is not None:
+        asked["inpainter"] = describe_weights(last_stage.inpainter)
+        asked["inpainting"] = asdict(last_stage.inpainter.hyperparams.inpainting)
     settings = evaluation_song.identity(voice, judges, asked)
     ids = spread(list(judge.numbers), arguments.limit or len(judge.numbers))
     records = Journal(arguments.out / "song.jsonl", settings).complete(ids, judge.judge, "phrase")
     songs = {record["song"] for record in records}
     title = f"{len(records)} phrases of {len(songs)} songs, {arguments.data}/{arguments.split}"
     print(title)
-    rows = evaluation_song.ROWS
+    rows = judge.rows
     result = show(records, list(rows), evaluation_song.JUDGED, judges, judge.frechet(ids))
-    return conclude(arguments, title, settings, result | {"rows": rows}, records, judge.entry)
+    compared = judge.compared(records)
+    for name, test in compared.items():
+        print(f"inpainted - free_running, {name}: {test}")
+    result |= {"rows": rows, "compared": {name: test.as_dict() for name, test in compared.items()}}
+    return conclude(arguments, title, settings, result, records, judge.entry)
+
+
+def last_stage_of(
+    arguments: argparse.Namespace, dataset: TextMelDataset, device: torch.device
+) -> LastStage:
+    """The inpainter of `--inpainter` on the stems that the phrases were cut from."""
+    inpainter = load(arguments.inpainter, "inpainter", Hyperparams, device)
+    directory = arguments.feature_dir / arguments.data
+    stems = StemStore(directory.with_name(f"{directory.name}-stems"))
+    stems.check_audio(inpainter.hyperparams.audio)
+    places = {id: Place(*place) for id, place in phrase_places(directory).items()}
+    return LastStage(inpainter, stems, places, dataset.items, arguments.seed)
 
 
 def folder(arguments: argparse.Namespace) -> int:
@@ -264,9 +290,22 @@ def inpainting(arguments: argparse.Namespace) -> int:
     journal = Journal(arguments.out / "inpainting.jsonl", settings)
     ids = evaluation_inpainting.ids_of(names, len(batches))
     rows = evaluation_inpainting.rows_of(journal.complete(ids, judge.judge, "batch"))
+    shuffled, heard = [], {}
+    if arguments.control_windows:
+        number = math.ceil(arguments.control_windows / arguments.batch_size)
+        controlled = list(windows.head(number))
+        context_of = judge.context if postnet or not hp.unet.draft_input else None
+        control = evaluation_shuffle.ShuffleJudge(loaded, controlled, arguments.seed, context_of)
+        journal = Journal(
+            arguments.out / "shuffle.jsonl",
+            settings | {"windows": [batch.ids for batch in controlled]},
+        )
+        records = journal.complete(map(str, range(number)), control.judge, "batch")
+        heard = evaluation_shuffle.controls(records)
+        shuffled = evaluation_shuffle.lines(heard, sum(len(b.ids) for b in controlled))
     count = sum(len(batch.ids) for batch in batches)
     print(f"{path} (step {loaded.step}), {count} windows of {arguments.data}/{arguments.split}")
-    print("\n".join(evaluation_inpainting.table(rows)))
+    print("\n".join([*evaluation_inpainting.table(rows), *shuffled]))
     controls = {
         name: test.as_dict() | {"if": meaning}
         for name, (test, meaning) in evaluation_inpainting.controls(rows).items()
@@ -275,8 +314,16 @@ def inpainting(arguments: argparse.Namespace) -> int:
     for name, distance in distances.items():
         print(f"{name}: {distance}")
     out = arguments.out / "inpainting.json"
-    frechet = {name: asdict(distance) for name, distance in distances.items()}
-    write_json(out, settings | {"rows": rows, "controls": controls, "frechet_distance": frechet})
+    result = {
+        "rows": rows,
+        "controls": controls,
+        "shuffle_control": {
+            kind: {level: test.as_dict() for level, test in tests.items()}
+            for kind, tests in heard.items()
+        },
+        "frechet_distance": {name: asdict(distance) for name, distance in distances.items()},
+    }
+    write_json(out, settings | result)
     seconds = hp.window / hp.audio.sample_rate
     marked = {name: [tuple(share * seconds for share in ways[name].unknown)] for name in names}
     picture = plotting.song_picture(judge.sounds(names), hp.audio, marked)

@@ -773,28 +773,118 @@ class UnpatchBlock(nn.Module):
         return self.block(as_row(x), mapping)
 
 
-class Patch(nn.Module):
-    """`factor` neighbouring samples become one position, by one matrix (2010.11929, eq. 1)."""
+class ModifiedCosineTransform(nn.Module):
+    """Signal ↔ N real coefficients for every N samples, orthogonal (MDCT, Princen & Bradley 1986).
 
-    def __init__(self, in_channels: int, out_channels: int, factor: int) -> None:
+    Frame p of 2N samples is centred on the p-th stretch of N; sine windows, but for the outer
+    halves of the first and the last frame, which begin and end with the signal. So S samples make
+    S coefficients, white noise stays white, and the transform's transpose is its inverse.
+    """
+
+    def __init__(self, size: int) -> None:
+        """size: N."""
         super().__init__()
-        self.conv = Conv1d(in_channels, out_channels, factor, stride=factor)
+        self.size = size
+        n = torch.arange(2 * size, dtype=torch.float64)[None] + 0.5
+        k = torch.arange(size, dtype=torch.float64)[:, None] + 0.5
+        basis = (2 / size) ** 0.5 * torch.cos(torch.pi / size * (n + size / 2) * k)
+        window = torch.sin(torch.pi / (2 * size) * n[0])
+        edge = (torch.arange(size) >= size // 2).float()  # the signal's start within a frame
+        self.register_buffer("basis", basis.float(), persistent=False)  # (N, 2N)
+        self.register_buffer("window", window.float(), persistent=False)  # (2N,)
+        self.register_buffer("edge", edge, persistent=False)  # (N,)
 
-    def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
-        """x (B, C_in, 1, S) → (B, C_out, 1, S / factor), whatever the noise level."""
-        return self.conv(x)
+    def windows(self, count: int) -> Tensor:
+        """The windows of all frames, (P, 2N)."""
+        windows = self.window.repeat(count, 1)
+        windows[0, : self.size] = self.edge
+        windows[-1, self.size :] = self.edge.flip(0)
+        return windows
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., S), S a multiple of N → coefficients (..., P, N), P = S / N."""
+        half = self.size // 2
+        frames = F.pad(x, (half, half)).unfold(-1, 2 * self.size, self.size)  # (..., P, 2N)
+        return (frames * self.windows(frames.shape[-2])) @ self.basis.T
+
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        """coefficients (..., P, N) → x (..., S)."""
+        frames = (coefficients @ self.basis) * self.windows(coefficients.shape[-2])
+        first, second = frames.split(self.size, dim=-1)  # (..., P, N) each
+        wav = F.pad(first, (0, 0, 0, 1)) + F.pad(second, (0, 0, 1, 0))  # (..., P + 1, N)
+        half = self.size // 2
+        return wav.flatten(-2)[..., half:-half]
 
 
-class Unpatch(nn.Module):
-    """The way back of `Patch`: one position becomes `factor` neighbouring samples."""
+class SpectralPatch(nn.Module):
+    """The MDCT of a signal, then residual blocks."""
 
-    def __init__(self, in_channels: int, out_channels: int, factor: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        size: int,
+        num_blocks: int,
+        groups: int,
+        mapping: int,
+    ) -> None:
         super().__init__()
-        self.conv = ConvTranspose1d(in_channels, out_channels, factor, stride=factor)
+        self.transform = ModifiedCosineTransform(size)
+        widths = [in_channels * size] + [out_channels] * num_blocks
+        self.blocks = nn.ModuleList(
+            ResidualBlock1d(a, b, groups, mapping) for a, b in pairwise(widths)
+        )
 
-    def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
-        """x (B, C_in, 1, S) → (B, C_out, 1, S * factor), whatever the noise level."""
-        return self.conv(x)
+    def forward(self, x: Tensor, mapping: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, C_in, S) → (B, C_out, 1, P), and the spectrum (B, C_in, P, N), P = S / N."""
+        with torch.autocast(x.device.type, enabled=False):
+            spectrum = self.transform(x.float())
+        rows = spectrum.permute(0, 2, 1, 3).flatten(2)  # (B, P, C_in·N)
+        x = as_row(rows.transpose(1, 2))  # (B, C_in·N, 1, P)
+        for block in self.blocks:
+            x = block(x, mapping)
+        return x, spectrum
+
+
+class SpectralUnpatch(nn.Module):
+    """Residual blocks, then for every coefficient an offset and the gains of its sources.
+
+    A denoiser shrinks the coefficients of the noisy signal, takes over those of a draft, and adds
+    what is missing: all of it begins at zero.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        sources: int,
+        size: int,
+        num_blocks: int,
+        groups: int,
+        mapping: int,
+    ) -> None:
+        """sources: spectra that a coefficient may be taken from."""
+        super().__init__()
+        self.transform = ModifiedCosineTransform(size)
+        self.terms = (1 + sources, out_channels, size)
+        self.blocks = nn.ModuleList(
+            ResidualBlock1d(in_channels, in_channels, groups, mapping) for _ in range(num_blocks)
+        )
+        self.output = Conv1d(in_channels, math.prod(self.terms), 1)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, x: Tensor, mapping: Tensor, sources: Sequence[Tensor]) -> Tensor:
+        """x (B, C_in, 1, P); sources (B, C_out or 1, P, N) → (B, C_out, S)."""
+        for block in self.blocks:
+            x = block(x, mapping)
+        rows = self.output(x).squeeze(2).transpose(1, 2)  # (B, P, outputs)
+        rows = rows.float().unflatten(2, self.terms)  # (B, P, 1 + sources, C_out, N)
+        total, *gains = rows.permute(2, 0, 3, 1, 4)  # (B, C_out, P, N) each
+        for gain, source in zip(gains, sources, strict=True):
+            total = torch.addcmul(total, gain, source)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.transform.inverse(total)
 
 
 class SelfAttention(nn.Module):

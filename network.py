@@ -37,13 +37,13 @@ from module import (
     MelPostnet,
     NoiseEmbedding,
     PaddedGRU,
-    Patch,
     PatchBlock,
     ScaledPositions,
     SelfAttention,
+    SpectralPatch,
+    SpectralUnpatch,
     SpectrogramStack,
     TransformerBlock1d,
-    Unpatch,
     UnpatchBlock,
     UpLevel,
     as_row,
@@ -628,6 +628,7 @@ class UNet1d(nn.Module):
         self.stride = hp.stride
         out_channels = read_channels if hp.output_kernel else hp.signal_channels
         factor, mapping = hp.patch_factor, 4 * hp.channels
+        patch_blocks = 0 if hp.mdct else hp.patch_blocks
         widths = [hp.channels * m for m in hp.multipliers]
 
         def transformer(level: int) -> TransformerBlock1d | None:
@@ -641,12 +642,9 @@ class UNet1d(nn.Module):
             )
 
         self.noise_embedding = NoiseEmbedding(hp.channels)
-        patched = [read_channels * factor**i for i in range(hp.patch_blocks)] + [hp.channels]
+        patched = [read_channels * factor**i for i in range(patch_blocks)] + [hp.channels]
         self.patches = nn.ModuleList(
-            PatchBlock(patched[i], patched[i + 1], factor, mapping)
-            if hp.patch_residual
-            else Patch(patched[i], patched[i + 1], factor)
-            for i in range(hp.patch_blocks)
+            PatchBlock(patched[i], patched[i + 1], factor, mapping) for i in range(patch_blocks)
         )
         self.downs = nn.ModuleList(
             DownLevel(
@@ -681,13 +679,11 @@ class UNet1d(nn.Module):
             for i in reversed(range(len(hp.factors)))
         )
         unpatched = [hp.channels] + [
-            out_channels * factor**i for i in reversed(range(hp.patch_blocks))
+            out_channels * factor**i for i in reversed(range(patch_blocks))
         ]
         self.unpatches = nn.ModuleList(
             UnpatchBlock(unpatched[i], unpatched[i + 1], factor, mapping)
-            if hp.patch_residual
-            else Unpatch(unpatched[i], unpatched[i + 1], factor)
-            for i in range(hp.patch_blocks)
+            for i in range(patch_blocks)
         )
         self.context_level = None
         self.context = None
@@ -697,8 +693,27 @@ class UNet1d(nn.Module):
             self.context = ContextEncoder(
                 hp.context_width, (width, width), n_mels, num_phonemes, num_pitches
             )
+        self.mdct = bool(hp.mdct)
+        if hp.mdct:
+            self.spectral_patch = SpectralPatch(
+                read_channels,
+                hp.channels,
+                hp.mdct,
+                hp.mdct_blocks,
+                hp.groups,
+                mapping,
+            )
+            self.spectral_unpatch = SpectralUnpatch(
+                hp.channels,
+                hp.signal_channels,
+                2 if hp.draft_input else 1,
+                hp.mdct,
+                hp.mdct_blocks,
+                hp.groups,
+                mapping,
+            )
         self.output = nn.Identity()
-        if hp.output_kernel:
+        if hp.output_kernel and not hp.mdct:
             kernel = hp.output_kernel
             self.output = Conv1d(out_channels, hp.signal_channels, kernel, padding=kernel // 2)
             nn.init.zeros_(self.output.weight)
@@ -726,7 +741,10 @@ class UNet1d(nn.Module):
             x = torch.cat([x, self.draft(context, x, samples)], dim=1)
         mapping = self.noise_embedding(c_noise).to(x.dtype)
 
-        x = as_row(x)  # (B, C_in, 1, S)
+        if self.mdct:
+            x, spectrum = self.spectral_patch(x, mapping)  # (B, C, 1, P), (B, C_in, P, N)
+        else:
+            x = as_row(x)  # (B, C_in, 1, S)
         for patch in self.patches:
             x = patch(x, mapping)
         first, skips = x, []
@@ -737,6 +755,11 @@ class UNet1d(nn.Module):
         for level, up in zip(reversed(range(len(self.ups))), self.ups, strict=True):
             x = up(x, skips.pop(), mapping, film_up if level == self.context_level else None)
         x = x + first
+        if self.mdct:
+            sources = [spectrum[:, : self.signal_channels]]
+            if self.draft_input:
+                sources.append(spectrum[:, -2:-1])
+            return self.spectral_unpatch(x, mapping, sources)[:, :, :samples]
         for unpatch in self.unpatches:
             x = unpatch(x, mapping)
         return self.output(x).squeeze(2)[:, :, :samples].contiguous()

@@ -43,7 +43,7 @@ from text.frontend import Pronouncer
 from text.lyrics import LyricLine, parse_lyrics, read_lyrics
 from utils import config, distributed, published
 from utils.rendering import Loaded, build_unet, check_pair, load
-from utils.song import Song, open_song
+from utils.song import Song, draft_gain, open_song
 from utils.song_draft import PAUSE, Draft, spoken_draft, sung_draft
 from utils.song_output import write_alone, write_lines, write_song
 from utils.staging import staged
@@ -305,12 +305,17 @@ def sing_song(
             has_draft = bool(has_words or song.recording)
             check_inpainter(inpainter, hp.inpainting, has_words, has_draft)
     draft, guide, melody = None, None, {}
+    begin = song.vocal if song.recording else None  # what a strength below 1 starts from
     if voice:
         draft, melody = draft_of(arguments, voice, lyrics, song, watch)
         say(draft.lines, melody.get("remarks", ()))
+        if inpainter:
+            begin = draft.wav * draft_gain(
+                draft.wav, song.vocal, inpainter.data, hp.audio.hop_length
+            )
         if inpainter and hp.unet.context_width:
             table = voice.transformer.data["symbols"]
-            guide = guide_from(draft.placed, draft.wav, table, song, inpainter)
+            guide = guide_from(draft.placed, begin, table, song, inpainter)
     with watch("inpaint"):
         sung = (
             sing(
@@ -321,7 +326,7 @@ def sing_song(
                 hp.inpainting,
                 arguments.seed,
                 guide,
-                draft.wav if draft else song.vocal if song.recording else None,
+                begin,
             )
             if inpainter
             else no_inpainter(song, draft.wav)

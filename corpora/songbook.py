@@ -388,6 +388,15 @@ def entries(renderings: Sequence[Rendering], directory: Path) -> list[Entry]:
     ]
 
 
+def phrase_places(directory: Path) -> dict[str, tuple[str, float]]:
+    """Return where each phrase of a prepared songbook was cut: phrase id → (take, start in s)."""
+    places = {}
+    for path in sorted((directory / "songs").glob("*/song.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        places |= {p["id"]: (record["id"], float(p["start"])) for p in record["phrases"]}
+    return places
+
+
 def timed_phrases(renderings: Sequence[Rendering]) -> dict[str, dict[str, list[float]]]:
     """Return {id: {onset, offset: s of every symbol}} of all phrases."""
     return {p["id"]: p["times"] for r in renderings for p in r.record["phrases"]}

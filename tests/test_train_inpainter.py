@@ -100,6 +100,7 @@ def test_a_run_logs_every_noise_level_and_the_shuffle_control_and_can_be_used(
 
     where = ["--feature-dir", str(feature_dir), "--out", str(tmp_path / "out"), "--device", "cpu"]
     rows = ["--rows", "default", "draft_shuffled", "gap", "--windows", "2", "--batch-size", "2"]
+    rows += ["--control-windows", "4"]
     command = ["inpainting", "--data", "x", "--inpainter", str(run), *where, *rows]
     assert evaluate.main(command) == 0
     rows = json.loads((tmp_path / "out" / "inpainting.json").read_text())["rows"]
@@ -108,6 +109,9 @@ def test_a_run_logs_every_noise_level_and_the_shuffle_control_and_can_be_used(
     assert made >= {"inpainting.png", "true.wav", "gap.wav", "draft_shuffled.wav"}
     assert rows["default"]["evaluations"] == HP.inpainting.num_steps
     assert all(len(row["distances"]) == 2 for row in rows.values())
+    control = json.loads((tmp_path / "out" / "inpainting.json").read_text())["shuffle_control"]
+    assert set(control) == {"alone", "draft"}
+    assert all(test["difference"]["count"] == 4 for test in control["alone"].values())
     assert evaluate.main([*command, "--rows", "guess"]) == 2
     assert "choose from default" in capsys.readouterr().err
 

@@ -17,6 +17,7 @@ from module import (
     Conv1d,
     ConvTranspose1d,
     GroupNorm,
+    ModifiedCosineTransform,
     SelfAttention,
     TransformerBlock1d,
     as_row,
@@ -25,6 +26,15 @@ from network import UNet1d, count_flops
 
 torch.set_num_threads(1)
 TINY = PRESETS["tiny"].unet
+SPECTRAL = replace(
+    TINY,
+    mdct=64,
+    multipliers=(1, 1, 2),
+    factors=(4, 2),
+    num_blocks=(1, 1),
+    attentions=(False, True),
+)
+BOTH = pytest.mark.parametrize("hp", [TINY, SPECTRAL], ids=["patches", "mdct"])
 SAMPLES = 1024  # two positions at the deepest level of TINY
 FRAMES = SAMPLES // 256
 
@@ -82,9 +92,10 @@ def test_denoiser_starts_as_c_skip_times_x() -> None:
     torch.testing.assert_close(denoised, x * 0.1**2 / (s**2 + 0.1**2))
 
 
+@BOTH
 @torch.no_grad()
-def test_any_length_and_padding_is_known_silence() -> None:
-    network = make_unet()
+def test_any_length_and_padding_is_known_silence(hp: UNet) -> None:
+    network = make_unet(hp)
     x, c_noise = make_input(samples=700)
     out = network(x, c_noise, make_context(frames=3, samples=700))
     assert out.shape == (2, 2, 700)
@@ -93,18 +104,20 @@ def test_any_length_and_padding_is_known_silence() -> None:
     torch.testing.assert_close(network(x, c_noise), network(padded, c_noise)[:, :, :700])
 
 
+@BOTH
 @torch.no_grad()
-def test_an_item_does_not_depend_on_its_batch() -> None:
-    network, context = make_unet(), make_context()
+def test_an_item_does_not_depend_on_its_batch(hp: UNet) -> None:
+    network, context = make_unet(hp), make_context()
     x, c_noise = make_input()
     together = network(x, c_noise, context)
     alone = network(x[1:], c_noise[1:], context.map(lambda part: part[1:]))
     torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-5)
 
 
+@BOTH
 @torch.no_grad()
-def test_every_input_is_used() -> None:
-    network, context = make_unet(), make_context()
+def test_every_input_is_used(hp: UNet) -> None:
+    network, context = make_unet(hp), make_context()
     x, c_noise = make_input()
     out = network(x, c_noise, context)
     louder = x.clone()
@@ -123,8 +136,9 @@ def test_every_input_is_used() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("part", Context.PARTS)
-def test_a_dropped_part_is_a_missing_part_for_that_item_only(part: str) -> None:
-    network, context = make_unet(), make_context()
+@BOTH
+def test_a_dropped_part_is_a_missing_part_for_that_item_only(hp: UNet, part: str) -> None:
+    network, context = make_unet(hp), make_context()
     x, c_noise = make_input()
     is_dropped = {part: torch.tensor([True, False])}
     dropped = network(x, c_noise, replace(context, is_dropped=is_dropped))
@@ -134,9 +148,10 @@ def test_a_dropped_part_is_a_missing_part_for_that_item_only(part: str) -> None:
     torch.testing.assert_close(dropped[1], whole[1], rtol=1e-4, atol=1e-5)
 
 
+@BOTH
 @torch.no_grad()
-def test_no_context_is_every_part_missing() -> None:
-    network = make_unet()
+def test_no_context_is_every_part_missing(hp: UNet) -> None:
+    network = make_unet(hp)
     x, c_noise = make_input()
     torch.testing.assert_close(network(x, c_noise), network(x, c_noise, make_context().without()))
 
@@ -200,9 +215,10 @@ def test_group_normalisation_keeps_its_statistics_in_float32() -> None:
         assert (norm(x) - expected).abs().max() < 1e-4
 
 
+@BOTH
 @torch.no_grad()
-def test_bfloat16_follows_float32() -> None:
-    network, context = make_unet(), make_context()
+def test_bfloat16_follows_float32(hp: UNet) -> None:
+    network, context = make_unet(hp), make_context()
     x, c_noise = make_input()
     full = network(x, c_noise, context)
     with torch.autocast("cpu", torch.bfloat16):
@@ -250,6 +266,25 @@ def test_rows_are_convolved_and_normalised_as_signals_are() -> None:
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
 
 
+def test_the_mdct_is_orthogonal_and_begins_and_ends_with_the_signal() -> None:
+    transform = ModifiedCosineTransform(8)
+    matrix = transform(torch.eye(40)).flatten(1)  # (S, P·N)
+    torch.testing.assert_close(matrix @ matrix.T, torch.eye(40), atol=1e-5, rtol=0)
+    x = torch.randn(2, 3, 640, generator=torch.Generator().manual_seed(0))
+    coefficients = transform(x)
+    assert coefficients.shape == (2, 3, 80, 8)
+    torch.testing.assert_close(transform.inverse(coefficients), x, atol=1e-5, rtol=0)
+
+
+def test_the_mdct_finds_frequencies() -> None:
+    """A sine of the k-th band has its power in the bands around k, as torch's own FFT says."""
+    size, band = 32, 12
+    tone = torch.cos(torch.pi * (band + 0.5) / size * torch.arange(2048))
+    power = ModifiedCosineTransform(size)(tone).square().mean(0)  # (N,)
+    assert int(power.argmax()) == band
+    assert power[band - 2 : band + 3].sum() > 0.98 * power.sum()
+
+
 def test_flops_are_counted() -> None:
     convolution = nn.Conv1d(3, 5, 7, padding=3)
     assert count_flops(convolution, torch.zeros(2, 3, 100)) == 2 * 2 * 3 * 5 * 7 * 100
@@ -259,8 +294,9 @@ def test_flops_are_counted() -> None:
     assert flops == pytest.approx(19.6e9, rel=0.005)
 
 
-def test_it_learns_what_the_noise_hides() -> None:
-    network = make_unet(awake=False).train()
+@BOTH
+def test_it_learns_what_the_noise_hides(hp: UNet) -> None:
+    network = make_unet(hp, awake=False).train()
     generator = torch.Generator().manual_seed(3)
     tone = torch.sin(torch.arange(SAMPLES) * 0.1).expand(2, 2, SAMPLES)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)

@@ -107,6 +107,10 @@ class PairedTest:
     difference: Estimate
     p_value: float  # two-sided, by flipping the signs of whole groups
 
+    def __str__(self) -> str:
+        d = self.difference
+        return f"{d.value:+.4f} [{d.low:.4f}, {d.high:.4f}], p = {self.p_value:.4f}"
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {"difference": self.difference.as_dict(), "p_value": self.p_value}

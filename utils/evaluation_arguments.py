@@ -30,6 +30,16 @@ def add_run(parser: argparse.ArgumentParser, out: str = "out/evaluation") -> Non
     parser.add_argument("--device", default="auto")
 
 
+def add_last_stage(parser: argparse.ArgumentParser) -> None:
+    """What `song` may judge besides Griffin-Lim."""
+    parser.add_argument(
+        "--inpainter",
+        type=Path,
+        metavar="FILE",
+        help="a last stage after Griffin-Lim, judged as a row of its own on the songs' stems",
+    )
+
+
 def add_judges(parser: argparse.ArgumentParser) -> None:
     """What `song` and `folder` have in common."""
     parser.add_argument(
@@ -75,6 +85,7 @@ def parse(
     add_chain(sung, demo)
     add_run(sung)
     add_judges(sung)
+    add_last_stage(sung)
     sung.add_argument("--limit", type=int, default=0, help="phrases, spread evenly; 0 = all")
     files = add("folder", "recordings against their references")
     files.add_argument("rendered", type=Path, metavar="RENDERED", help="folder of recordings")
@@ -94,6 +105,9 @@ def parse(
     remade.add_argument("--postnet", type=Path, default=demo / "postnet.pt")
     remade.add_argument("--rows", nargs="+", default=DEFAULT_ROWS, metavar="ROW|all")
     remade.add_argument("--windows", type=int, default=8, help="of the split, spread evenly")
+    remade.add_argument(
+        "--control-windows", type=int, default=32, help="of the loss's shuffle control; 0: none"
+    )
     remade.add_argument("--batch-size", type=int, default=4)
     composed = add("melody", "do composed melodies belong to their accompaniments")
     add_corpus(composed)

@@ -15,6 +15,8 @@ import numpy as np
 from torch import Tensor
 
 from text.symbols import is_vowel, word_spans
+from utils import bootstrap
+from utils.bootstrap import PairedTest
 from utils.embedding import Frechet, frechet, store, stored
 from utils.evaluation_chain import describe_voice, free_running, sound, teacher_forced
 from utils.evaluation_report import Entry
@@ -25,6 +27,7 @@ from utils.singing import frame_distance, mel_level, song_of, wrong_lyrics
 
 if TYPE_CHECKING:
     from preprocess import TextMelBatch, TextMelDataset
+    from utils.last_stage import LastStage
     from utils.vocalist import Voice
 
 ROWS = {
@@ -33,7 +36,11 @@ ROWS = {
     "free_running": "transformer from lyrics and notes alone, same path",
     "floor": "free-running rendering of another song's phrase, judged as this one",
 }
+INPAINTED = "inpainted"
+LAST_STAGE = {INPAINTED: "the free-running waveform sung anew by the inpainter, on its song"}
+COMPARED = ("lsd", "phoneme_error_rate", "pitch_accuracy")  # paired, by both last stages
 JUDGED = "free_running"
+RECORDING = "recording"  # the true vocal itself
 
 
 @dataclass(frozen=True)
@@ -49,9 +56,16 @@ class SongJudge:
     """Renders phrases of a dataset by every row of ROWS and measures them."""
 
     def __init__(
-        self, voice: Voice, dataset: TextMelDataset, seed: int, judges: Judges, cache: Path
+        self,
+        voice: Voice,
+        dataset: TextMelDataset,
+        seed: int,
+        judges: Judges,
+        cache: Path,
+        last_stage: LastStage | None = None,
     ) -> None:
-        """cache: a folder for what is too large for a record, the embeddings.
+        """cache: a folder for what is too large for a record, the embeddings; last_stage: gives a
+        row more, and with it the true recordings to which the Fréchet distance is measured.
 
         Raises ValueError for phrases without notes, or symbols the network does not know.
         """
@@ -62,7 +76,8 @@ class SongJudge:
             )
         dataset.standardise = voice.transformer.standardiser("mel").cpu()
         self.voice, self.dataset, self.seed, self.judges = voice, dataset, seed, judges
-        self.cache = cache
+        self.cache, self.last_stage = cache, last_stage
+        self.rows = ROWS | (LAST_STAGE if last_stage else {})
         self.numbers = {
             item["id"]: number for number, item in enumerate(dataset.items) if item.get("score")
         }
@@ -104,10 +119,16 @@ class SongJudge:
             "floor": free_running(self.voice, self.batch(other), self.seed + other).mel,
         }
         alignment = {JUDGED: free.alignment}
-        return {
+        rendered = {
             row: Rendering(mel.cpu(), sound(self.voice, mel, seed), alignment.get(row))
             for row, mel in mels.items()
         }
+        if self.last_stage is not None:
+            free_running_wav = rendered[JUDGED].wav
+            rendered[INPAINTED] = Rendering(
+                free.mel.cpu(), self.last_stage(id, free_running_wav), None
+            )
+        return rendered
 
     def reference(self, id: str, ceiling: Rendering) -> Reference:
         """What a phrase should have been; it is voiced where the ceiling is."""
@@ -145,27 +166,49 @@ class SongJudge:
                 result["coverage"] = health.coverage
                 result["repeated"] = float(len(health.repeated))
             rows[row] = {name: plain(value) for name, value in result.items()}
-            if self.judges.embedding is not None:
-                embedding = self.judges.embedding(
-                    rendering.wav, self.voice.hyperparams.audio.sample_rate
-                )
-                store(self.embedding_path(row, id), [embedding])
+            self.embed(row, id, rendering.wav)
+        if self.last_stage is not None:
+            length = len(rendered["ceiling"].wav)
+            self.embed(RECORDING, id, self.last_stage.recording(id, length))
         return {"song": song_of(id), "text": self.item(id)["text"], "rows": rows}
+
+    def embed(self, row: str, id: str, wav: Tensor) -> None:
+        """Keep the embeddings of a waveform (S,)."""
+        if self.judges.embedding is not None:
+            embedding = self.judges.embedding(wav, self.voice.hyperparams.audio.sample_rate)
+            store(self.embedding_path(row, id), [embedding])
 
     def embedding_path(self, row: str, id: str) -> Path:
         """Where the embeddings of a rendering lie."""
         return self.cache / row / f"{id.replace('/', '_')}.npz"
 
     def frechet(self, ids: Sequence[str]) -> dict[str, Frechet]:
-        """The Fréchet distance of each row to the ceiling; empty when there is no embedding."""
+        """The Fréchet distance of each row to the ceiling, or to the recordings where these are
+        known; empty when there is no embedding."""
         if self.judges.embedding is None:
             return {}
-        sets = {row: [stored(self.embedding_path(row, id))[0] for id in ids] for row in ROWS}
+        target = "ceiling" if self.last_stage is None else RECORDING
+        rows = dict.fromkeys([*self.rows, target])
+        sets = {row: [stored(self.embedding_path(row, id))[0] for id in ids] for row in rows}
         return {
-            row: frechet(sets[row], sets["ceiling"], self.judges.embedding.NAME)
-            for row in ROWS
-            if row != "ceiling"
+            row: frechet(sets[row], sets[target], self.judges.embedding.NAME)
+            for row in self.rows
+            if row != target
         }
+
+    def compared(self, records: Sequence[Mapping[str, Any]]) -> dict[str, PairedTest]:
+        """What the last stage changes: metric → paired test over songs of (inpainted − judged)."""
+        if self.last_stage is None:
+            return {}
+        songs = [record["song"] for record in records]
+        tests = {}
+        for name in COMPARED:
+            pair = [
+                [float("nan") if (v := r["rows"][row].get(name)) is None else v for r in records]
+                for row in (INPAINTED, JUDGED)
+            ]
+            tests[name] = bootstrap.paired_test(*pair, songs)
+        return tests
 
     def entry(self, id: str, record: Mapping[str, Any]) -> Entry:
         """One phrase for the report; it is rendered once more, as it was."""

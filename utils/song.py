@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from utils.audio import (
     AudioInfo,
+    active_level,
     convert,
     loudness,
     read_audio,
@@ -152,6 +153,20 @@ def training_gain(
         gain = 10 ** ((data["loudness"] - level) / 20) if math.isfinite(level) else gain
         peak = torch.maximum(peak, vocal.abs().max())
     return min(gain, 1.0 / peak.item())
+
+
+def draft_gain(draft: Tensor, vocal: Tensor, data: Mapping[str, Any], block_length: int) -> float:
+    """The factor that brings a draft (S,) to the level that vocals have for the inpainter.
+
+    That is the level of the take `vocal` (S,) that it is sung into, or, where that is silent, the
+    RMS of the corpus's vocals; 1 where neither is known. Levels are of what sounds, in blocks of
+    `block_length` samples.
+    """
+    own, target = (active_level(wav, block_length) for wav in (draft, vocal))
+    rms = data.get("statistics", {}).get("vocal")
+    if not math.isfinite(target):
+        target = 20 * math.log10(rms) if rms else own
+    return 10 ** ((target - own) / 20) if math.isfinite(own) else 1.0
 
 
 # ---------------------------------------------------------------------------- what is to be made

@@ -131,11 +131,13 @@ def sing(
     seed: int,
     guide: Guide | None = None,
     draft: Tensor | None = None,
+    quiet: bool = False,
 ) -> Sung:
     """Make the vocal of a song (S,) anew within ranges [start, stop) of samples.
 
-    `guide` is the context of the network, `draft` (S,) what strength < 1 starts from. A progress
-    bar counts the levels of the batches of windows. Memory: the song, and a few windows.
+    `guide` is the context of the network, `draft` (S,) what strength < 1 starts from. Unless
+    `quiet`, a progress bar counts the levels of the batches of windows. Memory: the song, and a
+    few windows.
     """
     hp = inpainter.hyperparams
     length, hop = len(accompaniment), hp.audio.hop_length
@@ -150,7 +152,7 @@ def sing(
     start_from = None if draft is None else torch.stack([draft, accompaniment])  # (2, S)
     total = len(list(batches(plan, config.batch_size))) * (len(sampling_sigmas(config)) - 1)
     with (
-        tqdm(total=total, desc=f"vocal, {len(plan)} windows", unit="step") as bar,
+        tqdm(total=total, desc=f"vocal, {len(plan)} windows", unit="step", disable=quiet) as bar,
         Evaluations(inpainter) as evaluations,
     ):
         generate = window_sampler(

@@ -12,11 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils.audio import loudness, resample, to_mono, true_peak
+from utils.audio import active_level, loudness, resample, to_mono, true_peak
 from utils.mixing import channel_gains, join, mix, paste, spread
 from utils.ranges import parse_ranges
 from utils.song import (
     Recording,
+    draft_gain,
     open_song,
     read_accompaniment,
     read_recording,
@@ -291,3 +292,15 @@ def test_results_appear_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [p.name for p in out.parent.iterdir()] == ["out"]
     with pytest.raises(ValueError, match="is a file"), staged(out / "mine"):
         raise AssertionError
+
+
+def test_a_draft_comes_to_the_level_of_the_vocals() -> None:
+    draft = torch.from_numpy(tone(2.0)[:, 0]).float()
+    draft[RATE:] = 0.0  # rests do not count
+    silent = torch.zeros(2 * RATE)
+    data = {"statistics": {"vocal": 0.09}}
+    gain = draft_gain(draft, silent, data, 256)
+    assert active_level(gain * draft, 256) == pytest.approx(20 * math.log10(0.09), abs=0.01)
+    assert draft_gain(draft, 0.5 * draft.flip(0), data, 256) == pytest.approx(0.5, rel=1e-3)
+    assert draft_gain(draft, silent, {}, 256) == 1.0
+    assert draft_gain(torch.zeros(RATE), silent, data, 256) == 1.0

@@ -1,0 +1,109 @@
+"""The shuffle control of the inpainter: what another song's accompaniment costs it.
+
+A vocal that is all unknown is denoised from its own accompaniment and from another song's, with the
+same noise. What the second loses is what the network knows of the first: no sampling blurs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from diffusion import ACCOMPANIMENT, VOCAL, denoising_loss, sigma_bin_edges
+from sampling import ItemNoise, item_generator
+from utils import bootstrap
+from utils.bootstrap import PairedTest
+from utils.rendering import Loaded, denoiser_of
+from utils.singing import song_of
+
+if TYPE_CHECKING:
+    from module import Context
+    from preprocess import StemBatch
+
+KINDS = {"alone": "the accompaniment alone", "draft": "the accompaniment beside a draft"}
+ALL = "all"  # the mean over the levels
+
+
+class ShuffleJudge:
+    """Losses of held-out windows by kind and noise level, own and other."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        batches: Sequence[StemBatch],
+        seed: int,
+        context_of: Callable[[StemBatch, int], Context] | None,
+    ) -> None:
+        """context_of(batch, number of its first window): the drafts; None: they are left out."""
+        self.loaded, self.batches, self.seed = loaded, batches, seed
+        self.context_of = context_of
+        self.device = next(loaded.network.parameters()).device
+        d = loaded.hyperparams.diffusion
+        # The medians of equally likely bins of σ, as training validates.
+        self.levels = sigma_bin_edges(d.p_mean, d.p_std, 2 * d.loss_bins)[::2].tolist()
+
+    @torch.no_grad()
+    def judge(self, number: str) -> dict[str, Any]:
+        """The record of a batch: kind → level → (own, other) losses of its windows."""
+        batch = self.batches[int(number)].to(self.device)
+        first = sum(len(before.ids) for before in self.batches[: int(number)])
+        denoiser = denoiser_of(self.loaded.network, self.loaded.hyperparams)
+        generators = [item_generator(self.seed, first + row, 2) for row in range(len(batch.ids))]
+        noise = ItemNoise(generators, batch.wav)()
+        is_known = torch.zeros_like(batch.wav, dtype=torch.bool)
+        is_known[:, ACCOMPANIMENT] = True
+        shuffled = torch.stack([batch.wav[:, VOCAL], batch.other], 1)  # (B, 2, S)
+        contexts = {"alone": None}
+        if self.context_of is not None:
+            contexts["draft"] = self.context_of(batch, first)
+        losses: dict[str, dict[str, list[list[float]]]] = {}
+        for kind, context in contexts.items():
+            losses[kind] = {}
+            for level in self.levels:
+                sigma = torch.full((len(batch.ids),), level, device=self.device)
+                pair = []
+                for x in (batch.wav, shuffled):
+                    sums, counts = denoising_loss(denoiser, x, sigma, noise, is_known, context)
+                    pair.append((sums / counts).tolist())
+                losses[kind][f"{level:.3g}"] = pair
+        return {"songs": [song_of(id) for id in batch.ids], "losses": losses}
+
+
+def controls(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, PairedTest]]:
+    """Kind → noise level or ALL → paired test over songs of (other − own)."""
+    songs = [song for record in records for song in record["songs"]]
+    found: dict[str, dict[str, PairedTest]] = {}
+    for kind, levels in records[0]["losses"].items():
+        pairs = {
+            level: [
+                [loss for record in records for loss in record["losses"][kind][level][which]]
+                for which in (1, 0)
+            ]
+            for level in levels
+        }
+        pairs[ALL] = [
+            [sum(values) / len(values) for values in zip(*parts, strict=True)]
+            for parts in zip(*pairs.values(), strict=True)
+        ]
+        found[kind] = {
+            level: bootstrap.paired_test(other, own, songs) for level, (other, own) in pairs.items()
+        }
+    return found
+
+
+def lines(found: Mapping[str, Mapping[str, PairedTest]], windows: int) -> list[str]:
+    """What the controls say, one line per kind."""
+    shown = []
+    for kind, tests in found.items():
+        by_level = ", ".join(
+            f"σ {level}: {part.difference.value:+.4f}"
+            for level, part in tests.items()
+            if level != ALL
+        )
+        shown.append(
+            f"shuffle control of the loss, {KINDS[kind]}, {windows} windows: "
+            f"other - own {tests[ALL]} ({by_level})"
+        )
+    return shown

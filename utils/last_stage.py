@@ -1,0 +1,95 @@
+"""The inpainter as the chain's last stage on phrases of songs: their drafts sung anew.
+
+Shapes: S samples, T frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from diffusion import ACCOMPANIMENT, VOCAL
+from utils.audio import active_level
+from utils.draft import voicing_track
+from utils.rendering import Loaded
+from utils.scores import ScoreTracks
+from utils.song import draft_gain, fit
+from utils.whole_song import Guide, sing
+
+if TYPE_CHECKING:
+    from preprocess import StemStore
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a phrase stands: the take of the stems it was cut from, and its start in s."""
+
+    take: str
+    start: float
+
+
+class LastStage:
+    """Drafts of phrases → vocals, each with the accompaniment that its song has there."""
+
+    def __init__(
+        self,
+        inpainter: Loaded,
+        stems: StemStore,
+        places: Mapping[str, Place],
+        items: Sequence[Mapping[str, Any]],
+        seed: int,
+    ) -> None:
+        """items: of the phrases' index. ValueError for phrases whose song is not among the stems,
+        or a network with other symbols."""
+        self.inpainter, self.stems, self.seed = inpainter, stems, seed
+        known = {song["id"] for song in stems.index["items"]}
+        self.items = {item["id"]: item for item in items if item.get("score")}
+        lost = [id for id in self.items if id not in places or places[id].take not in known]
+        if lost:
+            raise ValueError(
+                f"{stems.directory} has no accompaniment for {len(lost)} phrases, the first is "
+                f"{lost[0]}: phrases and stems must come from the same command, "
+                "python prepare_data.py songbook DIR --name NAME"
+            )
+        self.places = places
+        self.table = list(inpainter.data["symbols"])
+        self.tracks = ScoreTracks(
+            list(self.items.values()), {symbol: index for index, symbol in enumerate(self.table)}
+        )
+
+    def stem(self, id: str, channel: int, length: int) -> Tensor:
+        """The song's VOCAL or ACCOMPANIMENT from the start of a phrase on, (length,)."""
+        place = self.places[id]
+        start = round(place.start * self.inpainter.hyperparams.audio.sample_rate)
+        return fit(self.stems.window(place.take, start, length)[channel], length)
+
+    def __call__(self, id: str, wav: Tensor) -> Tensor:
+        """The draft (S,) of a phrase sung anew, at the draft's level."""
+        hp = self.inpainter.hyperparams
+        hop, rate = hp.audio.hop_length, hp.audio.sample_rate
+        frames = -(-len(wav) // hop)
+        symbols, pitch = self.tracks.window(id, 0.0, hop / rate, frames)
+        if not wav.any():
+            return wav
+        gain = draft_gain(wav, torch.zeros_like(wav), self.inpainter.data, hop)
+        guide = Guide(gain * wav, symbols, pitch, voicing_track(symbols, self.table))
+        sung = sing(
+            self.inpainter,
+            torch.zeros_like(wav),
+            self.stem(id, ACCOMPANIMENT, len(wav)),
+            [(0, len(wav))],
+            hp.inpainting,
+            self.seed,
+            guide,
+            gain * wav,
+            quiet=True,
+        ).vocal
+        return sung * 10 ** ((active_level(wav, hop) - active_level(sung, hop)) / 20)
+
+    def recording(self, id: str, length: int) -> Tensor:
+        """The true vocal of a phrase, (length,)."""
+        return self.stem(id, VOCAL, length)

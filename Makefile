@@ -42,7 +42,8 @@ weights: $(VENV)/installed-evaluation $(VENV)/installed-songbook  ## the weights
 	$(RUN) prepare_data.py align ljspeech $(SPEECH)
 	$(RUN) train_transformer.py --data songbook,ljspeech --preset $(PRESET) --run voice $(TRAIN)
 	$(RUN) train_postnet.py --data ljspeech --preset $(PRESET) --run voice $(TRAIN)
-	$(RUN) train_inpainter.py --data songbook-stems --preset $(PRESET) --run songs $(TRAIN)
+	$(RUN) train_inpainter.py --data songbook-stems --preset $(PRESET) --run songs \
+		--postnet save/postnet/voice/best.pt $(TRAIN)
 	$(RUN) train_transcriber.py --data songbook-stems --preset $(PRESET) --run songs \
 		--speech ljspeech=$(SPEECH) $(TRAIN)
 	$(RUN) -c "from utils.checkpoint import export_half as export; \

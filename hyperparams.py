@@ -484,7 +484,8 @@ PRESETS: dict[str, Hyperparams] = {
             context_width=128,
         ),
         # Lower and wider: a network with a draft has little to learn above, much to clean below.
-        diffusion=replace(_BASE.diffusion, p_mean=-3.5, p_std=1.2),
+        diffusion=replace(_BASE.diffusion, p_mean=-4.0, p_std=1.4),
+        inpainting=replace(_BASE.inpainting, sigma_min=1e-3),  # trained down to there
         transcriber=replace(_BASE.transcriber, width=128, phoneme_width=192),
         transformer_training=replace(
             _BASE.transformer_training,

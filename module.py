@@ -656,14 +656,32 @@ class PaddedGRU(nn.Module):
 # attention takes them as (B, S, C), which is the same memory
 # ---------------------------------------------------------------------------------------------
 
+SIDE_BY_SIDE = 16  # channels from which on they lie so
+NOISE_BOUND = 6.0  # standard deviations of the noise: what a spectral gain works on stays within
+
 
 def as_row(x: Tensor) -> Tensor:
     """x (B, C, S) → (B, C, 1, S), the channels of a position side by side in memory."""
     return x[:, :, None].contiguous(memory_format=torch.channels_last)
 
 
+def _side_by_side(weight: nn.Parameter) -> None:
+    """Order a weight (O, I, K) in memory as signals are, so that it is not copied at each call.
+
+    Thin signals stay as they are: few channels side by side are slower, not faster.
+    """
+    if weight.shape[1] >= SIDE_BY_SIDE:
+        weight.data = weight.data.transpose(1, 2).contiguous().transpose(1, 2)
+
+
 class Conv1d(nn.Conv1d):
     """nn.Conv1d, weights and all, of signals (B, C, 1, S)."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, padding: int = 0
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride, padding)
+        _side_by_side(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, C_in, 1, S) → (B, C_out, 1, S')."""
@@ -754,7 +772,7 @@ class PatchBlock(nn.Module):
         """x (B, C_in, 1, S) → (B, C_out, 1, S / factor); channel c of sample p: c * factor + p."""
         x = self.block(x, mapping).squeeze(2)
         x = x.unflatten(2, (-1, self.factor))  # (B, C_out / factor, S / factor, factor)
-        return as_row(x.transpose(2, 3).flatten(1, 2))  # (B, C_out, 1, S / factor)
+        return x.transpose(2, 3).flatten(1, 2)[:, :, None]  # (B, C_out, 1, S / factor)
 
 
 class UnpatchBlock(nn.Module):
@@ -770,7 +788,7 @@ class UnpatchBlock(nn.Module):
         """x (B, C_in, 1, S) → (B, C_out, 1, S * factor)."""
         x = x.squeeze(2).unflatten(1, (-1, self.factor))  # (B, C_in / factor, factor, S)
         x = x.transpose(2, 3).flatten(2, 3)  # (B, C_in / factor, S * factor)
-        return self.block(as_row(x), mapping)
+        return self.block(x[:, :, None], mapping)
 
 
 class ModifiedCosineTransform(nn.Module):
@@ -817,7 +835,11 @@ class ModifiedCosineTransform(nn.Module):
 
 
 class SpectralPatch(nn.Module):
-    """The MDCT of a signal, then residual blocks."""
+    """The MDCT of a signal, then residual blocks.
+
+    The blocks read coefficients in units of the noise, compressed: those of the noise have variance
+    1 at every level, a loud voice is a few times that, and neither hides the other.
+    """
 
     def __init__(
         self,
@@ -835,22 +857,27 @@ class SpectralPatch(nn.Module):
             ResidualBlock1d(a, b, groups, mapping) for a, b in pairwise(widths)
         )
 
-    def forward(self, x: Tensor, mapping: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, C_in, S) → (B, C_out, 1, P), and the spectrum (B, C_in, P, N), P = S / N."""
+    def forward(self, x: Tensor, mapping: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, C_in, S), scale (B, C_in) to units of the noise → (B, C_out, 1, P), P = S / N.
+
+        And the spectrum in these units, (B, C_in, P, N), bounded: a coefficient far above the noise
+        needs next to no change, and must not make a small error of its gain a large one.
+        """
         with torch.autocast(x.device.type, enabled=False):
-            spectrum = self.transform(x.float())
-        rows = spectrum.permute(0, 2, 1, 3).flatten(2)  # (B, P, C_in·N)
+            spectrum = self.transform(x.float()) * scale.float()[:, :, None, None]
+        rows = spectrum.asinh().permute(0, 2, 1, 3).flatten(2)  # (B, P, C_in·N)
         x = as_row(rows.transpose(1, 2))  # (B, C_in·N, 1, P)
         for block in self.blocks:
             x = block(x, mapping)
-        return x, spectrum
+        return x, NOISE_BOUND * (spectrum / NOISE_BOUND).tanh()
 
 
 class SpectralUnpatch(nn.Module):
     """Residual blocks, then for every coefficient an offset and the gains of its sources.
 
     A denoiser shrinks the coefficients of the noisy signal, takes over those of a draft, and adds
-    what is missing: all of it begins at zero.
+    what is missing: all of it begins at zero. In units of the noise the gains lie between -1
+    (nothing is left) and 0 (all is kept) at every level.
     """
 
     def __init__(

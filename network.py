@@ -617,8 +617,9 @@ class UNet1d(nn.Module):
         n_mels: int = 80,
         num_phonemes: int = 1,
         num_pitches: int = 128,
+        sigma_data: float = 0.1,
     ) -> None:
-        """hp: hop_length in samples: distance of two context frames."""
+        """hop_length in samples: distance of two context frames; sigma_data: of the denoiser."""
         super().__init__()
         self.signal_channels = hp.signal_channels
         self.in_channels = hp.signal_channels * (2 if hp.mask_input else 1)
@@ -693,7 +694,7 @@ class UNet1d(nn.Module):
             self.context = ContextEncoder(
                 hp.context_width, (width, width), n_mels, num_phonemes, num_pitches
             )
-        self.mdct = bool(hp.mdct)
+        self.mdct, self.sigma_data = bool(hp.mdct), sigma_data
         if hp.mdct:
             self.spectral_patch = SpectralPatch(
                 read_channels,
@@ -742,11 +743,13 @@ class UNet1d(nn.Module):
         mapping = self.noise_embedding(c_noise).to(x.dtype)
 
         if self.mdct:
-            x, spectrum = self.spectral_patch(x, mapping)  # (B, C, 1, P), (B, C_in, P, N)
+            scale = self.noise_units(c_noise, x.shape[1])
+            x, spectrum = self.spectral_patch(x, mapping, scale)  # (B, C, 1, P), (B, C_in, P, N)
         else:
-            x = as_row(x)  # (B, C_in, 1, S)
-        for patch in self.patches:
-            x = patch(x, mapping)
+            x = x[:, :, None]  # (B, C_in, 1, S)
+            for patch in self.patches:
+                x = patch(x, mapping)
+            x = x.contiguous(memory_format=torch.channels_last)
         first, skips = x, []
         for level, down in enumerate(self.downs):
             x, level_skips = down(x, mapping, film_down if level == self.context_level else None)
@@ -763,6 +766,20 @@ class UNet1d(nn.Module):
         for unpatch in self.unpatches:
             x = unpatch(x, mapping)
         return self.output(x).squeeze(2)[:, :, :samples].contiguous()
+
+    def noise_units(self, c_noise: Tensor, channels: int) -> Tensor:
+        """What brings each channel to units of the noise: (B, channels); a mask stays as it is.
+
+        With these D = c_skip·x̃ + c_out·F is a shrunk x̃ for F = −gain · (c_skip/c_out)·x̃, and is
+        the draft y for F = y/c_out - …: c_skip/c_out = c_in·σ_data/σ, 1/c_out = √(1 + σ_data²/σ²)
+        in the units of the network's input (EDM table 1).
+        """
+        ratio = self.sigma_data * (-4.0 * c_noise.float()).exp()  # σ_data / σ, (B,)
+        scale = torch.ones(len(c_noise), channels, device=c_noise.device)
+        scale[:, : self.signal_channels] = ratio[:, None]
+        if self.draft_input:
+            scale[:, self.in_channels] = (1.0 + ratio.square()).sqrt()
+        return scale
 
     def pad(self, x: Tensor) -> Tensor:
         """x (B, C, S) → the next multiple of the stride; padding is silence, marked as known."""

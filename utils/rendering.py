@@ -76,6 +76,7 @@ def build_unet(hyperparams: Hyperparams, num_symbols: int) -> UNet1d:
         audio.n_mels,
         max(num_symbols, 1),
         hyperparams.transformer.num_pitches,
+        hyperparams.diffusion.sigma_data,
     )
 
 

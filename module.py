@@ -657,6 +657,7 @@ class PaddedGRU(nn.Module):
 # ---------------------------------------------------------------------------------------------
 
 SIDE_BY_SIDE = 16  # channels from which on they lie so
+KAISER_BETA = 4.0 * math.pi  # of the MDCT's windows: what is loud stays out of bands far away
 NOISE_BOUND = 6.0  # standard deviations of the noise: what a spectral gain works on stays within
 
 
@@ -794,9 +795,9 @@ class UnpatchBlock(nn.Module):
 class ModifiedCosineTransform(nn.Module):
     """Signal ↔ N real coefficients for every N samples, orthogonal (MDCT, Princen & Bradley 1986).
 
-    Frame p of 2N samples is centred on the p-th stretch of N; sine windows, but for the outer
-    halves of the first and the last frame, which begin and end with the signal. So S samples make
-    S coefficients, white noise stays white, and the transform's transpose is its inverse.
+    Frame p of 2N samples is centred on the p-th stretch of N, under a Kaiser-Bessel-derived window;
+    the outer halves of the first and the last frame begin and end with the signal. So S samples
+    make S coefficients, white noise stays white, and the transform's transpose is its inverse.
     """
 
     def __init__(self, size: int) -> None:
@@ -806,7 +807,9 @@ class ModifiedCosineTransform(nn.Module):
         n = torch.arange(2 * size, dtype=torch.float64)[None] + 0.5
         k = torch.arange(size, dtype=torch.float64)[:, None] + 0.5
         basis = (2 / size) ** 0.5 * torch.cos(torch.pi / size * (n + size / 2) * k)
-        window = torch.sin(torch.pi / (2 * size) * n[0])
+        rise = torch.kaiser_window(size + 1, False, KAISER_BETA, dtype=torch.float64).cumsum(0)
+        rise = (rise[:-1] / rise[-1]).sqrt()
+        window = torch.cat([rise, rise.flip(0)])
         edge = (torch.arange(size) >= size // 2).float()  # the signal's start within a frame
         self.register_buffer("basis", basis.float(), persistent=False)  # (N, 2N)
         self.register_buffer("window", window.float(), persistent=False)  # (2N,)

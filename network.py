@@ -46,7 +46,6 @@ from module import (
     TransformerBlock1d,
     UnpatchBlock,
     UpLevel,
-    as_row,
     has_times,
     interval_log_prior,
     padding_mask,
@@ -628,7 +627,8 @@ class UNet1d(nn.Module):
         self.hop_length = hop_length
         self.stride = hp.stride
         out_channels = read_channels if hp.output_kernel else hp.signal_channels
-        factor, mapping = hp.patch_factor, 4 * hp.channels
+        noise_width = hp.noise_width or hp.channels
+        factor, mapping = hp.patch_factor, 4 * noise_width
         patch_blocks = 0 if hp.mdct else hp.patch_blocks
         widths = [hp.channels * m for m in hp.multipliers]
 
@@ -642,7 +642,7 @@ class UNet1d(nn.Module):
                 hp.attention_multiplier,
             )
 
-        self.noise_embedding = NoiseEmbedding(hp.channels)
+        self.noise_embedding = NoiseEmbedding(noise_width)
         patched = [read_channels * factor**i for i in range(patch_blocks)] + [hp.channels]
         self.patches = nn.ModuleList(
             PatchBlock(patched[i], patched[i + 1], factor, mapping) for i in range(patch_blocks)
@@ -750,6 +750,8 @@ class UNet1d(nn.Module):
             for patch in self.patches:
                 x = patch(x, mapping)
             x = x.contiguous(memory_format=torch.channels_last)
+        if film_down is not None and self.context_level < 0:
+            x = torch.addcmul(film_down[1], x, film_down[0] + 1)
         first, skips = x, []
         for level, down in enumerate(self.downs):
             x, level_skips = down(x, mapping, film_down if level == self.context_level else None)
@@ -758,6 +760,8 @@ class UNet1d(nn.Module):
         for level, up in zip(reversed(range(len(self.ups))), self.ups, strict=True):
             x = up(x, skips.pop(), mapping, film_up if level == self.context_level else None)
         x = x + first
+        if film_up is not None and self.context_level < 0:
+            x = torch.addcmul(film_up[1], x, film_up[0] + 1)
         if self.mdct:
             sources = [spectrum[:, : self.signal_channels]]
             if self.draft_input:

@@ -34,7 +34,18 @@ SPECTRAL = replace(
     num_blocks=(1, 1),
     attentions=(False, True),
 )
-BOTH = pytest.mark.parametrize("hp", [TINY, SPECTRAL], ids=["patches", "mdct"])
+AT_THE_HOP = replace(  # the context enters before the levels
+    TINY,
+    mdct=256,
+    noise_width=8,
+    multipliers=(1, 1),
+    factors=(2,),
+    num_blocks=(1,),
+    attentions=(True,),
+)
+EACH = pytest.mark.parametrize(
+    "hp", [TINY, SPECTRAL, AT_THE_HOP], ids=["patches", "mdct", "mdct_at_the_hop"]
+)
 SAMPLES = 1024  # two positions at the deepest level of TINY
 FRAMES = SAMPLES // 256
 
@@ -92,7 +103,7 @@ def test_denoiser_starts_as_c_skip_times_x() -> None:
     torch.testing.assert_close(denoised, x * 0.1**2 / (s**2 + 0.1**2))
 
 
-@BOTH
+@EACH
 @torch.no_grad()
 def test_any_length_and_padding_is_known_silence(hp: UNet) -> None:
     network = make_unet(hp)
@@ -104,7 +115,7 @@ def test_any_length_and_padding_is_known_silence(hp: UNet) -> None:
     torch.testing.assert_close(network(x, c_noise), network(padded, c_noise)[:, :, :700])
 
 
-@BOTH
+@EACH
 @torch.no_grad()
 def test_an_item_does_not_depend_on_its_batch(hp: UNet) -> None:
     network, context = make_unet(hp), make_context()
@@ -114,7 +125,7 @@ def test_an_item_does_not_depend_on_its_batch(hp: UNet) -> None:
     torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-5)
 
 
-@BOTH
+@EACH
 @torch.no_grad()
 def test_every_input_is_used(hp: UNet) -> None:
     network, context = make_unet(hp), make_context()
@@ -136,7 +147,7 @@ def test_every_input_is_used(hp: UNet) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("part", Context.PARTS)
-@BOTH
+@EACH
 def test_a_dropped_part_is_a_missing_part_for_that_item_only(hp: UNet, part: str) -> None:
     network, context = make_unet(hp), make_context()
     x, c_noise = make_input()
@@ -148,7 +159,7 @@ def test_a_dropped_part_is_a_missing_part_for_that_item_only(hp: UNet, part: str
     torch.testing.assert_close(dropped[1], whole[1], rtol=1e-4, atol=1e-5)
 
 
-@BOTH
+@EACH
 @torch.no_grad()
 def test_no_context_is_every_part_missing(hp: UNet) -> None:
     network = make_unet(hp)
@@ -215,7 +226,7 @@ def test_group_normalisation_keeps_its_statistics_in_float32() -> None:
         assert (norm(x) - expected).abs().max() < 1e-4
 
 
-@BOTH
+@EACH
 @torch.no_grad()
 def test_bfloat16_follows_float32(hp: UNet) -> None:
     network, context = make_unet(hp), make_context()
@@ -294,7 +305,7 @@ def test_flops_are_counted() -> None:
     assert flops == pytest.approx(19.6e9, rel=0.005)
 
 
-@BOTH
+@EACH
 def test_it_learns_what_the_noise_hides(hp: UNet) -> None:
     network = make_unet(hp, awake=False).train()
     generator = torch.Generator().manual_seed(3)

@@ -875,6 +875,17 @@ class SpectralPatch(nn.Module):
         return x, NOISE_BOUND * (spectrum / NOISE_BOUND).tanh()
 
 
+def draft_wiener_noise(noisy: Tensor, draft: Tensor, ratio: Tensor) -> Tensor:
+    """What of a noisy spectrum is noise if the draft has the vocal's power: noisy / (1 + SNR).
+
+    noisy (B, C, P, N), draft (B, 1, P, N) and ratio (B,), which brings the draft to units of the
+    noise as well; its power is that of 3 × 3 coefficients, for one alone depends on its phase.
+    """
+    power = (ratio[:, None, None, None] * draft).square()
+    snr = F.avg_pool2d(power, 3, stride=1, padding=1, count_include_pad=False)
+    return noisy / (1.0 + snr)
+
+
 class SpectralUnpatch(nn.Module):
     """Residual blocks, then for every coefficient an offset and the gains of its sources.
 

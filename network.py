@@ -46,6 +46,7 @@ from module import (
     TransformerBlock1d,
     UnpatchBlock,
     UpLevel,
+    draft_wiener_noise,
     has_times,
     interval_log_prior,
     padding_mask,
@@ -707,7 +708,7 @@ class UNet1d(nn.Module):
             self.spectral_unpatch = SpectralUnpatch(
                 hp.channels,
                 hp.signal_channels,
-                2 if hp.draft_input else 1,
+                3 if hp.draft_input else 1,  # noisy signal; draft; noise that a draft tells
                 hp.mdct,
                 hp.mdct_blocks,
                 hp.groups,
@@ -739,7 +740,8 @@ class UNet1d(nn.Module):
         film_down, film_up = self.films(context, len(x), samples)
         x = self.pad(x)
         if self.draft_input:
-            x = torch.cat([x, self.draft(context, x, samples)], dim=1)
+            draft = self.draft(context, x, samples)
+            x = torch.cat([x, draft], dim=1)
         mapping = self.noise_embedding(c_noise).to(x.dtype)
 
         if self.mdct:
@@ -765,7 +767,11 @@ class UNet1d(nn.Module):
         if self.mdct:
             sources = [spectrum[:, : self.signal_channels]]
             if self.draft_input:
-                sources.append(spectrum[:, -2:-1])
+                noise = draft_wiener_noise(
+                    sources[0], spectrum[:, -2:-1], scale[:, 0] / scale[:, -2]
+                )
+                is_told = draft[:, 1, 0, None, None, None]  # (B, 1, 1, 1)
+                sources += [spectrum[:, -2:-1], is_told * noise]
             return self.spectral_unpatch(x, mapping, sources)[:, :, :samples]
         for unpatch in self.unpatches:
             x = unpatch(x, mapping)

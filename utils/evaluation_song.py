@@ -47,7 +47,7 @@ RECORDING = "recording"  # the true vocal itself
 class Rendering:
     """One phrase by one row."""
 
-    mel: Tensor  # (T, M) standardised
+    mel: Tensor | None  # (T, M) standardised; None for what was made as a waveform
     wav: Tensor  # (S,)
     alignment: Tensor | None  # (steps, N), of the free-running one
 
@@ -124,10 +124,8 @@ class SongJudge:
             for row, mel in mels.items()
         }
         if self.last_stage is not None:
-            free_running_wav = rendered[JUDGED].wav
-            rendered[INPAINTED] = Rendering(
-                free.mel.cpu(), self.last_stage(id, free_running_wav), None
-            )
+            sung = self.last_stage(id, rendered[JUDGED].wav)
+            rendered[INPAINTED] = Rendering(None, sung, None)
         return rendered
 
     def reference(self, id: str, ceiling: Rendering) -> Reference:
@@ -156,10 +154,11 @@ class SongJudge:
         rows = {}
         for row, rendering in rendered.items():
             result = self.judges.measure(rendering.wav, reference)
-            level = mel_level(inverse(rendering.mel).numpy()) - mel_level(reference.mel)
-            result["level_difference"] = level
-            result["sharpness"] = frame_difference_ratio(rendering.mel.numpy(), true.numpy())
-            result["distance"] = frame_distance(rendering.mel.numpy(), true.numpy())
+            if rendering.mel is not None:
+                level = mel_level(inverse(rendering.mel).numpy()) - mel_level(reference.mel)
+                result["level_difference"] = level
+                result["sharpness"] = frame_difference_ratio(rendering.mel.numpy(), true.numpy())
+                result["distance"] = frame_distance(rendering.mel.numpy(), true.numpy())
             if rendering.alignment is not None:
                 weights = rendering.alignment.cpu().numpy()
                 health = attention_health(weights, word_spans(reference.symbols))

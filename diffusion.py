@@ -12,6 +12,7 @@ Shapes: B batch, C channels, S samples, T frames, M mels. Every random draw take
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -167,11 +168,14 @@ def denoising_loss(
     context: Context | None = None,
     given: Tensor | None = None,
     is_dropped: Tensor | None = None,
+    weigh: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Training loss of DESIGN section 5 as (sum (B,), count (B,)), see `loss_terms`.
 
     x, noise (B, 2, S); sigma (B,); is_known (B, 2, S) bool; `given` (B, 2, S) replaces x at known
-    elements in the input (a corrupted prefix); `is_dropped` (B,) withholds the accompaniment.
+    elements in the input (a corrupted prefix); `is_dropped` (B,) withholds the accompaniment;
+    `weigh(error (B, 2, S), sigma)` weighs its parts. Where the weights are functions of what the
+    network is told, its optimum stays the posterior mean.
     """
     source = x if given is None else torch.where(is_known, given, x)
     x_noisy = add_noise(source, sigma, noise, is_known)
@@ -181,6 +185,11 @@ def denoising_loss(
         is_scored = is_scored.clone()
         is_scored[:, ACCOMPANIMENT] &= ~is_dropped[:, None]
     denoised = denoiser(x_noisy, sigma, is_known, context)
+    if weigh is not None:
+        denoised = x + weigh(torch.where(is_scored, denoised - x, 0.0), sigma)
+        is_counted = is_scored.sum((1, 2))
+        sums, _ = loss_terms(denoised, x, sigma, torch.ones_like(is_scored), denoiser.sigma_data)
+        return sums, is_counted
     return loss_terms(denoised, x, sigma, is_scored, denoiser.sigma_data)
 
 

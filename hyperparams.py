@@ -224,6 +224,7 @@ class Diffusion:
     degrade_level: float = 0.3  # standard deviations at most: drafts are sung too loud
     degrade_noise: float = 0.1  # standard deviations at most
     degrade_drop: float = 0.06  # share of frames repeated, and of bands lost, at most
+    draft_weight: float = 0.0  # share of the loss in which a coefficient counts 1 / (1 + SNR)
     draft_iterations: int = 4  # of Griffin-Lim on the degraded mel, begun near the true phases
     draft_phase: float = 1.0  # rad (std), at most, by which they are off
     draft_gain: float = 3.0  # dB either way at most, of the draft against the vocal
@@ -493,7 +494,7 @@ PRESETS: dict[str, Hyperparams] = {
             context_width=128,
         ),
         # Lower and wider: a network with a draft has little to learn above, much to clean below.
-        diffusion=replace(_BASE.diffusion, p_mean=-4.0, p_std=1.4),
+        diffusion=replace(_BASE.diffusion, p_mean=-4.0, p_std=1.4, draft_weight=0.9),
         # Trained down to there; fresh noise keeps what a step leaves behind from adding up.
         inpainting=replace(_BASE.inpainting, sigma_min=1e-3, step="dpmpp_2m_sde"),
         transcriber=replace(_BASE.transcriber, width=128, phoneme_width=192),

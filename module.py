@@ -652,37 +652,26 @@ class PaddedGRU(nn.Module):
 
 # ---------------------------------------------------------------------------------------------
 # 1-d U-Net: signals are pictures one row high, (B, C, 1, S), because only pictures may keep their
-# channels side by side in memory (`as_row`), in which order the kernels' convolutions are fastest;
-# attention takes them as (B, S, C), which is the same memory
+# channels side by side in memory (`as_row`); attention takes them as (B, S, C)
 # ---------------------------------------------------------------------------------------------
 
-SIDE_BY_SIDE = 16  # channels from which on they lie so
 KAISER_BETA = 4.0 * math.pi  # of the MDCT's windows: what is loud stays out of bands far away
 NOISE_BOUND = 6.0  # standard deviations of the noise: what a spectral gain works on stays within
 
 
 def as_row(x: Tensor) -> Tensor:
-    """x (B, C, S) → (B, C, 1, S), the channels of a position side by side in memory."""
-    return x[:, :, None].contiguous(memory_format=torch.channels_last)
+    """x (B, C, S) → (B, C, 1, S), in the order in memory that convolutions are fastest in.
 
-
-def _side_by_side(weight: nn.Parameter) -> None:
-    """Order a weight (O, I, K) in memory as signals are, so that it is not copied at each call.
-
-    Thin signals stay as they are: few channels side by side are slower, not faster.
+    In half precision, and on a GPU, that is channels side by side; in float32 on a CPU it is not.
     """
-    if weight.shape[1] >= SIDE_BY_SIDE:
-        weight.data = weight.data.transpose(1, 2).contiguous().transpose(1, 2)
+    is_half = x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type)
+    if is_half or x.device.type != "cpu":
+        return x[:, :, None].contiguous(memory_format=torch.channels_last)
+    return x[:, :, None].contiguous()
 
 
 class Conv1d(nn.Conv1d):
     """nn.Conv1d, weights and all, of signals (B, C, 1, S)."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, padding: int = 0
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel, stride, padding)
-        _side_by_side(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, C_in, 1, S) → (B, C_out, 1, S')."""
@@ -875,15 +864,14 @@ class SpectralPatch(nn.Module):
         return x, NOISE_BOUND * (spectrum / NOISE_BOUND).tanh()
 
 
-def draft_wiener_noise(noisy: Tensor, draft: Tensor, ratio: Tensor) -> Tensor:
-    """What of a noisy spectrum is noise if the draft has the vocal's power: noisy / (1 + SNR).
+def draft_snr(draft: Tensor, scale: Tensor) -> Tensor:
+    """The signal-to-noise ratio that a draft tells of each coefficient, (B, 1, P, N).
 
-    noisy (B, C, P, N), draft (B, 1, P, N) and ratio (B,), which brings the draft to units of the
-    noise as well; its power is that of 3 × 3 coefficients, for one alone depends on its phase.
+    draft (B, 1, P, N), its spectrum; scale (B,) brings it to units of the noise. Its power is that
+    of 3 × 3 coefficients, for one alone depends on its phase.
     """
-    power = (ratio[:, None, None, None] * draft).square()
-    snr = F.avg_pool2d(power, 3, stride=1, padding=1, count_include_pad=False)
-    return noisy / (1.0 + snr)
+    power = (scale[:, None, None, None] * draft).square()
+    return F.avg_pool2d(power, 3, stride=1, padding=1, count_include_pad=False)
 
 
 class SpectralUnpatch(nn.Module):

@@ -46,7 +46,8 @@ from module import (
     TransformerBlock1d,
     UnpatchBlock,
     UpLevel,
-    draft_wiener_noise,
+    as_row,
+    draft_snr,
     has_times,
     interval_log_prior,
     padding_mask,
@@ -751,7 +752,7 @@ class UNet1d(nn.Module):
             x = x[:, :, None]  # (B, C_in, 1, S)
             for patch in self.patches:
                 x = patch(x, mapping)
-            x = x.contiguous(memory_format=torch.channels_last)
+            x = as_row(x.squeeze(2))
         if film_down is not None and self.context_level < 0:
             x = torch.addcmul(film_down[1], x, film_down[0] + 1)
         first, skips = x, []
@@ -767,11 +768,10 @@ class UNet1d(nn.Module):
         if self.mdct:
             sources = [spectrum[:, : self.signal_channels]]
             if self.draft_input:
-                noise = draft_wiener_noise(
-                    sources[0], spectrum[:, -2:-1], scale[:, 0] / scale[:, -2]
-                )
+                # What is noise if the draft has the vocal's power (Wiener): noisy / (1 + SNR).
+                snr = draft_snr(spectrum[:, -2:-1], scale[:, 0] / scale[:, -2])
                 is_told = draft[:, 1, 0, None, None, None]  # (B, 1, 1, 1)
-                sources += [spectrum[:, -2:-1], is_told * noise]
+                sources += [spectrum[:, -2:-1], is_told * sources[0] / (1.0 + snr)]
             return self.spectral_unpatch(x, mapping, sources)[:, :, :samples]
         for unpatch in self.unpatches:
             x = unpatch(x, mapping)

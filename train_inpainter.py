@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -90,7 +90,9 @@ class Objective:
         self.features = Features(hp.audio).to(device)
         self.standardise = Standardiser.from_statistics(mel_statistics).to(device)
         self.parts = context_parts(store, hp)
-        self.redraft = Redraft(hp.audio, hp.diffusion, postnet) if "wav" in self.parts else None
+        self.redraft = None
+        if "wav" in self.parts:
+            self.redraft = Redraft(hp.audio, hp.diffusion, postnet).to(device)
         self.tracks = (
             ScoreTracks(store.index["items"], SYMBOL_TO_ID) if "pitch" in self.parts else None
         )
@@ -163,6 +165,7 @@ class Objective:
             drawn.context,
             drawn.given,
             drawn.is_dropped,
+            self.weigh(drawn.context),
         )
         # Each item's mean over its unknown elements: the mixture's weights are then the loss's.
         terms = {"denoising": Term((sums / counts.clamp_min(1)).sum(), len(x))}
@@ -171,6 +174,13 @@ class Objective:
         ):
             terms[name] = Term(total, count, weight=0.0)
         return terms
+
+    def weigh(self, context: Context) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """How the errors of a batch are weighed by its drafts; None: they are not."""
+        if self.redraft is None or not self.hp.diffusion.draft_weight:
+            return None
+        is_dropped = context.is_dropped.get("wav")
+        return lambda error, sigma: self.redraft.weigh(error, context.wav, is_dropped, sigma)
 
     def counts(self, batch: StemBatch) -> Mapping[str, float]:
         """Divisors of `terms` over a global batch; what has no weight needs none."""

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import librosa
 import numpy as np
@@ -656,8 +656,7 @@ class PaddedGRU(nn.Module):
 # ---------------------------------------------------------------------------------------------
 
 KAISER_BETA = 4.0 * math.pi  # of the MDCT's windows: what is loud stays out of bands far away
-EXPECTED_MARGIN = 2.0  # how much more power than the draft's a coefficient is expected to have
-EXPECTED_FLOOR = 1e-4  # in σ_data²: where a draft is silent, 40 dB under σ_data
+NOISE_BOUND = 6.0  # standard deviations of the noise: what a spectral gain works on stays within
 
 
 def as_row(x: Tensor) -> Tensor:
@@ -665,7 +664,7 @@ def as_row(x: Tensor) -> Tensor:
 
     In half precision, and on a GPU, that is channels side by side; in float32 on a CPU it is not.
     """
-    is_half = x.dtype != torch.float32 or torch.is_autocast_enabled("cpu")
+    is_half = x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type)
     if is_half or x.device.type != "cpu":
         return x[:, :, None].contiguous(memory_format=torch.channels_last)
     return x[:, :, None].contiguous()
@@ -853,16 +852,16 @@ class SpectralPatch(nn.Module):
     def forward(self, x: Tensor, mapping: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, C_in, S), scale (B, C_in) to units of the noise → (B, C_out, 1, P), P = S / N.
 
-        And the spectrum as it came in, (B, C_in, P, N).
+        And the spectrum in these units, (B, C_in, P, N), bounded: a coefficient far above the noise
+        needs next to no change, and must not make a small error of its gain a large one.
         """
         with torch.autocast(x.device.type, enabled=False):
-            spectrum = self.transform(x.float())
-        seen = (spectrum * scale.float()[:, :, None, None]).asinh()
-        rows = seen.permute(0, 2, 1, 3).flatten(2)  # (B, P, C_in·N)
+            spectrum = self.transform(x.float()) * scale.float()[:, :, None, None]
+        rows = spectrum.asinh().permute(0, 2, 1, 3).flatten(2)  # (B, P, C_in·N)
         x = as_row(rows.transpose(1, 2))  # (B, C_in·N, 1, P)
         for block in self.blocks:
             x = block(x, mapping)
-        return x, spectrum
+        return x, NOISE_BOUND * (spectrum / NOISE_BOUND).tanh()
 
 
 def draft_snr(draft: Tensor, scale: Tensor) -> Tensor:
@@ -875,45 +874,12 @@ def draft_snr(draft: Tensor, scale: Tensor) -> Tensor:
     return F.avg_pool2d(power, 3, stride=1, padding=1, count_include_pad=False)
 
 
-class Expected(NamedTuple):
-    """EDM's preconditioning with a σ_data for every coefficient, in units of the global one.
-
-    With P = power/σ_data² and r = σ/σ_data: c_skip = P/(P + r²), c_out = r·√(P/(P + r²)) and
-    c_in = 1/√(P + r²) (2206.00364, table 1). A coefficient that is expected to be quiet is then
-    quiet, whatever the network says; one far above the noise is kept. P = 1 is the usual D.
-    """
-
-    power: Tensor  # P (B, C, P, N)
-    ratio: Tensor  # r (B, 1, 1, 1)
-
-    @classmethod
-    def of(cls, draft: Tensor, is_told: Tensor, ratio: Tensor, channels: int) -> Expected:
-        """From a draft's spectrum (B, 1, P, N) in units of σ_data, for the first of the channels;
-        is_told (B,) is 0 where there is none; ratio r (B,)."""
-        local = EXPECTED_MARGIN * draft_snr(draft, torch.ones_like(ratio)) + EXPECTED_FLOOR
-        vocal = torch.where(is_told[:, None, None, None] > 0, local, 1.0)
-        others = torch.ones_like(vocal).expand(-1, channels - 1, -1, -1)
-        return cls(torch.cat([vocal, others], 1), ratio[:, None, None, None])
-
-    def scaled(self, noisy: Tensor) -> Tensor:
-        """The network's input (B, C, P, N), scaled by the global c_in, scaled by each one's own."""
-        r = self.ratio.square()
-        return noisy * ((1.0 + r) / (self.power + r)).sqrt()
-
-    def output(self, noisy: Tensor, answer: Tensor) -> Tensor:
-        """The F of the global preconditioning that makes D = c_skip·x̃ + c_out·answer with each
-        coefficient's own; noisy (B, C, P, N) scaled by the global c_in."""
-        r = self.ratio.square()
-        own = self.power / (self.power + r)
-        skip = (own - 1.0 / (1.0 + r)) * (1.0 + r) / self.ratio
-        return skip * noisy + (own * (1.0 + r)).sqrt() * answer
-
-
 class SpectralUnpatch(nn.Module):
     """Residual blocks, then for every coefficient an offset and the gains of its sources.
 
     A denoiser shrinks the coefficients of the noisy signal, takes over those of a draft, and adds
-    what is missing: all of it begins at zero.
+    what is missing: all of it begins at zero. In units of the noise the gains lie between -1
+    (nothing is left) and 0 (all is kept) at every level.
     """
 
     def __init__(
@@ -937,15 +903,8 @@ class SpectralUnpatch(nn.Module):
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
-    def forward(
-        self,
-        x: Tensor,
-        mapping: Tensor,
-        sources: Sequence[Tensor],
-        noisy: Tensor,
-        expected: Expected,
-    ) -> Tensor:
-        """x (B, C_in, 1, P), noisy (B, C_out, P, N), sources alike → (B, C_out, S)."""
+    def forward(self, x: Tensor, mapping: Tensor, sources: Sequence[Tensor]) -> Tensor:
+        """x (B, C_in, 1, P); sources (B, C_out or 1, P, N) → (B, C_out, S)."""
         for block in self.blocks:
             x = block(x, mapping)
         rows = self.output(x).squeeze(2).transpose(1, 2)  # (B, P, outputs)
@@ -954,7 +913,7 @@ class SpectralUnpatch(nn.Module):
         for gain, source in zip(gains, sources, strict=True):
             total = torch.addcmul(total, gain, source)
         with torch.autocast(x.device.type, enabled=False):
-            return self.transform.inverse(expected.output(noisy, total))
+            return self.transform.inverse(total)
 
 
 class SelfAttention(nn.Module):

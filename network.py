@@ -31,7 +31,6 @@ from module import (
     DownLevel,
     Dropout,
     EncoderLayer,
-    Expected,
     FrameNotes,
     Highway,
     MaskedConv,
@@ -48,6 +47,7 @@ from module import (
     UnpatchBlock,
     UpLevel,
     as_row,
+    draft_snr,
     has_times,
     interval_log_prior,
     padding_mask,
@@ -709,7 +709,7 @@ class UNet1d(nn.Module):
             self.spectral_unpatch = SpectralUnpatch(
                 hp.channels,
                 hp.signal_channels,
-                2 if hp.draft_input else 1,  # the noisy signal, a draft
+                3 if hp.draft_input else 1,  # noisy signal; draft; noise that a draft tells
                 hp.mdct,
                 hp.mdct_blocks,
                 hp.groups,
@@ -766,24 +766,23 @@ class UNet1d(nn.Module):
         if film_up is not None and self.context_level < 0:
             x = torch.addcmul(film_up[1], x, film_up[0] + 1)
         if self.mdct:
-            noisy, ratio = spectrum[:, : self.signal_channels], 1.0 / scale[:, 0]
-            power = torch.ones_like(noisy)
-            expected = Expected(power, ratio[:, None, None, None])
+            sources = [spectrum[:, : self.signal_channels]]
             if self.draft_input:
-                vocal = spectrum[:, -2:-1]
-                expected = Expected.of(vocal, draft[:, 1, 0], ratio, self.signal_channels)
-            sources = [expected.scaled(noisy)]
-            if self.draft_input:
-                sources.append(vocal / expected.power[:, :1].sqrt())
-            return self.spectral_unpatch(x, mapping, sources, noisy, expected)[:, :, :samples]
+                # What is noise if the draft has the vocal's power (Wiener): noisy / (1 + SNR).
+                snr = draft_snr(spectrum[:, -2:-1], scale[:, 0] / scale[:, -2])
+                is_told = draft[:, 1, 0, None, None, None]  # (B, 1, 1, 1)
+                sources += [spectrum[:, -2:-1], is_told * sources[0] / (1.0 + snr)]
+            return self.spectral_unpatch(x, mapping, sources)[:, :, :samples]
         for unpatch in self.unpatches:
             x = unpatch(x, mapping)
         return self.output(x).squeeze(2)[:, :, :samples].contiguous()
 
     def noise_units(self, c_noise: Tensor, channels: int) -> Tensor:
-        """What brings each channel to units of the noise, σ_data/σ: (B, channels).
+        """What brings each channel to units of the noise: (B, channels); a mask stays as it is.
 
-        A mask stays as it is, and a draft at levels above σ_data too, where it would vanish.
+        With these D = c_skip·x̃ + c_out·F is a shrunk x̃ for F = −gain · (c_skip/c_out)·x̃, and is
+        the draft y for F = y/c_out - …: c_skip/c_out = c_in·σ_data/σ, 1/c_out = √(1 + σ_data²/σ²)
+        in the units of the network's input (EDM table 1).
         """
         ratio = self.sigma_data * (-4.0 * c_noise.float()).exp()  # σ_data / σ, (B,)
         scale = torch.ones(len(c_noise), channels, device=c_noise.device)

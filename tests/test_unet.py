@@ -9,14 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from diffusion import Denoiser, precondition
+from diffusion import Denoiser
 from hyperparams import PRESETS, Audio, Hyperparams, UNet
 from module import (
     Context,
     ContextEncoder,
     Conv1d,
     ConvTranspose1d,
-    Expected,
     GroupNorm,
     ModifiedCosineTransform,
     SelfAttention,
@@ -322,27 +321,3 @@ def test_it_learns_what_the_noise_hides(hp: UNet) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
-
-
-def test_a_silent_answer_is_the_draft_s_wiener_filter() -> None:
-    """F of the global preconditioning gives the D of each coefficient's own, and without a draft
-    the usual one."""
-    sigma, data = 0.05, 0.1
-    generator = torch.Generator().manual_seed(0)
-    signal = data * torch.randn(1, 2, 6, 8, generator=generator)
-    noisy = signal + sigma * torch.randn(signal.shape, generator=generator)
-    ratio = torch.tensor([sigma / data])
-    draft = torch.ones(1, 1, 6, 8)
-    global_ = precondition(torch.tensor(sigma), data)
-    for is_told in (1.0, 0.0):
-        expected = Expected.of(draft, torch.tensor([is_told]), ratio, 2)
-        answer = torch.randn(signal.shape, generator=generator)
-        output = expected.output(global_.c_in * noisy, answer)
-        denoised = global_.c_skip * noisy + global_.c_out * output
-        power = expected.power * data**2
-        own = precondition(torch.tensor(sigma) / power.sqrt(), 1.0)  # in units of each one's σ_data
-        torch.testing.assert_close(denoised, own.c_skip * noisy + power.sqrt() * own.c_out * answer)
-        if not is_told:
-            torch.testing.assert_close(output, answer)
-        scaled = expected.scaled(global_.c_in * noisy)
-        torch.testing.assert_close(scaled, noisy * own.c_in / power.sqrt())

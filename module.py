@@ -664,7 +664,7 @@ def as_row(x: Tensor) -> Tensor:
 
     In half precision, and on a GPU, that is channels side by side; in float32 on a CPU it is not.
     """
-    is_half = x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type)
+    is_half = x.dtype != torch.float32 or torch.is_autocast_enabled("cpu")
     if is_half or x.device.type != "cpu":
         return x[:, :, None].contiguous(memory_format=torch.channels_last)
     return x[:, :, None].contiguous()

@@ -199,6 +199,11 @@ def sigma_bin_edges(p_mean: float, p_std: float, bins: int) -> Tensor:
     return (p_mean + p_std * torch.special.ndtri(u)).exp().float()
 
 
+def bin_medians(p_mean: float, p_std: float, bins: int) -> list[float]:
+    """The medians of the same bins: every second inner edge of a division twice as fine."""
+    return sigma_bin_edges(p_mean, p_std, 2 * bins)[::2].tolist()
+
+
 def bin_loss_terms(
     sums: Tensor, counts: Tensor, sigma: Tensor, edges: Tensor
 ) -> tuple[Tensor, Tensor]:

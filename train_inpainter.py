@@ -26,6 +26,7 @@ from diffusion import (
     ACCOMPANIMENT,
     VOCAL,
     bin_loss_terms,
+    bin_medians,
     corrupt_known,
     degrade_mel,
     denoising_loss,
@@ -101,8 +102,7 @@ class Objective:
         self.validation = StemBatches(store, "validation", hp.inpainter_training, hp.window)
         d = hp.diffusion
         self.edges = sigma_bin_edges(d.p_mean, d.p_std, d.loss_bins)
-        # The medians of the bins: every second inner edge of a division twice as fine.
-        self.levels = sigma_bin_edges(d.p_mean, d.p_std, 2 * d.loss_bins)[::2].tolist()
+        self.levels = bin_medians(d.p_mean, d.p_std, d.loss_bins)
         self.level_names = [f"sigma_{level:.3g}" for level in self.levels]
 
     def context(self, batch: StemBatch, generator: torch.Generator) -> Context:

@@ -305,8 +305,8 @@ def griffin_lim(
         parts = torch.view_as_real(ahead)  # (B, T, F, 2)
         scale = parts.square().sum(-1).add_(1e-16).rsqrt_().mul_(magnitude)
         spectrum = torch.view_as_complex(parts * scale.unsqueeze(-1))
-    start = audio.n_fft // 2
-    return transform.inverse(spectrum)[:, start : start + audio.hop_length * (num_frames - 1)]
+    margin = audio.n_fft // 2
+    return transform.inverse(spectrum)[:, margin : margin + audio.hop_length * (num_frames - 1)]
 
 
 def frame_spectrum(wav: Tensor, audio: Audio) -> Tensor:

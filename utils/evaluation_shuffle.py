@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from diffusion import ACCOMPANIMENT, VOCAL, denoising_loss, sigma_bin_edges
+from diffusion import ACCOMPANIMENT, VOCAL, bin_medians, denoising_loss
 from sampling import ItemNoise, item_generator
 from utils import bootstrap
 from utils.bootstrap import PairedTest
@@ -41,8 +41,7 @@ class ShuffleJudge:
         self.context_of = context_of
         self.device = next(loaded.network.parameters()).device
         d = loaded.hyperparams.diffusion
-        # The medians of equally likely bins of σ, as training validates.
-        self.levels = sigma_bin_edges(d.p_mean, d.p_std, 2 * d.loss_bins)[::2].tolist()
+        self.levels = bin_medians(d.p_mean, d.p_std, d.loss_bins)  # as training validates
 
     @torch.no_grad()
     def judge(self, number: str) -> dict[str, Any]:

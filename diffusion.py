@@ -146,7 +146,12 @@ def drop_accompaniment(
 
 
 def loss_terms(
-    denoised: Tensor, x: Tensor, sigma: Tensor, is_scored: Tensor, sigma_data: float
+    denoised: Tensor,
+    x: Tensor,
+    sigma: Tensor,
+    is_scored: Tensor,
+    sigma_data: float,
+    weigh: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Weighted squared error summed over the scored elements (B,), and their number (B,).
 
@@ -155,8 +160,10 @@ def loss_terms(
     is the mean over unknown elements. is_scored (B, C, S) bool, as a rule ~is_known.
     """
     weight = (sigma.square() + sigma_data**2) / (sigma * sigma_data).square()
-    error = torch.where(is_scored, (denoised - x).float().square(), 0.0)
-    return weight * error.sum((1, 2)), is_scored.sum((1, 2))
+    error = torch.where(is_scored, (denoised - x).float(), 0.0)
+    if weigh is not None:
+        error = weigh(error, sigma)
+    return weight * error.square().sum((1, 2)), is_scored.sum((1, 2))
 
 
 def denoising_loss(
@@ -185,12 +192,7 @@ def denoising_loss(
         is_scored = is_scored.clone()
         is_scored[:, ACCOMPANIMENT] &= ~is_dropped[:, None]
     denoised = denoiser(x_noisy, sigma, is_known, context)
-    if weigh is not None:
-        denoised = x + weigh(torch.where(is_scored, denoised - x, 0.0), sigma)
-        is_counted = is_scored.sum((1, 2))
-        sums, _ = loss_terms(denoised, x, sigma, torch.ones_like(is_scored), denoiser.sigma_data)
-        return sums, is_counted
-    return loss_terms(denoised, x, sigma, is_scored, denoiser.sigma_data)
+    return loss_terms(denoised, x, sigma, is_scored, denoiser.sigma_data, weigh)
 
 
 def sigma_bin_edges(p_mean: float, p_std: float, bins: int) -> Tensor:

@@ -2,17 +2,17 @@
 
 The signal is x ∈ R^{2×S}, channels (vocal, accompaniment); m = is_known. With s = σ(1 − m),
 
-    x̃ = x + s·n,    D(x̃; σ, m, c) = c_skip(s)·x̃ + c_out(s)·F([c_in(s)·x̃ ; m], c_noise(σ), c)
+    x̃ = x + s·L·n,    D(x̃; σ, m, c) = c_skip(s)·x̃ + c_out(s)·F([c_in(s)·x̃ ; m], c_noise(σ), c)
 
 the preconditioning is that of EDM (Karras et al. 2022, 2206.00364, table 1) element by element. A
-known accompaniment is Palette's conditioning (2111.05826), nothing known is the joint model.
+known accompaniment is Palette's conditioning (2111.05826), nothing known is the joint model. n is
+white; L = I, or the shape that a draft gives to the noise (module.NoiseShape).
 Shapes: B batch, C channels, S samples, T frames, M mels. Every random draw takes its generator.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from hyperparams import Diffusion, Inpainting
-    from module import Context
+    from module import Context, NoiseShape
 
 VOCAL, ACCOMPANIMENT = 0, 1
 MASK_KINDS = ("vocal", "prefix", "gaps", "accompaniment", "nothing")
@@ -59,6 +59,26 @@ def element_sigma(sigma: Tensor, is_known: Tensor | None, like: Tensor) -> Tenso
     return s if is_known is None else s * (1.0 - is_known.to(like.dtype))  # (B, C, S)
 
 
+class Colour:
+    """The shape L that a context gives to the noise of the vocal (module.NoiseShape)."""
+
+    def __init__(self, shape: NoiseShape, gains: Tensor) -> None:
+        """gains: G (B, 1, P, N)."""
+        self.shape, self.gains = shape, gains
+
+    def __call__(self, noise: Tensor) -> Tensor:
+        """L·n (B, C, S) of white noise n."""
+        return self.shape(noise, self.gains)
+
+    def whiten(self, error: Tensor) -> Tensor:
+        """L⁻¹·e (B, C, S): in units of the noise that hid it."""
+        return self.shape(error, self.gains.reciprocal())
+
+    def covariance(self, x: Tensor) -> Tensor:
+        """L·Lᵀ·x (B, C, S)."""
+        return self.shape(x, self.gains.square())
+
+
 class Denoiser(nn.Module):
     """D(x̃; σ, m, c): a network F wrapped so that its input, output and target have unit variance.
 
@@ -73,6 +93,16 @@ class Denoiser(nn.Module):
         self.network = network
         self.sigma_data = sigma_data
         self.mask_input = mask_input
+
+    def colour(self, context: Context | None) -> Colour | None:
+        """How the network wants noise to be shaped for items with this context; None: white."""
+        network = getattr(self.network, "module", self.network)  # inside of DistributedDataParallel
+        shape = getattr(network, "noise_shape", None)
+        if shape is None or context is None or context.wav is None:
+            return None
+        is_dropped = context.is_dropped.get("wav")
+        is_told = None if is_dropped is None else ~is_dropped
+        return Colour(shape, shape.gains(context.wav / self.sigma_data, is_told))
 
     def forward(
         self,
@@ -151,7 +181,7 @@ def loss_terms(
     sigma: Tensor,
     is_scored: Tensor,
     sigma_data: float,
-    weigh: Callable[[Tensor, Tensor], Tensor] | None = None,
+    colour: Colour | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Weighted squared error summed over the scored elements (B,), and their number (B,).
 
@@ -161,8 +191,8 @@ def loss_terms(
     """
     weight = (sigma.square() + sigma_data**2) / (sigma * sigma_data).square()
     error = torch.where(is_scored, (denoised - x).float(), 0.0)
-    if weigh is not None:
-        error = weigh(error, sigma)
+    if colour is not None:
+        error = colour.whiten(error)
     return weight * error.square().sum((1, 2)), is_scored.sum((1, 2))
 
 
@@ -175,15 +205,17 @@ def denoising_loss(
     context: Context | None = None,
     given: Tensor | None = None,
     is_dropped: Tensor | None = None,
-    weigh: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Training loss of DESIGN section 5 as (sum (B,), count (B,)), see `loss_terms`.
 
     x, noise (B, 2, S); sigma (B,); is_known (B, 2, S) bool; `given` (B, 2, S) replaces x at known
     elements in the input (a corrupted prefix); `is_dropped` (B,) withholds the accompaniment;
-    `weigh(error (B, 2, S), sigma)` weighs its parts. Where the weights are functions of what the
-    network is told, its optimum stays the posterior mean.
+    noise is white: where the context shapes it, it is shaped here, and the error is whitened: what
+    the network is told decides the weights, so its optimum stays the posterior mean.
     """
+    colour = denoiser.colour(context)
+    if colour is not None:
+        noise = colour(noise)
     source = x if given is None else torch.where(is_known, given, x)
     x_noisy = add_noise(source, sigma, noise, is_known)
     is_scored = ~is_known
@@ -192,7 +224,7 @@ def denoising_loss(
         is_scored = is_scored.clone()
         is_scored[:, ACCOMPANIMENT] &= ~is_dropped[:, None]
     denoised = denoiser(x_noisy, sigma, is_known, context)
-    return loss_terms(denoised, x, sigma, is_scored, denoiser.sigma_data, weigh)
+    return loss_terms(denoised, x, sigma, is_scored, denoiser.sigma_data, colour)
 
 
 def sigma_bin_edges(p_mean: float, p_std: float, bins: int) -> Tensor:

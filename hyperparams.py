@@ -139,6 +139,9 @@ class UNet:
     patch_factor: int = 2  # samples per step of patching
     mdct: int = 0  # samples; the hop of an MDCT in place of the patches and the output; 0 = none
     mdct_blocks: int = 2  # residual blocks at its resolution, before and after the levels
+    noise_exponent: float = 0.0  # of a draft's power: the vocal's noise follows it; 0 = white noise
+    noise_gain: float = 1.5  # power of that noise where draft and noise are as loud as sigma_data
+    noise_floor: float = 1e-5  # its least power: 50 dB under white noise
     multipliers: tuple[int, ...] = (1, 2, 4, 4, 4, 4, 4)  # widths of the levels, in channels
     factors: tuple[int, ...] = (4, 4, 4, 2, 2, 2)  # strides of the levels
     num_blocks: tuple[int, ...] = (2, 2, 2, 2, 2, 2)  # residual blocks per level
@@ -163,6 +166,11 @@ class UNet:
                 )
         if self.output_kernel and self.output_kernel % 2 == 0:
             raise ValueError(f"unet.output_kernel = {self.output_kernel} is even: it must be odd")
+        if self.noise_exponent and not (self.mdct and self.draft_input):
+            raise ValueError(
+                f"unet.noise_exponent = {self.noise_exponent} shapes the noise as a draft is on "
+                "an MDCT: it needs unet.mdct and unet.draft_input, or 0"
+            )
         if any(self.channels * m % self.groups for m in self.multipliers):
             raise ValueError(
                 f"unet.groups = {self.groups} does not divide every width of the levels: "
@@ -224,7 +232,6 @@ class Diffusion:
     degrade_level: float = 0.3  # standard deviations at most: drafts are sung too loud
     degrade_noise: float = 0.1  # standard deviations at most
     degrade_drop: float = 0.06  # share of frames repeated, and of bands lost, at most
-    draft_weight: float = 0.0  # share of the loss in which a coefficient counts 1 / (1 + SNR)
     draft_iterations: int = 4  # of Griffin-Lim on the degraded mel, begun near the true phases
     draft_phase: float = 1.0  # rad (std), at most, by which they are off
     draft_gain: float = 3.0  # dB either way at most, of the draft against the vocal
@@ -486,6 +493,7 @@ PRESETS: dict[str, Hyperparams] = {
             channels=256,
             noise_width=32,
             mdct=256,
+            noise_exponent=0.6,
             multipliers=(1, 1),
             factors=(4,),
             num_blocks=(1,),
@@ -493,10 +501,10 @@ PRESETS: dict[str, Hyperparams] = {
             attention_heads=4,
             context_width=128,
         ),
-        # Lower and wider: a network with a draft has little to learn above, much to clean below.
-        diffusion=replace(_BASE.diffusion, p_mean=-4.0, p_std=1.4, draft_weight=0.9),
+        # Wider: with a draft there is much to clean below, without one much to find above.
+        diffusion=replace(_BASE.diffusion, p_std=1.3),
         # Trained down to there; fresh noise keeps what a step leaves behind from adding up.
-        inpainting=replace(_BASE.inpainting, sigma_min=1e-3, step="dpmpp_2m_sde"),
+        inpainting=replace(_BASE.inpainting, sigma_min=2e-3, step="dpmpp_2m_sde"),
         transcriber=replace(_BASE.transcriber, width=128, phoneme_width=192),
         transformer_training=replace(
             _BASE.transformer_training,

@@ -826,52 +826,109 @@ class ModifiedCosineTransform(nn.Module):
         return wav.flatten(-2)[..., half:-half]
 
 
+class NoiseShape(nn.Module):
+    """Noise as loud as a vocal is expected to be: Σ = σ²·L·Lᵀ, L = Wᵀ·diag(G)·W, W the MDCT.
+
+    White noise hides what is soft long before what is loud, so a white process makes the soft parts
+    last, in few levels and under the errors of the loud ones. Noise with the envelope of the draft
+    (SpecGrad, 2203.16749) brings every coefficient to the same signal-to-noise ratio at every
+    level. With p the draft's power around a coefficient, in units of σ_data²,
+
+        G² = gain·p^exponent + floor,
+
+    the mean power of the true coefficient where a draft says p: an exponent below 1, for a draft
+    errs. Without a draft G = 1: white noise.
+    """
+
+    def __init__(self, size: int, stride: int, exponent: float, gain: float, floor: float) -> None:
+        """size: N of the MDCT; stride: windows are padded to its multiples, as the network's."""
+        super().__init__()
+        self.transform = ModifiedCosineTransform(size)
+        self.stride, self.exponent, self.gain, self.floor = stride, exponent, gain, floor
+
+    def gains(self, draft: Tensor, is_told: Tensor | None = None) -> Tensor:
+        """G (B, 1, P, N) of drafts (B, S) in units of σ_data; is_told (B,) bool, False = white.
+
+        The power of one coefficient depends on its phase: that of 3 × 3 counts.
+        """
+        with torch.autocast(draft.device.type, enabled=False):
+            power = self.transform(self.pad(draft.float()[:, None])).square()
+        power = F.avg_pool2d(power, 3, stride=1, padding=1, count_include_pad=False)
+        gains = (self.gain * power.pow(self.exponent) + self.floor).sqrt()
+        return gains if is_told is None else torch.where(is_told[:, None, None, None], gains, 1.0)
+
+    def forward(self, x: Tensor, gains: Tensor) -> Tensor:
+        """L·x of the first channel of x (B, C, S), the vocal; with 1 / G it is L⁻¹·x."""
+        samples = x.shape[-1]
+        with torch.autocast(x.device.type, enabled=False):
+            spectrum = self.transform(self.pad(x[:, :1].float()))
+            vocal = self.transform.inverse(gains * spectrum)[..., :samples]
+        return torch.cat([vocal.to(x.dtype), x[:, 1:]], dim=1)
+
+    def pad(self, x: Tensor) -> Tensor:
+        return F.pad(x, (0, -x.shape[-1] % self.stride))
+
+
 class SpectralPatch(nn.Module):
-    """The MDCT of a signal, then residual blocks.
+    """The MDCT of signals, then residual blocks.
 
     The blocks read coefficients in units of the noise, compressed: those of the noise have variance
     1 at every level, a loud voice is a few times that, and neither hides the other.
     """
 
+    MARKS = 16  # values that a mark has in a frame
+
     def __init__(
         self,
-        in_channels: int,
+        signals: int,
+        marks: int,
+        features: int,
         out_channels: int,
         size: int,
         num_blocks: int,
         groups: int,
         mapping: int,
     ) -> None:
+        """signals, marks: channels of each; features: further inputs per frame."""
         super().__init__()
         self.transform = ModifiedCosineTransform(size)
-        widths = [in_channels * size] + [out_channels] * num_blocks
+        in_channels = signals * size + marks * self.MARKS + features
+        widths = [in_channels] + [out_channels] * num_blocks
         self.blocks = nn.ModuleList(
             ResidualBlock1d(a, b, groups, mapping) for a, b in pairwise(widths)
         )
 
-    def forward(self, x: Tensor, mapping: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, C_in, S), scale (B, C_in) to units of the noise → (B, C_out, 1, P), P = S / N.
+    def forward(
+        self, x: Tensor, marks: Tensor, features: Tensor, mapping: Tensor, scale: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """x (B, K, S), marks (B, M, S) in [0, 1], features (B, P, E) → (B, C_out, 1, P), P = S / N.
 
-        And the spectrum in these units, (B, C_in, P, N), bounded: a coefficient far above the noise
-        needs next to no change, and must not make a small error of its gain a large one.
+        scale (B, K, P or 1, N or 1) brings the spectrum to units of the noise; it is the second
+        result, (B, K, P, N), bounded: a coefficient far above the noise needs next to no change,
+        and must not make a small error of its gain a large one.
         """
         with torch.autocast(x.device.type, enabled=False):
-            spectrum = self.transform(x.float()) * scale.float()[:, :, None, None]
-        rows = spectrum.asinh().permute(0, 2, 1, 3).flatten(2)  # (B, P, C_in·N)
-        x = as_row(rows.transpose(1, 2))  # (B, C_in·N, 1, P)
+            spectrum = self.transform(x.float()) * scale.float()
+        marks = F.avg_pool1d(marks, self.transform.size // self.MARKS)  # (B, M, P·16)
+        marks = marks.unflatten(2, (-1, self.MARKS))
+        rows = [part.transpose(1, 2).flatten(2) for part in (spectrum.asinh(), marks)]
+        x = as_row(torch.cat([*rows, features], dim=2).transpose(1, 2))  # (B, K·N + …, 1, P)
         for block in self.blocks:
             x = block(x, mapping)
         return x, NOISE_BOUND * (spectrum / NOISE_BOUND).tanh()
 
 
-def draft_snr(draft: Tensor, scale: Tensor) -> Tensor:
-    """The signal-to-noise ratio that a draft tells of each coefficient, (B, 1, P, N).
+def log_spectrum(x: Tensor, hop: int) -> Tensor:
+    """Levels of x (B, S) around each stretch of `hop` samples: (B, S / hop, 2·hop).
 
-    draft (B, 1, P, N), its spectrum; scale (B,) brings it to units of the noise. Its power is that
-    of 3 × 3 coefficients, for one alone depends on its phase.
+    Half the natural log of the power under a Hann window of four hops, twice as fine as an MDCT of
+    one, where white noise of variance 1 has the power 1; nothing below -50 dB, nor the last bin.
     """
-    power = (scale[:, None, None, None] * draft).square()
-    return F.avg_pool2d(power, 3, stride=1, padding=1, count_include_pad=False)
+    window = torch.hann_window(4 * hop, device=x.device)
+    with torch.autocast(x.device.type, enabled=False):
+        frames = F.pad(x.float(), (3 * hop // 2, 3 * hop // 2)).unfold(1, 4 * hop, hop)
+        power = torch.fft.rfft(frames * window)[..., :-1].abs().square() / window.square().sum()
+    return 0.5 * (power + 1e-5).log()
 
 
 class SpectralUnpatch(nn.Module):
@@ -903,15 +960,22 @@ class SpectralUnpatch(nn.Module):
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
-    def forward(self, x: Tensor, mapping: Tensor, sources: Sequence[Tensor]) -> Tensor:
-        """x (B, C_in, 1, P); sources (B, C_out or 1, P, N) → (B, C_out, S)."""
+    def forward(
+        self, x: Tensor, mapping: Tensor, sources: Sequence[Tensor], gains: Tensor | None = None
+    ) -> Tensor:
+        """x (B, C_in, 1, P); sources (B, C_out or 1, P, N) → (B, C_out, S).
+
+        gains (B, C_out, P or 1, N or 1): from the units of the result to those of the signal.
+        """
         for block in self.blocks:
             x = block(x, mapping)
         rows = self.output(x).squeeze(2).transpose(1, 2)  # (B, P, outputs)
         rows = rows.float().unflatten(2, self.terms)  # (B, P, 1 + sources, C_out, N)
-        total, *gains = rows.permute(2, 0, 3, 1, 4)  # (B, C_out, P, N) each
-        for gain, source in zip(gains, sources, strict=True):
-            total = torch.addcmul(total, gain, source)
+        total, *weights = rows.permute(2, 0, 3, 1, 4)  # (B, C_out, P, N) each
+        for weight, source in zip(weights, sources, strict=True):
+            total = torch.addcmul(total, weight, source)
+        if gains is not None:
+            total = total * gains
         with torch.autocast(x.device.type, enabled=False):
             return self.transform.inverse(total)
 

@@ -36,6 +36,7 @@ from module import (
     MaskedConv,
     MelPostnet,
     NoiseEmbedding,
+    NoiseShape,
     PaddedGRU,
     PatchBlock,
     ScaledPositions,
@@ -47,9 +48,9 @@ from module import (
     UnpatchBlock,
     UpLevel,
     as_row,
-    draft_snr,
     has_times,
     interval_log_prior,
+    log_spectrum,
     padding_mask,
     place_in_interval,
     sounding_symbols,
@@ -697,9 +698,17 @@ class UNet1d(nn.Module):
                 hp.context_width, (width, width), n_mels, num_phonemes, num_pitches
             )
         self.mdct, self.sigma_data = bool(hp.mdct), sigma_data
+        self.noise_shape = None
+        if hp.noise_exponent:
+            self.noise_shape = NoiseShape(
+                hp.mdct, hp.stride, hp.noise_exponent, hp.noise_gain, hp.noise_floor
+            )
         if hp.mdct:
+            signals = hp.signal_channels + hp.draft_input
             self.spectral_patch = SpectralPatch(
-                read_channels,
+                signals,
+                read_channels - signals,
+                2 * hp.mdct if hp.draft_input else 0,
                 hp.channels,
                 hp.mdct,
                 hp.mdct_blocks,
@@ -709,7 +718,7 @@ class UNet1d(nn.Module):
             self.spectral_unpatch = SpectralUnpatch(
                 hp.channels,
                 hp.signal_channels,
-                3 if hp.draft_input else 1,  # noisy signal; draft; noise that a draft tells
+                2 if hp.draft_input else 1,  # noisy signal; draft
                 hp.mdct,
                 hp.mdct_blocks,
                 hp.groups,
@@ -740,16 +749,13 @@ class UNet1d(nn.Module):
         samples = x.shape[2]
         film_down, film_up = self.films(context, len(x), samples)
         x = self.pad(x)
-        if self.draft_input:
-            draft = self.draft(context, x, samples)
-            x = torch.cat([x, draft], dim=1)
+        draft = self.draft(context, x, samples) if self.draft_input else x[:, :0]
         mapping = self.noise_embedding(c_noise).to(x.dtype)
 
         if self.mdct:
-            scale = self.noise_units(c_noise, x.shape[1])
-            x, spectrum = self.spectral_patch(x, mapping, scale)  # (B, C, 1, P), (B, C_in, P, N)
+            x, spectra, gains = self.read_spectra(x, draft, c_noise, mapping)
         else:
-            x = x[:, :, None]  # (B, C_in, 1, S)
+            x = torch.cat([x, draft], dim=1)[:, :, None]  # (B, C_in, 1, S)
             for patch in self.patches:
                 x = patch(x, mapping)
             x = as_row(x.squeeze(2))
@@ -766,30 +772,39 @@ class UNet1d(nn.Module):
         if film_up is not None and self.context_level < 0:
             x = torch.addcmul(film_up[1], x, film_up[0] + 1)
         if self.mdct:
-            sources = [spectrum[:, : self.signal_channels]]
-            if self.draft_input:
-                # What is noise if the draft has the vocal's power (Wiener): noisy / (1 + SNR).
-                snr = draft_snr(spectrum[:, -2:-1], scale[:, 0] / scale[:, -2])
-                is_told = draft[:, 1, 0, None, None, None]  # (B, 1, 1, 1)
-                sources += [spectrum[:, -2:-1], is_told * sources[0] / (1.0 + snr)]
-            return self.spectral_unpatch(x, mapping, sources)[:, :, :samples]
+            sources = [s for s in spectra.tensor_split([self.signal_channels], 1) if s.shape[1]]
+            return self.spectral_unpatch(x, mapping, sources, gains)[:, :, :samples]
         for unpatch in self.unpatches:
             x = unpatch(x, mapping)
         return self.output(x).squeeze(2)[:, :, :samples].contiguous()
 
-    def noise_units(self, c_noise: Tensor, channels: int) -> Tensor:
-        """What brings each channel to units of the noise: (B, channels); a mask stays as it is.
+    def read_spectra(
+        self, x: Tensor, draft: Tensor, c_noise: Tensor, mapping: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """x (B, C_in, S), draft and its mark (B, 2 or 0, S) → what the levels read (B, C, 1, P),
+        the spectra of noisy signal and draft in units of the noise (B, K, P, N), and G (B, C, P, N)
+        of a shaped noise.
 
-        With these D = c_skip·x̃ + c_out·F is a shrunk x̃ for F = −gain · (c_skip/c_out)·x̃, and is
-        the draft y for F = y/c_out - …: c_skip/c_out = c_in·σ_data/σ, 1/c_out = √(1 + σ_data²/σ²)
-        in the units of the network's input (EDM table 1).
+        With these units D = c_skip·x̃ + c_out·F is a shrunk x̃ for F = −weight·(c_skip/c_out)·x̃,
+        and is the draft y for F = y/c_out - …: c_skip/c_out = c_in·σ_data/σ, 1/c_out =
+        √(1 + σ_data²/σ²) in the units of the network's input (EDM table 1).
         """
-        ratio = self.sigma_data * (-4.0 * c_noise.float()).exp()  # σ_data / σ, (B,)
-        scale = torch.ones(len(c_noise), channels, device=c_noise.device)
-        scale[:, : self.signal_channels] = ratio[:, None]
+        ratio = self.sigma_data * (-4.0 * c_noise.float()).exp()[:, None]  # σ_data / σ, (B, 1)
+        wav, is_told = draft[:, :1], draft[:, 1:]
+        signals, marks = x.tensor_split([self.signal_channels], dim=1)
+        signals, marks = torch.cat([signals, wav], 1), torch.cat([marks, is_told], 1)
+        draft_scale = (1.0 + ratio.square()).sqrt()[:, : wav.shape[1]]
+        scale = torch.cat([ratio.expand(-1, self.signal_channels), draft_scale], dim=1)
+        scale, gains = scale[:, :, None, None], None
+        features = x.new_zeros(len(x), x.shape[2] // self.spectral_patch.transform.size, 0)
         if self.draft_input:
-            scale[:, self.in_channels] = (1.0 + ratio.square()).sqrt()
-        return scale
+            features = log_spectrum(wav[:, 0], self.spectral_patch.transform.size).to(x.dtype)
+        if self.noise_shape is not None:
+            shape = self.noise_shape.gains(wav[:, 0], is_told[:, 0, 0] > 0)  # (B, 1, P, N)
+            white = torch.ones_like(shape).expand(-1, self.signal_channels - 1, -1, -1)
+            gains = torch.cat([shape, white], dim=1)
+            scale = scale / torch.cat([gains, shape], dim=1)
+        return *self.spectral_patch(signals, marks, features, mapping, scale), gains
 
     def pad(self, x: Tensor) -> Tensor:
         """x (B, C, S) → the next multiple of the stride; padding is silence, marked as known."""

@@ -175,6 +175,7 @@ class Task:
     noise: Noise
     num_resamples: int = 5
     reconstruction_weight: float = 1.0
+    covariance: Callable[[Tensor], Tensor] | None = None  # L·Lᵀ of the noise, None: white
 
     def impose(self, x: Tensor, sigma: float) -> Tensor:
         """x with its known elements replaced by known + σ·n, n drawn for this call."""
@@ -189,15 +190,18 @@ class Task:
     def reconstruct(self, x: Tensor, sigma: float) -> Tensor:
         """D moved so that it agrees with the known samples: D + w·a·Jᵀr, r = known − D, J = ∂D/∂x.
 
-        Reconstruction guidance (2204.03458, eq. 16). σ²J is the posterior covariance, so the exact
-        correction solves J a = r on the known part; a = ⟨r, Jr⟩/⟨Jr, Jr⟩ is the best single step
-        towards it, per item. It belongs to D, not to the step: more steps do not make it larger.
+        Reconstruction guidance (2204.03458, eq. 16). σ²J is the posterior covariance (σ²JLLᵀ, where
+        the noise has the shape L), so the exact correction solves J a = r on the known part;
+        a = ⟨r, Jr⟩/⟨Jr, Jr⟩ is the best single step towards it, per item.
+        It belongs to D, not to the step: more steps do not make it larger.
         """
         with torch.enable_grad():
             x = x.detach().requires_grad_(True)
             denoised = self.joint(x, sigma)
             residual = torch.where(self.is_known, self.known - denoised, 0.0).detach()
             (gradient,) = torch.autograd.grad((denoised * residual).sum(), x)
+        if self.covariance is not None:
+            gradient = self.covariance(gradient)
         seen = torch.where(self.is_known, gradient, 0.0)
         dims = tuple(range(1, x.ndim))
         power = seen.square().sum(dims, keepdim=True)
@@ -274,12 +278,17 @@ METHODS: dict[str, Callable[[Step, Task], Transition]] = {
 
 
 def repeat_context(context: Context, times: int, null_last: bool) -> Context:
-    """The batch `times` over; with `null_last` the last copy sees no part of the context."""
+    """The batch `times` over; with `null_last` the last copy sees no frames of the context.
+
+    The waveform of a draft stays: it shapes the noise of all copies alike.
+    """
     repeated = context.map(lambda part: torch.cat([part] * times))
     if not null_last:
         return repeated
     is_dropped = dict(repeated.is_dropped)
     for name, part in repeated.present().items():
+        if name not in context.FRAMES:
+            continue
         is_null = torch.arange(len(part), device=part.device) >= len(part) - len(part) // times
         is_dropped[name] = is_null | is_dropped[name] if name in is_dropped else is_null
     return replace(repeated, is_dropped=is_dropped)
@@ -396,11 +405,13 @@ def inpaint(
     num_resamples: int = 5,
     reconstruction_weight: float = 1.0,
     progress: Callable[[int, int], None] | None = None,
+    covariance: Callable[[Tensor], Tensor] | None = None,
 ) -> Inpainted:
     """Fill the unknown elements of `known` (B, C, S); the known come back bit by bit.
 
     is_known (B, C, S) bool; sigmas fall to an explicit 0; `draft` (B, C, S) starts the walk at
-    draft + σ₀·n instead of pure noise; `progress(done, total)` is called after every level.
+    draft + σ₀·n instead of pure noise; `progress(done, total)` is called after every level. Noise
+    that is not white comes with its `covariance`, x → L·Lᵀ·x.
     """
     for kind, name, registry in (("step", step, STEPS), ("method", method, METHODS)):
         if name not in registry:
@@ -413,7 +424,7 @@ def inpaint(
         calls += 1
         return model(x, sigma, mask)
 
-    task = Task(counted, known, is_known, noise, num_resamples, reconstruction_weight)
+    task = Task(counted, known, is_known, noise, num_resamples, reconstruction_weight, covariance)
     transition = METHODS[method](STEPS[step], task)
     mean = torch.zeros_like(known) if draft is None else draft
     x, state = torch.where(is_known, known, mean) + sigmas[0] * noise(), None
@@ -449,18 +460,20 @@ def sample(
         config.lyrics_guidance,
         config.dynamic_threshold,
     )
+    noise, colour = ItemNoise(generators, known), denoiser.colour(context)
     return inpaint(
         model,
         known,
         is_known,
         sampling_sigmas(config),
-        ItemNoise(generators, known),
+        noise if colour is None else lambda: colour(noise()),
         config.step,
         config.method,
         draft if config.strength < 1 else None,
         config.num_resamples,
         config.reconstruction_weight,
         progress,
+        None if colour is None else colour.covariance,
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -93,7 +93,7 @@ class Objective:
         self.parts = context_parts(store, hp)
         self.redraft = None
         if "wav" in self.parts:
-            self.redraft = Redraft(hp.audio, hp.diffusion, postnet).to(device)
+            self.redraft = Redraft(hp.audio, hp.diffusion, postnet)
         self.tracks = (
             ScoreTracks(store.index["items"], SYMBOL_TO_ID) if "pitch" in self.parts else None
         )
@@ -165,7 +165,6 @@ class Objective:
             drawn.context,
             drawn.given,
             drawn.is_dropped,
-            self.weigh(drawn.context),
         )
         # Each item's mean over its unknown elements: the mixture's weights are then the loss's.
         terms = {"denoising": Term((sums / counts.clamp_min(1)).sum(), len(x))}
@@ -174,13 +173,6 @@ class Objective:
         ):
             terms[name] = Term(total, count, weight=0.0)
         return terms
-
-    def weigh(self, context: Context) -> Callable[[Tensor, Tensor], Tensor] | None:
-        """How the errors of a batch are weighed by its drafts; None: they are not."""
-        if self.redraft is None or not self.hp.diffusion.draft_weight:
-            return None
-        is_dropped = context.is_dropped.get("wav")
-        return lambda error, sigma: self.redraft.weigh(error, context.wav, is_dropped, sigma)
 
     def counts(self, batch: StemBatch) -> Mapping[str, float]:
         """Divisors of `terms` over a global batch; what has no weight needs none."""

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from module import ModifiedCosineTransform, draft_snr
 from utils.audio import frame_spectrum, griffin_lim
 from utils.rendering import linear_from_mel
 
@@ -32,12 +31,6 @@ class Redraft:
     def __init__(self, audio: Audio, config: Diffusion, postnet: Loaded | None = None) -> None:
         """Without a PostNet the filterbank's pseudo-inverse makes the linear spectrogram."""
         self.audio, self.config, self.postnet = audio, config, postnet
-        self.transform = ModifiedCosineTransform(audio.hop_length)
-
-    def to(self, device: torch.device) -> Redraft:
-        """The same, for waveforms on `device`."""
-        self.transform.to(device)
-        return self
 
     @torch.no_grad()
     def __call__(self, mel: Tensor, wav: Tensor, generator: torch.Generator) -> Tensor:
@@ -66,26 +59,6 @@ class Redraft:
         gain = 10.0 ** (self.config.draft_gain * (2.0 * u[1] - 1.0) / 20.0)
         gain = gain * wav.norm(dim=1) / made.norm(dim=1).clamp_min(1e-6)
         return gain[:, None] * made
-
-    def weigh(
-        self, error: Tensor, draft: Tensor, is_dropped: Tensor | None, sigma: Tensor
-    ) -> Tensor:
-        """An error (B, C, S) of the denoised signal, weighed by what the draft (B, S) tells.
-
-        A coefficient far above the noise keeps its noise whatever is done, and its error only hides
-        what can be learnt of the others: it counts 1 / (1 + SNR) in the share `draft_weight` of the
-        loss. Items whose draft is dropped (B,) stay as they are.
-        """
-        samples = error.shape[-1]
-        error, draft = (F.pad(x, (0, -samples % self.audio.hop_length)) for x in (error, draft))
-        snr = draft_snr(self.transform(draft[:, None]), 1.0 / sigma)  # (B, 1, P, N)
-        if is_dropped is not None:
-            snr = torch.where(is_dropped[:, None, None, None], 0.0, snr)
-        share = self.config.draft_weight
-        weight = 1.0 - share + share / (1.0 + snr)
-        with torch.autocast(error.device.type, enabled=False):
-            weighed = self.transform.inverse(weight.sqrt() * self.transform(error.float()))
-        return weighed[..., :samples]
 
     def linear(self, mel: Tensor) -> tuple[Tensor, float]:
         """Log mel (B, T, M) → log linear (B, T, F), and the power that its magnitudes get."""

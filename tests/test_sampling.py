@@ -110,6 +110,35 @@ def test_every_pair_of_step_and_method_beats_ignoring_the_accompaniment(
             assert run[1] < 0.5 * floor, (method, step, run, floor)
 
 
+SMOOTH = 0.7 ** (torch.arange(8)[:, None] - torch.arange(8)).abs().double()  # A of the problem
+
+
+@pytest.mark.parametrize(("step", "num_steps"), [("dpmpp_2m", 20), ("dpmpp_2m_sde", 40)])
+def test_shaped_noise_reaches_the_same_posterior(step: str, num_steps: int) -> None:
+    """Noise of any spectrum, here of twice the signal's range in dB, leads where white noise does.
+
+    The error is that of TABLE.
+    """
+    row = next(row for row in TABLE if row[1:4] == ("conditional", step, num_steps))
+    assert measure(GaussianProblem(shape=SMOOTH), *row[1:4])[1] < row[4]
+
+
+def test_noise_in_the_shape_of_the_signal_needs_fewer_levels() -> None:
+    """All directions then have one signal-to-noise ratio, and none is left to the last levels."""
+    white, shaped = (
+        GaussianProblem(shape=shape).exact_error(levels(6))[1]
+        for shape in (None, torch.linalg.cholesky(SMOOTH))
+    )
+    assert shaped < 0.5 * white
+
+
+def test_gradients_know_the_shape_of_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = GaussianProblem(shape=SMOOTH)
+    right = measure(problem, "guided", "dpmpp_2m_sde", 40)[1]
+    monkeypatch.setattr(GaussianProblem, "noise_covariance", None)
+    assert right < 0.5 * measure(problem, "guided", "dpmpp_2m_sde", 40)[1]
+
+
 def test_partly_known_vocal() -> None:
     """A prefix of the vocal and all of the accompaniment known: the windows' case."""
     is_known = torch.ones(2, 8, dtype=torch.bool)

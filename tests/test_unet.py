@@ -18,6 +18,7 @@ from module import (
     ConvTranspose1d,
     GroupNorm,
     ModifiedCosineTransform,
+    NoiseShape,
     SelfAttention,
     TransformerBlock1d,
     as_row,
@@ -43,8 +44,11 @@ AT_THE_HOP = replace(  # the context enters before the levels
     num_blocks=(1,),
     attentions=(True,),
 )
+SHAPED = replace(AT_THE_HOP, noise_exponent=0.6)
 EACH = pytest.mark.parametrize(
-    "hp", [TINY, SPECTRAL, AT_THE_HOP], ids=["patches", "mdct", "mdct_at_the_hop"]
+    "hp",
+    [TINY, SPECTRAL, AT_THE_HOP, SHAPED],
+    ids=["patches", "mdct", "mdct_at_the_hop", "mdct_shaped"],
 )
 SAMPLES = 1024  # two positions at the deepest level of TINY
 FRAMES = SAMPLES // 256
@@ -294,6 +298,50 @@ def test_the_mdct_finds_frequencies() -> None:
     power = ModifiedCosineTransform(size)(tone).square().mean(0)  # (N,)
     assert int(power.argmax()) == band
     assert power[band - 2 : band + 3].sum() > 0.98 * power.sum()
+
+
+def test_shaped_noise_is_as_loud_as_the_draft_and_can_be_whitened() -> None:
+    shape = NoiseShape(64, 256, exponent=1.0, gain=1.0, floor=1e-6)
+    generator = torch.Generator().manual_seed(0)
+    loudness = torch.tensor([1.0, 1e-2]).repeat_interleave(4096)
+    draft = loudness * torch.randn(3, 8192, generator=generator)
+    gains = shape.gains(draft, torch.tensor([True, True, False]))
+    noise = torch.randn(3, 2, 8192, generator=generator)
+    shaped = shape(noise, gains)
+    assert torch.equal(shaped[:, 1], noise[:, 1])  # the accompaniment's
+    torch.testing.assert_close(shaped[2], noise[2], atol=1e-5, rtol=0)  # no draft: white
+    level = shaped[:2, 0].unflatten(1, (2, -1))[..., 256:-256].square().mean(2).sqrt()
+    torch.testing.assert_close(level, torch.tensor([[1.0, 1e-2]] * 2), rtol=0.1, atol=0)
+    torch.testing.assert_close(shape(shaped, gains.reciprocal()), noise, atol=1e-4, rtol=0)
+    twice = shape(shape(noise, gains), gains)  # L = Lᵀ
+    torch.testing.assert_close(shape(noise, gains.square()), twice, atol=1e-4, rtol=0)
+    alone = shape.gains(draft[1:2, :8190])  # padded to the stride: what is near its end differs
+    torch.testing.assert_close(alone[..., :-2, :], gains[1:2, :, :-2], rtol=1e-4, atol=1e-6)
+
+
+def test_a_network_is_told_the_noise_that_its_context_shapes() -> None:
+    """In units of the noise a loud and a soft place look alike: D is as good at both."""
+    hp = replace(AT_THE_HOP, noise_exponent=1.0, noise_gain=1.0)
+    network = make_unet(hp, awake=False)
+    denoiser = Denoiser(network, 0.1)
+    loudness = torch.tensor([0.3, 3e-3]).repeat_interleave(4096)
+    wav = loudness * torch.randn(2, 8192, generator=torch.Generator().manual_seed(0))
+    context = Context(wav=wav, is_dropped={"wav": torch.tensor([False, True])})
+    colour = denoiser.colour(context)
+    noise = 0.1 * torch.randn(2, 2, 8192, generator=torch.Generator().manual_seed(1))
+    spectra = []
+
+    def keep(_: nn.Module, __: object, result: tuple[torch.Tensor, torch.Tensor]) -> None:
+        spectra.append(result[1])
+
+    network.spectral_patch.register_forward_hook(keep)
+    with torch.no_grad():
+        denoised = denoiser(colour(noise), torch.tensor([0.1, 0.1]), None, context)
+    seen = spectra[0][:, :2].unflatten(2, (2, -1)).square().mean((3, 4)).sqrt()  # (B, C, 2)
+    torch.testing.assert_close(seen, torch.full_like(seen, 0.5**0.5), rtol=0.1, atol=0)
+    torch.testing.assert_close(denoised, 0.5 * colour(noise))  # c_skip
+    assert denoiser.colour(Context()) is None
+    assert Denoiser(make_unet(AT_THE_HOP), 0.1).colour(context) is None
 
 
 def test_flops_are_counted() -> None:

@@ -7,8 +7,9 @@ Vocal and accompaniment are `size` samples each, x ~ N(0, Σ) with
 two correlated AR(1) signals: a spectrum of 15 dB, and a vocal that its accompaniment determines in
 part (posterior variance 1 − c² = 0.64 of the prior). An orthogonal change of basis in time leaves
 white noise alone, so only A's spectrum matters: sizes 8, 16 and 32 give the same errors. The
-posterior mean of x given x̃ = x + diag(s)·n is Σ(Σ + diag(s²))⁻¹x̃ for any noise levels per
-element, s = 0 where known; so the joint and the conditional model are both at hand, exactly.
+posterior mean of x given x̃ = x + diag(s)·L·n is Σ(Σ + diag(s)·LLᵀ·diag(s))⁻¹x̃ for any noise
+levels per element, s = 0 where known, and any shape L of the noise, I if it is white; so the joint
+and the conditional model are both at hand, exactly.
 
 A sampler's error is the squared Wasserstein-2 distance between the vocals that it makes and the
 posterior p(vocal | known), averaged over known signals and divided by the posterior's trace. With
@@ -39,7 +40,10 @@ def levels(num_steps: int) -> list[float]:
 
 
 class GaussianProblem:
-    """Vocal and accompaniment (2, size); `is_known` is one mask for all, default: vocal unknown."""
+    """Vocal and accompaniment (2, size); `is_known` is one mask for all, default: vocal unknown.
+
+    `shape` is L (size, size) of the vocal's noise, default: white; that of the accompaniment is.
+    """
 
     def __init__(
         self,
@@ -47,6 +51,7 @@ class GaussianProblem:
         rho: float = 0.7,
         cross: float = 0.6,
         is_known: Tensor | None = None,
+        shape: Tensor | None = None,
     ) -> None:
         time = torch.arange(size, dtype=torch.float64)
         channels = torch.tensor([[1.0, cross], [cross, 1.0]], dtype=torch.float64)
@@ -69,6 +74,17 @@ class GaussianProblem:
             - self.gain @ self.covariance[self.known][:, self.unknown]
         )
         self.cache: dict[tuple[float, bool], Tensor] = {}
+        self.shape = torch.eye(2 * size, dtype=torch.float64)
+        if shape is not None:
+            self.shape[:size, :size] = shape
+
+    def colour(self, noise: Tensor) -> Tensor:
+        """L·n (B, 2, size) of white noise n."""
+        return (noise.flatten(1) @ self.shape.T).view_as(noise)
+
+    def noise_covariance(self, x: Tensor) -> Tensor:
+        """L·Lᵀ·x (B, 2, size)."""
+        return self.colour((x.flatten(1) @ self.shape).view_as(x))
 
     def model(self, x: Tensor, sigma: float, is_known: Tensor | None) -> Tensor:
         """Exact E[x | x̃]: conditional when told what is known, joint when not."""
@@ -77,7 +93,8 @@ class GaussianProblem:
             s = torch.full((2 * self.size,), sigma, dtype=torch.float64)
             if is_known is not None:
                 s = torch.where(self.known, 0.0, s)
-            noisy = self.covariance + torch.diag(s.square())
+            root = s[:, None] * self.shape
+            noisy = self.covariance + root @ root.T
             self.cache[key] = torch.linalg.solve(noisy, self.covariance)
         return (x.flatten(1) @ self.cache[key]).view_as(x)
 
@@ -112,7 +129,7 @@ class GaussianProblem:
         def unit() -> Tensor:
             out = torch.zeros(batch, width, dtype=torch.float64)
             out[(row := next(rows)) : row + width] = torch.eye(width, dtype=torch.float64)
-            return out.view(batch, 2, self.size)
+            return self.colour(out.view(batch, 2, self.size))
 
         mask = self.is_known.expand(batch, -1, -1)
         x = inpaint(model, known.view(batch, 2, self.size), mask, sigmas, unit, **options).x
@@ -137,7 +154,8 @@ class GaussianProblem:
             known.view(draws, 2, self.size),
             self.is_known.expand(draws, -1, -1),
             sigmas,
-            lambda: normal(2, self.size),
+            lambda: self.colour(normal(2, self.size)),
+            covariance=self.noise_covariance,
             **options,
         )
         x = x.flatten(1)[:, self.unknown]

@@ -903,9 +903,8 @@ class SpectralPatch(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """x (B, K, S), marks (B, M, S) in [0, 1], features (B, P, E) → (B, C_out, 1, P), P = S / N.
 
-        scale (B, K, P or 1, N or 1) brings the spectrum to units of the noise; it is the second
-        result, (B, K, P, N), bounded: a coefficient far above the noise needs next to no change,
-        and must not make a small error of its gain a large one.
+        scale (B, K, P or 1, N or 1) brings the spectra to units of the noise; they are the second
+        result, (B, K, P, N).
         """
         with torch.autocast(x.device.type, enabled=False):
             spectrum = self.transform(x.float()) * scale.float()
@@ -915,7 +914,7 @@ class SpectralPatch(nn.Module):
         x = as_row(torch.cat([*rows, features], dim=2).transpose(1, 2))  # (B, K·N + …, 1, P)
         for block in self.blocks:
             x = block(x, mapping)
-        return x, NOISE_BOUND * (spectrum / NOISE_BOUND).tanh()
+        return x, spectrum
 
 
 def log_spectrum(x: Tensor, hop: int) -> Tensor:
@@ -931,12 +930,22 @@ def log_spectrum(x: Tensor, hop: int) -> Tensor:
     return 0.5 * (power + 1e-5).log()
 
 
+def local_power(spectrum: Tensor) -> Tensor:
+    """Mean power of 3 × 3 coefficients (..., P, N): that of one alone depends on its phase."""
+    power = F.avg_pool2d(spectrum.square().flatten(0, 1)[:, None], 3, 1, 1, False, False)
+    return power.view_as(spectrum)
+
+
 class SpectralUnpatch(nn.Module):
-    """Residual blocks, then for every coefficient an offset and the gains of its sources.
+    """Residual blocks, then for every coefficient an offset and the weights of its sources.
 
     A denoiser shrinks the coefficients of the noisy signal, takes over those of a draft, and adds
-    what is missing: all of it begins at zero. In units of the noise the gains lie between -1
-    (nothing is left) and 0 (all is kept) at every level.
+    what is missing: all of it begins at zero. In units of the noise the weights lie between -1
+    (nothing is left) and 0 (all is kept) at every level; a source is bounded, for a coefficient far
+    above the noise needs next to no change, and must not make a small error of its weight a large
+    one. What the levels know of a frame decides
+    them coarsely; whether a coefficient stands out of the noise is seen around it, which
+    convolutions over time and frequency look at.
     """
 
     def __init__(
@@ -948,8 +957,10 @@ class SpectralUnpatch(nn.Module):
         num_blocks: int,
         groups: int,
         mapping: int,
+        width: int,
     ) -> None:
-        """sources: spectra that a coefficient may be taken from."""
+        """sources: spectra that a coefficient may be taken from, of the noisy signal (out_channels)
+        and of a draft (1 or 0); width: channels of the convolutions over time and frequency."""
         super().__init__()
         self.transform = ModifiedCosineTransform(size)
         self.terms = (1 + sources, out_channels, size)
@@ -957,22 +968,38 @@ class SpectralUnpatch(nn.Module):
             ResidualBlock1d(in_channels, in_channels, groups, mapping) for _ in range(num_blocks)
         )
         self.output = Conv1d(in_channels, math.prod(self.terms), 1)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        terms = (1 + sources) * out_channels
+        seen = 2 * (out_channels + sources - 1)
+        self.look = nn.ModuleList(
+            nn.Conv2d(a, b, 3, padding=1)
+            for a, b in ((terms + seen, width), (width, width), (width, terms))
+        ).to(memory_format=torch.channels_last)  # twice as fast on a CPU
+        for layer in (self.output, self.look[-1]):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(
-        self, x: Tensor, mapping: Tensor, sources: Sequence[Tensor], gains: Tensor | None = None
+        self, x: Tensor, mapping: Tensor, spectra: Tensor, gains: Tensor | None = None
     ) -> Tensor:
-        """x (B, C_in, 1, P); sources (B, C_out or 1, P, N) → (B, C_out, S).
+        """x (B, C_in, 1, P); spectra (B, C_out + 1 or 0, P, N), noise = 1 → (B, C_out, S).
 
-        gains (B, C_out, P or 1, N or 1): from the units of the result to those of the signal.
+        gains (B, C_out, P, N): from the units of the result to those of the signal.
         """
         for block in self.blocks:
             x = block(x, mapping)
         rows = self.output(x).squeeze(2).transpose(1, 2)  # (B, P, outputs)
-        rows = rows.float().unflatten(2, self.terms)  # (B, P, 1 + sources, C_out, N)
-        total, *weights = rows.permute(2, 0, 3, 1, 4)  # (B, C_out, P, N) each
-        for weight, source in zip(weights, sources, strict=True):
+        rows = rows.unflatten(2, (-1, self.terms[-1])).transpose(1, 2)  # (B, terms, P, N)
+        power = local_power(spectra)
+        h = torch.cat([rows, spectra.asinh().to(rows.dtype), power.log1p().to(rows.dtype)], dim=1)
+        h = h.contiguous(memory_format=torch.channels_last)
+        for layer in self.look[:-1]:
+            h = F.silu(layer(h))
+        rows = rows + self.look[-1](h)
+        offset, *weights = rows.float().unflatten(1, self.terms[:2]).unbind(1)  # (B, C_out, P, N)
+        spectra = NOISE_BOUND * (spectra / NOISE_BOUND).tanh()
+        sources = spectra.tensor_split([self.terms[1]], dim=1)
+        total = offset
+        for weight, source in zip(weights, sources, strict=False):  # without a draft, one source
             total = torch.addcmul(total, weight, source)
         if gains is not None:
             total = total * gains

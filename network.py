@@ -723,6 +723,7 @@ class UNet1d(nn.Module):
                 hp.mdct_blocks,
                 hp.groups,
                 mapping,
+                hp.mdct_width,
             )
         self.output = nn.Identity()
         if hp.output_kernel and not hp.mdct:
@@ -772,8 +773,7 @@ class UNet1d(nn.Module):
         if film_up is not None and self.context_level < 0:
             x = torch.addcmul(film_up[1], x, film_up[0] + 1)
         if self.mdct:
-            sources = [s for s in spectra.tensor_split([self.signal_channels], 1) if s.shape[1]]
-            return self.spectral_unpatch(x, mapping, sources, gains)[:, :, :samples]
+            return self.spectral_unpatch(x, mapping, spectra, gains)[:, :, :samples]
         for unpatch in self.unpatches:
             x = unpatch(x, mapping)
         return self.output(x).squeeze(2)[:, :, :samples].contiguous()

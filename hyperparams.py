@@ -140,6 +140,7 @@ class UNet:
     mdct: int = 0  # samples; the hop of an MDCT in place of the patches and the output; 0 = none
     mdct_blocks: int = 2  # residual blocks at its resolution, before and after the levels
     mdct_width: int = 32  # channels of the convolutions over time and frequency behind them
+    mdct_dilations: tuple[int, ...] = (2, 4, 2)  # of the residual ones among them
     noise_exponent: float = 0.0  # of a draft's power: the vocal's noise follows it; 0 = white noise
     noise_gain: float = 1.5  # power of that noise where draft and noise are as loud as sigma_data
     noise_floor: float = 1e-5  # its least power: 50 dB under white noise

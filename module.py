@@ -958,9 +958,11 @@ class SpectralUnpatch(nn.Module):
         groups: int,
         mapping: int,
         width: int,
+        dilations: Sequence[int],
     ) -> None:
         """sources: spectra that a coefficient may be taken from, of the noisy signal (out_channels)
-        and of a draft (1 or 0); width: channels of the convolutions over time and frequency."""
+        and of a draft (1 or 0); width: channels of the convolutions over time and frequency;
+        dilations: of those that look farther."""
         super().__init__()
         self.transform = ModifiedCosineTransform(size)
         self.terms = (1 + sources, out_channels, size)
@@ -974,7 +976,11 @@ class SpectralUnpatch(nn.Module):
             nn.Conv2d(a, b, 3, padding=1)
             for a, b in ((terms + seen, width), (width, width), (width, terms))
         ).to(memory_format=torch.channels_last)  # twice as fast on a CPU
-        for layer in (self.output, self.look[-1]):
+        self.far = nn.ModuleList(
+            nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
+            for dilation in dilations
+        ).to(memory_format=torch.channels_last)
+        for layer in (self.output, self.look[-1], *self.far):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -994,6 +1000,8 @@ class SpectralUnpatch(nn.Module):
         h = h.contiguous(memory_format=torch.channels_last)
         for layer in self.look[:-1]:
             h = F.silu(layer(h))
+        for layer in self.far:
+            h = h + layer(F.silu(h))
         rows = rows + self.look[-1](h)
         offset, *weights = rows.float().unflatten(1, self.terms[:2]).unbind(1)  # (B, C_out, P, N)
         spectra = NOISE_BOUND * (spectra / NOISE_BOUND).tanh()

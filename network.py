@@ -724,6 +724,7 @@ class UNet1d(nn.Module):
                 hp.groups,
                 mapping,
                 hp.mdct_width,
+                hp.mdct_dilations,
             )
         self.output = nn.Identity()
         if hp.output_kernel and not hp.mdct:

@@ -142,8 +142,8 @@ class UNet:
     mdct_width: int = 32  # channels of the convolutions over time and frequency behind them
     mdct_dilations: tuple[int, ...] = (2, 4, 2)  # of the residual ones among them
     noise_exponent: float = 0.0  # of a draft's power: the vocal's noise follows it; 0 = white noise
-    noise_gain: float = 1.5  # power of that noise where draft and noise are as loud as sigma_data
-    noise_floor: float = 1e-5  # its least power: 50 dB under white noise
+    noise_gain: float = 2.0  # power of that noise where draft and noise are as loud as sigma_data
+    noise_floor: float = 5e-5  # its least power: 43 dB under white noise
     multipliers: tuple[int, ...] = (1, 2, 4, 4, 4, 4, 4)  # widths of the levels, in channels
     factors: tuple[int, ...] = (4, 4, 4, 2, 2, 2)  # strides of the levels
     num_blocks: tuple[int, ...] = (2, 2, 2, 2, 2, 2)  # residual blocks per level
@@ -196,8 +196,11 @@ class UNet:
         return self.strides[-1]
 
     def level_of_stride(self, stride: int) -> int:
-        """The level at which one position is `stride` samples, -1 for what is before the levels."""
-        if stride == self.first_stride:
+        """The level at which one position is `stride` samples.
+
+        -1 is what comes before the levels, where a position may also be several strides.
+        """
+        if self.first_stride % stride == 0:
             return -1
         if stride not in self.strides:
             raise ValueError(
@@ -235,7 +238,7 @@ class Diffusion:
     degrade_noise: float = 0.1  # standard deviations at most
     degrade_drop: float = 0.06  # share of frames repeated, and of bands lost, at most
     draft_iterations: int = 4  # of Griffin-Lim on the degraded mel, begun near the true phases
-    draft_phase: float = 1.0  # rad (std), at most, by which they are off
+    draft_phase: float = 1.5  # rad (std), at most, by which they are off
     draft_gain: float = 3.0  # dB either way at most, of the draft against the vocal
 
     def __post_init__(self) -> None:
@@ -493,9 +496,9 @@ PRESETS: dict[str, Hyperparams] = {
         unet=replace(  # 9.6 million parameters: under 20 MB in half precision
             _BASE.unet,
             channels=256,
-            noise_width=32,
-            mdct=256,
-            noise_exponent=0.6,
+            noise_width=24,
+            mdct=512,
+            noise_exponent=0.55,
             multipliers=(1, 1),
             factors=(4,),
             num_blocks=(1,),
@@ -524,13 +527,14 @@ PRESETS: dict[str, Hyperparams] = {
         ),
         inpainter_training=replace(
             _BASE.inpainter_training,
-            steps=20_000,
+            steps=4400,
             batch_size=4,
-            learning_rate=3e-4,
+            learning_rate=6e-4,
             warmup_steps=200,
+            precision="bfloat16",
             ema_decay=0.999,
-            validate_every=500,
-            save_every=250,
+            validate_every=1100,
+            save_every=200,
         ),
         transcriber_training=replace(
             _BASE.transcriber_training,

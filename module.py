@@ -656,6 +656,7 @@ class PaddedGRU(nn.Module):
 # ---------------------------------------------------------------------------------------------
 
 KAISER_BETA = 4.0 * math.pi  # of the MDCT's windows: what is loud stays out of bands far away
+LEAST_POWER = 1e-5  # of a draft, in units of σ_data²: what is softer is silence
 NOISE_BOUND = 6.0  # standard deviations of the noise: what a spectral gain works on stays within
 
 
@@ -795,12 +796,13 @@ class ModifiedCosineTransform(nn.Module):
         self.size = size
         n = torch.arange(2 * size, dtype=torch.float64)[None] + 0.5
         k = torch.arange(size, dtype=torch.float64)[:, None] + 0.5
-        basis = (2 / size) ** 0.5 * torch.cos(torch.pi / size * (n + size / 2) * k)
+        phase = torch.pi / size * (n + size / 2) * k
+        waves = (2 / size) ** 0.5 * torch.stack([phase.cos(), phase.sin()])
         rise = torch.kaiser_window(size + 1, False, KAISER_BETA, dtype=torch.float64).cumsum(0)
         rise = (rise[:-1] / rise[-1]).sqrt()
         window = torch.cat([rise, rise.flip(0)])
         edge = (torch.arange(size) >= size // 2).float()  # the signal's start within a frame
-        self.register_buffer("basis", basis.float(), persistent=False)  # (N, 2N)
+        self.register_buffer("waves", waves.float(), persistent=False)  # (2, N, 2N)
         self.register_buffer("window", window.float(), persistent=False)  # (2N,)
         self.register_buffer("edge", edge, persistent=False)  # (N,)
 
@@ -813,13 +815,27 @@ class ModifiedCosineTransform(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., S), S a multiple of N → coefficients (..., P, N), P = S / N."""
+        return self.frames(x) @ self.waves[0].T
+
+    def with_power(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The coefficients, and the power around each whatever its phase: (..., P, N) both.
+
+        The mean of the squares of cosine and sine: a steady tone's coefficients come and go with
+        its phase, their power stays.
+        """
+        frames = self.frames(x)
+        cosine, sine = (frames @ wave.T for wave in self.waves)
+        return cosine, 0.5 * (cosine.square() + sine.square())
+
+    def frames(self, x: Tensor) -> Tensor:
+        """Windowed frames (..., P, 2N) of x (..., S)."""
         half = self.size // 2
-        frames = F.pad(x, (half, half)).unfold(-1, 2 * self.size, self.size)  # (..., P, 2N)
-        return (frames * self.windows(frames.shape[-2])) @ self.basis.T
+        frames = F.pad(x, (half, half)).unfold(-1, 2 * self.size, self.size)
+        return frames * self.windows(frames.shape[-2])
 
     def inverse(self, coefficients: Tensor) -> Tensor:
         """coefficients (..., P, N) → x (..., S)."""
-        frames = (coefficients @ self.basis) * self.windows(coefficients.shape[-2])
+        frames = (coefficients @ self.waves[0]) * self.windows(coefficients.shape[-2])
         first, second = frames.split(self.size, dim=-1)  # (..., P, N) each
         wav = F.pad(first, (0, 0, 0, 1)) + F.pad(second, (0, 0, 1, 0))  # (..., P + 1, N)
         half = self.size // 2
@@ -847,13 +863,9 @@ class NoiseShape(nn.Module):
         self.stride, self.exponent, self.gain, self.floor = stride, exponent, gain, floor
 
     def gains(self, draft: Tensor, is_told: Tensor | None = None) -> Tensor:
-        """G (B, 1, P, N) of drafts (B, S) in units of σ_data; is_told (B,) bool, False = white.
-
-        The power of one coefficient depends on its phase: that of 3 × 3 counts.
-        """
+        """G (B, 1, P, N) of drafts (B, S) in units of σ_data; is_told (B,) bool, False = white."""
         with torch.autocast(draft.device.type, enabled=False):
-            power = self.transform(self.pad(draft.float()[:, None])).square()
-        power = F.avg_pool2d(power, 3, stride=1, padding=1, count_include_pad=False)
+            _, power = self.transform.with_power(self.pad(draft.float()[:, None]))
         gains = (self.gain * power.pow(self.exponent) + self.floor).sqrt()
         return gains if is_told is None else torch.where(is_told[:, None, None, None], gains, 1.0)
 
@@ -866,14 +878,16 @@ class NoiseShape(nn.Module):
         return torch.cat([vocal.to(x.dtype), x[:, 1:]], dim=1)
 
     def pad(self, x: Tensor) -> Tensor:
+        """Silence up to the next multiple of the stride."""
         return F.pad(x, (0, -x.shape[-1] % self.stride))
 
 
 class SpectralPatch(nn.Module):
-    """The MDCT of signals, then residual blocks.
+    """What is known of each frame, side by side, then residual blocks.
 
     The blocks read coefficients in units of the noise, compressed: those of the noise have variance
-    1 at every level, a loud voice is a few times that, and neither hides the other.
+    1 at every level, a loud voice is a few times that, and neither hides the other. Of a draft they
+    read the level of each band: what its phases mean, only a coefficient's own neighbours tell.
     """
 
     MARKS = 16  # values that a mark has in a frame
@@ -882,58 +896,31 @@ class SpectralPatch(nn.Module):
         self,
         signals: int,
         marks: int,
-        features: int,
         out_channels: int,
         size: int,
         num_blocks: int,
         groups: int,
         mapping: int,
     ) -> None:
-        """signals, marks: channels of each; features: further inputs per frame."""
+        """signals, marks: channels of each, a draft among them; size: N of the spectra."""
         super().__init__()
-        self.transform = ModifiedCosineTransform(size)
-        in_channels = signals * size + marks * self.MARKS + features
-        widths = [in_channels] + [out_channels] * num_blocks
+        self.size = size
+        widths = [signals * size + marks * self.MARKS] + [out_channels] * num_blocks
         self.blocks = nn.ModuleList(
             ResidualBlock1d(a, b, groups, mapping) for a, b in pairwise(widths)
         )
 
-    def forward(
-        self, x: Tensor, marks: Tensor, features: Tensor, mapping: Tensor, scale: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """x (B, K, S), marks (B, M, S) in [0, 1], features (B, P, E) → (B, C_out, 1, P), P = S / N.
-
-        scale (B, K, P or 1, N or 1) brings the spectra to units of the noise; they are the second
-        result, (B, K, P, N).
-        """
-        with torch.autocast(x.device.type, enabled=False):
-            spectrum = self.transform(x.float()) * scale.float()
-        marks = F.avg_pool1d(marks, self.transform.size // self.MARKS)  # (B, M, P·16)
+    def forward(self, spectra: Tensor, levels: Tensor, marks: Tensor, mapping: Tensor) -> Tensor:
+        """spectra (B, C, P, N), noise = 1; levels (B, 1 or 0, P, N), log power of a draft in units
+        of σ_data²; marks (B, M, S) in [0, 1] → (B, C_out, 1, P)."""
+        marks = F.avg_pool1d(marks, self.size // self.MARKS)  # (B, M, P·16)
         marks = marks.unflatten(2, (-1, self.MARKS))
-        rows = [part.transpose(1, 2).flatten(2) for part in (spectrum.asinh(), marks)]
-        x = as_row(torch.cat([*rows, features], dim=2).transpose(1, 2))  # (B, K·N + …, 1, P)
+        parts = (spectra.asinh(), 0.25 * levels, marks)
+        rows = torch.cat([part.transpose(1, 2).flatten(2) for part in parts], dim=2)
+        x = as_row(rows.transpose(1, 2))  # (B, K·N + M·16, 1, P)
         for block in self.blocks:
             x = block(x, mapping)
-        return x, spectrum
-
-
-def log_spectrum(x: Tensor, hop: int) -> Tensor:
-    """Levels of x (B, S) around each stretch of `hop` samples: (B, S / hop, 2·hop).
-
-    Half the natural log of the power under a Hann window of four hops, twice as fine as an MDCT of
-    one, where white noise of variance 1 has the power 1; nothing below -50 dB, nor the last bin.
-    """
-    window = torch.hann_window(4 * hop, device=x.device)
-    with torch.autocast(x.device.type, enabled=False):
-        frames = F.pad(x.float(), (3 * hop // 2, 3 * hop // 2)).unfold(1, 4 * hop, hop)
-        power = torch.fft.rfft(frames * window)[..., :-1].abs().square() / window.square().sum()
-    return 0.5 * (power + 1e-5).log()
-
-
-def local_power(spectrum: Tensor) -> Tensor:
-    """Mean power of 3 × 3 coefficients (..., P, N): that of one alone depends on its phase."""
-    power = F.avg_pool2d(spectrum.square().flatten(0, 1)[:, None], 3, 1, 1, False, False)
-    return power.view_as(spectrum)
+        return x
 
 
 class SpectralUnpatch(nn.Module):
@@ -943,9 +930,8 @@ class SpectralUnpatch(nn.Module):
     what is missing: all of it begins at zero. In units of the noise the weights lie between -1
     (nothing is left) and 0 (all is kept) at every level; a source is bounded, for a coefficient far
     above the noise needs next to no change, and must not make a small error of its weight a large
-    one. What the levels know of a frame decides
-    them coarsely; whether a coefficient stands out of the noise is seen around it, which
-    convolutions over time and frequency look at.
+    one. What the levels know of a frame decides the weights coarsely; whether a coefficient stands
+    out of the noise is seen around it, where convolutions over time and frequency look.
     """
 
     def __init__(
@@ -964,7 +950,6 @@ class SpectralUnpatch(nn.Module):
         and of a draft (1 or 0); width: channels of the convolutions over time and frequency;
         dilations: of those that look farther."""
         super().__init__()
-        self.transform = ModifiedCosineTransform(size)
         self.terms = (1 + sources, out_channels, size)
         self.blocks = nn.ModuleList(
             ResidualBlock1d(in_channels, in_channels, groups, mapping) for _ in range(num_blocks)
@@ -975,27 +960,26 @@ class SpectralUnpatch(nn.Module):
         self.look = nn.ModuleList(
             nn.Conv2d(a, b, 3, padding=1)
             for a, b in ((terms + seen, width), (width, width), (width, terms))
-        ).to(memory_format=torch.channels_last)  # twice as fast on a CPU
+        )
         self.far = nn.ModuleList(
             nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
             for dilation in dilations
-        ).to(memory_format=torch.channels_last)
+        )
+        for convolutions in (self.look, self.far):
+            convolutions.to(memory_format=torch.channels_last)  # twice as fast on a CPU
         for layer in (self.output, self.look[-1], *self.far):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(
-        self, x: Tensor, mapping: Tensor, spectra: Tensor, gains: Tensor | None = None
-    ) -> Tensor:
-        """x (B, C_in, 1, P); spectra (B, C_out + 1 or 0, P, N), noise = 1 → (B, C_out, S).
+    def forward(self, x: Tensor, mapping: Tensor, spectra: Tensor, power: Tensor) -> Tensor:
+        """x (B, C_in, 1, P) → coefficients (B, C_out, P, N) in units of the network's output.
 
-        gains (B, C_out, P, N): from the units of the result to those of the signal.
+        spectra (B, C_out + 1 or 0, P, N): of the noisy signal and a draft, noise = 1; their power.
         """
         for block in self.blocks:
             x = block(x, mapping)
         rows = self.output(x).squeeze(2).transpose(1, 2)  # (B, P, outputs)
         rows = rows.unflatten(2, (-1, self.terms[-1])).transpose(1, 2)  # (B, terms, P, N)
-        power = local_power(spectra)
         h = torch.cat([rows, spectra.asinh().to(rows.dtype), power.log1p().to(rows.dtype)], dim=1)
         h = h.contiguous(memory_format=torch.channels_last)
         for layer in self.look[:-1]:
@@ -1003,16 +987,12 @@ class SpectralUnpatch(nn.Module):
         for layer in self.far:
             h = h + layer(F.silu(h))
         rows = rows + self.look[-1](h)
-        offset, *weights = rows.float().unflatten(1, self.terms[:2]).unbind(1)  # (B, C_out, P, N)
+        total, *weights = rows.float().unflatten(1, self.terms[:2]).unbind(1)  # (B, C_out, P, N)
         spectra = NOISE_BOUND * (spectra / NOISE_BOUND).tanh()
         sources = spectra.tensor_split([self.terms[1]], dim=1)
-        total = offset
         for weight, source in zip(weights, sources, strict=False):  # without a draft, one source
             total = torch.addcmul(total, weight, source)
-        if gains is not None:
-            total = total * gains
-        with torch.autocast(x.device.type, enabled=False):
-            return self.transform.inverse(total)
+        return total
 
 
 class SelfAttention(nn.Module):

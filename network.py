@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from module import (
+    LEAST_POWER,
     Bottleneck1d,
     Context,
     ContextEncoder,
@@ -35,6 +36,7 @@ from module import (
     Highway,
     MaskedConv,
     MelPostnet,
+    ModifiedCosineTransform,
     NoiseEmbedding,
     NoiseShape,
     PaddedGRU,
@@ -50,7 +52,6 @@ from module import (
     as_row,
     has_times,
     interval_log_prior,
-    log_spectrum,
     padding_mask,
     place_in_interval,
     sounding_symbols,
@@ -693,6 +694,7 @@ class UNet1d(nn.Module):
         self.context = None
         if hp.context_width:
             self.context_level = hp.level_of_stride(hop_length)
+            self.context_pool = max(1, hp.first_stride // hop_length)  # frames per position
             width = widths[self.context_level + 1]
             self.context = ContextEncoder(
                 hp.context_width, (width, width), n_mels, num_phonemes, num_pitches
@@ -704,25 +706,17 @@ class UNet1d(nn.Module):
                 hp.mdct, hp.stride, hp.noise_exponent, hp.noise_gain, hp.noise_floor
             )
         if hp.mdct:
+            self.transform = ModifiedCosineTransform(hp.mdct)
+            sizes = (hp.mdct, hp.mdct_blocks, hp.groups, mapping)
             signals = hp.signal_channels + hp.draft_input
             self.spectral_patch = SpectralPatch(
-                signals,
-                read_channels - signals,
-                2 * hp.mdct if hp.draft_input else 0,
-                hp.channels,
-                hp.mdct,
-                hp.mdct_blocks,
-                hp.groups,
-                mapping,
+                signals, read_channels - signals, hp.channels, *sizes
             )
             self.spectral_unpatch = SpectralUnpatch(
                 hp.channels,
                 hp.signal_channels,
                 2 if hp.draft_input else 1,  # noisy signal; draft
-                hp.mdct,
-                hp.mdct_blocks,
-                hp.groups,
-                mapping,
+                *sizes,
                 hp.mdct_width,
                 hp.mdct_dilations,
             )
@@ -755,7 +749,7 @@ class UNet1d(nn.Module):
         mapping = self.noise_embedding(c_noise).to(x.dtype)
 
         if self.mdct:
-            x, spectra, gains = self.read_spectra(x, draft, c_noise, mapping)
+            x, spectra, power, gains = self.read_spectra(x, draft, c_noise, mapping)
         else:
             x = torch.cat([x, draft], dim=1)[:, :, None]  # (B, C_in, 1, S)
             for patch in self.patches:
@@ -774,38 +768,41 @@ class UNet1d(nn.Module):
         if film_up is not None and self.context_level < 0:
             x = torch.addcmul(film_up[1], x, film_up[0] + 1)
         if self.mdct:
-            return self.spectral_unpatch(x, mapping, spectra, gains)[:, :, :samples]
+            spectrum = gains * self.spectral_unpatch(x, mapping, spectra, power)
+            with torch.autocast(x.device.type, enabled=False):
+                return self.transform.inverse(spectrum)[:, :, :samples]
         for unpatch in self.unpatches:
             x = unpatch(x, mapping)
         return self.output(x).squeeze(2)[:, :, :samples].contiguous()
 
     def read_spectra(
         self, x: Tensor, draft: Tensor, c_noise: Tensor, mapping: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x (B, C_in, S), draft and its mark (B, 2 or 0, S) → what the levels read (B, C, 1, P),
-        the spectra of noisy signal and draft in units of the noise (B, K, P, N), and G (B, C, P, N)
-        of a shaped noise.
+        spectra of noisy signal and draft in units of the noise, their power (B, K, P, N), and the
+        gains of a shaped noise (B, C, P, N), 1 = white.
 
         With these units D = c_skip·x̃ + c_out·F is a shrunk x̃ for F = −weight·(c_skip/c_out)·x̃,
         and is the draft y for F = y/c_out - …: c_skip/c_out = c_in·σ_data/σ, 1/c_out =
         √(1 + σ_data²/σ²) in the units of the network's input (EDM table 1).
         """
-        ratio = self.sigma_data * (-4.0 * c_noise.float()).exp()[:, None]  # σ_data / σ, (B, 1)
+        ratio = self.sigma_data * (-4.0 * c_noise.float()).exp()[:, None, None, None]  # σ_data / σ
+        signal, marks = x.tensor_split([self.signal_channels], dim=1)
         wav, is_told = draft[:, :1], draft[:, 1:]
-        signals, marks = x.tensor_split([self.signal_channels], dim=1)
-        signals, marks = torch.cat([signals, wav], 1), torch.cat([marks, is_told], 1)
-        draft_scale = (1.0 + ratio.square()).sqrt()[:, : wav.shape[1]]
-        scale = torch.cat([ratio.expand(-1, self.signal_channels), draft_scale], dim=1)
-        scale, gains = scale[:, :, None, None], None
-        features = x.new_zeros(len(x), x.shape[2] // self.spectral_patch.transform.size, 0)
-        if self.draft_input:
-            features = log_spectrum(wav[:, 0], self.spectral_patch.transform.size).to(x.dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            noisy, noisy_power = self.transform.with_power(signal.float())
+            drafted, drafted_power = self.transform.with_power(wav.float())
+        gains = torch.ones_like(noisy)
         if self.noise_shape is not None:
-            shape = self.noise_shape.gains(wav[:, 0], is_told[:, 0, 0] > 0)  # (B, 1, P, N)
-            white = torch.ones_like(shape).expand(-1, self.signal_channels - 1, -1, -1)
-            gains = torch.cat([shape, white], dim=1)
-            scale = scale / torch.cat([gains, shape], dim=1)
-        return *self.spectral_patch(signals, marks, features, mapping, scale), gains
+            gains[:, :1] = self.noise_shape.gains(wav[:, 0], is_told[:, 0, 0] > 0)
+        own = ratio / gains
+        of_draft = (1.0 + ratio.square()).sqrt() / gains[:, : wav.shape[1]]
+        spectra = torch.cat([own * noisy, of_draft * drafted], dim=1)
+        power = torch.cat([own.square() * noisy_power, of_draft.square() * drafted_power], dim=1)
+        levels = (drafted_power + LEAST_POWER).log()
+        marks = torch.cat([marks, is_told], dim=1)
+        x = self.spectral_patch(spectra[:, : self.signal_channels], levels, marks, mapping)
+        return x, spectra, power, gains
 
     def pad(self, x: Tensor) -> Tensor:
         """x (B, C, S) → the next multiple of the stride; padding is silence, marked as known."""
@@ -851,7 +848,11 @@ class UNet1d(nn.Module):
             return None, None
         frames = -(-samples // self.hop_length)
         padded = -(-samples // self.stride) * self.stride // self.hop_length
-        return tuple(self.context(context or Context(), batch, frames, padded - frames))
+        films = self.context(context or Context(), batch, frames, padded - frames)
+        if self.context_pool == 1:
+            return tuple(films)
+        window = (1, self.context_pool)
+        return tuple(tuple(F.avg_pool2d(part, window) for part in film) for film in films)
 
 
 @dataclass

@@ -2,7 +2,8 @@
 
     python benchmark.py                       # all rows, a minute or two on two CPU cores
     python benchmark.py --rows decoding       # rows whose name contains a word
-    python benchmark.py --device cuda --precision bfloat16
+    python benchmark.py --rows unet --compile # compiled as well, two minutes more
+    python benchmark.py --device cuda --precision bfloat16 --compile
 
 The limit of a row is the longer of two times: its floating-point operations at the matrix-product
 rate measured just before, and its unavoidable memory traffic at the copy rate measured just before.
@@ -44,6 +45,7 @@ class Machine:
     dtype: torch.dtype
     flop_rate: float
     byte_rate: float
+    compiles: bool = False  # are networks measured compiled as well?
 
     def limit(self, flops: float, bytes_moved: float) -> float:
         """Seconds that the work takes at least."""
@@ -85,7 +87,7 @@ def counted(work: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def measure_machine(device: torch.device, dtype: torch.dtype) -> Machine:
+def measure_machine(device: torch.device, dtype: torch.dtype, compiles: bool = False) -> Machine:
     """Time a large matrix product and a large copy."""
     size = 8192 if device.type == "cuda" else 1536
     a = torch.randn(size, size, device=device, dtype=dtype)
@@ -94,7 +96,13 @@ def measure_machine(device: torch.device, dtype: torch.dtype) -> Machine:
     source = torch.zeros(2**26, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     copy = timed(lambda: target.copy_(source), device)
-    return Machine(device, dtype, 2 * size**3 / product, 2 * source.numel() / copy)
+    return Machine(device, dtype, 2 * size**3 / product, 2 * source.numel() / copy, compiles)
+
+
+def compiled(network: nn.Module, machine: Machine) -> nn.Module:
+    """By torch.compile; for a CPU with the weights laid out once as its convolutions want them."""
+    options = {"freezing": True} if machine.device.type == "cpu" else None
+    return torch.compile(network, options=options)
 
 
 def weight_bytes(*modules: nn.Module) -> int:
@@ -259,7 +267,7 @@ def unet_rows(preset: str, machine: Machine, with_training: bool = True) -> list
     enabled = machine.dtype != torch.float32
     autocast = torch.autocast(machine.device.type, dtype=torch.bfloat16, enabled=enabled)
 
-    def evaluate() -> Tensor:
+    def evaluate(denoiser: Denoiser = denoiser) -> Tensor:
         with torch.no_grad(), autocast:
             return denoiser(x, sigma, is_known)
 
@@ -270,6 +278,10 @@ def unet_rows(preset: str, machine: Machine, with_training: bool = True) -> list
     flops = counted(evaluate)
     seconds = timed(evaluate, machine.device)
     rows = [Row(f"{title}, one evaluation", seconds, flops, weight_bytes(network), note)]
+    if machine.compiles:
+        quick = denoiser_of(compiled(network, machine), hp)
+        seconds = timed(lambda: evaluate(quick), machine.device)
+        rows.append(replace(rows[0], name=f"{title}, compiled", seconds=seconds))
 
     def render() -> Tensor:
         generators = [torch.Generator().manual_seed(0)]
@@ -344,6 +356,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--rows", default="", metavar="WORD", help="only rows whose group has it")
+    parser.add_argument("--compile", action="store_true", help="U-Nets by torch.compile as well")
     parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     arguments = parser.parse_args(argv)
     groups = {name: make for name, make in ROWS.items() if arguments.rows in name}
@@ -353,7 +366,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     device = distributed.start(arguments.device).device
-    machine = measure_machine(device, getattr(torch, arguments.precision))
+    machine = measure_machine(device, getattr(torch, arguments.precision), arguments.compile)
     print(
         f"{distributed.describe_device(device)}, {arguments.precision}: matrix products "
         f"{machine.flop_rate / 1e9:.0f} GFLOP/s, copies {machine.byte_rate / 1e9:.1f} GB/s; "

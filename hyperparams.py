@@ -238,7 +238,7 @@ class Diffusion:
     degrade_noise: float = 0.1  # standard deviations at most
     degrade_drop: float = 0.06  # share of frames repeated, and of bands lost, at most
     draft_iterations: int = 4  # of Griffin-Lim on the degraded mel, begun near the true phases
-    draft_phase: float = 1.5  # rad (std), at most, by which they are off
+    draft_phase: float = 0.3  # rad (std), at most, by which they are off
     draft_gain: float = 3.0  # dB either way at most, of the draft against the vocal
 
     def __post_init__(self) -> None:
@@ -527,13 +527,13 @@ PRESETS: dict[str, Hyperparams] = {
         ),
         inpainter_training=replace(
             _BASE.inpainter_training,
-            steps=4400,
+            steps=3700,
             batch_size=4,
             learning_rate=6e-4,
             warmup_steps=200,
             precision="bfloat16",
             ema_decay=0.999,
-            validate_every=1100,
+            validate_every=900,
             save_every=200,
         ),
         transcriber_training=replace(

@@ -506,8 +506,8 @@ PRESETS: dict[str, Hyperparams] = {
             attention_heads=4,
             context_width=128,
         ),
-        # Wider: with a draft there is much to clean below, without one much to find above.
-        diffusion=replace(_BASE.diffusion, p_std=1.3),
+        # Higher and wider: what a draft becomes is decided where it is all that there is to go by.
+        diffusion=replace(_BASE.diffusion, p_mean=-1.5, p_std=1.6),
         # Trained down to there; fresh noise keeps what a step leaves behind from adding up.
         inpainting=replace(_BASE.inpainting, sigma_min=2e-3, step="dpmpp_2m_sde"),
         transcriber=replace(_BASE.transcriber, width=128, phoneme_width=192),
@@ -527,7 +527,7 @@ PRESETS: dict[str, Hyperparams] = {
         ),
         inpainter_training=replace(
             _BASE.inpainter_training,
-            steps=3700,
+            steps=2800,
             batch_size=4,
             learning_rate=6e-4,
             warmup_steps=200,

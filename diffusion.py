@@ -62,17 +62,17 @@ def element_sigma(sigma: Tensor, is_known: Tensor | None, like: Tensor) -> Tenso
 class Colour:
     """The shape L that a context gives to the noise of the vocal (module.NoiseShape)."""
 
-    def __init__(self, shape: NoiseShape, gains: Tensor) -> None:
-        """gains: G (B, 1, P, N)."""
-        self.shape, self.gains = shape, gains
+    def __init__(self, shape: NoiseShape, gains: Tensor, is_told: Tensor) -> None:
+        """gains: G (B, 1, P, N); is_told (B,) bool: whose context has a draft."""
+        self.shape, self.gains, self.is_told = shape, gains, is_told
 
     def __call__(self, noise: Tensor) -> Tensor:
         """L·n (B, C, S) of white noise n."""
         return self.shape(noise, self.gains)
 
     def whiten(self, error: Tensor) -> Tensor:
-        """L⁻¹·e (B, C, S): in units of the noise that hid it."""
-        return self.shape(error, self.gains.reciprocal())
+        """W·L⁻¹·e (B, 1, P, N) of the vocal's error in e (B, C, S), in units of its noise."""
+        return self.shape.transform(self.shape.pad(error[:, :1])) / self.gains
 
     def covariance(self, x: Tensor) -> Tensor:
         """L·Lᵀ·x (B, C, S)."""
@@ -100,9 +100,9 @@ class Denoiser(nn.Module):
         shape = getattr(network, "noise_shape", None)
         if shape is None or context is None or context.wav is None:
             return None
-        is_dropped = context.is_dropped.get("wav")
-        is_told = None if is_dropped is None else ~is_dropped
-        return Colour(shape, shape.gains(context.wav / self.sigma_data, is_told))
+        nobody = torch.zeros(len(context.wav), dtype=torch.bool, device=context.wav.device)
+        is_told = ~context.is_dropped.get("wav", nobody)
+        return Colour(shape, shape.gains(context.wav / self.sigma_data, is_told), is_told)
 
     def forward(
         self,
@@ -182,18 +182,31 @@ def loss_terms(
     is_scored: Tensor,
     sigma_data: float,
     colour: Colour | None = None,
+    huber: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Weighted squared error summed over the scored elements (B,), and their number (B,).
 
     λ(σ)·Σ (D − x)² with λ = (σ² + σ_data²)/(σ·σ_data)², EDM eq. 2 and table 1; nothing is
     clipped. sum/count is an item's loss: Σ sum / Σ count over any set of items, batches and ranks
     is the mean over unknown elements. is_scored (B, C, S) bool, as a rule ~is_known.
+
+    Where the noise has a `colour` the vocal's error is whitened, coefficient by coefficient. Where
+    a draft has said how loud each is to be, u = √λ·e counts 2δ²·(√(1 + u²/δ²) − 1) for δ = `huber`
+    above 0: as u² below δ, in proportion above. Sounds that a draft does not have at all, up to
+    forty times as loud as it says, would else be most of the loss; D then lies between the mean and
+    the median of the posterior.
     """
     weight = (sigma.square() + sigma_data**2) / (sigma * sigma_data).square()
     error = torch.where(is_scored, (denoised - x).float(), 0.0)
+    total = weight * error.square().sum((1, 2))
     if colour is not None:
-        error = colour.whiten(error)
-    return weight * error.square().sum((1, 2)), is_scored.sum((1, 2))
+        square = weight[:, None, None, None] * colour.whiten(error).square()
+        if huber:
+            ratio = square / huber**2
+            bounded = 2.0 * huber**2 * ratio / (1.0 + (1.0 + ratio).sqrt())
+            square = torch.where(colour.is_told[:, None, None, None], bounded, square)
+        total = weight * error[:, 1:].square().sum((1, 2)) + square.sum((1, 2, 3))
+    return total, is_scored.sum((1, 2))
 
 
 def denoising_loss(
@@ -205,13 +218,15 @@ def denoising_loss(
     context: Context | None = None,
     given: Tensor | None = None,
     is_dropped: Tensor | None = None,
+    huber: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Training loss of DESIGN section 5 as (sum (B,), count (B,)), see `loss_terms`.
 
     x, noise (B, 2, S); sigma (B,); is_known (B, 2, S) bool; `given` (B, 2, S) replaces x at known
     elements in the input (a corrupted prefix); `is_dropped` (B,) withholds the accompaniment;
     noise is white: where the context shapes it, it is shaped here, and the error is whitened: what
-    the network is told decides the weights, so its optimum stays the posterior mean.
+    the network is told decides the weights, so its optimum stays the posterior mean (but for
+    `huber`, see `loss_terms`).
     """
     colour = denoiser.colour(context)
     if colour is not None:
@@ -224,7 +239,7 @@ def denoising_loss(
         is_scored = is_scored.clone()
         is_scored[:, ACCOMPANIMENT] &= ~is_dropped[:, None]
     denoised = denoiser(x_noisy, sigma, is_known, context)
-    return loss_terms(denoised, x, sigma, is_scored, denoiser.sigma_data, colour)
+    return loss_terms(denoised, x, sigma, is_scored, denoiser.sigma_data, colour, huber)
 
 
 def sigma_bin_edges(p_mean: float, p_std: float, bins: int) -> Tensor:

@@ -165,6 +165,7 @@ class Objective:
             drawn.context,
             drawn.given,
             drawn.is_dropped,
+            d.draft_huber,
         )
         # Each item's mean over its unknown elements: the mixture's weights are then the loss's.
         terms = {"denoising": Term((sums / counts.clamp_min(1)).sum(), len(x))}
@@ -206,7 +207,10 @@ class Objective:
             for k, level in enumerate(self.levels):
                 sigma = torch.full((len(batch.wav),), level, device=self.device)
                 for row, (x, is_known, seen) in tasks.items():
-                    terms = denoising_loss(denoiser, x, sigma, drawn.noise, is_known, seen)
+                    huber = self.hp.diffusion.draft_huber
+                    terms = denoising_loss(
+                        denoiser, x, sigma, drawn.noise, is_known, seen, huber=huber
+                    )
                     totals[rows.index(row), k] += torch.stack(
                         [t.sum().double() for t in terms]
                     ).cpu()

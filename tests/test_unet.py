@@ -44,7 +44,7 @@ AT_THE_HOP = replace(  # the context enters before the levels
     num_blocks=(1,),
     attentions=(True,),
 )
-SHAPED = replace(AT_THE_HOP, noise_exponent=0.6)
+SHAPED = replace(AT_THE_HOP, mdct=512, noise_exponent=0.6)  # two hops to a position
 EACH = pytest.mark.parametrize(
     "hp",
     [TINY, SPECTRAL, AT_THE_HOP, SHAPED],
@@ -300,6 +300,18 @@ def test_the_mdct_finds_frequencies() -> None:
     assert power[band - 2 : band + 3].sum() > 0.98 * power.sum()
 
 
+def test_the_power_of_a_steady_tone_is_steady() -> None:
+    """Its coefficients come and go with its phase; noise of variance 1 has the power 1."""
+    transform = ModifiedCosineTransform(64)
+    coefficients, power = transform.with_power(torch.cos(0.3 * torch.arange(4096)))
+    torch.testing.assert_close(coefficients, transform(torch.cos(0.3 * torch.arange(4096))))
+    loudest = int(power[8].argmax())
+    assert power[2:-2, loudest].std() < 1e-3 * power[8, loudest]
+    assert coefficients[2:-2, loudest].square().std() > 0.3 * power[8, loudest]
+    noise = torch.randn(65536, generator=torch.Generator().manual_seed(0))
+    assert transform.with_power(noise)[1].mean() == pytest.approx(1.0, abs=0.01)
+
+
 def test_shaped_noise_is_as_loud_as_the_draft_and_can_be_whitened() -> None:
     shape = NoiseShape(64, 256, exponent=1.0, gain=1.0, floor=1e-6)
     generator = torch.Generator().manual_seed(0)
@@ -331,10 +343,10 @@ def test_a_network_is_told_the_noise_that_its_context_shapes() -> None:
     noise = 0.1 * torch.randn(2, 2, 8192, generator=torch.Generator().manual_seed(1))
     spectra = []
 
-    def keep(_: nn.Module, __: object, result: tuple[torch.Tensor, torch.Tensor]) -> None:
-        spectra.append(result[1])
+    def keep(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        spectra.append(inputs[2])
 
-    network.spectral_patch.register_forward_hook(keep)
+    network.spectral_unpatch.register_forward_pre_hook(keep)
     with torch.no_grad():
         denoised = denoiser(colour(noise), torch.tensor([0.1, 0.1]), None, context)
     seen = spectra[0][:, :2].unflatten(2, (2, -1)).square().mean((3, 4)).sqrt()  # (B, C, 2)

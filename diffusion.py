@@ -300,18 +300,20 @@ def exponential_sigmas(
 SCHEDULES = {"karras": karras_sigmas, "exponential": exponential_sigmas}
 
 
-def sampling_sigmas(config: Inpainting, num_steps: int | None = None) -> list[float]:
+def sampling_sigmas(config: Inpainting, has_draft: bool = False) -> list[float]:
     """The levels of an `Inpainting` section; a strength below 1 starts them lower, at σ₀.
 
     `strength` is the share of the full schedule that is walked: a draft enters at its level.
+    has_draft: is the network told a draft's waveform, for which `draft_steps` levels may do?
     """
     if config.schedule not in SCHEDULES:
         raise ValueError(f"schedule = {config.schedule!r} is not one of {', '.join(SCHEDULES)}")
     if not 0 < config.strength <= 1:
         raise ValueError(f"strength = {config.strength}: expected a share in (0, 1]")
-    sigmas = SCHEDULES[config.schedule](
-        num_steps or config.num_steps, config.sigma_min, config.sigma_max, config.rho
-    )
+    num_steps = config.num_steps
+    if has_draft and config.draft_steps and config.strength == 1:
+        num_steps = config.draft_steps
+    sigmas = SCHEDULES[config.schedule](num_steps, config.sigma_min, config.sigma_max, config.rho)
     return sigmas[round((1.0 - config.strength) * (len(sigmas) - 2)) :]
 
 

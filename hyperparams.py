@@ -263,6 +263,7 @@ class Inpainting:
     method: str = "conditional"  # conditional | replacement | repaint | mcg | guided
     step: str = "dpmpp_2m"  # euler | heun | dpm2_ancestral | dpmpp_2m | dpmpp_2m_sde
     num_steps: int = 20  # one network evaluation each with dpmpp_2m
+    draft_steps: int = 0  # the same where the waveform of a draft is told; 0 = num_steps
     schedule: str = "karras"  # karras | exponential
     sigma_min: float = 3e-3  # 30 dB under sigma_data; lower levels are hardly trained
     sigma_max: float = 3.0  # 30 sigma_data: next to nothing of the signal is left

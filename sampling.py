@@ -465,7 +465,7 @@ def sample(
         model,
         known,
         is_known,
-        sampling_sigmas(config),
+        sampling_sigmas(config, context is not None and context.wav is not None),
         noise if colour is None else lambda: colour(noise()),
         config.step,
         config.method,

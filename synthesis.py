@@ -72,11 +72,11 @@ QUALITIES = {  # what each sets before --set and the short flags do
         "synthesis.griffin_lim_iterations=64",
     ),
 }
-CONVENIENCES = {  # flag: (the knob of the inpainting section that it sets, what it is)
-    "method": ("method", "how known samples are respected"),
-    "steps": ("num_steps", "noise levels walked"),
-    "strength": ("strength", "share of them that a draft goes through"),
-    "guidance": ("accompaniment_guidance", "how much the accompaniment counts; 1 = as trained"),
+CONVENIENCES = {  # flag: (the knobs of the inpainting section that it sets, what it is)
+    "method": (("method",), "how known samples are respected"),
+    "steps": (("num_steps", "draft_steps"), "noise levels walked"),
+    "strength": (("strength",), "share of them that a draft goes through"),
+    "guidance": (("accompaniment_guidance",), "how much the accompaniment counts; 1 = as trained"),
 }
 
 
@@ -432,8 +432,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         choices=("published",),
         help=f"the earlier project's inpainter, from {SAVE / published.INPAINTER_PATH}",
     )
-    for flag, (name, help_text) in CONVENIENCES.items():
-        song.add_argument(f"--{flag}", metavar="VALUE", help=f"{help_text} (inpainting.{name})")
+    for flag, (names, help_text) in CONVENIENCES.items():
+        knobs = ", ".join(f"inpainting.{name}" for name in names)
+        song.add_argument(f"--{flag}", metavar="VALUE", help=f"{help_text} ({knobs})")
     return parser.parse_args(argv)
 
 
@@ -450,7 +451,8 @@ def assignments_of(
             )
     short = [
         f"inpainting.{name}={value}"
-        for flag, (name, _) in CONVENIENCES.items()
+        for flag, (names, _) in CONVENIENCES.items()
+        for name in names
         if (value := getattr(arguments, flag)) is not None
     ]
     given = (*QUALITIES[arguments.quality], *arguments.assignments, *short)

@@ -238,7 +238,7 @@ class Objective:
             denoiser_of(network, self.hp),
             x,
             is_known,
-            replace(self.hp.inpainting, num_steps=PREVIEW_STEPS),
+            replace(self.hp.inpainting, num_steps=PREVIEW_STEPS, draft_steps=0),
             [item_generator(FIXED_SEED, row) for row in range(len(x))],
             replace(context, is_dropped=dict.fromkeys(self.parts, is_dropped)),
         )

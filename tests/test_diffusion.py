@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from diffusion import (
     MASK_KINDS,
+    Colour,
     Denoiser,
     add_noise,
     bin_loss_terms,
@@ -30,7 +31,7 @@ from diffusion import (
     sigma_bin_edges,
 )
 from hyperparams import Diffusion, Inpainting
-from module import Context
+from module import Context, NoiseShape
 
 SIGMA_DATA = 0.1
 CONFIG = Diffusion()
@@ -181,6 +182,31 @@ def test_nothing_is_clipped_inside_the_loss() -> None:
     assert float(clipped.grad[0, 0, 1] / clipped.grad[0, 0, 0]) == pytest.approx(1)
 
 
+def shaped_errors(loudness: float, huber: float) -> tuple[torch.Tensor, float]:
+    """Losses of one error where the noise has the shape of a draft and where it is white, and λ."""
+    shape = NoiseShape(16, 64, exponent=1.0, gain=1.0, floor=1e-6)
+    wav = SIGMA_DATA * normal(2, 256, seed=2)
+    is_told = torch.tensor([True, False])
+    colour = Colour(shape, shape.gains(wav / SIGMA_DATA, is_told), is_told)
+    error = loudness * colour(normal(2, 2, 256, seed=3))
+    error[:, 1] = 0.0  # the accompaniment is known
+    scored, sigma = torch.ones(2, 2, 256, dtype=torch.bool), torch.full((2,), 0.3)
+    sums, _ = loss_terms(error, 0 * error, sigma, scored, SIGMA_DATA, colour, huber)
+    return sums, float((0.3**2 + SIGMA_DATA**2) / (0.3 * SIGMA_DATA) ** 2)
+
+
+def test_shaped_errors_count_in_units_of_their_noise() -> None:
+    sums, weight = shaped_errors(1.0, huber=0.0)
+    power = normal(2, 2, 256, seed=3)[:, 0].square().sum(1)  # of the white noise that was shaped
+    torch.testing.assert_close(sums, weight * power, rtol=1e-4, atol=0)
+
+
+def test_large_errors_count_in_proportion_where_a_draft_tells() -> None:
+    small, large, larger = (shaped_errors(loudness, 1.0)[0] for loudness in (1e-4, 1e3, 2e3))
+    torch.testing.assert_close(small, shaped_errors(1e-4, 0.0)[0], rtol=1e-3, atol=0)
+    torch.testing.assert_close(larger / large, torch.tensor([2.0, 4.0]), rtol=1e-2, atol=0)
+
+
 def test_corrupted_known_samples_are_input_but_never_target() -> None:
     x, noise, sigma = normal(1, 2, 20), normal(1, 2, 20, seed=1), torch.tensor([0.3])
     is_known = torch.zeros(1, 2, 20, dtype=torch.bool)
@@ -267,6 +293,10 @@ def test_strength_walks_the_end_of_the_same_schedule() -> None:
     half = sampling_sigmas(Inpainting(strength=0.5))
     assert half == full[-len(half) :] and abs(len(half) - len(full) / 2) <= 1
     assert len(sampling_sigmas(Inpainting(strength=0.01))) == 2
+    few = Inpainting(draft_steps=2)
+    assert len(sampling_sigmas(few, has_draft=True)) == 3
+    assert sampling_sigmas(few) == full == sampling_sigmas(Inpainting(), has_draft=True)
+    assert sampling_sigmas(replace(few, strength=0.5), has_draft=True) == half
     with pytest.raises(ValueError, match="strength = 0"):
         sampling_sigmas(Inpainting(strength=0.0))
     with pytest.raises(ValueError, match="karras, exponential"):

@@ -31,7 +31,13 @@ if TYPE_CHECKING:
     from hyperparams import UNet
     from preprocess import StemBatch
 
-REPAINT = {"method": "repaint", "step": "dpm2_ancestral", "num_steps": 40, "num_resamples": 5}
+REPAINT = {
+    "method": "repaint",
+    "step": "dpm2_ancestral",
+    "num_steps": 40,
+    "draft_steps": 0,  # as many
+    "num_resamples": 5,
+}
 GAP = (0.3, 0.7)  # share of a window
 REFINING = 0.5  # share of the schedule that a waveform is taken through to be refined
 LINEAR_FLOOR = math.log(1e-2)  # 88 dB under the peak of a full-scale sine
@@ -62,6 +68,9 @@ WAYS = {
     "repaint": Inpainting("the same by the earlier default, RePaint 40×5", changes=REPAINT),
     "shuffled": Inpainting("the same from another song's accompaniment", own=False),
     "draft": Inpainting("all of the vocal, from accompaniment and draft", draft=True),
+    "draft_walked": Inpainting(
+        "the same by as many levels as without a draft", changes={"draft_steps": 0}, draft=True
+    ),
     "draft_repaint": Inpainting("the same by RePaint 40×5", changes=REPAINT, draft=True),
     "draft_shuffled": Inpainting("from another accompaniment and the draft", draft=True, own=False),
     "draft_griffin_lim": Inpainting("the draft by PostNet, Griffin-Lim", draft=True, diffuse=False),
@@ -97,6 +106,8 @@ CONTROLS = (
     ("default", "shuffled", "the accompaniment is listened to"),
     ("draft", "draft_shuffled", "the accompaniment is listened to beside a draft"),
     ("draft", "default", "a draft helps"),
+    ("draft", "draft_walked", "with a draft few levels are enough"),
+    ("draft", "draft_repaint", "so it does with a draft"),
     ("draft", "draft_griffin_lim", "the inpainter beats Griffin-Lim as the last stage"),
     ("draft_refined", "draft_griffin_lim", "refining Griffin-Lim's waveform brings it nearer"),
     ("default", "repaint", "the default beats the earlier default"),

@@ -150,7 +150,9 @@ def sing(
     fade = min(config.fade, overlap)
     context_of = None if guide is None else GuideContext(inpainter, guide, plan[-1].stop)
     start_from = None if draft is None else torch.stack([draft, accompaniment])  # (2, S)
-    total = len(list(batches(plan, config.batch_size))) * (len(sampling_sigmas(config)) - 1)
+    has_draft = context_of is not None and "wav" in context_of.parts
+    levels = len(sampling_sigmas(config, has_draft)) - 1
+    total = len(list(batches(plan, config.batch_size))) * levels
     with (
         tqdm(total=total, desc=f"vocal, {len(plan)} windows", unit="step", disable=quiet) as bar,
         Evaluations(inpainter) as evaluations,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from module import Context, NoiseShape
 
 VOCAL, ACCOMPANIMENT = 0, 1
+SPECTRAL_FLOOR = 1e-2  # magnitude under a Hann window of 1024 samples
 MASK_KINDS = ("vocal", "prefix", "gaps", "accompaniment", "nothing")
 
 
@@ -209,6 +210,26 @@ def loss_terms(
     return total, is_scored.sum((1, 2))
 
 
+def log_spectral_error(denoised: Tensor, x: Tensor) -> Tensor:
+    """Mean |difference| of log magnitudes of vocals (B, S), natural logs: (B,).
+
+    At two resolutions, 1024 and 512 samples with hops of a quarter; what is below `SPECTRAL_FLOOR`,
+    88 dB under the peak of a full-scale sine, hardly counts.
+    """
+    errors = []
+    with torch.autocast(x.device.type, enabled=False):
+        for size in (1024, 512):
+            window = torch.hann_window(size, device=x.device)
+            floor = (SPECTRAL_FLOOR * size / 1024) ** 2
+            logs = []
+            for wav in (denoised.float(), x.float()):
+                spectrum = torch.stft(wav, size, size // 4, window=window, return_complex=True)
+                power = torch.view_as_real(spectrum).square().sum(-1)
+                logs.append(0.5 * (power + floor).log())
+            errors.append((logs[0] - logs[1]).abs().mean((1, 2)))
+    return sum(errors) / len(errors)
+
+
 def denoising_loss(
     denoiser: Denoiser,
     x: Tensor,
@@ -219,6 +240,7 @@ def denoising_loss(
     given: Tensor | None = None,
     is_dropped: Tensor | None = None,
     huber: float = 0.0,
+    spectral: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Training loss of DESIGN section 5 as (sum (B,), count (B,)), see `loss_terms`.
 
@@ -226,7 +248,9 @@ def denoising_loss(
     elements in the input (a corrupted prefix); `is_dropped` (B,) withholds the accompaniment;
     noise is white: where the context shapes it, it is shaped here, and the error is whitened: what
     the network is told decides the weights, so its optimum stays the posterior mean (but for
-    `huber`, see `loss_terms`).
+    `huber`, see `loss_terms`). `spectral` weighs the `log_spectral_error` of vocals with a draft,
+    times σ²/(σ² + σ_data²): where noise hides what a draft does not tell, a mean of many vocals is
+    softer than each, and the right loudness of every band is worth more.
     """
     colour = denoiser.colour(context)
     if colour is not None:
@@ -239,7 +263,12 @@ def denoising_loss(
         is_scored = is_scored.clone()
         is_scored[:, ACCOMPANIMENT] &= ~is_dropped[:, None]
     denoised = denoiser(x_noisy, sigma, is_known, context)
-    return loss_terms(denoised, x, sigma, is_scored, denoiser.sigma_data, colour, huber)
+    sums, counts = loss_terms(denoised, x, sigma, is_scored, denoiser.sigma_data, colour, huber)
+    if spectral and colour is not None:
+        share = sigma.square() / (sigma.square() + denoiser.sigma_data**2) * colour.is_told
+        error = log_spectral_error(denoised[:, VOCAL], x[:, VOCAL])
+        sums = sums + spectral * share * error * counts
+    return sums, counts
 
 
 def sigma_bin_edges(p_mean: float, p_std: float, bins: int) -> Tensor:

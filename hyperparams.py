@@ -238,6 +238,7 @@ class Diffusion:
     degrade_noise: float = 0.1  # standard deviations at most
     degrade_drop: float = 0.06  # share of frames repeated, and of bands lost, at most
     draft_huber: float = 0.0  # errors above it count in proportion where a draft tells; 0 = squared
+    draft_spectral: float = 0.0  # weight of the error of log spectra where a draft is all there is
     draft_iterations: int = 4  # of Griffin-Lim on the degraded mel, begun near the true phases
     draft_phase: float = 0.3  # rad (std), at most, by which they are off
     draft_gain: float = 3.0  # dB either way at most, of the draft against the vocal
@@ -509,7 +510,9 @@ PRESETS: dict[str, Hyperparams] = {
             context_width=128,
         ),
         # Higher and wider: what a draft becomes is decided where it is all that there is to go by.
-        diffusion=replace(_BASE.diffusion, p_mean=-0.7, p_std=1.6, draft_huber=1.0),
+        diffusion=replace(
+            _BASE.diffusion, p_mean=-0.7, p_std=1.6, draft_huber=1.0, draft_spectral=1.0
+        ),
         # Trained down to there; fresh noise keeps what a step leaves behind from adding up.
         inpainting=replace(_BASE.inpainting, sigma_min=2e-3, step="dpmpp_2m_sde"),
         transcriber=replace(_BASE.transcriber, width=128, phoneme_width=192),
@@ -529,7 +532,7 @@ PRESETS: dict[str, Hyperparams] = {
         ),
         inpainter_training=replace(
             _BASE.inpainter_training,
-            steps=2150,
+            steps=1200,
             batch_size=4,
             learning_rate=6e-4,
             warmup_steps=200,

@@ -166,6 +166,7 @@ class Objective:
             drawn.given,
             drawn.is_dropped,
             d.draft_huber,
+            d.draft_spectral,
         )
         # Each item's mean over its unknown elements: the mixture's weights are then the loss's.
         terms = {"denoising": Term((sums / counts.clamp_min(1)).sum(), len(x))}

@@ -25,6 +25,7 @@ from diffusion import (
     element_sigma,
     exponential_sigmas,
     karras_sigmas,
+    log_spectral_error,
     loss_terms,
     precondition,
     sampling_sigmas,
@@ -205,6 +206,37 @@ def test_large_errors_count_in_proportion_where_a_draft_tells() -> None:
     small, large, larger = (shaped_errors(loudness, 1.0)[0] for loudness in (1e-4, 1e3, 2e3))
     torch.testing.assert_close(small, shaped_errors(1e-4, 0.0)[0], rtol=1e-3, atol=0)
     torch.testing.assert_close(larger / large, torch.tensor([2.0, 4.0]), rtol=1e-2, atol=0)
+
+
+def test_log_spectra_are_compared_in_nepers_above_a_floor() -> None:
+    wav = 0.1 * normal(3, 4096)
+    error = log_spectral_error(wav * torch.tensor([[1.0], [2.0], [0.5]]), wav)
+    expected = torch.tensor([0.0, math.log(2), math.log(2)])
+    torch.testing.assert_close(error, expected, rtol=1e-3, atol=1e-6)
+    assert log_spectral_error(1e-7 * wav, 1e-6 * wav).max() < 1e-4  # both are silence
+    item = log_spectral_error(wav[1:2], 0.3 * wav[:1])
+    pair = log_spectral_error(wav[[1, 2]], 0.3 * wav[[0, 1]])
+    torch.testing.assert_close(item, pair[:1])
+
+
+def test_log_spectra_count_where_a_draft_tells_and_noise_hides() -> None:
+    class Shaped(Recorder):
+        noise_shape = NoiseShape(16, 64, exponent=1.0, gain=1.0, floor=1e-6)
+
+    x, noise = SIGMA_DATA * normal(2, 2, 2048), normal(2, 2, 2048, seed=1)
+    is_known = torch.zeros(2, 2, 2048, dtype=torch.bool)
+    context = Context(wav=x[:, 0], is_dropped={"wav": torch.tensor([False, True])})
+    denoiser = Denoiser(Shaped(), SIGMA_DATA)
+    added = []
+    for level in (0.01 * SIGMA_DATA, 100 * SIGMA_DATA):
+        sigma = torch.full((2,), level)
+        plain, with_it = (
+            denoising_loss(denoiser, x, sigma, noise, is_known, context, spectral=w)
+            for w in (0.0, 1.0)
+        )
+        added.append((with_it[0] - plain[0]) / plain[1])
+    assert all(part[1] == 0 for part in added)  # without a draft
+    assert 0 < added[0][0] < 1e-3 * added[1][0]
 
 
 def test_corrupted_known_samples_are_input_but_never_target() -> None:

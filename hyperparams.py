@@ -265,6 +265,7 @@ class Inpainting:
     step: str = "dpmpp_2m"  # euler | heun | dpm2_ancestral | dpmpp_2m | dpmpp_2m_sde
     num_steps: int = 20  # one network evaluation each with dpmpp_2m
     draft_steps: int = 0  # the same where the waveform of a draft is told; 0 = num_steps
+    draft_share: float = 0.0  # of the draft's own waveform in a vocal that it was told for
     schedule: str = "karras"  # karras | exponential
     sigma_min: float = 3e-3  # 30 dB under sigma_data; lower levels are hardly trained
     sigma_max: float = 3.0  # 30 sigma_data: next to nothing of the signal is left
@@ -514,7 +515,14 @@ PRESETS: dict[str, Hyperparams] = {
             _BASE.diffusion, p_mean=-0.7, p_std=1.6, draft_huber=1.0, draft_spectral=1.0
         ),
         # Trained down to there; fresh noise keeps what a step leaves behind from adding up.
-        inpainting=replace(_BASE.inpainting, sigma_min=2e-3, step="dpmpp_2m_sde"),
+        # With a draft one look is best: more levels add sounds that are not the singer's.
+        inpainting=replace(
+            _BASE.inpainting,
+            sigma_min=2e-3,
+            step="dpmpp_2m_sde",
+            draft_steps=1,
+            draft_share=0.5,
+        ),
         transcriber=replace(_BASE.transcriber, width=128, phoneme_width=192),
         transformer_training=replace(
             _BASE.transformer_training,

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion import Denoiser, drop_accompaniment, sampling_sigmas
+from diffusion import ACCOMPANIMENT, VOCAL, Denoiser, drop_accompaniment, sampling_sigmas
 
 if TYPE_CHECKING:
     from hyperparams import Inpainting
@@ -460,8 +460,10 @@ def sample(
         config.lyrics_guidance,
         config.dynamic_threshold,
     )
+    if not 0 <= config.draft_share <= 1:
+        raise ValueError(f"draft_share = {config.draft_share}: expected a share in [0, 1]")
     noise, colour = ItemNoise(generators, known), denoiser.colour(context)
-    return inpaint(
+    made = inpaint(
         model,
         known,
         is_known,
@@ -475,6 +477,23 @@ def sample(
         progress,
         None if colour is None else colour.covariance,
     )
+    if config.draft_share and context is not None and context.wav is not None:
+        return made._replace(x=blend(made.x, is_known, context, config.draft_share))
+    return made
+
+
+def blend(x: Tensor, is_known: Tensor, context: Context, share: float) -> Tensor:
+    """x (B, 2, S) with a share of the draft in its unknown vocals: what both have stays.
+
+    The network takes over the phases of a draft, so the two add up like two estimates of one
+    signal: what only one of them has, an error of either, is halved at a share of one half.
+    """
+    shares = torch.full_like(context.wav, share)  # (B, S)
+    if "wav" in context.is_dropped:
+        shares = torch.where(context.is_dropped["wav"][:, None], 0.0, shares)
+    shares = torch.where(is_known[:, VOCAL], 0.0, shares)
+    vocal = torch.lerp(x[:, VOCAL], context.wav.to(x.dtype), shares)
+    return torch.cat([vocal[:, None], x[:, ACCOMPANIMENT:]], dim=1)
 
 
 def window_sampler(

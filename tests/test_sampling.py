@@ -25,6 +25,7 @@ from sampling import (
     GuidedModel,
     ItemNoise,
     Task,
+    blend,
     dynamic_threshold,
     inpaint,
     item_generator,
@@ -472,6 +473,22 @@ def test_guidance_keeps_the_parts_that_an_item_never_had() -> None:
         guided = GuidedModel(denoiser, context, lyrics_guidance=4.0)(x, 0.2, is_known)
     torch.testing.assert_close(plain[0], guided[0])
     assert (plain[1:] - guided[1:]).abs().max() > 1e-3
+
+
+def test_a_share_of_the_draft_stays_where_it_was_told() -> None:
+    x = normal(3, 2, 50)
+    is_known = torch.zeros(3, 2, 50, dtype=torch.bool)
+    is_known[:, 1], is_known[:, 0, :20] = True, True
+    context = Context(
+        wav=normal(3, 50, seed=1), is_dropped={"wav": torch.tensor([True, False, False])}
+    )
+    mixed = blend(x, is_known, context, 0.25)
+    assert torch.equal(mixed[is_known], x[is_known]) and torch.equal(mixed[0], x[0])
+    expected = 0.75 * x[1:, 0, 20:] + 0.25 * context.wav[1:, 20:]
+    torch.testing.assert_close(mixed[1:, 0, 20:], expected)
+    denoiser, known, mask = tiny_task()
+    with pytest.raises(ValueError, match="draft_share = 2"):
+        sample(denoiser, known, mask, Inpainting(draft_share=2.0), generators(range(3)))
 
 
 def test_guidance_counts_its_evaluations_and_says_what_it_needs() -> None:

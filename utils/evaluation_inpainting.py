@@ -36,8 +36,10 @@ REPAINT = {
     "step": "dpm2_ancestral",
     "num_steps": 40,
     "draft_steps": 0,  # as many
+    "draft_share": 0.0,
     "num_resamples": 5,
 }
+WALKED = {"draft_steps": 0, "draft_share": 0.0}  # as if there were no draft to look at
 GAP = (0.3, 0.7)  # share of a window
 REFINING = 0.5  # share of the schedule that a waveform is taken through to be refined
 LINEAR_FLOOR = math.log(1e-2)  # 88 dB under the peak of a full-scale sine
@@ -69,7 +71,7 @@ WAYS = {
     "shuffled": Inpainting("the same from another song's accompaniment", own=False),
     "draft": Inpainting("all of the vocal, from accompaniment and draft", draft=True),
     "draft_walked": Inpainting(
-        "the same by as many levels as without a draft", changes={"draft_steps": 0}, draft=True
+        "the same by as many levels as without a draft", changes=WALKED, draft=True
     ),
     "draft_repaint": Inpainting("the same by RePaint 40×5", changes=REPAINT, draft=True),
     "draft_shuffled": Inpainting("from another accompaniment and the draft", draft=True, own=False),

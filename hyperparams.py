@@ -540,7 +540,7 @@ PRESETS: dict[str, Hyperparams] = {
         ),
         inpainter_training=replace(
             _BASE.inpainter_training,
-            steps=1200,
+            steps=6000,
             batch_size=4,
             learning_rate=6e-4,
             warmup_steps=200,

@@ -39,7 +39,7 @@ REPAINT = {
     "draft_share": 0.0,
     "num_resamples": 5,
 }
-WALKED = {"draft_steps": 0, "draft_share": 0.0}  # as if there were no draft to look at
+WALKED = {"draft_steps": 0, "draft_share": 0.0}  # as many levels as without a draft
 GAP = (0.3, 0.7)  # share of a window
 REFINING = 0.5  # share of the schedule that a waveform is taken through to be refined
 LINEAR_FLOOR = math.log(1e-2)  # 88 dB under the peak of a full-scale sine

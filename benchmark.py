@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch._inductor import config as inductor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -101,8 +102,9 @@ def measure_machine(device: torch.device, dtype: torch.dtype, compiles: bool = F
 
 def compiled(network: nn.Module, machine: Machine) -> nn.Module:
     """By torch.compile; for a CPU with the weights laid out once as its convolutions want them."""
-    options = {"freezing": True} if machine.device.type == "cpu" else None
-    return torch.compile(network, options=options)
+    # As an option of one compilation it is not seen.
+    inductor.freezing = machine.device.type == "cpu"
+    return torch.compile(network)
 
 
 def weight_bytes(*modules: nn.Module) -> int:

@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch._inductor import config as inductor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -88,7 +87,7 @@ def counted(work: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def measure_machine(device: torch.device, dtype: torch.dtype, compiles: bool = False) -> Machine:
+def measure_machine(device: torch.device, dtype: torch.dtype) -> Machine:
     """Time a large matrix product and a large copy."""
     size = 8192 if device.type == "cuda" else 1536
     a = torch.randn(size, size, device=device, dtype=dtype)
@@ -97,11 +96,13 @@ def measure_machine(device: torch.device, dtype: torch.dtype, compiles: bool = F
     source = torch.zeros(2**26, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     copy = timed(lambda: target.copy_(source), device)
-    return Machine(device, dtype, 2 * size**3 / product, 2 * source.numel() / copy, compiles)
+    return Machine(device, dtype, 2 * size**3 / product, 2 * source.numel() / copy)
 
 
 def compiled(network: nn.Module, machine: Machine) -> nn.Module:
     """By torch.compile; for a CPU with the weights laid out once as its convolutions want them."""
+    from torch._inductor import config as inductor  # half a second: only for who compiles
+
     # As an option of one compilation it is not seen.
     inductor.freezing = machine.device.type == "cpu"
     return torch.compile(network)
@@ -368,7 +369,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     device = distributed.start(arguments.device).device
-    machine = measure_machine(device, getattr(torch, arguments.precision), arguments.compile)
+    machine = measure_machine(device, getattr(torch, arguments.precision))
+    machine = replace(machine, compiles=arguments.compile)
     print(
         f"{distributed.describe_device(device)}, {arguments.precision}: matrix products "
         f"{machine.flop_rate / 1e9:.0f} GFLOP/s, copies {machine.byte_rate / 1e9:.1f} GB/s; "

@@ -13,6 +13,7 @@ Shapes: B batch, C channels, S samples, T frames, M mels. Every random draw take
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from module import Context, NoiseShape
 
 VOCAL, ACCOMPANIMENT = 0, 1
-SPECTRAL_FLOOR = 1e-2  # magnitude under a Hann window of 1024 samples
+SPECTRAL_FLOOR = 1e-2  # linear magnitude, that of utils.metrics.LINEAR_FLOOR
 MASK_KINDS = ("vocal", "prefix", "gaps", "accompaniment", "nothing")
 
 
@@ -64,7 +65,7 @@ class Colour:
     """The shape L that a context gives to the noise of the vocal (module.NoiseShape)."""
 
     def __init__(self, shape: NoiseShape, gains: Tensor, is_told: Tensor) -> None:
-        """gains: G (B, 1, P, N); is_told (B,) bool: whose context has a draft."""
+        """gains: G (B, 1, P, N) or (N,); is_told (B,) bool: whose context has a draft."""
         self.shape, self.gains, self.is_told = shape, gains, is_told
 
     def __call__(self, noise: Tensor) -> Tensor:
@@ -95,15 +96,18 @@ class Denoiser(nn.Module):
         self.sigma_data = sigma_data
         self.mask_input = mask_input
 
-    def colour(self, context: Context | None) -> Colour | None:
-        """How the network wants noise to be shaped for items with this context; None: white."""
+    def colour(self, context: Context | None, batch: int) -> Colour | None:
+        """How the network wants the noise of B items with this context to be; None: white."""
         network = getattr(self.network, "module", self.network)  # inside of DistributedDataParallel
         shape = getattr(network, "noise_shape", None)
-        if shape is None or context is None or context.wav is None:
+        if shape is None:
             return None
-        nobody = torch.zeros(len(context.wav), dtype=torch.bool, device=context.wav.device)
+        nobody = torch.zeros(batch, dtype=torch.bool, device=shape.mean_power.device)
+        if context is None or context.wav is None:
+            return Colour(shape, shape.mean_power.sqrt(), nobody)
         is_told = ~context.is_dropped.get("wav", nobody)
-        return Colour(shape, shape.gains(context.wav / self.sigma_data, is_told), is_told)
+        power = shape.power(context.wav[:, None] / self.sigma_data)
+        return Colour(shape, shape.gains(power, is_told), is_told)
 
     def forward(
         self,
@@ -199,22 +203,23 @@ def loss_terms(
     """
     weight = (sigma.square() + sigma_data**2) / (sigma * sigma_data).square()
     error = torch.where(is_scored, (denoised - x).float(), 0.0)
-    total = weight * error.square().sum((1, 2))
+    white = error if colour is None else error[:, ACCOMPANIMENT:]
+    total = weight * white.square().sum((1, 2))
     if colour is not None:
         square = weight[:, None, None, None] * colour.whiten(error).square()
         if huber:
             ratio = square / huber**2
             bounded = 2.0 * huber**2 * ratio / (1.0 + (1.0 + ratio).sqrt())
             square = torch.where(colour.is_told[:, None, None, None], bounded, square)
-        total = weight * error[:, 1:].square().sum((1, 2)) + square.sum((1, 2, 3))
+        total = total + square.sum((1, 2, 3))
     return total, is_scored.sum((1, 2))
 
 
 def log_spectral_error(denoised: Tensor, x: Tensor) -> Tensor:
     """Mean |difference| of log magnitudes of vocals (B, S), natural logs: (B,).
 
-    At two resolutions, 1024 and 512 samples with hops of a quarter; what is below `SPECTRAL_FLOOR`,
-    88 dB under the peak of a full-scale sine, hardly counts.
+    At two resolutions, 1024 and 512 samples with hops of a quarter; what is below the floor of
+    the log-spectral distance hardly counts.
     """
     errors = []
     with torch.autocast(x.device.type, enabled=False):
@@ -252,7 +257,7 @@ def denoising_loss(
     times σ²/(σ² + σ_data²): where noise hides what a draft does not tell, a mean of many vocals is
     softer than each, and the right loudness of every band is worth more.
     """
-    colour = denoiser.colour(context)
+    colour = denoiser.colour(context, len(x))
     if colour is not None:
         noise = colour(noise)
     source = x if given is None else torch.where(is_known, given, x)
@@ -414,11 +419,11 @@ def corrupt_known(x: Tensor, masks: Masks, config: Diffusion, generator: torch.G
 
 
 def draw_dropouts(
-    batch: int, parts: tuple[str, ...], probability: float, generator: torch.Generator
+    batch: int, probabilities: Mapping[str, float], generator: torch.Generator
 ) -> dict[str, Tensor]:
     """Which items (B,) bool lose which part of the context, each independently (2207.12598)."""
-    u = torch.rand(len(parts), batch, generator=generator, device=generator.device)
-    return dict(zip(parts, u < probability, strict=True))
+    u = torch.rand(len(probabilities), batch, generator=generator, device=generator.device)
+    return {name: row < p for row, (name, p) in zip(u, probabilities.items(), strict=True)}
 
 
 def blur(x: Tensor, width: Tensor) -> Tensor:

@@ -72,6 +72,7 @@ from utils.gallery import transformer_pictures
 from utils.journal import Journal
 from utils.judges import SpeechRecogniser
 from utils.last_stage import LastStage, Place
+from utils.metrics import LINEAR_FLOOR, MEL_FLOOR
 from utils.rendering import check_pair, load
 from utils.scores import with_sung_times
 from utils.song_labels import class_table
@@ -280,8 +281,8 @@ def inpainting(arguments: argparse.Namespace) -> int:
         "postnet": None if postnet is None else describe_weights(postnet),
         "embedding": None if judges.embedding is None else judges.embedding.NAME,
         "floors": {
-            "linear": evaluation_inpainting.LINEAR_FLOOR,
-            "mel": evaluation_inpainting.MEL_FLOOR,
+            "linear": LINEAR_FLOOR,
+            "mel": MEL_FLOOR,
         },
     }
     judge = evaluation_inpainting.InpaintingJudge(

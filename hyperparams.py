@@ -141,7 +141,7 @@ class UNet:
     mdct_blocks: int = 2  # residual blocks at its resolution, before and after the levels
     mdct_width: int = 32  # channels of the convolutions over time and frequency behind them
     mdct_dilations: tuple[int, ...] = (2, 4, 2)  # of the residual ones among them
-    noise_exponent: float = 0.0  # of a draft's power: the vocal's noise follows it; 0 = white noise
+    noise_exponent: float = 0.0  # of a draft's power: the vocal's noise follows it; 0 = white
     noise_gain: float = 2.0  # power of that noise where draft and noise are as loud as sigma_data
     noise_floor: float = 5e-5  # its least power: 43 dB under white noise
     multipliers: tuple[int, ...] = (1, 2, 4, 4, 4, 4, 4)  # widths of the levels, in channels
@@ -232,6 +232,7 @@ class Diffusion:
     corrupt_sigma: float = 0.01  # noise on it at most: 20 dB under sigma_data
     corrupt_gain: float = 1.0  # dB either way at most
     dropout: float = 0.15  # of each part of the context: the null of classifier-free guidance
+    draft_dropout: float = 0.15  # of a draft's waveform and the mel that goes with it
     degrade_blur_frames: float = 2.0  # frames (std) at most: frame differences fall to 0.70
     degrade_blur_bands: float = 1.0  # bands (std) at most
     degrade_level: float = 0.3  # standard deviations at most: drafts are sung too loud
@@ -281,6 +282,12 @@ class Inpainting:
     order: str = "sequential"  # sequential | bridged (every second window first, then between)
     batch_size: int = 4  # independent windows rendered together
     balance: float = 0.0  # LU by which a composed vocal is louder than its accompaniment
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.draft_share <= 1:
+            raise ValueError(
+                f"inpainting.draft_share = {self.draft_share}: expected a share in [0, 1]"
+            )
 
 
 @dataclass(frozen=True)
@@ -497,7 +504,7 @@ PRESETS: dict[str, Hyperparams] = {
             guided_steps=5000,
         ),
         postnet=replace(_BASE.postnet, width=128, bank_kernels=8, gru_width=96),
-        unet=replace(  # 9.6 million parameters: under 20 MB in half precision
+        unet=replace(  # 9.9 million parameters: under 20 MB in half precision
             _BASE.unet,
             channels=256,
             noise_width=24,
@@ -511,8 +518,14 @@ PRESETS: dict[str, Hyperparams] = {
             context_width=128,
         ),
         # Higher and wider: what a draft becomes is decided where it is all that there is to go by.
+        # Every second window has none: to sing without one is the harder task.
         diffusion=replace(
-            _BASE.diffusion, p_mean=-0.7, p_std=1.6, draft_huber=1.0, draft_spectral=1.0
+            _BASE.diffusion,
+            p_mean=-1.2,
+            p_std=1.8,
+            draft_dropout=0.4,
+            draft_huber=1.0,
+            draft_spectral=1.0,
         ),
         # Trained down to there; fresh noise keeps what a step leaves behind from adding up.
         # With a draft one look is best: more levels add sounds that are not the singer's.

@@ -788,6 +788,7 @@ class ModifiedCosineTransform(nn.Module):
     Frame p of 2N samples is centred on the p-th stretch of N, under a Kaiser-Bessel-derived window;
     the outer halves of the first and the last frame begin and end with the signal. So S samples
     make S coefficients, white noise stays white, and the transform's transpose is its inverse.
+    It computes in float32 whatever autocast says: what is 80 dB softer than its neighbour counts.
     """
 
     def __init__(self, size: int) -> None:
@@ -815,7 +816,8 @@ class ModifiedCosineTransform(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., S), S a multiple of N → coefficients (..., P, N), P = S / N."""
-        return self.frames(x) @ self.waves[0].T
+        with torch.autocast(x.device.type, enabled=False):
+            return self.frames(x) @ self.waves[0].T
 
     def with_power(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The coefficients, and the power around each whatever its phase: (..., P, N) both.
@@ -823,23 +825,26 @@ class ModifiedCosineTransform(nn.Module):
         The mean of the squares of cosine and sine: a steady tone's coefficients come and go with
         its phase, their power stays.
         """
-        frames = self.frames(x)
-        cosine, sine = (frames @ wave.T for wave in self.waves)
-        return cosine, 0.5 * (cosine.square() + sine.square())
+        with torch.autocast(x.device.type, enabled=False):
+            frames = self.frames(x)
+            cosine, sine = (frames @ wave.T for wave in self.waves)
+            return cosine, 0.5 * (cosine.square() + sine.square())
 
     def frames(self, x: Tensor) -> Tensor:
-        """Windowed frames (..., P, 2N) of x (..., S)."""
+        """Windowed frames (..., P, 2N) of x (..., S), float32."""
         half = self.size // 2
-        frames = F.pad(x, (half, half)).unfold(-1, 2 * self.size, self.size)
+        frames = F.pad(x.float(), (half, half)).unfold(-1, 2 * self.size, self.size)
         return frames * self.windows(frames.shape[-2])
 
     def inverse(self, coefficients: Tensor) -> Tensor:
-        """coefficients (..., P, N) → x (..., S)."""
-        frames = (coefficients @ self.waves[0]) * self.windows(coefficients.shape[-2])
-        first, second = frames.split(self.size, dim=-1)  # (..., P, N) each
-        wav = F.pad(first, (0, 0, 0, 1)) + F.pad(second, (0, 0, 1, 0))  # (..., P + 1, N)
-        half = self.size // 2
-        return wav.flatten(-2)[..., half:-half]
+        """coefficients (..., P, N) → x (..., S), float32."""
+        with torch.autocast(coefficients.device.type, enabled=False):
+            frames = coefficients.float() @ self.waves[0]
+            frames = frames * self.windows(frames.shape[-2])
+            first, second = frames.split(self.size, dim=-1)  # (..., P, N) each
+            wav = F.pad(first, (0, 0, 0, 1)) + F.pad(second, (0, 0, 1, 0))  # (..., P + 1, N)
+            half = self.size // 2
+            return wav.flatten(-2)[..., half:-half]
 
 
 class NoiseShape(nn.Module):
@@ -853,29 +858,42 @@ class NoiseShape(nn.Module):
         G² = gain·p^exponent + floor,
 
     the mean power of the true coefficient where a draft says p: an exponent below 1, for a draft
-    errs. Without a draft G = 1: white noise.
+    errs. Without a draft G² is the mean power of the vocals trained on, one value per coefficient.
     """
 
-    def __init__(self, size: int, stride: int, exponent: float, gain: float, floor: float) -> None:
-        """size: N of the MDCT; stride: windows are padded to its multiples, as the network's."""
+    def __init__(
+        self,
+        transform: ModifiedCosineTransform,
+        stride: int,
+        exponent: float,
+        gain: float,
+        floor: float,
+    ) -> None:
+        """stride: windows are padded to its multiples, as the network's."""
         super().__init__()
-        self.transform = ModifiedCosineTransform(size)
+        self.transform = transform
         self.stride, self.exponent, self.gain, self.floor = stride, exponent, gain, floor
+        self.register_buffer("mean_power", torch.ones(transform.size))  # white until measured
 
-    def gains(self, draft: Tensor, is_told: Tensor | None = None) -> Tensor:
-        """G (B, 1, P, N) of drafts (B, S) in units of σ_data; is_told (B,) bool, False = white."""
-        with torch.autocast(draft.device.type, enabled=False):
-            _, power = self.transform.with_power(self.pad(draft.float()[:, None]))
+    def power(self, x: Tensor) -> Tensor:
+        """x (..., S) in units of σ_data → p (..., P, N)."""
+        return self.transform.with_power(self.pad(x))[1]
+
+    def measure(self, vocals: Tensor) -> None:
+        """Take the mean power of vocals (B, S), in units of σ_data, for all without a draft."""
+        self.mean_power.copy_(self.power(vocals).mean((0, 1)) + self.floor)
+
+    def gains(self, power: Tensor, is_told: Tensor | None = None) -> Tensor:
+        """G (B, 1, P, N) of drafts' power p (B, 1, P, N); is_told (B,) bool, False = no draft."""
         gains = (self.gain * power.pow(self.exponent) + self.floor).sqrt()
-        return gains if is_told is None else torch.where(is_told[:, None, None, None], gains, 1.0)
+        if is_told is None:
+            return gains
+        return torch.where(is_told[:, None, None, None], gains, self.mean_power.sqrt())
 
     def forward(self, x: Tensor, gains: Tensor) -> Tensor:
         """L·x of the first channel of x (B, C, S), the vocal; with 1 / G it is L⁻¹·x."""
-        samples = x.shape[-1]
-        with torch.autocast(x.device.type, enabled=False):
-            spectrum = self.transform(self.pad(x[:, :1].float()))
-            vocal = self.transform.inverse(gains * spectrum)[..., :samples]
-        return torch.cat([vocal.to(x.dtype), x[:, 1:]], dim=1)
+        vocal = self.transform.inverse(gains * self.transform(self.pad(x[:, :1])))
+        return torch.cat([vocal[..., : x.shape[-1]].to(x.dtype), x[:, 1:]], dim=1)
 
     def pad(self, x: Tensor) -> Tensor:
         """Silence up to the next multiple of the stride."""
@@ -910,12 +928,12 @@ class SpectralPatch(nn.Module):
             ResidualBlock1d(a, b, groups, mapping) for a, b in pairwise(widths)
         )
 
-    def forward(self, spectra: Tensor, levels: Tensor, marks: Tensor, mapping: Tensor) -> Tensor:
-        """spectra (B, C, P, N), noise = 1; levels (B, 1 or 0, P, N), log power of a draft in units
-        of σ_data²; marks (B, M, S) in [0, 1] → (B, C_out, 1, P)."""
+    def forward(self, spectra: Tensor, power: Tensor, marks: Tensor, mapping: Tensor) -> Tensor:
+        """spectra (B, C, P, N), noise = 1; power (B, 1 or 0, P, N) of a draft in units of σ_data²;
+        marks (B, M, S) in [0, 1] → (B, C_out, 1, P)."""
         marks = F.avg_pool1d(marks, self.size // self.MARKS)  # (B, M, P·16)
         marks = marks.unflatten(2, (-1, self.MARKS))
-        parts = (spectra.asinh(), 0.25 * levels, marks)
+        parts = (spectra.asinh(), 0.25 * (power + LEAST_POWER).log(), marks)
         rows = torch.cat([part.transpose(1, 2).flatten(2) for part in parts], dim=2)
         x = as_row(rows.transpose(1, 2))  # (B, K·N + M·16, 1, P)
         for block in self.blocks:
@@ -1177,6 +1195,10 @@ class Context:
         """The parts that are there, by name."""
         parts = {name: getattr(self, name) for name in self.PARTS}
         return {name: part for name, part in parts.items() if part is not None}
+
+    def frames(self) -> dict[str, Tensor]:
+        """Those of them that are per frame."""
+        return {name: part for name, part in self.present().items() if name in self.FRAMES}
 
     def without(self, *names: str) -> Context:
         """The same context with these parts missing for every item (no names: all of them)."""

@@ -18,7 +18,6 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from module import (
-    LEAST_POWER,
     Bottleneck1d,
     Context,
     ContextEncoder,
@@ -701,12 +700,12 @@ class UNet1d(nn.Module):
             )
         self.mdct, self.sigma_data = bool(hp.mdct), sigma_data
         self.noise_shape = None
-        if hp.noise_exponent:
-            self.noise_shape = NoiseShape(
-                hp.mdct, hp.stride, hp.noise_exponent, hp.noise_gain, hp.noise_floor
-            )
         if hp.mdct:
             self.transform = ModifiedCosineTransform(hp.mdct)
+            if hp.noise_exponent:
+                self.noise_shape = NoiseShape(
+                    self.transform, hp.stride, hp.noise_exponent, hp.noise_gain, hp.noise_floor
+                )
             sizes = (hp.mdct, hp.mdct_blocks, hp.groups, mapping)
             signals = hp.signal_channels + hp.draft_input
             self.spectral_patch = SpectralPatch(
@@ -769,8 +768,7 @@ class UNet1d(nn.Module):
             x = torch.addcmul(film_up[1], x, film_up[0] + 1)
         if self.mdct:
             spectrum = gains * self.spectral_unpatch(x, mapping, spectra, power)
-            with torch.autocast(x.device.type, enabled=False):
-                return self.transform.inverse(spectrum)[:, :, :samples]
+            return self.transform.inverse(spectrum)[:, :, :samples]
         for unpatch in self.unpatches:
             x = unpatch(x, mapping)
         return self.output(x).squeeze(2)[:, :, :samples].contiguous()
@@ -789,19 +787,17 @@ class UNet1d(nn.Module):
         ratio = self.sigma_data * (-4.0 * c_noise.float()).exp()[:, None, None, None]  # σ_data / σ
         signal, marks = x.tensor_split([self.signal_channels], dim=1)
         wav, is_told = draft[:, :1], draft[:, 1:]
-        with torch.autocast(x.device.type, enabled=False):
-            noisy, noisy_power = self.transform.with_power(signal.float())
-            drafted, drafted_power = self.transform.with_power(wav.float())
+        noisy, noisy_power = self.transform.with_power(signal)
+        drafted, drafted_power = self.transform.with_power(wav)
         gains = torch.ones_like(noisy)
         if self.noise_shape is not None:
-            gains[:, :1] = self.noise_shape.gains(wav[:, 0], is_told[:, 0, 0] > 0)
+            gains[:, :1] = self.noise_shape.gains(drafted_power, is_told[:, 0, 0] > 0)
         own = ratio / gains
         of_draft = (1.0 + ratio.square()).sqrt() / gains[:, : wav.shape[1]]
         spectra = torch.cat([own * noisy, of_draft * drafted], dim=1)
         power = torch.cat([own.square() * noisy_power, of_draft.square() * drafted_power], dim=1)
-        levels = (drafted_power + LEAST_POWER).log()
         marks = torch.cat([marks, is_told], dim=1)
-        x = self.spectral_patch(spectra[:, : self.signal_channels], levels, marks, mapping)
+        x = self.spectral_patch(spectra[:, : self.signal_channels], drafted_power, marks, mapping)
         return x, spectra, power, gains
 
     def pad(self, x: Tensor) -> Tensor:

@@ -286,9 +286,7 @@ def repeat_context(context: Context, times: int, null_last: bool) -> Context:
     if not null_last:
         return repeated
     is_dropped = dict(repeated.is_dropped)
-    for name, part in repeated.present().items():
-        if name not in context.FRAMES:
-            continue
+    for name, part in repeated.frames().items():
         is_null = torch.arange(len(part), device=part.device) >= len(part) - len(part) // times
         is_dropped[name] = is_null | is_dropped[name] if name in is_dropped else is_null
     return replace(repeated, is_dropped=is_dropped)
@@ -305,8 +303,8 @@ class GuidedModel:
     """A denoiser with its context bound, and classifier-free guidance (2207.12598) if asked for.
 
     D = D(a, l) + (w_a − 1)·(D(a, l) − D(∅, l)) + (w_l − 1)·(D(a, l) − D(a, ∅)) for accompaniment a
-    and lyrics l, which is all that `context` says. A weight of 1 costs nothing; another adds an
-    evaluation, in the same batched forward.
+    and lyrics l, the frames of `context`. A weight of 1 costs nothing; another adds an evaluation,
+    in the same batched forward. The waveform of a draft is told to all evaluations.
     """
 
     def __init__(
@@ -317,7 +315,7 @@ class GuidedModel:
         lyrics_guidance: float = 1.0,
         threshold: float = 0.0,
     ) -> None:
-        if lyrics_guidance != 1.0 and (context is None or not context.present()):
+        if lyrics_guidance != 1.0 and (context is None or not context.frames()):
             raise ValueError(
                 f"lyrics_guidance = {lyrics_guidance}, but there is no context to guide with: "
                 "give a draft or lyrics, or set the weight to 1"
@@ -460,14 +458,13 @@ def sample(
         config.lyrics_guidance,
         config.dynamic_threshold,
     )
-    if not 0 <= config.draft_share <= 1:
-        raise ValueError(f"draft_share = {config.draft_share}: expected a share in [0, 1]")
-    noise, colour = ItemNoise(generators, known), denoiser.colour(context)
+    noise, colour = ItemNoise(generators, known), denoiser.colour(context, len(known))
+    is_told = context is not None and context.wav is not None
     made = inpaint(
         model,
         known,
         is_known,
-        sampling_sigmas(config, context is not None and context.wav is not None),
+        sampling_sigmas(config, is_told),
         noise if colour is None else lambda: colour(noise()),
         config.step,
         config.method,
@@ -477,7 +474,7 @@ def sample(
         progress,
         None if colour is None else colour.covariance,
     )
-    if config.draft_share and context is not None and context.wav is not None:
+    if config.draft_share and is_told:
         return made._replace(x=blend(made.x, is_known, context, config.draft_share))
     return made
 

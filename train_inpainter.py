@@ -54,7 +54,7 @@ from utils.rendering import (
 )
 from utils.trainer import StepContext, Term, Trainer
 
-STATISTICS_WINDOWS = 64  # that the mean and deviation of the vocals' mel are measured on
+STATISTICS_WINDOWS = 64  # that statistics of the vocals are measured on
 FIXED_SEED = 1000  # masks and noises of validation and previews: the same in every run
 PREVIEW_STEPS = 10  # levels walked for a preview
 PREVIEWS = {  # name: (unknown share of the window, is the draft given?)
@@ -91,9 +91,8 @@ class Objective:
         self.features = Features(hp.audio).to(device)
         self.standardise = Standardiser.from_statistics(mel_statistics).to(device)
         self.parts = context_parts(store, hp)
-        self.redraft = None
-        if "wav" in self.parts:
-            self.redraft = Redraft(hp.audio, hp.diffusion, postnet)
+        tells_draft = "wav" in self.parts
+        self.redraft = Redraft(hp.audio, hp.diffusion, postnet) if tells_draft else None
         self.tracks = (
             ScoreTracks(store.index["items"], SYMBOL_TO_ID) if "pitch" in self.parts else None
         )
@@ -139,7 +138,10 @@ class Objective:
         context = self.context(batch, generator)
         # Parts fall out one by one and, where there are several, all at once: guidance's null.
         names = (*self.parts, "accompaniment", *(("everything",) if len(self.parts) > 1 else ()))
-        is_dropped = draw_dropouts(len(wav), names, d.dropout, generator)
+        shares = dict.fromkeys(names, d.dropout) | {"wav": d.draft_dropout}
+        is_dropped = draw_dropouts(len(wav), {name: shares[name] for name in names}, generator)
+        if "wav" in is_dropped:  # the mel is the waveform's own
+            is_dropped["mel"] = is_dropped["mel"] | is_dropped["wav"]
         if "everything" in is_dropped:
             everything = is_dropped.pop("everything")
             is_dropped |= {part: is_dropped[part] | everything for part in self.parts}
@@ -187,7 +189,7 @@ class Objective:
         `from_accompaniment` is the loss of a vocal that is all unknown, given the accompaniment and
         nothing else; `shuffle_gap` is what it loses when the accompaniment is another song's.
         """
-        denoiser = denoiser_of(network, self.hp)
+        denoiser, huber = denoiser_of(network, self.hp), self.hp.diffusion.draft_huber
         rows = ("mixture", "own", "other")
         totals = torch.zeros(len(rows), len(self.levels), 2, dtype=torch.float64)
         count = self.hp.inpainter_training.validate_batches
@@ -208,7 +210,6 @@ class Objective:
             for k, level in enumerate(self.levels):
                 sigma = torch.full((len(batch.wav),), level, device=self.device)
                 for row, (x, is_known, seen) in tasks.items():
-                    huber = self.hp.diffusion.draft_huber
                     terms = denoising_loss(
                         denoiser, x, sigma, drawn.noise, is_known, seen, huber=huber
                     )
@@ -268,13 +269,17 @@ def context_parts(store: StemStore, hp: Hyperparams) -> tuple[str, ...]:
     return (*frames, "wav") if hp.unet.draft_input else frames
 
 
-def measure_mel(store: StemStore, hp: Hyperparams) -> dict[str, list[float]]:
-    """Mean and deviation of the mel (M,) of training vocals, over windows spread evenly."""
-    features = Features(hp.audio)
+def some_vocals(store: StemStore, hp: Hyperparams) -> Tensor:
+    """Vocals (B, S) of training, windows spread evenly: what statistics are measured on."""
     one_each = replace(hp.inpainter_training, batch_size=1)
     windows = StemBatches(store, "train", one_each, hp.window).head(STATISTICS_WINDOWS)
-    mels = [window_mel(features, batch.wav[:, VOCAL])[0] for batch in windows]  # (T, M) each
-    return Moments.of(torch.cat(mels).numpy()).statistics()
+    return torch.cat([batch.wav[:, VOCAL] for batch in windows])
+
+
+def measure_mel(vocals: Tensor, hp: Hyperparams) -> dict[str, list[float]]:
+    """Mean and deviation of the mel (M,) of vocals (B, S)."""
+    mels = window_mel(Features(hp.audio), vocals)  # (B, T, M)
+    return Moments.of(mels.flatten(0, 1).numpy()).statistics()
 
 
 def data_of(store: StemStore, hp: Hyperparams, last: Path, start: Path | None) -> dict[str, object]:
@@ -284,7 +289,7 @@ def data_of(store: StemStore, hp: Hyperparams, last: Path, start: Path | None) -
     if source is not None:
         mel = checkpoint.load(source, "inpainter")["data"]["statistics"]["mel"]
     else:
-        mel = measure_mel(store, hp)
+        mel = measure_mel(some_vocals(store, hp), hp)
     data = store.for_checkpoint()
     statistics = data["statistics"] | {"mel": mel}
     told = {"symbols": list(SYMBOLS), "context": list(context_parts(store, hp))}
@@ -302,6 +307,8 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     data = data_of(store, hp, directory / checkpoint.LAST, arguments.start_from)
     torch.manual_seed(hp.inpainter_training.seed)
     network = build_unet(hp, len(SYMBOLS))
+    if network.noise_shape is not None:
+        network.noise_shape.measure(some_vocals(store, hp) / hp.diffusion.sigma_data)
     if arguments.start_from is not None:
         for line in checkpoint.start_from(network, arguments.start_from, "inpainter"):
             print(line)

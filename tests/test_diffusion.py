@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from diffusion import (
     MASK_KINDS,
+    SPECTRAL_FLOOR,
     Colour,
     Denoiser,
     add_noise,
@@ -32,7 +33,8 @@ from diffusion import (
     sigma_bin_edges,
 )
 from hyperparams import Diffusion, Inpainting
-from module import Context, NoiseShape
+from module import Context, ModifiedCosineTransform, NoiseShape
+from utils.metrics import LINEAR_FLOOR
 
 SIGMA_DATA = 0.1
 CONFIG = Diffusion()
@@ -185,10 +187,10 @@ def test_nothing_is_clipped_inside_the_loss() -> None:
 
 def shaped_errors(loudness: float, huber: float) -> tuple[torch.Tensor, float]:
     """Losses of one error where the noise has the shape of a draft and where it is white, and λ."""
-    shape = NoiseShape(16, 64, exponent=1.0, gain=1.0, floor=1e-6)
-    wav = SIGMA_DATA * normal(2, 256, seed=2)
+    shape = NoiseShape(ModifiedCosineTransform(16), 64, exponent=1.0, gain=1.0, floor=1e-6)
+    wav = normal(2, 1, 256, seed=2)  # in units of sigma_data
     is_told = torch.tensor([True, False])
-    colour = Colour(shape, shape.gains(wav / SIGMA_DATA, is_told), is_told)
+    colour = Colour(shape, shape.gains(shape.power(wav), is_told), is_told)
     error = loudness * colour(normal(2, 2, 256, seed=3))
     error[:, 1] = 0.0  # the accompaniment is known
     scored, sigma = torch.ones(2, 2, 256, dtype=torch.bool), torch.full((2,), 0.3)
@@ -214,6 +216,7 @@ def test_log_spectra_are_compared_in_nepers_above_a_floor() -> None:
     expected = torch.tensor([0.0, math.log(2), math.log(2)])
     torch.testing.assert_close(error, expected, rtol=1e-3, atol=1e-6)
     assert log_spectral_error(1e-7 * wav, 1e-6 * wav).max() < 1e-4  # both are silence
+    assert math.log(SPECTRAL_FLOOR) == pytest.approx(LINEAR_FLOOR)  # as it is measured
     item = log_spectral_error(wav[1:2], 0.3 * wav[:1])
     pair = log_spectral_error(wav[[1, 2]], 0.3 * wav[[0, 1]])
     torch.testing.assert_close(item, pair[:1])
@@ -221,7 +224,9 @@ def test_log_spectra_are_compared_in_nepers_above_a_floor() -> None:
 
 def test_log_spectra_count_where_a_draft_tells_and_noise_hides() -> None:
     class Shaped(Recorder):
-        noise_shape = NoiseShape(16, 64, exponent=1.0, gain=1.0, floor=1e-6)
+        noise_shape = NoiseShape(
+            ModifiedCosineTransform(16), 64, exponent=1.0, gain=1.0, floor=1e-6
+        )
 
     x, noise = SIGMA_DATA * normal(2, 2, 2048), normal(2, 2, 2048, seed=1)
     is_known = torch.zeros(2, 2, 2048, dtype=torch.bool)
@@ -382,11 +387,11 @@ def test_only_known_vocals_of_prefixes_and_gaps_are_corrupted() -> None:
 
 
 def test_context_parts_are_dropped_independently() -> None:
-    dropped = draw_dropouts(20_000, ("mel", "phoneme"), 0.15, generator())
+    dropped = draw_dropouts(20_000, {"mel": 0.15, "phoneme": 0.3}, generator())
     both = torch.stack([dropped["mel"], dropped["phoneme"]]).float()
-    torch.testing.assert_close(both.mean(1), torch.full((2,), 0.15), atol=0.01, rtol=0)
-    assert float(both.prod(0).mean()) == pytest.approx(0.15**2, abs=0.005)
-    assert not draw_dropouts(100, ("mel",), 0.0, generator())["mel"].any()
+    torch.testing.assert_close(both.mean(1), torch.tensor([0.15, 0.3]), atol=0.015, rtol=0)
+    assert float(both.prod(0).mean()) == pytest.approx(0.15 * 0.3, abs=0.005)
+    assert not draw_dropouts(100, {"mel": 0.0}, generator())["mel"].any()
 
 
 def syllables(batch: int, frames: int, bands: int) -> Tensor:

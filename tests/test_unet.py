@@ -313,22 +313,40 @@ def test_the_power_of_a_steady_tone_is_steady() -> None:
 
 
 def test_shaped_noise_is_as_loud_as_the_draft_and_can_be_whitened() -> None:
-    shape = NoiseShape(64, 256, exponent=1.0, gain=1.0, floor=1e-6)
+    shape = NoiseShape(ModifiedCosineTransform(64), 256, exponent=1.0, gain=1.0, floor=1e-6)
     generator = torch.Generator().manual_seed(0)
     loudness = torch.tensor([1.0, 1e-2]).repeat_interleave(4096)
     draft = loudness * torch.randn(3, 8192, generator=generator)
-    gains = shape.gains(draft, torch.tensor([True, True, False]))
+    gains = shape.gains(shape.power(draft[:, None]), torch.tensor([True, True, False]))
     noise = torch.randn(3, 2, 8192, generator=generator)
     shaped = shape(noise, gains)
     assert torch.equal(shaped[:, 1], noise[:, 1])  # the accompaniment's
-    torch.testing.assert_close(shaped[2], noise[2], atol=1e-5, rtol=0)  # no draft: white
+    torch.testing.assert_close(shaped[2], noise[2], atol=1e-5, rtol=0)  # none: white at first
     level = shaped[:2, 0].unflatten(1, (2, -1))[..., 256:-256].square().mean(2).sqrt()
     torch.testing.assert_close(level, torch.tensor([[1.0, 1e-2]] * 2), rtol=0.1, atol=0)
     torch.testing.assert_close(shape(shaped, gains.reciprocal()), noise, atol=1e-4, rtol=0)
     twice = shape(shape(noise, gains), gains)  # L = Lᵀ
     torch.testing.assert_close(shape(noise, gains.square()), twice, atol=1e-4, rtol=0)
-    alone = shape.gains(draft[1:2, :8190])  # padded to the stride: what is near its end differs
+    # Padded to the stride: what is near its end differs.
+    alone = shape.gains(shape.power(draft[1:2, None, :8190]))
     torch.testing.assert_close(alone[..., :-2, :], gains[1:2, :, :-2], rtol=1e-4, atol=1e-6)
+
+
+def test_without_a_draft_noise_has_the_mean_spectrum_of_the_vocals() -> None:
+    """It is measured, it goes with the weights, and white noise is as loud as before on average."""
+    shape = NoiseShape(ModifiedCosineTransform(64), 256, exponent=1.0, gain=1.0, floor=0.0)
+    noise = torch.randn(8, 65536, generator=torch.Generator().manual_seed(0))
+    dull = noise[:, 1:] + 0.9 * noise[:, :-1]  # |1 + 0.9 exp(-iw)|^2
+    shape.measure(dull[:, :65280])
+    frequency = torch.pi * (torch.arange(64) + 0.5) / 64
+    expected = 1.81 + 1.8 * frequency.cos()
+    torch.testing.assert_close(shape.mean_power, expected, rtol=0.1, atol=0.03)
+    made = shape(noise[:, None, :65536], shape.mean_power.sqrt())[:, :, 64:-64]
+    level = shape.transform.with_power(made)[1].mean((0, 1, 2))
+    torch.testing.assert_close(level[1:-1], shape.mean_power[1:-1], rtol=0.1, atol=0.03)
+    other = NoiseShape(ModifiedCosineTransform(64), 256, exponent=1.0, gain=1.0, floor=0.0)
+    other.load_state_dict(shape.state_dict())
+    assert torch.equal(other.mean_power, shape.mean_power)
 
 
 def test_a_network_is_told_the_noise_that_its_context_shapes() -> None:
@@ -339,7 +357,7 @@ def test_a_network_is_told_the_noise_that_its_context_shapes() -> None:
     loudness = torch.tensor([0.3, 3e-3]).repeat_interleave(4096)
     wav = loudness * torch.randn(2, 8192, generator=torch.Generator().manual_seed(0))
     context = Context(wav=wav, is_dropped={"wav": torch.tensor([False, True])})
-    colour = denoiser.colour(context)
+    colour = denoiser.colour(context, 2)
     noise = 0.1 * torch.randn(2, 2, 8192, generator=torch.Generator().manual_seed(1))
     spectra = []
 
@@ -352,8 +370,10 @@ def test_a_network_is_told_the_noise_that_its_context_shapes() -> None:
     seen = spectra[0][:, :2].unflatten(2, (2, -1)).square().mean((3, 4)).sqrt()  # (B, C, 2)
     torch.testing.assert_close(seen, torch.full_like(seen, 0.5**0.5), rtol=0.1, atol=0)
     torch.testing.assert_close(denoised, 0.5 * colour(noise))  # c_skip
-    assert denoiser.colour(Context()) is None
-    assert Denoiser(make_unet(AT_THE_HOP), 0.1).colour(context) is None
+    untold = denoiser.colour(Context(), 2)
+    assert not untold.is_told.any()
+    torch.testing.assert_close(untold(noise), noise)  # white until measured
+    assert Denoiser(make_unet(AT_THE_HOP), 0.1).colour(context, 2) is None
 
 
 def test_flops_are_counted() -> None:

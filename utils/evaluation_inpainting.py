@@ -23,27 +23,23 @@ from utils import bootstrap
 from utils.audio import Features, read_wav, write_wav
 from utils.bootstrap import Estimate, PairedTest
 from utils.embedding import Frechet, SpeechEmbedding, frechet, store, stored
-from utils.metrics import log_spectral_distance, mel_distance
-from utils.rendering import Loaded, denoiser_of, waveform, window_mel
+from utils.metrics import LINEAR_FLOOR, MEL_FLOOR, log_spectral_distance, mel_distance
+from utils.rendering import Loaded, denoiser_of, linear_of, waveform, window_mel
 from utils.singing import song_of
 
 if TYPE_CHECKING:
     from hyperparams import UNet
     from preprocess import StemBatch
 
-REPAINT = {
+WALKED = {"draft_steps": 0, "draft_share": 0.0}  # as many levels as without a draft
+REPAINT = WALKED | {
     "method": "repaint",
     "step": "dpm2_ancestral",
     "num_steps": 40,
-    "draft_steps": 0,  # as many
-    "draft_share": 0.0,
     "num_resamples": 5,
 }
-WALKED = {"draft_steps": 0, "draft_share": 0.0}  # as many levels as without a draft
 GAP = (0.3, 0.7)  # share of a window
 REFINING = 0.5  # share of the schedule that a waveform is taken through to be refined
-LINEAR_FLOOR = math.log(1e-2)  # 88 dB under the peak of a full-scale sine
-MEL_FLOOR = math.log(1e-4)  # the same for a band of the area-normalised filterbank
 PARTS = {"": (0.0, 1.0), "gap_": GAP}  # prefix of a row's name → what of the window is judged
 FLOORS = ("silence", "other_vocal")
 
@@ -256,10 +252,8 @@ class InpaintingJudge:
             raise ValueError("Griffin-Lim needs --postnet FILE")
         hp, true = self.postnet.hyperparams, batch.wav[:, VOCAL]
         raw = self.loaded.standardiser("mel").inverse(self.draft_mel(batch, first))
-        linear = self.postnet.network(self.postnet.standardiser("mel")(raw))
-        linear = self.postnet.standardiser("linear").inverse(linear)
         made = torch.zeros_like(true)
-        for row, spectrogram in enumerate(linear):
+        for row, spectrogram in enumerate(linear_of(self.postnet, raw)):
             wav = waveform(spectrogram, hp.audio, hp.synthesis, self.seed)[: true.shape[1]]
             gain = true[row].norm() / wav.norm().clamp_min(1e-9)
             made[row, : len(wav)] = wav * gain

@@ -19,7 +19,7 @@ from utils.audio import Features
 from utils.cepstra import mel_cepstral_distortion
 from utils.embedding import SpeechEmbedding
 from utils.judges import ForcedAligner
-from utils.metrics import log_spectral_distance, word_errors
+from utils.metrics import LINEAR_FLOOR, MEL_FLOOR, log_spectral_distance, word_errors
 from utils.pitch import f0_track, midi_of, pitch_scores
 from utils.singing import note_track, onset_deviations
 from utils.song_labels import PHONEME_CLASSES, SILENCE, phoneme_class
@@ -29,9 +29,6 @@ from utils.transcription import Transcribed, phoneme_entropies, transcribe
 if TYPE_CHECKING:
     from hyperparams import Audio
     from utils.rendering import Loaded
-
-MEL_FLOOR = float(np.log(1e-4))  # of mel magnitudes: below it nothing is heard
-LINEAR_FLOOR = float(np.log(1e-2))  # of linear ones
 
 
 @dataclass

@@ -13,6 +13,9 @@ import librosa
 import numpy as np
 from torchaudio.functional import edit_distance
 
+LINEAR_FLOOR = float(np.log(1e-2))  # of linear magnitudes: 88 dB under a full-scale sine's peak
+MEL_FLOOR = float(np.log(1e-4))  # the same for a band of the area-normalised filterbank
+
 
 @dataclass(frozen=True)
 class AttentionHealth:

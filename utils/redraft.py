@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from utils.audio import frame_spectrum, griffin_lim
-from utils.rendering import linear_from_mel
+from utils.rendering import linear_from_mel, linear_of
 
 if TYPE_CHECKING:
     from hyperparams import Audio, Diffusion
@@ -64,6 +64,4 @@ class Redraft:
         """Log mel (B, T, M) → log linear (B, T, F), and the power that its magnitudes get."""
         if self.postnet is None:
             return linear_from_mel(mel, self.audio), 1.0
-        network, statistics = self.postnet.network, self.postnet.standardiser
-        linear = statistics("linear").inverse(network(statistics("mel")(mel)))
-        return linear, self.postnet.hyperparams.synthesis.magnitude_power
+        return linear_of(self.postnet, mel), self.postnet.hyperparams.synthesis.magnitude_power

@@ -206,6 +206,13 @@ def guided_alignment(network: TransformerTTS, generated: Generated, item: int) -
     return weights[:steps]
 
 
+@torch.no_grad()
+def linear_of(postnet: Loaded, mel: Tensor, mel_lengths: Tensor | None = None) -> Tensor:
+    """Log mel (B, T, M) → log linear spectrogram (B, T, F), by a PostNet."""
+    linear = postnet.network(postnet.standardiser("mel")(mel), mel_lengths)
+    return postnet.standardiser("linear").inverse(linear)
+
+
 def linear_from_mel(mel: Tensor, audio: Audio) -> Tensor:
     """Log linear spectrogram by the pseudo-inverse of the filterbank: (B, T, M) → (B, T, F).
 

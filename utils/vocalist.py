@@ -25,6 +25,7 @@ from utils.rendering import (
     check_pair,
     generate_mel,
     guided_alignment,
+    linear_of,
     load,
     waveform,
 )
@@ -104,9 +105,7 @@ class Voice:
     def spectrograms(self, mel: Tensor, mel_lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The transformer's standardised mel (B, T, M) → natural logs, mel and linear (B, T, F)."""
         mel = self.transformer.standardiser("mel").inverse(mel)
-        heard = self.postnet.standardiser("mel")(mel)
-        linear = self.postnet.network(heard, mel_lengths)
-        return mel, self.postnet.standardiser("linear").inverse(linear)
+        return mel, linear_of(self.postnet, mel, mel_lengths)
 
     def report(self) -> dict[str, Any]:
         """What report.json says of the networks."""

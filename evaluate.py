@@ -5,6 +5,7 @@
     python evaluate.py folder out/vocals --references recordings
     python evaluate.py inpainting --data songs --split test --inpainter save/inpainter/songs/best.pt
     python evaluate.py pictures --data ljspeech --checkpoint save/transformer/speech/best.pt
+    python evaluate.py curves save/inpainter/songs  # losses of a run: png/curves.png
     python evaluate.py samplers  # against a Gaussian posterior, exactly: png/samplers.png
     python evaluate.py phonemes out/vocal/vocal.wav  # by the earlier project's transcriber
     python evaluate.py transcribe out/vocal/vocal.wav --out out/heard.mid
@@ -74,6 +75,7 @@ from utils.judges import SpeechRecogniser
 from utils.last_stage import LastStage, Place
 from utils.metrics import LINEAR_FLOOR, MEL_FLOOR
 from utils.rendering import check_pair, load
+from utils.runlog import read_stats
 from utils.scores import with_sung_times
 from utils.song_labels import class_table
 from utils.sung_lyrics import heard_melody, lay_heard, write_melody
@@ -390,6 +392,15 @@ def pictures(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def curves(arguments: argparse.Namespace) -> int:
+    """The `curves` command: what a run has logged, as a picture."""
+    stats = read_stats(arguments.run)
+    by_level = any(key.startswith("validation/sigma_") for line in stats for key in line)
+    draw = plotting.noise_level_curves if by_level else plotting.learning_curves
+    print(plotting.save_figure(draw(stats), arguments.out))
+    return 0
+
+
 @torch.inference_mode()
 def phonemes(arguments: argparse.Namespace) -> int:
     """Print how clear and how varied the phonemes of recordings are."""
@@ -490,6 +501,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "inpainting": inpainting,
         "melody": melody,
         "pictures": pictures,
+        "curves": curves,
         "phonemes": phonemes,
         "samplers": samplers,
         "transcribe": transcription,

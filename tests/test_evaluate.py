@@ -278,3 +278,16 @@ def test_speech_continues_too(
     assert "WER" in capsys.readouterr().out
     assert evaluate.main(argv) == 0
     assert (tmp_path / "out" / "evaluation.json").read_text() == first
+
+
+def test_curves_of_any_run_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = {"step": 1, "time": 0.0, "train/loss": 0.5}
+    by_level = {"step": 1, "time": 0.0, "validation/sigma_0.5": 0.4}
+    for name, line in {"speech": plain, "songs": by_level}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "stats.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+        out = tmp_path / f"{name}.png"
+        assert evaluate.main(["curves", str(tmp_path / name), "--out", str(out)]) == 0
+        assert out.read_bytes().startswith(b"\x89PNG")
+    assert evaluate.main(["curves", str(tmp_path / "none")]) == 2
+    assert "a training run writes it" in capsys.readouterr().err

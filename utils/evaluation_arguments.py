@@ -119,6 +119,9 @@ def parse(
     drawn.add_argument("--item", type=int, default=0, help="number in the split")
     drawn.add_argument("--checkpoint", type=Path, required=True, help="of a run, for its curves")
     drawn.add_argument("--out", type=Path, default=Path("png"), metavar="DIR")
+    curves = add("curves", "losses of a training run; an inpainter's by noise level")
+    curves.add_argument("run", type=Path, metavar="RUN", help="its folder, or a stats.jsonl")
+    curves.add_argument("--out", type=Path, default=Path("png/curves.png"), metavar="FILE.png")
     heard = add("phonemes", "how clear and varied sung phonemes are")
     heard.add_argument("files", nargs="+", type=Path, metavar="FILE", help="vocals without backing")
     heard.add_argument(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import librosa
 import numpy as np
 import torch
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -36,6 +37,7 @@ ATTENTION_MAP, SPECTROGRAM_MAP, DIFFERENCE_MAP = "magma", "magma", "RdBu_r"
 LABEL_HEIGHT = 0.085  # inch that a phoneme's label needs
 WAVEFORM_POINTS = 1 << 17  # samples drawn one by one; longer waveforms as an envelope
 COLUMNS = 4096  # of a spectrogram; more than a picture has pixels
+SMOOTHED = 9  # logged values in a running mean
 STAGGER = " " * 7  # moves every second label to the left of its neighbours
 COSTS = {  # scalars that are not losses, and their titles
     "learning_rate": "learning rate",
@@ -170,6 +172,41 @@ def learning_curves(
         _finish_curves(axes, title)
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
+    return figure
+
+
+def noise_level_curves(stats: Path | Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw an inpainter's losses over the steps of a run, one curve per noise level.
+
+    Training (a running mean of `SMOOTHED` logged values) beside validation, and what the loss from
+    the accompaniment alone gains when the accompaniment is another song's. ValueError for a run
+    that has no noise levels.
+    """
+    curves = _curves(stats)
+    prefix = "validation/sigma_"
+    levels = sorted(
+        (key.removeprefix(prefix) for key in curves if key.startswith(prefix)), key=float
+    )
+    if not levels:
+        raise ValueError(f"no scalar begins with {prefix!r}: not a run of an inpainter")
+    figure = _figure(4.6 * 3, 3.2)
+    train, validation, gap = figure.subplots(1, 3)
+    for place, level in zip(np.linspace(0.0, 0.85, len(levels)), levels, strict=True):
+        look = {"color": colormaps["viridis"](place), "label": f"σ = {level}"}
+        steps, losses = (
+            np.asarray(column) for column in curves.get(f"train/sigma_{level}", ([], []))
+        )
+        window = min(SMOOTHED, len(losses))
+        if window:
+            mean = np.convolve(losses, np.full(window, 1 / window), "valid")
+            train.plot(steps[window - 1 :], mean, **look, linewidth=1.3)
+        validation.plot(*curves[prefix + level], "o-", **look, linewidth=1.3, markersize=3)
+    if "validation/shuffle_gap" in curves:
+        gap.plot(*curves["validation/shuffle_gap"], "o-", color=TRUE, label="other − own")
+    gap.axhline(0.0, color="black", linewidth=0.6)
+    titles = ("training loss", "validation loss", "loss from another song's accompaniment − own")
+    for axes, title in zip((train, validation, gap), titles, strict=True):
+        _finish_curves(axes, title)
     return figure
 
 
@@ -453,7 +490,8 @@ def _finish_curves(axes: Axes, title: str) -> None:
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=7, frameon=False)
+    if axes.lines:
+        axes.legend(fontsize=7, frameon=False)
 
 
 def _numpy(values: Array) -> np.ndarray:

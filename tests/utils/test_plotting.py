@@ -76,6 +76,23 @@ def test_a_tone_lies_at_its_frequency_on_the_mel_axis() -> None:
     assert abs(loudest - ticks["1000"]) <= 1.0
 
 
+def test_an_inpainters_losses_are_drawn_by_noise_level() -> None:
+    lines = [
+        {"step": s, "time": 0.0, "train/sigma_0.03": 0.1 * s, "train/sigma_2": 0.2 * s}
+        for s in range(1, 31)
+    ]
+    validation = {"validation/sigma_0.03": 0.3, "validation/sigma_2": 0.5}
+    lines += [{"step": s, **validation, "validation/shuffle_gap": 1e-3 * s} for s in (10, 20, 30)]
+    train, checked, gap = plotting.noise_level_curves(lines).axes
+    assert [line.get_label() for line in train.lines] == ["σ = 0.03", "σ = 2"]  # by level, not name
+    means = train.lines[0].get_ydata()
+    assert len(means) == 30 - 8 and means[0] == pytest.approx(0.1 * 5)  # of the steps 1 to 9
+    assert list(checked.lines[1].get_ydata()) == [0.5] * 3
+    assert list(gap.lines[0].get_ydata()) == pytest.approx([0.01, 0.02, 0.03])
+    with pytest.raises(ValueError, match="not a run of an inpainter"):
+        plotting.noise_level_curves(lines[:3])
+
+
 def test_curves_come_from_stats(tmp_path: Path) -> None:
     lines = [
         {

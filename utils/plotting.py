@@ -490,7 +490,7 @@ def _finish_curves(axes: Axes, title: str) -> None:
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    if axes.lines:
+    if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=7, frameon=False)
 
 

@@ -49,7 +49,7 @@ weights: $(VENV)/installed-evaluation $(VENV)/installed-songbook  ## the weights
 	$(RUN) -c "from utils.checkpoint import export_half as export; \
 		export('save/transformer/voice/best.pt', 'save/demo/transformer.pt'); \
 		export('save/postnet/voice/best.pt', 'save/demo/postnet.pt'); \
-		export('save/inpainter/songs/last.pt', 'save/demo/inpainter.pt'); \
+		export('save/inpainter/songs/best.pt', 'save/demo/inpainter.pt'); \
 		export('save/transcriber/songs/best.pt', 'save/demo/transcriber.pt')"
 
 benchmark: $(VENV)/installed  ## this machine's limits and what we reach of them

@@ -189,7 +189,8 @@ class Objective:
         `from_accompaniment` is the loss of a vocal that is all unknown, given the accompaniment and
         nothing else; `shuffle_gap` is what it loses when the accompaniment is another song's.
         """
-        denoiser, huber = denoiser_of(network, self.hp), self.hp.diffusion.draft_huber
+        denoiser, d = denoiser_of(network, self.hp), self.hp.diffusion
+        of_drafts = {"huber": d.draft_huber, "spectral": d.draft_spectral}
         rows = ("mixture", "own", "other")
         totals = torch.zeros(len(rows), len(self.levels), 2, dtype=torch.float64)
         count = self.hp.inpainter_training.validate_batches
@@ -211,7 +212,7 @@ class Objective:
                 sigma = torch.full((len(batch.wav),), level, device=self.device)
                 for row, (x, is_known, seen) in tasks.items():
                     terms = denoising_loss(
-                        denoiser, x, sigma, drawn.noise, is_known, seen, huber=huber
+                        denoiser, x, sigma, drawn.noise, is_known, seen, **of_drafts
                     )
                     totals[rows.index(row), k] += torch.stack(
                         [t.sum().double() for t in terms]

@@ -154,12 +154,12 @@ def draw_sigma(
     then varies less; each level alone still has the exact distribution).
     """
     device = generator.device
-    u = torch.rand(batch, generator=generator, device=device, dtype=torch.float64)
+    u = torch.rand(batch, generator=generator, device=device).cpu().double()
     if stratified:
-        order = torch.randperm(batch, generator=generator, device=device)
+        order = torch.randperm(batch, generator=generator, device=device).cpu()
         u = (order + u) / batch
-    z = torch.special.ndtri(u.clamp(1e-9, 1 - 1e-9))
-    return (p_mean + p_std * z).exp().float()
+    z = torch.special.ndtri(u.clamp(1e-9, 1 - 1e-9))  # in double precision, which MPS lacks
+    return (p_mean + p_std * z).exp().float().to(device)
 
 
 def add_noise(x: Tensor, sigma: Tensor, noise: Tensor, is_known: Tensor | None = None) -> Tensor:
@@ -253,9 +253,10 @@ def denoising_loss(
     elements in the input (a corrupted prefix); `is_dropped` (B,) withholds the accompaniment;
     noise is white: where the context shapes it, it is shaped here, and the error is whitened: what
     the network is told decides the weights, so its optimum stays the posterior mean (but for
-    `huber`, see `loss_terms`). `spectral` weighs the `log_spectral_error` of vocals with a draft,
-    times σ²/(σ² + σ_data²): where noise hides what a draft does not tell, a mean of many vocals is
-    softer than each, and the right loudness of every band is worth more.
+    `huber`, see `loss_terms`, and `spectral`). `spectral` weighs the `log_spectral_error` of what
+    is unknown of vocals with a draft, times σ²/(σ² + σ_data²): where noise hides what a draft does
+    not tell, a mean of many vocals is softer than each, and the right loudness of every band is
+    worth more.
     """
     colour = denoiser.colour(context, len(x))
     if colour is not None:
@@ -271,7 +272,9 @@ def denoising_loss(
     sums, counts = loss_terms(denoised, x, sigma, is_scored, denoiser.sigma_data, colour, huber)
     if spectral and colour is not None:
         share = sigma.square() / (sigma.square() + denoiser.sigma_data**2) * colour.is_told
-        error = log_spectral_error(denoised[:, VOCAL], x[:, VOCAL])
+        scored = is_scored[:, VOCAL]  # (B, S)
+        made = torch.where(scored, denoised[:, VOCAL], x[:, VOCAL])
+        error = log_spectral_error(made, x[:, VOCAL]) / scored.float().mean(1).clamp_min(0.01)
         sums = sums + spectral * share * error * counts
     return sums, counts
 

@@ -66,7 +66,7 @@ from utils import (
 from utils.audio import read_audio, read_wav
 from utils.batching import spread
 from utils.embedding import Frechet
-from utils.evaluation_chain import describe_voice, describe_weights
+from utils.evaluation_chain import describe_voice
 from utils.evaluation_report import Entry, write_report
 from utils.evaluation_voice import Judges
 from utils.gallery import transformer_pictures
@@ -74,7 +74,7 @@ from utils.journal import Journal
 from utils.judges import SpeechRecogniser
 from utils.last_stage import LastStage, Place
 from utils.metrics import LINEAR_FLOOR, MEL_FLOOR
-from utils.rendering import check_pair, load
+from utils.rendering import check_pair, describe_weights, load
 from utils.runlog import read_stats
 from utils.scores import with_sung_times
 from utils.song_labels import class_table

@@ -232,7 +232,7 @@ class Diffusion:
     corrupt_sigma: float = 0.01  # noise on it at most: 20 dB under sigma_data
     corrupt_gain: float = 1.0  # dB either way at most
     dropout: float = 0.15  # of each part of the context: the null of classifier-free guidance
-    draft_dropout: float = 0.15  # of a draft's waveform and the mel that goes with it
+    draft_dropout: float = 0.15  # of a draft's waveform, and all else with it: lyrics make drafts
     degrade_blur_frames: float = 2.0  # frames (std) at most: frame differences fall to 0.70
     degrade_blur_bands: float = 1.0  # bands (std) at most
     degrade_level: float = 0.3  # standard deviations at most: drafts are sung too loud
@@ -518,7 +518,7 @@ PRESETS: dict[str, Hyperparams] = {
             context_width=128,
         ),
         # Higher and wider: what a draft becomes is decided where it is all that there is to go by.
-        # Every second window has none: to sing without one is the harder task.
+        # Two windows in five have none: to sing without one is the harder task.
         diffusion=replace(
             _BASE.diffusion,
             p_mean=-1.2,
@@ -561,6 +561,7 @@ PRESETS: dict[str, Hyperparams] = {
             ema_decay=0.999,
             validate_every=900,
             save_every=200,
+            validate_batches=6,
         ),
         transcriber_training=replace(
             _BASE.transcriber_training,

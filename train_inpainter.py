@@ -11,6 +11,7 @@ stems with a mixture of masks; `best.pt` is best by the loss at fixed windows, m
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -49,6 +50,7 @@ from utils.rendering import (
     build_unet,
     check_spectrograms,
     denoiser_of,
+    describe_weights,
     load,
     window_mel,
 )
@@ -109,17 +111,21 @@ class Objective:
 
         The mel is degraded as a draft's, and with a waveform it is the waveform's own.
         """
-        vocal = batch.wav[:, VOCAL]
-        mel = self.standardise(window_mel(self.features, vocal))  # (B, T, M)
-        context = Context(mel=degrade_mel(mel, self.hp.diffusion, generator))
-        if self.redraft is not None:
-            wav = self.redraft(self.standardise.inverse(context.mel), vocal, generator)
-            mel = self.standardise(window_mel(self.features, wav))
-            context = Context(mel=mel, wav=wav)
+        if not self.parts:
+            return Context()
+        vocal, wav = batch.wav[:, VOCAL], None
+        # In full precision: synthesis makes its drafts so.
+        with torch.autocast(vocal.device.type, enabled=False):
+            mel = self.standardise(window_mel(self.features, vocal))  # (B, T, M)
+            mel = degrade_mel(mel, self.hp.diffusion, generator)
+            if self.redraft is not None:
+                wav = self.redraft(self.standardise.inverse(mel), vocal, generator)
+                mel = self.standardise(window_mel(self.features, wav))
+        context = Context(mel=mel if "mel" in self.parts else None, wav=wav)
         if self.tracks is None:
             return context
         audio, frames = self.hp.audio, mel.shape[1]
-        starts = (batch.starts.double() / audio.sample_rate).tolist()
+        starts = (batch.starts.cpu().double() / audio.sample_rate).tolist()
         tracks = [
             self.tracks.window(id, start, 1 / audio.frame_rate, frames)
             for id, start in zip(batch.ids, starts, strict=True)
@@ -136,15 +142,17 @@ class Objective:
         given = corrupt_known(wav, masks, d, generator)
         noise = torch.randn(wav.shape, generator=generator, device=wav.device)
         context = self.context(batch, generator)
-        # Parts fall out one by one and, where there are several, all at once: guidance's null.
-        names = (*self.parts, "accompaniment", *(("everything",) if len(self.parts) > 1 else ()))
-        shares = dict.fromkeys(names, d.dropout) | {"wav": d.draft_dropout}
-        is_dropped = draw_dropouts(len(wav), {name: shares[name] for name in names}, generator)
-        if "wav" in is_dropped:  # the mel is the waveform's own
-            is_dropped["mel"] = is_dropped["mel"] | is_dropped["wav"]
-        if "everything" in is_dropped:
-            everything = is_dropped.pop("everything")
-            is_dropped |= {part: is_dropped[part] | everything for part in self.parts}
+        # What is told per frame falls out part by part and, where there are several, all at once:
+        # guidance's null. It is all of a draft: without the waveform none of it is there.
+        frames = [part for part in self.parts if part in Context.FRAMES]
+        shares = dict.fromkeys((*frames, "accompaniment"), d.dropout)
+        shares |= {"frames": d.dropout} if len(frames) > 1 else {}
+        shares |= {"wav": d.draft_dropout} if self.redraft is not None else {}
+        is_dropped = draw_dropouts(len(wav), shares, generator)
+        together = [is_dropped.pop("frames")] if "frames" in is_dropped else []
+        together += [is_dropped["wav"]] if "wav" in is_dropped else []
+        for part, dropped in itertools.product(frames, together):
+            is_dropped[part] = is_dropped[part] | dropped
         # Only what is given can be withheld: the joint model keeps both of its channels.
         withheld = is_dropped.pop("accompaniment") & masks.is_known[:, ACCOMPANIMENT].all(1)
         context = replace(context, is_dropped=is_dropped)
@@ -185,7 +193,7 @@ class Objective:
     def validate(self, network: UNet1d) -> dict[str, float]:
         """Losses at the median of each bin of σ, on fixed windows, masks and noises.
 
-        `score` is the mean over levels with masks of the mixture and all of the context.
+        `score` is the training loss, averaged over the levels, of unimpaired windows.
         `from_accompaniment` is the loss of a vocal that is all unknown, given the accompaniment and
         nothing else; `shuffle_gap` is what it loses when the accompaniment is another song's.
         """
@@ -198,11 +206,10 @@ class Objective:
             batch = batch.to(self.device)
             generator = generator_on(self.device, item_generator(FIXED_SEED, number))
             drawn = self.draw(batch, generator)
-            context = replace(drawn.context, is_dropped={})
             vocal_unknown = torch.zeros_like(drawn.is_known)
             vocal_unknown[:, ACCOMPANIMENT] = True
             tasks = {
-                "mixture": (batch.wav, drawn.is_known, context),
+                "mixture": (batch.wav, drawn.is_known, drawn.context),
                 "own": (batch.wav, vocal_unknown, None),
             }
             if batch.other is not None:
@@ -211,12 +218,11 @@ class Objective:
             for k, level in enumerate(self.levels):
                 sigma = torch.full((len(batch.wav),), level, device=self.device)
                 for row, (x, is_known, seen) in tasks.items():
-                    terms = denoising_loss(
+                    sums, counts = denoising_loss(
                         denoiser, x, sigma, drawn.noise, is_known, seen, **of_drafts
                     )
-                    totals[rows.index(row), k] += torch.stack(
-                        [t.sum().double() for t in terms]
-                    ).cpu()
+                    total = (sums / counts.clamp_min(1)).sum().item()
+                    totals[rows.index(row), k] += torch.tensor([total, len(x)])
         loss = totals[..., 0] / totals[..., 1]  # (rows, levels), NaN where there was no other song
         mixture, own, other = loss.mean(1).tolist()
         by_level = dict(zip(self.level_names, loss[0].tolist(), strict=True))
@@ -265,8 +271,10 @@ def generator_on(device: torch.device, generator: torch.Generator) -> torch.Gene
 
 def context_parts(store: StemStore, hp: Hyperparams) -> tuple[str, ...]:
     """What the network is told of a vocal; symbols and notes only where every song has a score."""
-    has_scores = all("score" in item for item in store.index["items"])
-    frames = Context.FRAMES if has_scores else ("mel",)
+    frames: tuple[str, ...] = ()
+    if hp.unet.context_width:
+        has_scores = all("score" in item for item in store.index["items"])
+        frames = Context.FRAMES if has_scores else ("mel",)
     return (*frames, "wav") if hp.unet.draft_input else frames
 
 
@@ -283,9 +291,11 @@ def measure_mel(vocals: Tensor, hp: Hyperparams) -> dict[str, list[float]]:
     return Moments.of(mels.flatten(0, 1).numpy()).statistics()
 
 
-def data_of(store: StemStore, hp: Hyperparams, last: Path, start: Path | None) -> dict[str, object]:
-    """What the network needs of its corpus; a run that resumes from `last`, or begins with the
-    weights of `start`, keeps their scale."""
+def data_of(
+    store: StemStore, hp: Hyperparams, last: Path, start: Path | None, postnet: Loaded | None = None
+) -> dict[str, object]:
+    """What the network needs of its corpus, and which PostNet makes its drafts; a run that resumes
+    from `last`, or begins with the weights of `start`, keeps their scale."""
     source = last if last.is_file() else start
     if source is not None:
         mel = checkpoint.load(source, "inpainter")["data"]["statistics"]["mel"]
@@ -294,6 +304,7 @@ def data_of(store: StemStore, hp: Hyperparams, last: Path, start: Path | None) -
     data = store.for_checkpoint()
     statistics = data["statistics"] | {"mel": mel}
     told = {"symbols": list(SYMBOLS), "context": list(context_parts(store, hp))}
+    told["postnet"] = None if postnet is None else describe_weights(postnet)["sha256"]
     return data | told | {"statistics": statistics}
 
 
@@ -305,7 +316,11 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     store.check_audio(hp.audio)
     for line in config.differences(PRESETS[arguments.preset], hp):
         print(line)
-    data = data_of(store, hp, directory / checkpoint.LAST, arguments.start_from)
+    postnet = None
+    if arguments.postnet is not None:
+        postnet = load(arguments.postnet, "postnet", Hyperparams, world.device)
+        check_spectrograms(postnet, hp, directory)
+    data = data_of(store, hp, directory / checkpoint.LAST, arguments.start_from, postnet)
     torch.manual_seed(hp.inpainter_training.seed)
     network = build_unet(hp, len(SYMBOLS))
     if network.noise_shape is not None:
@@ -313,10 +328,6 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     if arguments.start_from is not None:
         for line in checkpoint.start_from(network, arguments.start_from, "inpainter"):
             print(line)
-    postnet = None
-    if arguments.postnet is not None:
-        postnet = load(arguments.postnet, "postnet", Hyperparams, world.device)
-        check_spectrograms(postnet, hp, directory)
     objective = Objective(hp, store, data["statistics"]["mel"], world.device, postnet)
     return Trainer(
         kind="inpainter",

@@ -5,15 +5,13 @@ Shapes: N symbols, T frames, M mels, S samples.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from utils.rendering import Loaded, generate_mel, guided_alignment, waveform
+from utils.rendering import describe_weights, generate_mel, guided_alignment, waveform
 
 if TYPE_CHECKING:
     from preprocess import TextMelBatch
@@ -26,12 +24,6 @@ def describe_voice(voice: Voice) -> dict[str, Any]:
         kind: describe_weights(loaded)
         for kind, loaded in (("transformer", voice.transformer), ("postnet", voice.postnet))
     }
-
-
-def describe_weights(loaded: Loaded) -> dict[str, Any]:
-    """Path, step and the first half of the digest of a checkpoint."""
-    digest = hashlib.sha256(Path(loaded.path).read_bytes()).hexdigest()
-    return {"path": str(loaded.path), "step": loaded.step, "sha256": digest[:32]}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ chain: symbols → mel (TransformerTTS) → linear (PostNet) → waveform (fast 
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections.abc import Sequence
@@ -51,6 +52,12 @@ class Loaded:
         """The statistics this network was trained with, of `mel` or `linear`."""
         standardiser = Standardiser.from_statistics(self.data["statistics"][feature])
         return standardiser.to(next(self.network.parameters()).device)
+
+
+def describe_weights(loaded: Loaded) -> dict[str, Any]:
+    """Path, step and the first half of the digest of a checkpoint."""
+    digest = hashlib.sha256(loaded.path.read_bytes()).hexdigest()
+    return {"path": str(loaded.path), "step": loaded.step, "sha256": digest[:32]}
 
 
 def build_transformer(hyperparams: Hyperparams, num_symbols: int) -> TransformerTTS:

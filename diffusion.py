@@ -247,7 +247,7 @@ def denoising_loss(
     huber: float = 0.0,
     spectral: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Training loss of DESIGN section 5 as (sum (B,), count (B,)), see `loss_terms`.
+    """EDM's training loss as (sum (B,), count (B,)), see `loss_terms`.
 
     x, noise (B, 2, S); sigma (B,); is_known (B, 2, S) bool; `given` (B, 2, S) replaces x at known
     elements in the input (a corrupted prefix); `is_dropped` (B,) withholds the accompaniment;
@@ -340,7 +340,8 @@ SCHEDULES = {"karras": karras_sigmas, "exponential": exponential_sigmas}
 def sampling_sigmas(config: Inpainting, has_draft: bool = False) -> list[float]:
     """The levels of an `Inpainting` section; a strength below 1 starts them lower, at σ₀.
 
-    `strength` is the share of the full schedule that is walked: a draft enters at its level.
+    `strength` is the share of the full schedule that is walked: a draft enters at its level, at
+    least one below the first. ValueError for what cannot be walked.
     has_draft: is the network told a draft's waveform, for which `draft_steps` levels may do?
     """
     if config.schedule not in SCHEDULES:
@@ -351,7 +352,14 @@ def sampling_sigmas(config: Inpainting, has_draft: bool = False) -> list[float]:
     if has_draft and config.draft_steps and config.strength == 1:
         num_steps = config.draft_steps
     sigmas = SCHEDULES[config.schedule](num_steps, config.sigma_min, config.sigma_max, config.rho)
-    return sigmas[round((1.0 - config.strength) * (len(sigmas) - 2)) :]
+    if config.strength == 1:
+        return sigmas
+    if num_steps < 2:
+        raise ValueError(
+            f"strength = {config.strength} starts below the first of num_steps = {num_steps} "
+            "levels: take two or more, or leave the strength at 1"
+        )
+    return sigmas[max(1, round((1.0 - config.strength) * (num_steps - 1))) :]
 
 
 # ---------------------------------------------------------------------------- training data
@@ -397,6 +405,13 @@ def draw_masks(batch: int, length: int, config: Diffusion, generator: torch.Gene
     vocal = vocal | is_kind("accompaniment")  # (B, S)
     accompaniment = ~(is_kind("accompaniment") | is_kind("nothing")).expand(-1, length)
     return Masks(torch.stack([vocal, accompaniment], 1), kind)  # (B, 2, S)
+
+
+def vocal_unknown(x: Tensor) -> Tensor:
+    """The mask (B, 2, S) under which the accompaniment of x (B, 2, S) is known, the vocal not."""
+    is_known = torch.zeros_like(x, dtype=torch.bool)
+    is_known[:, ACCOMPANIMENT] = True
+    return is_known
 
 
 def corrupt_known(x: Tensor, masks: Masks, config: Diffusion, generator: torch.Generator) -> Tensor:

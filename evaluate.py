@@ -250,13 +250,22 @@ def folder(arguments: argparse.Namespace) -> int:
 def inpainting(arguments: argparse.Namespace) -> int:
     """The `inpainting` command."""
     ways = evaluation_inpainting.WAYS
-    names = list(ways) if arguments.rows == ["all"] else arguments.rows
-    unknown = sorted(set(names) - set(ways))
+    asked = [] if arguments.rows == ["all"] else arguments.rows
+    unknown = sorted(set(asked or []) - set(ways))
     if unknown:
         raise ValueError(f"--rows {' '.join(unknown)}: choose from {', '.join(ways)}, all")
     device = distributed.start(arguments.device).device
     path = checkpoint.resolve(arguments.inpainter, "inpainter")
     loaded = load(path, "inpainter", Hyperparams, device)
+    possible = [name for name, way in ways.items() if way.is_possible(loaded.hyperparams)]
+    impossible = sorted(set(asked or []) - set(possible))
+    if impossible:
+        raise ValueError(
+            f"--rows {' '.join(impossible)}: {path} takes no context or sees no mask; it can do "
+            f"{', '.join(possible)}"
+        )
+    defaults = [name for name in evaluation_inpainting.DEFAULT_ROWS if name in possible]
+    names = asked or (possible if asked == [] else defaults)
     postnet = None
     if any(ways[name].needs_waveform(loaded.hyperparams.unet) for name in names):
         postnet = load(arguments.postnet, "postnet", Hyperparams, device)
@@ -294,10 +303,11 @@ def inpainting(arguments: argparse.Namespace) -> int:
     ids = evaluation_inpainting.ids_of(names, len(batches))
     rows = evaluation_inpainting.rows_of(journal.complete(ids, judge.judge, "batch"))
     shuffled, heard = [], {}
-    if arguments.control_windows:
+    if arguments.control_windows and hp.unet.mask_input:  # else it is not told what is known
         number = math.ceil(arguments.control_windows / arguments.batch_size)
         controlled = list(windows.head(number))
-        context_of = judge.context if postnet or not hp.unet.draft_input else None
+        tells = hp.unet.context_width and (postnet or not hp.unet.draft_input)
+        context_of = judge.context if tells else None
         control = evaluation_shuffle.ShuffleJudge(loaded, controlled, arguments.seed, context_of)
         journal = Journal(
             arguments.out / "shuffle.jsonl",

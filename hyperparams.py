@@ -212,7 +212,7 @@ class UNet:
 
 @dataclass(frozen=True)
 class Diffusion:
-    """Noise levels, masks and impairments that the inpainter trains on (DESIGN section 5)."""
+    """Noise levels, masks and impairments that the inpainter trains on."""
 
     sigma_data: float = 0.1  # RMS of the audio
     p_mean: float = -3.0  # ln σ ~ N(p_mean, p_std): the median level is 0.05
@@ -653,7 +653,15 @@ PRESETS: dict[str, Hyperparams] = {
         unet=replace(
             _BASE.unet, mask_input=False, draft_input=False, context_width=0, output_kernel=0
         ),
-        # It sees no mask, so its known samples can only be imposed; and its own sampling.
+        # It sees no mask: it is trained as the joint model, and its known samples are imposed.
+        diffusion=replace(
+            _BASE.diffusion,
+            mask_vocal=0.0,
+            mask_prefix=0.0,
+            mask_gaps=0.0,
+            mask_accompaniment=0.0,
+            mask_nothing=1.0,
+        ),
         inpainting=replace(
             _BASE.inpainting,
             method="repaint",

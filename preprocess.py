@@ -102,6 +102,10 @@ class StemBatch(Movable):
     lengths: Tensor  # (B,) int64, samples that belong to the song
     other: Tensor | None  # (B, S), another song's accompaniment: the shuffle control
 
+    def shuffled(self) -> Tensor:
+        """The vocals over the other song's accompaniment, (B, 2, S); there must be one."""
+        return torch.stack([self.wav[:, 0], self.other], dim=1)
+
 
 @dataclass(frozen=True)
 class TextMelItem:

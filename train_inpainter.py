@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -35,6 +36,7 @@ from diffusion import (
     draw_masks,
     draw_sigma,
     sigma_bin_edges,
+    vocal_unknown,
 )
 from hyperparams import PRESETS, Hyperparams
 from module import Context
@@ -161,7 +163,7 @@ class Objective:
     def terms(
         self, network: nn.Module, batch: StemBatch, context: StepContext
     ) -> Mapping[str, Term]:
-        """The loss of DESIGN section 5; beside it, unweighted, the same for each bin of σ."""
+        """Denoising loss (EDM eq. 2); beside it, unweighted, the same for each bin of σ."""
         d, x = self.hp.diffusion, batch.wav
         generator = generator_on(x.device, context.generator)
         drawn = self.draw(batch, generator)
@@ -206,15 +208,13 @@ class Objective:
             batch = batch.to(self.device)
             generator = generator_on(self.device, item_generator(FIXED_SEED, number))
             drawn = self.draw(batch, generator)
-            vocal_unknown = torch.zeros_like(drawn.is_known)
-            vocal_unknown[:, ACCOMPANIMENT] = True
             tasks = {
                 "mixture": (batch.wav, drawn.is_known, drawn.context),
-                "own": (batch.wav, vocal_unknown, None),
             }
-            if batch.other is not None:
-                shuffled = torch.stack([batch.wav[:, VOCAL], batch.other], 1)  # (B, 2, S)
-                tasks["other"] = (shuffled, vocal_unknown, None)
+            if self.hp.unet.mask_input:  # else it is not told what is known
+                tasks["own"] = (batch.wav, vocal_unknown(batch.wav), None)
+            if self.hp.unet.mask_input and batch.other is not None:
+                tasks["other"] = (batch.shuffled(), vocal_unknown(batch.wav), None)
             for k, level in enumerate(self.levels):
                 sigma = torch.full((len(batch.wav),), level, device=self.device)
                 for row, (x, is_known, seen) in tasks.items():
@@ -223,11 +223,14 @@ class Objective:
                     )
                     total = (sums / counts.clamp_min(1)).sum().item()
                     totals[rows.index(row), k] += torch.tensor([total, len(x)])
-        loss = totals[..., 0] / totals[..., 1]  # (rows, levels), NaN where there was no other song
+        loss = totals[..., 0] / totals[..., 1]  # (rows, levels), NaN where there was no such task
         mixture, own, other = loss.mean(1).tolist()
-        by_level = dict(zip(self.level_names, loss[0].tolist(), strict=True))
-        result = {"score": mixture, **by_level, "from_accompaniment": own}
-        return result if other != other else result | {"shuffle_gap": other - own}
+        result = {"score": mixture, **dict(zip(self.level_names, loss[0].tolist(), strict=True))}
+        if not math.isnan(own):
+            result["from_accompaniment"] = own
+        if not math.isnan(other):
+            result["shuffle_gap"] = other - own
+        return result
 
     def preview(self, network: UNet1d, writer: SummaryWriter, step: int) -> None:
         """One window sung in four ways (PREVIEWS): vocal, mix, and spectrogram with its mask."""

@@ -11,7 +11,7 @@ from text.symbols import EOS, WORD_BOUNDARY
 if TYPE_CHECKING:
     from music.score import Syllable
 
-CONSONANT_SECONDS = 0.08  # slot of a consonant before the next onset (DESIGN section 4)
+CONSONANT_SECONDS = 0.08  # slot of a consonant before the next onset
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,28 @@ def test_lyrics_steer_the_vocal_and_stand_at_their_times(
 
 
 @pytest.mark.usefixtures("no_picture")
+def test_with_a_draft_it_looks_once_and_keeps_its_share(
+    run: Run, weights: Path, tmp_path: Path
+) -> None:
+    song = write(tmp_path / "song.wav", music(1.6))
+    flags = ("--accompaniment", song, "--inpainter", weights / "shaped.pt", "--melody", "none")
+    flags += ("--set", "synthesis.griffin_lim_iterations=4")
+    alike = {}
+    for share in (0.0, 0.5, 1.0):
+        out = f"share-{share}"
+        share_flag = ("--set", f"inpainting.draft_share={share}")
+        assert run(*flags, "--lyrics", "oh my", *share_flag, out=out) == 0
+        report = json.loads((tmp_path / out / "report.json").read_text())
+        assert report["network_evaluations"] == report["windows"] > 1
+        tracks = [integers(tmp_path / out / f"{name}.wav")[:, 0] for name in ("vocal", "draft")]
+        alike[share] = np.corrcoef(*tracks)[0, 1]
+    assert alike[0.0] < 0.6 < 0.7 < alike[0.5] < 0.98 < 0.99 < alike[1.0]
+    assert run(*flags, out="alone") == 0
+    report = json.loads((tmp_path / "alone" / "report.json").read_text())
+    assert report["network_evaluations"] == 2 * report["windows"]  # without one it walks
+
+
+@pytest.mark.usefixtures("no_picture")
 def test_parts_are_sung_again_and_all_else_stays_bit_by_bit(
     sing: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -149,9 +171,15 @@ def test_parts_are_sung_again_and_all_else_stays_bit_by_bit(
     assert np.abs(one - new).max() <= 2**17  # the batch is nobody's business (one unit of 16 bits)
     sing(*common, "--seed", 1, out="seed")
     assert not np.array_equal(integers(tmp_path / "seed" / "vocal.wav"), new)
-    sing(*common, "--strength", 0.5, out="near")
-    near = integers(tmp_path / "near" / "vocal.wav")
-    assert np.array_equal(near[is_known], old[is_known])
+    away = []
+    for strength in (1, 0.1):  # --steps 8: 8 levels, then 2 of them, near the old take
+        flags = ("--steps", 8, "--strength", strength)
+        report = sing(*common, *flags, out=f"near-{strength}")
+        assert report["network_evaluations_per_window"] == {1: 8, 0.1: 2}[strength]
+        near = integers(tmp_path / f"near-{strength}" / "vocal.wav")
+        assert np.array_equal(near[is_known], old[is_known])
+        away.append(np.abs(near / 2.0**31 - old / 2.0**31)[~is_known].mean())
+    assert away[1] < 0.3 * away[0]
 
 
 @pytest.mark.usefixtures("no_picture")
@@ -164,6 +192,8 @@ def test_methods_of_the_joint_model(sing: Callable[..., Any], tmp_path: Path, me
     old, new = integers(take), integers(tmp_path / "out" / "vocal.wav")
     assert np.array_equal(old[:3200], new[:3200]) and np.array_equal(old[4800:], new[4800:])
     assert report["inpainting"]["method"] == method
+    sing(*flags[:-2], out="told")
+    assert not np.array_equal(new[3200:4800], integers(tmp_path / "told" / "vocal.wav")[3200:4800])
 
 
 @pytest.mark.usefixtures("no_picture")
@@ -257,7 +287,8 @@ def test_an_inpainter_of_another_rate_works_alone_but_not_with_this_voice(
         (["--set", "inpainting.sigma_min=9"], ["sigma_min"]),
         (["--set", "unet.channels=9"], ["inpainting.NAME=VALUE"]),
         (["--steps", "many"], ["inpainting.num_steps", "many"]),
-        (["--set", "inpainting.lyrics_guidance=2"], ["no context to guide with"]),
+        (["--set", "inpainting.lyrics_guidance=2"], ["nothing is said of the vocal", "--lyrics"]),
+        (["--set", "inpainting.draft_share=2"], ["draft_share = 2", "[0, 1]"]),
         (["--method", "repaint", "--guidance", "2"], ["conditional"]),
         (["--inpainter", "nowhere.pt"], ["nowhere.pt", "train_inpainter.py"]),
         (["--inpainter", "postnet.pt"], ["holds a postnet, expected a inpainter"]),

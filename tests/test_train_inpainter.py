@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import tiny_chain
 import torch
 from torch import nn
 
 import evaluate
 import prepare_data
 import train_inpainter
-from diffusion import ACCOMPANIMENT, VOCAL
+from diffusion import ACCOMPANIMENT, MASK_KINDS, VOCAL
 from hyperparams import PRESETS, Hyperparams
 from module import Context
 from preprocess import StemBatch, StemStore
@@ -24,7 +25,7 @@ from train_inpainter import Objective, data_of
 from utils import checkpoint
 from utils.audio import Features
 from utils.objective import seeded_context
-from utils.rendering import build_unet, denoiser_of, load, window_mel
+from utils.rendering import build_postnet, build_unet, denoiser_of, load, window_mel
 
 HP = PRESETS["tiny"]
 SECONDS = 2.0
@@ -134,6 +135,74 @@ def test_stopped_and_resumed_equals_uninterrupted(
         assert torch.equal(tensor, states[1]["model"][name]), name
     changed = ["--steps", "5", "--set", "diffusion.sigma_data=0.2", *steady]
     assert train_inpainter.main(flags(feature_dir, parts, *changed)) == 2
+
+
+def test_the_network_that_ships_is_trained_small(
+    feature_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """MDCT, noise in the shape of the vocals, drafts by a PostNet: from the shell, then judged."""
+    tiny_chain.save(tmp_path / "postnet.pt", "postnet", build_postnet(HP), HP)
+    unet = ["mdct=512", "noise_exponent=0.55", "multipliers=[1,1]", "factors=[2]"]
+    unet += ["num_blocks=[1]", "attentions=[true]"]
+    sets = [part for knob in unet for part in ("--set", f"unet.{knob}")]
+    sets += ["--set", "diffusion.draft_spectral=1", "--set", "diffusion.draft_huber=1"]
+    sets += ["--set", "inpainting.draft_steps=1", "--set", "inpainting.draft_share=0.5"]
+    command = flags(feature_dir, tmp_path / "save", *sets, "--steps", "2")
+    drafted = [*command, "--postnet", str(tmp_path / "postnet.pt")]
+    assert train_inpainter.main(drafted) == 0
+    run = tmp_path / "save" / "inpainter" / "r"
+    loaded = load(run / "last.pt", "inpainter", Hyperparams, torch.device("cpu"))
+    power = loaded.network.noise_shape.mean_power
+    bins = torch.arange(len(power)) * HP.audio.sample_rate / 2 / len(power)  # Hz
+    assert power[bins < 500].sum() > 100 * power[bins > 1000].sum()  # the tunes are below 500 Hz
+    assert loaded.data["context"][-1] == "wav" and loaded.data["postnet"]
+    assert train_inpainter.main([*command, "--steps", "3"]) == 2
+    assert "data.postnet" in capsys.readouterr().err
+
+    where = ["--feature-dir", str(feature_dir), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    rows = ["--rows", "default", "draft", "draft_unmixed", "draft_walked", "--windows", "2"]
+    rows += ["--batch-size", "2", "--control-windows", "2"]
+    postnet = ["--postnet", str(tmp_path / "postnet.pt")]
+    command = ["inpainting", "--data", "x", "--inpainter", str(run), *postnet, *where, *rows]
+    assert evaluate.main(command) == 0
+    rows = json.loads((tmp_path / "out" / "inpainting.json").read_text())["rows"]
+    steps = HP.inpainting.num_steps
+    asked = {"default": steps, "draft": 1, "draft_unmixed": 1, "draft_walked": steps}
+    assert {name: rows[name]["evaluations"] for name in asked} == asked
+    assert rows["draft"]["distances"] != rows["draft_unmixed"]["distances"]
+
+
+def test_a_network_that_sees_no_mask_and_no_context(
+    feature_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """The earlier system's kind: the joint model, judged by what it can do."""
+    blind = ["unet.mask_input=false", "unet.draft_input=false", "unet.context_width=0"]
+    blind += ["inpainting.method=repaint", "inpainting.num_steps=2"]
+    blind += [f"diffusion.mask_{kind}=0" for kind in MASK_KINDS[:-1]]
+    sets = [part for knob in blind for part in ("--set", knob)]
+    assert train_inpainter.main(flags(feature_dir, tmp_path / "save", *sets, "--steps", "2")) == 0
+    run = tmp_path / "save" / "inpainter" / "r"
+    lines = map(json.loads, (run / "stats.jsonl").read_text().splitlines())
+    names = set().union(*lines)
+    assert "validation/score" in names and "validation/shuffle_gap" not in names
+    where = ["--feature-dir", str(feature_dir), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    command = ["inpainting", "--data", "x", "--inpainter", str(run), *where, "--windows", "2"]
+    assert evaluate.main([*command, "--rows", "draft"]) == 2
+    assert "takes no context" in capsys.readouterr().err
+    assert evaluate.main([*command, "--rows", "default", "gap"]) == 0
+
+
+def test_guidance_hears_the_draft_and_nothing_else_is_told_without_one(
+    objective: Objective,
+) -> None:
+    """The null of lyrics keeps a draft's waveform; where that is missing, so is all it gives."""
+    drawn = objective.draw(batch_of(objective, 400), torch.Generator().manual_seed(0)).context
+    frames = [drawn.is_dropped[part] for part in objective.parts if part != "wav"]
+    untold = drawn.is_dropped["wav"]
+    assert all(dropped[untold].all() for dropped in frames)
+    assert untold.float().mean() == pytest.approx(HP.diffusion.draft_dropout, abs=0.06)
+    null = torch.stack(frames).all(0)[~untold].float().mean()
+    assert null == pytest.approx(HP.diffusion.dropout, abs=0.06)
 
 
 def test_what_is_drawn_keeps_what_is_known(objective: Objective) -> None:

@@ -22,6 +22,20 @@ from utils.rendering import build_postnet, build_transformer, build_unet
 
 TINY = PRESETS["tiny"]
 OTHER_RATE = replace(TINY, audio=replace(TINY.audio, sample_rate=22050))
+# What ships, small: an MDCT, noise in the shape of the draft, one look with a draft.
+SHAPED = replace(
+    TINY,
+    unet=replace(
+        TINY.unet,
+        mdct=512,
+        noise_exponent=0.55,
+        multipliers=(1, 1),
+        factors=(2,),
+        num_blocks=(1,),
+        attentions=(True,),
+    ),
+    inpainting=replace(TINY.inpainting, num_steps=2, draft_steps=1, draft_share=0.5),
+)
 STATISTICS = {"mel": (-5.0, 2.0, 80), "linear": (-5.0, 2.0, 513)}
 WINDOW = TINY.window  # 0.512 s
 Run = Callable[..., int]
@@ -47,6 +61,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
             network.context.to_film.weight.normal_(std=0.3)
         told = {"loudness": -18.0, "context": ["mel", "phoneme", "pitch", "voicing"]}
         save(folder / f"inpainter{end}.pt", "inpainter", network, hp, **told)
+    network = build_unet(SHAPED, len(SYMBOLS))
+    with torch.no_grad():
+        network.spectral_unpatch.output.weight.normal_(std=0.1)
+        network.context.to_film.weight.normal_(std=0.3)
+    parts = ["mel", "phoneme", "pitch", "voicing", "wav"]
+    save(folder / "shaped.pt", "inpainter", network, SHAPED, loudness=-18.0, context=parts)
     transformer = build_transformer(TINY, len(SYMBOLS))
     with torch.no_grad():
         transformer.to_stop.bias.fill_(20.0)  # ends at the shortest that the text allows

@@ -103,7 +103,9 @@ def parse(
     add_run(remade)
     remade.add_argument("--inpainter", type=Path, required=True, metavar="RUN", help="or a file")
     remade.add_argument("--postnet", type=Path, default=demo / "postnet.pt")
-    remade.add_argument("--rows", nargs="+", default=DEFAULT_ROWS, metavar="ROW|all")
+    remade.add_argument(
+        "--rows", nargs="+", metavar="ROW|all", help=f"default: {' '.join(DEFAULT_ROWS)}"
+    )
     remade.add_argument("--windows", type=int, default=8, help="of the split, spread evenly")
     remade.add_argument(
         "--control-windows", type=int, default=32, help="of the loss's shuffle control; 0: none"

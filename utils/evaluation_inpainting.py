@@ -28,10 +28,10 @@ from utils.rendering import Loaded, denoiser_of, linear_of, waveform, window_mel
 from utils.singing import song_of
 
 if TYPE_CHECKING:
-    from hyperparams import UNet
+    from hyperparams import Hyperparams, UNet
     from preprocess import StemBatch
 
-WALKED = {"draft_steps": 0, "draft_share": 0.0}  # as many levels as without a draft
+WALKED = {"draft_steps": 0}  # as many levels as without a draft
 REPAINT = WALKED | {
     "method": "repaint",
     "step": "dpm2_ancestral",
@@ -56,6 +56,12 @@ class Inpainting:
     diffuse: bool = True  # false: the draft itself, through PostNet and Griffin-Lim
     start: bool = False  # does the sampler begin with that waveform? `changes` has the strength
 
+    def is_possible(self, hp: Hyperparams) -> bool:
+        """Can a network of these hyperparameters do it?"""
+        method = self.changes.get("method", hp.inpainting.method)
+        sees = hp.unet.mask_input or method != "conditional"
+        return sees and (bool(hp.unet.context_width) or not self.draft)
+
     def needs_waveform(self, unet: UNet) -> bool:
         """Is a draft's waveform asked for, which takes a PostNet?"""
         return self.start or not self.diffuse or (self.draft and unet.draft_input)
@@ -63,9 +69,14 @@ class Inpainting:
 
 WAYS = {
     "default": Inpainting("all of the vocal, from the accompaniment"),
-    "repaint": Inpainting("the same by the earlier default, RePaint 40×5", changes=REPAINT),
+    "repaint": Inpainting("the same by RePaint 40×5, between the same levels", changes=REPAINT),
     "shuffled": Inpainting("the same from another song's accompaniment", own=False),
     "draft": Inpainting("all of the vocal, from accompaniment and draft", draft=True),
+    "draft_unmixed": Inpainting(
+        "the same with nothing of the draft's own waveform",
+        changes={"draft_share": 0.0},
+        draft=True,
+    ),
     "draft_walked": Inpainting(
         "the same by as many levels as without a draft", changes=WALKED, draft=True
     ),
@@ -74,7 +85,7 @@ WAYS = {
     "draft_griffin_lim": Inpainting("the draft by PostNet, Griffin-Lim", draft=True, diffuse=False),
     "draft_refined": Inpainting(
         "what Griffin-Lim made, from the last part of the schedule",
-        changes={"strength": REFINING},
+        changes={"strength": REFINING, "draft_share": 0.0},
         draft=True,
         start=True,
     ),
@@ -104,8 +115,9 @@ CONTROLS = (
     ("default", "shuffled", "the accompaniment is listened to"),
     ("draft", "draft_shuffled", "the accompaniment is listened to beside a draft"),
     ("draft", "default", "a draft helps"),
+    ("draft", "draft_unmixed", "half of the draft's own waveform helps"),
     ("draft", "draft_walked", "with a draft few levels are enough"),
-    ("draft", "draft_repaint", "so it does with a draft"),
+    ("draft", "draft_repaint", "the default beats the earlier default with a draft"),
     ("draft", "draft_griffin_lim", "the inpainter beats Griffin-Lim as the last stage"),
     ("draft_refined", "draft_griffin_lim", "refining Griffin-Lim's waveform brings it nearer"),
     ("default", "repaint", "the default beats the earlier default"),
@@ -191,8 +203,9 @@ class InpaintingJudge:
             self.write(name, made[self.loudest - first])
             self.write("true", true[self.loudest - first])
         if self.embedding is not None and part == PARTS[""]:
-            for row, wavs in ((name, made), ("true", true)):
-                self.embed(row, number, wavs)
+            self.embed(name, number, made)
+            if not self.embedding_path("true", number).exists():
+                self.embed("true", number, true)
         return {
             "songs": [song_of(id) for id in batch.ids],
             "distances": self.distances(made, true, part),
@@ -217,9 +230,11 @@ class InpaintingJudge:
 
     def draft_mel(self, batch: StemBatch, first: int) -> Tensor:
         """The standardised mel (B, T, M) of the true vocals, degraded as in training."""
-        hp = self.loaded.hyperparams
+        config = self.loaded.hyperparams.diffusion
         mel = self.loaded.standardiser("mel")(window_mel(self.features, batch.wav[:, VOCAL]))
-        return degrade_mel(mel, hp.diffusion, item_generator(self.seed, first))
+        generators = [item_generator(self.seed, first + row) for row in range(len(mel))]
+        rows = zip(mel.split(1), generators, strict=True)
+        return torch.cat([degrade_mel(row, config, generator) for row, generator in rows])
 
     @torch.no_grad()
     def inpaint(self, batch: StemBatch, way: Inpainting, first: int) -> tuple[Tensor, int]:
@@ -230,7 +245,7 @@ class InpaintingJudge:
         """
         hp, x = self.loaded.hyperparams, batch.wav
         if not way.own:
-            x = torch.stack([x[:, VOCAL], batch.other], 1)  # (B, 2, S)
+            x = batch.shuffled()
         is_known = torch.ones_like(x, dtype=torch.bool)
         start, stop = (int(share * x.shape[2]) for share in way.unknown)
         is_known[:, VOCAL, start:stop] = False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from diffusion import ACCOMPANIMENT, VOCAL, bin_medians, denoising_loss
+from diffusion import bin_medians, denoising_loss, vocal_unknown
 from sampling import ItemNoise, item_generator
 from utils import bootstrap
 from utils.bootstrap import PairedTest
@@ -51,9 +51,7 @@ class ShuffleJudge:
         denoiser = denoiser_of(self.loaded.network, self.loaded.hyperparams)
         generators = [item_generator(self.seed, first + row, 2) for row in range(len(batch.ids))]
         noise = ItemNoise(generators, batch.wav)()
-        is_known = torch.zeros_like(batch.wav, dtype=torch.bool)
-        is_known[:, ACCOMPANIMENT] = True
-        shuffled = torch.stack([batch.wav[:, VOCAL], batch.other], 1)  # (B, 2, S)
+        is_known = vocal_unknown(batch.wav)
         contexts = {"alone": None}
         if self.context_of is not None:
             contexts["draft"] = self.context_of(batch, first)
@@ -63,7 +61,7 @@ class ShuffleJudge:
             for level in self.levels:
                 sigma = torch.full((len(batch.ids),), level, device=self.device)
                 pair = []
-                for x in (batch.wav, shuffled):
+                for x in (batch.wav, batch.shuffled()):
                     sums, counts = denoising_loss(denoiser, x, sigma, noise, is_known, context)
                     pair.append((sums / counts).tolist())
                 losses[kind][f"{level:.3g}"] = pair

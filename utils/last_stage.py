@@ -5,6 +5,7 @@ Shapes: S samples, T frames.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,12 @@ class LastStage:
             )
         self.places = places
         self.table = list(inpainter.data["symbols"])
+        used = {symbol for item in self.items.values() for symbol in item["symbols"]}
+        if missing := sorted(used - set(self.table)):
+            raise ValueError(
+                f"{inpainter.path} does not know the symbols {' '.join(missing)}: it was trained "
+                "with another table; train it again"
+            )
         self.tracks = ScoreTracks(
             list(self.items.values()), {symbol: index for index, symbol in enumerate(self.table)}
         )
@@ -68,7 +75,7 @@ class LastStage:
         return fit(self.stems.window(place.take, start, length)[channel], length)
 
     def __call__(self, id: str, wav: Tensor) -> Tensor:
-        """The draft (S,) of a phrase sung anew, at the draft's level."""
+        """The draft (S,) of a phrase sung anew, at the draft's level; silence stays silence."""
         hp = self.inpainter.hyperparams
         hop, rate = hp.audio.hop_length, hp.audio.sample_rate
         frames = -(-len(wav) // hop)
@@ -88,7 +95,10 @@ class LastStage:
             gain * wav,
             quiet=True,
         ).vocal
-        return sung * 10 ** ((active_level(wav, hop) - active_level(sung, hop)) / 20)
+        level = active_level(sung, hop)
+        if math.isinf(level):
+            return sung
+        return sung * 10 ** ((active_level(wav, hop) - level) / 20)
 
     def recording(self, id: str, length: int) -> Tensor:
         """The true vocal of a phrase, (length,)."""

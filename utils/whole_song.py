@@ -64,8 +64,20 @@ def check_inpainter(
             raise ValueError(
                 f"inpainting.{name} = {getattr(config, name)!r} is not one of {', '.join(registry)}"
             )
-    sampling_sigmas(config)
+    for is_told in (False, True):
+        sampling_sigmas(config, is_told)
     unet = inpainter.hyperparams.unet
+    if config.accompaniment_guidance != 1 and config.method != "conditional":
+        raise ValueError(
+            f"accompaniment_guidance = {config.accompaniment_guidance} needs a model that is told "
+            f"the accompaniment, and --method {config.method} does not tell it: take conditional, "
+            "or set the weight to 1"
+        )
+    if config.lyrics_guidance != 1 and not (is_guided and unet.context_width):
+        raise ValueError(
+            f"lyrics_guidance = {config.lyrics_guidance}, but nothing is said of the vocal: give "
+            "--lyrics and an inpainter that hears them, or set the weight to 1"
+        )
     if config.method == "conditional" and not unet.mask_input:
         raise ValueError(
             f"{inpainter.path} sees no mask (unet.mask_input), which the method conditional needs: "

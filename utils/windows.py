@@ -71,12 +71,16 @@ def merge_ranges(
 def region_starts(
     region: tuple[int, int], earliest: int, length: int, window: int, overlap: int, align: int
 ) -> list[int]:
-    """Where the windows of one region start, multiples of `align`, none before `earliest`."""
+    """Where the windows of one region start, multiples of `align`, none before `earliest`.
+
+    One window where half an overlap fits on either side, else a chain that hears a whole overlap
+    before and behind the region, as far as the song goes. All in samples.
+    """
     start, stop = region
-    if start == 0 or stop - start + 2 * max(overlap, align) > window:  # a chain, context before it
+    if start == 0 or stop - start + max(overlap, 2 * align) > window:  # a chain between overlaps
         first = max(earliest, (start - overlap) // align * align)
         hop = window - overlap
-        count = 1 + max(0, math.ceil((stop - first - window) / hop))
+        count = 1 + max(0, math.ceil((min(stop + overlap, length) - first - window) / hop))
         return [first + i * hop for i in range(count)]
     centred = min((start + stop - window) // 2, length - window) // align * align
     if centred + window < stop:  # rounding down lost the end: reach behind the song instead
@@ -94,7 +98,8 @@ def plan_windows(
 ) -> list[Window]:
     """Windows that cover `ranges` (default: all) of a song of `length` samples, left to right.
 
-    A range that fits between two overlaps has one window around it. `align`: starts are multiples
+    A range that fits into a window less an overlap has one window around it. length, window,
+    overlap and the ranges [start, stop) are in samples. `align`: starts are multiples
     of it (a spectrogram's hop). A last window may end behind the song. Ranges nearer to each other
     than `overlap` are planned as one. ValueError for sizes that cannot work and ranges outside.
     """

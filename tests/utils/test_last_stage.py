@@ -78,6 +78,18 @@ def test_a_phrase_is_sung_at_its_place_and_level(monkeypatch: pytest.MonkeyPatch
     assert stage.recording("a@0.001", 5 * RATE).shape == (5 * RATE,)  # silence behind its end
 
 
+def test_other_symbols_and_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = {"a@0.001": Place("a@0", 1.5)}
+    other = loaded()
+    other.data["symbols"] = other.data["symbols"][:5]
+    with pytest.raises(ValueError, match=r"none does not know the symbols .*train it again"):
+        LastStage(other, Stems(), places, [ITEM], 0)
+    silent = SimpleNamespace(vocal=torch.zeros(RATE))
+    monkeypatch.setattr(last_stage, "sing", lambda *_, **__: silent)
+    sung = LastStage(loaded(), Stems(), places, [ITEM], 0)("a@0.001", torch.randn(RATE))
+    assert torch.equal(sung, silent.vocal)  # not NaN: there is no level to match
+
+
 def test_phrases_without_their_song_are_named() -> None:
     with pytest.raises(ValueError, match=r"1 phrases, the first is a@0\.001.*prepare_data\.py"):
         LastStage(loaded(), Stems(), {"a@0.001": Place("b@0", 0.0)}, [ITEM], 0)

@@ -1,11 +1,27 @@
-"""The steps between the networks: sharpening of a generated mel."""
+"""Networks for use: the weights that ship, and the sharpening of a generated mel."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import torch
 
+from hyperparams import Hyperparams
 from utils.metrics import frame_difference_ratio
-from utils.rendering import sharpened
+from utils.rendering import load, sharpened
+from utils.transcription import load_transcriber
+
+DEMO = Path(__file__).resolve().parents[2] / "save" / "demo"
+
+
+@pytest.mark.parametrize("path", sorted(DEMO.glob("*.pt")), ids=lambda p: p.stem)
+def test_the_weights_that_ship_fit_their_networks(path: Path) -> None:
+    if path.stem == "transcriber":
+        loaded = load_transcriber(path, Hyperparams, torch.device("cpu"))
+    else:
+        loaded = load(path, path.stem, Hyperparams, torch.device("cpu"))
+    assert all(torch.isfinite(tensor).all() for tensor in loaded.network.state_dict().values())
 
 
 def test_sharpening_gives_back_what_smoothing_took() -> None:

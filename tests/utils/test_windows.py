@@ -117,6 +117,17 @@ def test_plan_covers_its_ranges_aligned_and_in_order(case: dict) -> None:
     assert all(place[need] < place[w.index] for w in plan for need in w.needs)
 
 
+@pytest.mark.parametrize("stop", range(110, 160 + 6 * WINDOW, 3))
+def test_a_part_hears_what_is_around_it(stop: int) -> None:
+    """A window around it has half an overlap on either side at least, a chain a whole one."""
+    start, length = 100, 100 + 8 * WINDOW
+    plan = plan_windows(length, WINDOW, OVERLAP, [(start, stop)])
+    heard = OVERLAP if len(plan) > 1 else OVERLAP // 2
+    assert start - plan[0].start >= heard and plan[-1].stop - stop >= heard
+    alone = plan_windows(stop, WINDOW, OVERLAP, [(start, stop)])  # to the end: nothing behind it
+    assert len(alone) <= len(plan)
+
+
 def test_independent_windows_are_made_together() -> None:
     chain = plan_windows(4000, WINDOW, OVERLAP)
     bridged = plan_windows(4000, WINDOW, OVERLAP, order="bridged")

@@ -930,7 +930,7 @@ class SpectralPatch(nn.Module):
 
     def forward(self, spectra: Tensor, power: Tensor, marks: Tensor, mapping: Tensor) -> Tensor:
         """spectra (B, C, P, N), noise = 1; power (B, 1 or 0, P, N) of a draft in units of σ_data²;
-        marks (B, M, S) in [0, 1] → (B, C_out, 1, P)."""
+        marks (B, M, S) in [0, 1]; mapping (B, W) of the noise level → (B, C_out, 1, P)."""
         marks = F.avg_pool1d(marks, self.size // self.MARKS)  # (B, M, P·16)
         marks = marks.unflatten(2, (-1, self.MARKS))
         parts = (spectra.asinh(), 0.25 * (power + LEAST_POWER).log(), marks)
@@ -992,7 +992,8 @@ class SpectralUnpatch(nn.Module):
     def forward(self, x: Tensor, mapping: Tensor, spectra: Tensor, power: Tensor) -> Tensor:
         """x (B, C_in, 1, P) → coefficients (B, C_out, P, N) in units of the network's output.
 
-        spectra (B, C_out + 1 or 0, P, N): of the noisy signal and a draft, noise = 1; their power.
+        mapping (B, W) of the noise level; spectra (B, C_out + 1 or 0, P, N): of the noisy signal
+        and a draft, noise = 1; power, of the same shape: theirs, whatever the phase.
         """
         for block in self.blocks:
             x = block(x, mapping)
@@ -1069,7 +1070,7 @@ class Bottleneck1d(nn.Module):
         self.after = ResidualBlock1d(channels, channels, groups, mapping)
 
     def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
-        """x (B, C, 1, S) → (B, C, 1, S)."""
+        """x (B, C, 1, S), mapping (B, W) of the noise level → (B, C, 1, S)."""
         x = self.before(x, mapping)
         if self.attention is not None:
             x = as_row(self.attention(x.squeeze(2).transpose(1, 2)).transpose(1, 2))
@@ -1109,7 +1110,11 @@ class DownLevel(nn.Module):
         mapping: Tensor,
         film: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
-        """x (B, C_in, 1, S) → (B, C_out, 1, S / factor) and the skips; film is of the context."""
+        """x (B, C_in, 1, S) → (B, C_out, 1, S / factor) and the skips of that shape.
+
+        mapping (B, W) of the noise level; film: the context's scale and shift (B, C_out, 1,
+        S / factor) each.
+        """
         x = self.downsample(x)
         if film is not None:
             x = torch.addcmul(film[1], x, film[0] + 1)
@@ -1160,7 +1165,10 @@ class UpLevel(nn.Module):
         mapping: Tensor,
         film: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """x (B, C_in, 1, S), skips of the same shape → (B, C_out, 1, S * factor)."""
+        """x (B, C_in, 1, S), skips of the same shape → (B, C_out, 1, S * factor).
+
+        mapping (B, W) of the noise level; film: the context's scale and shift (B, C_in, 1, S) each.
+        """
         if film is not None:
             x = torch.addcmul(film[1], x, film[0] + 1)
         for block, skip in zip(self.blocks, reversed(skips), strict=True):

@@ -776,9 +776,9 @@ class UNet1d(nn.Module):
     def read_spectra(
         self, x: Tensor, draft: Tensor, c_noise: Tensor, mapping: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """x (B, C_in, S), draft and its mark (B, 2 or 0, S) → what the levels read (B, C, 1, P),
-        spectra of noisy signal and draft in units of the noise, their power (B, K, P, N), and the
-        gains of a shaped noise (B, C, P, N), 1 = white.
+        """x (B, C_in, S), draft and its mark (B, 2 or 0, S), c_noise (B,) and mapping (B, W) of the
+        noise level → what the levels read (B, C, 1, P), spectra of noisy signal and draft in units
+        of the noise, their power (B, K, P, N), and the gains of the noise (B, C, P, N), 1 = white.
 
         With these units D = c_skip·x̃ + c_out·F is a shrunk x̃ for F = −weight·(c_skip/c_out)·x̃,
         and is the draft y for F = y/c_out - …: c_skip/c_out = c_in·σ_data/σ, 1/c_out =

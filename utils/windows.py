@@ -244,6 +244,7 @@ def inpaint_song(
 ) -> Iterator[Tensor]:
     """The finished song, left to right, in pieces (C, n) that add up to exactly `length` samples.
 
+    fade: samples at the end of an overlap that both neighbours generate, and are cross-faded.
     read(start, stop) gives the known samples and their mask, everything outside the plan's regions
     must be known; `generate(jobs)` returns one (C, window) per job, its known elements unchanged.
     Known samples of the song come out bit by bit. Memory: a few windows, whatever the length.

@@ -527,14 +527,16 @@ PRESETS: dict[str, Hyperparams] = {
             draft_huber=1.0,
             draft_spectral=1.0,
         ),
-        # Trained down to there; fresh noise keeps what a step leaves behind from adding up.
+        # Half of sigma_data, in units of a noise with the vocals' own spectrum: what is left there
+        # one look removes, and lower levels add more than they take away. Fresh noise keeps what
+        # a step leaves behind from adding up.
         # With a draft one look is best: more levels add sounds that are not the singer's.
         inpainting=replace(
             _BASE.inpainting,
-            sigma_min=2e-3,
+            sigma_min=5e-2,
             step="dpmpp_2m_sde",
             draft_steps=1,
-            draft_share=0.5,
+            draft_share=0.3,
         ),
         transcriber=replace(_BASE.transcriber, width=128, phoneme_width=192),
         transformer_training=replace(

@@ -536,7 +536,7 @@ PRESETS: dict[str, Hyperparams] = {
             sigma_min=5e-2,
             step="dpmpp_2m_sde",
             draft_steps=1,
-            draft_share=0.3,
+            draft_share=0.7,
         ),
         transcriber=replace(_BASE.transcriber, width=128, phoneme_width=192),
         transformer_training=replace(

@@ -215,6 +215,9 @@ def song(arguments: argparse.Namespace) -> int:
     for name, test in compared.items():
         print(f"inpainted - free_running, {name}: {test}")
     result |= {"rows": rows, "compared": {name: test.as_dict() for name, test in compared.items()}}
+    if (change := judge.frechet_change(records)) is not None:
+        print(f"inpainted - free_running, Fréchet distance: {change}")
+        result["compared"]["frechet_distance"] = change.as_dict()
     return conclude(arguments, title, settings, result, records, judge.entry)
 
 
@@ -326,6 +329,9 @@ def inpainting(arguments: argparse.Namespace) -> int:
     distances = judge.frechet(names)
     for name, distance in distances.items():
         print(f"{name}: {distance}")
+    nearer = judge.frechet_differences(names)
+    for name, difference in nearer.items():
+        print(f"{name}, Fréchet distance: {difference}")
     out = arguments.out / "inpainting.json"
     result = {
         "rows": rows,
@@ -335,6 +341,7 @@ def inpainting(arguments: argparse.Namespace) -> int:
             for kind, tests in heard.items()
         },
         "frechet_distance": {name: asdict(distance) for name, distance in distances.items()},
+        "frechet_difference": {name: part.as_dict() for name, part in nearer.items()},
     }
     write_json(out, settings | result)
     seconds = hp.window / hp.audio.sample_rate

@@ -5,7 +5,7 @@ Items of one group (phrases of one song) are drawn together: they are no indepen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +23,9 @@ class Estimate:
     low: float
     high: float
     count: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
     def as_dict(self) -> dict[str, float | int | None]:
         """Plain values for JSON, which has no NaN."""
@@ -49,6 +52,18 @@ def _interval(value: float, resampled: np.ndarray, count: int) -> Estimate:
         return Estimate(value, float("nan"), float("nan"), count)
     low, high = np.quantile(resampled, [tail, 1 - tail])
     return Estimate(value, float(low), float(high), count)
+
+
+def of_sets(
+    statistic: Callable[[np.ndarray], float], groups: Sequence[object], seed: int = 0
+) -> Estimate:
+    """A number that belongs to a whole set of items, and its 95 % interval.
+
+    statistic(weights (items,)) of the set in which item i stands weights[i] times; groups: of each
+    item.
+    """
+    resampled = np.array([statistic(weights) for weights in _weights(groups, seed)])
+    return _interval(statistic(np.ones(len(groups))), resampled, len(groups))
 
 
 def ratio(

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 from torchaudio.functional import frechet_distance
 
+from utils import bootstrap
 from utils.audio import resample
+from utils.bootstrap import Estimate
 
 RATE = 16000  # Hz, of the embedding's own mel
 WINDOW, STEP = 76, 8  # mel frames of 10 ms per embedding, and from one to the next
@@ -99,13 +101,57 @@ def gaussian_distance(first: np.ndarray, second: np.ndarray) -> float:
 
     |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2 √(Σ₁Σ₂)) (Dowson & Landau 1982).
     """
-    if min(len(first), len(second)) < 2:
-        return float("nan")
-    moments = []
-    for values in (first, second):
-        values = torch.from_numpy(np.asarray(values, dtype=np.float64))
-        moments += [values.mean(0), torch.cov(values.T).reshape(values.shape[1], -1)]
-    return max(0.0, float(frechet_distance(*moments)))  # of a set to itself rounding leaves −1e-4
+    everything = np.ones(1)
+    return _Sums([first]).distance(everything, _Sums([second]))
+
+
+class _Sums:
+    """Numbers, sums and products of the embeddings of recordings: moments of any set of them."""
+
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        """parts: (K, D) of each recording."""
+        values = [torch.from_numpy(np.asarray(part, dtype=np.float64)) for part in parts]
+        # The origin is the mean of all: products of what is far from it would lose digits.
+        self.origin = torch.cat(values).mean(0)
+        values = [part - self.origin for part in values]
+        self.count = torch.tensor([len(part) for part in values], dtype=torch.float64)
+        self.total = torch.stack([part.sum(0) for part in values])  # (R, D)
+        self.product = torch.stack([part.T @ part for part in values])  # (R, D, D)
+
+    def moments(self, weights: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Mean (D,) and covariance (D, D), recording i standing weights[i] times."""
+        times = torch.from_numpy(np.asarray(weights, dtype=np.float64))
+        count = times @ self.count
+        mean = times @ self.total / count
+        product = torch.tensordot(times, self.product, 1)
+        covariance = (product - count * torch.outer(mean, mean)) / (count - 1)
+        return self.origin + mean, covariance
+
+    def distance(self, weights: np.ndarray, other: _Sums) -> float:
+        """Fréchet distance to `other`, weighted alike; NaN for fewer than two embeddings."""
+        times = torch.from_numpy(np.asarray(weights, dtype=np.float64))
+        if min(times @ self.count, times @ other.count) < 2:
+            return float("nan")
+        moments = (*self.moments(weights), *other.moments(weights))
+        return max(0.0, float(frechet_distance(*moments)))  # to itself rounding leaves −1e-4
+
+
+def frechet_difference(
+    first: Sequence[np.ndarray],
+    second: Sequence[np.ndarray],
+    reference: Sequence[np.ndarray],
+    groups: Sequence[object],
+) -> Estimate:
+    """How much farther from the reference the first set is than the second, with its interval.
+
+    Embeddings (K, D) of the same recordings in all three; groups: of each, drawn together.
+    """
+    sets = [_Sums(parts) for parts in (first, second, reference)]
+
+    def difference(weights: np.ndarray) -> float:
+        return sets[0].distance(weights, sets[2]) - sets[1].distance(weights, sets[2])
+
+    return bootstrap.of_sets(difference, groups)
 
 
 def frechet(judged: Sequence[np.ndarray], reference: Sequence[np.ndarray], name: str) -> Frechet:

@@ -22,7 +22,14 @@ from sampling import item_generator, sample
 from utils import bootstrap
 from utils.audio import Features, read_wav, write_wav
 from utils.bootstrap import Estimate, PairedTest
-from utils.embedding import Frechet, SpeechEmbedding, frechet, store, stored
+from utils.embedding import (
+    Frechet,
+    SpeechEmbedding,
+    frechet,
+    frechet_difference,
+    store,
+    stored,
+)
 from utils.metrics import LINEAR_FLOOR, MEL_FLOOR, log_spectral_distance, mel_distance
 from utils.rendering import Loaded, denoiser_of, linear_of, waveform, window_mel
 from utils.singing import song_of
@@ -288,13 +295,27 @@ class InpaintingJudge:
         """The Fréchet distance to the true windows of each row that makes whole windows."""
         if self.embedding is None:
             return {}
+        rows, true = [*FLOORS, *whole(names)], self.parts("true")
+        return {row: frechet(self.parts(row), true, self.embedding.NAME) for row in rows}
 
-        def parts(row: str) -> list[np.ndarray]:
-            paths = [self.embedding_path(row, number) for number in range(len(self.batches))]
-            return [part for path in paths for part in stored(path)]
+    def frechet_differences(self, names: Sequence[str]) -> dict[str, Estimate]:
+        """`second - first` of the controls → how much nearer the first is, by that distance."""
+        if self.embedding is None:
+            return {}
+        rows, true = [*FLOORS, *whole(names)], self.parts("true")
+        songs = [song_of(id) for batch in self.batches for id in batch.ids]
+        return {
+            f"{worse} - {better}": frechet_difference(
+                self.parts(worse), self.parts(better), true, songs
+            )
+            for better, worse, _ in CONTROLS
+            if better in rows and worse in rows
+        }
 
-        rows = [*FLOORS, *(name for name in names if WAYS[name].unknown == PARTS[""])]
-        return {row: frechet(parts(row), parts("true"), self.embedding.NAME) for row in rows}
+    def parts(self, row: str) -> list[np.ndarray]:
+        """The embeddings of a row's windows, or of the `true` ones."""
+        paths = [self.embedding_path(row, number) for number in range(len(self.batches))]
+        return [part for path in paths for part in stored(path)]
 
     def write(self, name: str, wav: Tensor) -> None:
         """Keep how the loudest window sounds by one way."""
@@ -304,6 +325,11 @@ class InpaintingJudge:
         """How the loudest window sounds: true, and by each way, (S,)."""
         rate = self.loaded.hyperparams.audio.sample_rate
         return {name: read_wav(self.out / f"{name}.wav", rate)[0] for name in ("true", *names)}
+
+
+def whole(names: Sequence[str]) -> list[str]:
+    """The rows that make all of a window anew."""
+    return [name for name in names if WAYS[name].unknown == PARTS[""]]
 
 
 def ids_of(names: Sequence[str], num_batches: int) -> list[str]:

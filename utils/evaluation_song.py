@@ -16,8 +16,8 @@ from torch import Tensor
 
 from text.symbols import is_vowel, word_spans
 from utils import bootstrap
-from utils.bootstrap import PairedTest
-from utils.embedding import Frechet, frechet, store, stored
+from utils.bootstrap import Estimate, PairedTest
+from utils.embedding import Frechet, frechet, frechet_difference, store, stored
 from utils.evaluation_chain import describe_voice, free_running, sound, teacher_forced
 from utils.evaluation_report import Entry
 from utils.evaluation_table import WRONG_LYRICS
@@ -194,6 +194,16 @@ class SongJudge:
             for row in self.rows
             if row != target
         }
+
+    def frechet_change(self, records: Sequence[Mapping[str, Any]]) -> Estimate | None:
+        """How much farther from the recordings the last stage is than what it is compared with."""
+        if self.judges.embedding is None or self.last_stage is None:
+            return None
+        sets = [
+            [stored(self.embedding_path(row, record["id"]))[0] for record in records]
+            for row in (INPAINTED, JUDGED, RECORDING)
+        ]
+        return frechet_difference(*sets, [record["song"] for record in records])
 
     def compared(self, records: Sequence[Mapping[str, Any]]) -> dict[str, PairedTest]:
         """What the last stage changes: metric → paired test over songs of (inpainted − judged)."""

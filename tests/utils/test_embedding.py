@@ -14,6 +14,7 @@ from utils.embedding import (
     Frechet,
     SpeechEmbedding,
     frechet,
+    frechet_difference,
     gaussian_distance,
     store,
     stored,
@@ -36,6 +37,23 @@ def test_distance_agrees_with_the_matrix_square_root() -> None:
     assert gaussian_distance(a, b) == pytest.approx(by_hand, rel=1e-6)
     assert gaussian_distance(a, a) == pytest.approx(0, abs=1e-6)
     assert gaussian_distance(a, a + 2) == pytest.approx(6 * 4, rel=1e-6)
+
+
+def test_a_difference_of_distances_has_an_interval() -> None:
+    """A shift by d is d² per dimension away; the same noise in both leaves nothing to chance."""
+    random = np.random.default_rng(3)
+    reference = [random.normal(size=(20 + k, 4)) + random.normal(size=4) for k in range(12)]
+    moved = [[part + shift for part in reference] for shift in (2.0, 1.0)]
+    songs = [k // 2 for k in range(12)]
+    certain = frechet_difference(*moved, reference, songs)
+    assert (certain.value, certain.low, certain.high) == pytest.approx((12, 12, 12), rel=1e-5)
+    noisy = [part + random.normal(scale=0.5, size=part.shape) for part in reference]
+    other = [part + random.normal(scale=0.5, size=part.shape) for part in reference]
+    alike = frechet_difference(noisy, other, reference, songs)
+    assert alike.low < 0 < alike.high
+    whole = [np.concatenate(parts) for parts in (noisy, other, reference)]
+    by_hand = gaussian_distance(whole[0], whole[2]) - gaussian_distance(whole[1], whole[2])
+    assert alike.value == pytest.approx(by_hand, abs=1e-6)
 
 
 def test_too_few_have_no_distance_and_the_number_is_never_alone() -> None:

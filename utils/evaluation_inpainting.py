@@ -122,7 +122,7 @@ CONTROLS = (
     ("default", "shuffled", "the accompaniment is listened to"),
     ("draft", "draft_shuffled", "the accompaniment is listened to beside a draft"),
     ("draft", "default", "a draft helps"),
-    ("draft", "draft_unmixed", "half of the draft's own waveform helps"),
+    ("draft", "draft_unmixed", "a share of the draft's own waveform brings it nearer"),
     ("draft", "draft_walked", "with a draft few levels are enough"),
     ("draft", "draft_repaint", "the default beats the earlier default with a draft"),
     ("draft", "draft_griffin_lim", "the inpainter beats Griffin-Lim as the last stage"),

@@ -63,6 +63,10 @@ from utils.whole_song import check_inpainter, guide_from, no_inpainter, sing
 SAVE = Path("save")
 DEMO = SAVE / "demo"  # weights that come with the repository
 SAMPLING = ("synthesis", "inpainting", "composer")  # sections that may be changed here
+NO_LYRICS = (
+    "no lyrics: the vocal is made from the accompaniment alone, without a draft; "
+    "--lyrics 'la la la la' sings a melody composed for it"
+)
 QUALITIES = {  # what each sets before --set and the short flags do
     "draft": ("inpainting.num_steps=6", "synthesis.griffin_lim_iterations=16"),
     "standard": (),
@@ -316,6 +320,8 @@ def sing_song(
         if inpainter and hp.unet.context_width:
             table = voice.transformer.data["symbols"]
             guide = guide_from(draft.placed, begin, table, song, inpainter)
+    elif hp.unet.draft_input and not song.recording:
+        print(NO_LYRICS)
     with watch("inpaint"):
         sung = (
             sing(

@@ -75,9 +75,12 @@ def test_speech_refuses(
 # ---------------------------------------------------------------------------- songs
 
 
-def test_a_vocal_for_an_accompaniment(sing: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_vocal_for_an_accompaniment(
+    sing: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     song = write(tmp_path / "song.wav", music(1.3, 44100, 2), 44100)
     report = sing("--accompaniment", song)
+    assert "--lyrics 'la la la la'" in capsys.readouterr().out
     out = tmp_path / "out"
     names = {"vocal.wav", "mix.wav", "song.png", "report.json"}
     assert {path.name for path in out.iterdir()} == names

@@ -253,22 +253,23 @@ def folder(arguments: argparse.Namespace) -> int:
 def inpainting(arguments: argparse.Namespace) -> int:
     """The `inpainting` command."""
     ways = evaluation_inpainting.WAYS
-    asked = [] if arguments.rows == ["all"] else arguments.rows
-    unknown = sorted(set(asked or []) - set(ways))
+    everything = arguments.rows == ["all"]
+    asked = [] if everything or arguments.rows is None else arguments.rows
+    unknown = sorted(set(asked) - set(ways))
     if unknown:
         raise ValueError(f"--rows {' '.join(unknown)}: choose from {', '.join(ways)}, all")
     device = distributed.start(arguments.device).device
     path = checkpoint.resolve(arguments.inpainter, "inpainter")
     loaded = load(path, "inpainter", Hyperparams, device)
     possible = [name for name, way in ways.items() if way.is_possible(loaded.hyperparams)]
-    impossible = sorted(set(asked or []) - set(possible))
+    impossible = sorted(set(asked) - set(possible))
     if impossible:
         raise ValueError(
             f"--rows {' '.join(impossible)}: {path} takes no context or sees no mask; it can do "
             f"{', '.join(possible)}"
         )
-    defaults = [name for name in evaluation_inpainting.DEFAULT_ROWS if name in possible]
-    names = asked or (possible if asked == [] else defaults)
+    offered = possible if everything else evaluation_inpainting.DEFAULT_ROWS
+    names = asked or [name for name in offered if name in possible]
     postnet = None
     if any(ways[name].needs_waveform(loaded.hyperparams.unet) for name in names):
         postnet = load(arguments.postnet, "postnet", Hyperparams, device)

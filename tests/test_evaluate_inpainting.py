@@ -15,6 +15,7 @@ from tiny_chain import weights  # noqa: F401 (a fixture)
 import evaluate
 import prepare_data
 from utils import evaluation_inpainting
+from utils.embedding import SpeechEmbedding
 from utils.evaluation_inpainting import CONTROLS, WAYS, InpaintingJudge
 
 RATE = 16000
@@ -96,6 +97,27 @@ def test_it_continues_and_takes_more_rows(
     assert command("gap", "gap_replacement") == 0
     assert judged == ["gap_replacement/0", "gap_replacement/1"]
     assert json.loads((out / "inpainting.json").read_text())["rows"]["gap"] == first
+
+
+def test_other_windows_in_the_same_folder_are_judged_anew(
+    command: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(self: SpeechEmbedding, wav: torch.Tensor, rate: int) -> np.ndarray:
+        return wav.view(-1, 4).numpy()  # the windows here are too short for the real one
+
+    monkeypatch.setattr(SpeechEmbedding, "__call__", short)
+    few = ("--control-windows", "0", "--windows", "2")
+    found = []
+    for windows in ((), few, (*few, "--out", str(tmp_path / "new"))):
+        assert command("default", "shuffled", *windows) == 0
+        out = tmp_path / ("new" if "--out" in windows else "out")
+        found.append(json.loads((out / "inpainting.json").read_text()))
+    if found[0]["embedding"] is None:
+        pytest.skip("the speech embedding is not installed")
+    four, two, new = (result["frechet_distance"]["silence"] for result in found)
+    assert two == new != four
+    assert found[1]["frechet_difference"] == found[2]["frechet_difference"]
+    assert set(found[0]["frechet_difference"]) == {"shuffled - default", "other_vocal - default"}
 
 
 def test_an_unknown_row_is_refused(

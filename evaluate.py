@@ -295,10 +295,7 @@ def inpainting(arguments: argparse.Namespace) -> int:
         "inpainter": describe_weights(loaded),
         "postnet": None if postnet is None else describe_weights(postnet),
         "embedding": None if judges.embedding is None else judges.embedding.NAME,
-        "floors": {
-            "linear": LINEAR_FLOOR,
-            "mel": MEL_FLOOR,
-        },
+        "floors": {"linear": LINEAR_FLOOR, "mel": MEL_FLOOR},
     }
     judge = evaluation_inpainting.InpaintingJudge(
         loaded, postnet, batches, arguments.seed, arguments.out, judges.embedding
@@ -413,7 +410,7 @@ def pictures(arguments: argparse.Namespace) -> int:
 def curves(arguments: argparse.Namespace) -> int:
     """The `curves` command: what a run has logged, as a picture."""
     stats = read_stats(arguments.run)
-    by_level = any(key.startswith("validation/sigma_") for line in stats for key in line)
+    by_level = any(key.startswith(plotting.BY_LEVEL) for line in stats for key in line)
     draw = plotting.noise_level_curves if by_level else plotting.learning_curves
     print(plotting.save_figure(draw(stats), arguments.out))
     return 0

@@ -11,7 +11,6 @@ stems with a mixture of masks; `best.pt` is best by the loss at fixed windows, m
 from __future__ import annotations
 
 import argparse
-import itertools
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -151,10 +150,8 @@ class Objective:
         shares |= {"frames": d.dropout} if len(frames) > 1 else {}
         shares |= {"wav": d.draft_dropout} if self.redraft is not None else {}
         is_dropped = draw_dropouts(len(wav), shares, generator)
-        together = [is_dropped.pop("frames")] if "frames" in is_dropped else []
-        together += [is_dropped["wav"]] if "wav" in is_dropped else []
-        for part, dropped in itertools.product(frames, together):
-            is_dropped[part] = is_dropped[part] | dropped
+        at_once = is_dropped.pop("frames", False) | is_dropped.get("wav", False)  # (B,)
+        is_dropped |= {part: is_dropped[part] | at_once for part in frames}
         # Only what is given can be withheld: the joint model keeps both of its channels.
         withheld = is_dropped.pop("accompaniment") & masks.is_known[:, ACCOMPANIMENT].all(1)
         context = replace(context, is_dropped=is_dropped)

@@ -22,7 +22,7 @@ from module import Context
 from preprocess import StemBatch, StemStore
 from text.symbols import SYMBOLS
 from train_inpainter import Objective, data_of
-from utils import checkpoint
+from utils import checkpoint, config
 from utils.audio import Features
 from utils.objective import seeded_context
 from utils.rendering import build_postnet, build_unet, denoiser_of, load, window_mel
@@ -142,11 +142,9 @@ def test_the_network_that_ships_is_trained_small(
 ) -> None:
     """MDCT, noise in the shape of the vocals, drafts by a PostNet: from the shell, then judged."""
     tiny_chain.save(tmp_path / "postnet.pt", "postnet", build_postnet(HP), HP)
-    unet = ["mdct=512", "noise_exponent=0.55", "multipliers=[1,1]", "factors=[2]"]
-    unet += ["num_blocks=[1]", "attentions=[true]"]
-    sets = [part for knob in unet for part in ("--set", f"unet.{knob}")]
+    knobs = config.changed(HP, tiny_chain.SHAPED).items()
+    sets = [part for k, (_, now) in knobs for part in ("--set", f"{k}={json.dumps(now)}")]
     sets += ["--set", "diffusion.draft_spectral=1", "--set", "diffusion.draft_huber=1"]
-    sets += ["--set", "inpainting.draft_steps=1", "--set", "inpainting.draft_share=0.5"]
     command = flags(feature_dir, tmp_path / "save", *sets, "--steps", "2")
     drafted = [*command, "--postnet", str(tmp_path / "postnet.pt")]
     assert train_inpainter.main(drafted) == 0
@@ -166,7 +164,7 @@ def test_the_network_that_ships_is_trained_small(
     command = ["inpainting", "--data", "x", "--inpainter", str(run), *postnet, *where, *rows]
     assert evaluate.main(command) == 0
     rows = json.loads((tmp_path / "out" / "inpainting.json").read_text())["rows"]
-    steps = HP.inpainting.num_steps
+    steps = tiny_chain.SHAPED.inpainting.num_steps
     asked = {"default": steps, "draft": 1, "draft_unmixed": 1, "draft_walked": steps}
     assert {name: rows[name]["evaluations"] for name in asked} == asked
     assert rows["draft"]["distances"] != rows["draft_unmixed"]["distances"]

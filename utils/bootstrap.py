@@ -56,14 +56,19 @@ def _interval(value: float, resampled: np.ndarray, count: int) -> Estimate:
 
 def of_sets(
     statistic: Callable[[np.ndarray], float], groups: Sequence[object], seed: int = 0
-) -> Estimate:
-    """A number that belongs to a whole set of items, and its 95 % interval.
+) -> np.ndarray:
+    """A number that belongs to a whole set of items, then that of each resampling of the set.
 
     statistic(weights (items,)) of the set in which item i stands weights[i] times; groups: of each
-    item.
+    item. Differences of two such arrays, for `estimate`, are paired.
     """
-    resampled = np.array([statistic(weights) for weights in _weights(groups, seed)])
-    return _interval(statistic(np.ones(len(groups))), resampled, len(groups))
+    weights = [np.ones(len(groups)), *_weights(groups, seed)]
+    return np.array([statistic(times) for times in weights])  # (1 + RESAMPLINGS,)
+
+
+def estimate(values: np.ndarray, count: int) -> Estimate:
+    """The first of the values of `of_sets` with the 95 % interval of the others."""
+    return _interval(float(values[0]), values[1:], count)
 
 
 def ratio(

@@ -136,6 +136,17 @@ class _Sums:
         return max(0.0, float(frechet_distance(*moments)))  # to itself rounding leaves −1e-4
 
 
+def resampled_distances(
+    judged: Sequence[np.ndarray], reference: Sequence[np.ndarray], groups: Sequence[object]
+) -> np.ndarray:
+    """`bootstrap.of_sets` of the Fréchet distance: of all recordings, then of each resampling.
+
+    Embeddings (K, D) of the same recordings in both; groups: of each, drawn together.
+    """
+    sums, true = _Sums(judged), _Sums(reference)
+    return bootstrap.of_sets(lambda weights: sums.distance(weights, true), groups)
+
+
 def frechet_difference(
     first: Sequence[np.ndarray],
     second: Sequence[np.ndarray],
@@ -146,12 +157,8 @@ def frechet_difference(
 
     Embeddings (K, D) of the same recordings in all three; groups: of each, drawn together.
     """
-    sets = [_Sums(parts) for parts in (first, second, reference)]
-
-    def difference(weights: np.ndarray) -> float:
-        return sets[0].distance(weights, sets[2]) - sets[1].distance(weights, sets[2])
-
-    return bootstrap.of_sets(difference, groups)
+    pair = [resampled_distances(judged, reference, groups) for judged in (first, second)]
+    return bootstrap.estimate(pair[0] - pair[1], len(groups))
 
 
 def frechet(judged: Sequence[np.ndarray], reference: Sequence[np.ndarray], name: str) -> Frechet:

@@ -19,7 +19,7 @@ from utils.draft import voicing_track
 from utils.rendering import Loaded
 from utils.scores import ScoreTracks
 from utils.song import draft_gain, fit
-from utils.whole_song import Guide, sing
+from utils.whole_song import Guide, check_symbols, sing
 
 if TYPE_CHECKING:
     from preprocess import StemStore
@@ -58,12 +58,7 @@ class LastStage:
             )
         self.places = places
         self.table = list(inpainter.data["symbols"])
-        used = {symbol for item in self.items.values() for symbol in item["symbols"]}
-        if missing := sorted(used - set(self.table)):
-            raise ValueError(
-                f"{inpainter.path} does not know the symbols {' '.join(missing)}: it was trained "
-                "with another table; train it again"
-            )
+        check_symbols({s for item in self.items.values() for s in item["symbols"]}, inpainter)
         self.tracks = ScoreTracks(
             list(self.items.values()), {symbol: index for index, symbol in enumerate(self.table)}
         )

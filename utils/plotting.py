@@ -37,6 +37,7 @@ ATTENTION_MAP, SPECTROGRAM_MAP, DIFFERENCE_MAP = "magma", "magma", "RdBu_r"
 LABEL_HEIGHT = 0.085  # inch that a phoneme's label needs
 WAVEFORM_POINTS = 1 << 17  # samples drawn one by one; longer waveforms as an envelope
 COLUMNS = 4096  # of a spectrogram; more than a picture has pixels
+BY_LEVEL = "validation/sigma_"  # scalars of an inpainter's noise levels, the level behind it
 SMOOTHED = 9  # logged values in a running mean
 STAGGER = " " * 7  # moves every second label to the left of its neighbours
 COSTS = {  # scalars that are not losses, and their titles
@@ -183,12 +184,10 @@ def noise_level_curves(stats: Path | Sequence[Mapping[str, Any]]) -> Figure:
     that has no noise levels.
     """
     curves = _curves(stats)
-    prefix = "validation/sigma_"
-    levels = sorted(
-        (key.removeprefix(prefix) for key in curves if key.startswith(prefix)), key=float
-    )
+    levels = [key.removeprefix(BY_LEVEL) for key in curves if key.startswith(BY_LEVEL)]
     if not levels:
-        raise ValueError(f"no scalar begins with {prefix!r}: not a run of an inpainter")
+        raise ValueError(f"no scalar begins with {BY_LEVEL!r}: not a run of an inpainter")
+    levels.sort(key=float)
     figure = _figure(4.6 * 3, 3.2)
     train, validation, gap = figure.subplots(1, 3)
     for place, level in zip(np.linspace(0.0, 0.85, len(levels)), levels, strict=True):
@@ -200,7 +199,7 @@ def noise_level_curves(stats: Path | Sequence[Mapping[str, Any]]) -> Figure:
         if window:
             mean = np.convolve(losses, np.full(window, 1 / window), "valid")
             train.plot(steps[window - 1 :], mean, **look, linewidth=1.3)
-        validation.plot(*curves[prefix + level], "o-", **look, linewidth=1.3, markersize=3)
+        validation.plot(*curves[BY_LEVEL + level], "o-", **look, linewidth=1.3, markersize=3)
     if "validation/shuffle_gap" in curves:
         gap.plot(*curves["validation/shuffle_gap"], "o-", color=TRUE, label="other − own")
     gap.axhline(0.0, color="black", linewidth=0.6)

@@ -6,7 +6,7 @@ Shapes: B batch, S samples, T frames, M mels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -109,16 +109,21 @@ def guide_from(
     frames = -(-len(wav) // inpainter.hyperparams.audio.hop_length)
     symbols = symbol_track(placed, frames)
     own = {symbol: index for index, symbol in enumerate(inpainter.data["symbols"])}
-    missing = sorted({table[i] for i in symbols.unique().tolist()} - set(own))
-    if missing and "phoneme" in context_parts(inpainter):
-        raise ValueError(
-            f"{inpainter.path} does not know the symbols {' '.join(missing)}: it was trained with "
-            "another table; train it again, or draft with a transformer of its table"
-        )
+    if "phoneme" in context_parts(inpainter):
+        check_symbols({table[i] for i in symbols.unique().tolist()}, inpainter)
     translation = torch.tensor([own.get(symbol, 0) for symbol in table])
     return Guide(
         wav, translation[symbols], pitch_track(placed, frames), voicing_track(symbols, table)
     )
+
+
+def check_symbols(used: Set[str], inpainter: Loaded) -> None:
+    """Raise ValueError for symbols that the inpainter was not trained with."""
+    if missing := sorted(used - set(inpainter.data["symbols"])):
+        raise ValueError(
+            f"{inpainter.path} does not know the symbols {' '.join(missing)}: it was trained with "
+            "another table; train it again, or draft with a transformer of its table"
+        )
 
 
 def no_inpainter(song: Song, draft: Tensor) -> Sung:

@@ -320,10 +320,11 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     if arguments.postnet is not None:
         postnet = load(arguments.postnet, "postnet", Hyperparams, world.device)
         check_spectrograms(postnet, hp, directory)
-    data = data_of(store, hp, directory / checkpoint.LAST, arguments.start_from, postnet)
+    last = directory / checkpoint.LAST
+    data = data_of(store, hp, last, arguments.start_from, postnet)
     torch.manual_seed(hp.inpainter_training.seed)
     network = build_unet(hp, len(SYMBOLS))
-    if network.noise_shape is not None:
+    if network.noise_shape is not None and not last.is_file():  # a resumed run has it
         network.noise_shape.measure(some_vocals(store, hp) / hp.diffusion.sigma_data)
     if arguments.start_from is not None:
         for line in checkpoint.start_from(network, arguments.start_from, "inpainter"):

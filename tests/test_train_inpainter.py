@@ -154,7 +154,10 @@ def test_the_network_that_ships_is_trained_small(
     bins = torch.arange(len(power)) * HP.audio.sample_rate / 2 / len(power)  # Hz
     assert power[bins < 500].sum() > 100 * power[bins > 1000].sum()  # the tunes are below 500 Hz
     assert loaded.data["context"][-1] == "wav" and loaded.data["postnet"]
-    assert train_inpainter.main([*command, "--steps", "3"]) == 2
+    assert train_inpainter.main([*drafted, "--steps", "3"]) == 0
+    resumed = load(run / "last.pt", "inpainter", Hyperparams, torch.device("cpu"))
+    assert torch.equal(resumed.network.noise_shape.mean_power, power)
+    assert train_inpainter.main([*command, "--steps", "4"]) == 2
     assert "data.postnet" in capsys.readouterr().err
 
     where = ["--feature-dir", str(feature_dir), "--out", str(tmp_path / "out"), "--device", "cpu"]

@@ -24,15 +24,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffusion import ACCOMPANIMENT, Denoiser, denoising_loss
 from hyperparams import PRESETS, Hyperparams
+from inpainter.diffusion import ACCOMPANIMENT, Denoiser, denoising_loss
+from inpainter.sampling import sample
 from network import TransformerTTS
-from sampling import sample
 from text.symbols import SYMBOLS
+from training.runlog import peak_memory
 from utils import distributed
 from utils.audio import Features, griffin_lim
-from utils.rendering import build_postnet, build_transformer, build_unet, denoiser_of
-from utils.runlog import peak_memory
+from utils.loading import build_postnet, build_transformer, build_unet, denoiser_of
 
 SPOKEN = 5.0  # s of audio in the rows that work on a waveform
 

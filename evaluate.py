@@ -38,54 +38,52 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from corpora.aligner import SpeechRecogniser
 from corpora.songbook import phrase_places
 from corpora.stores import open_features
-from diffusion import ACCOMPANIMENT, VOCAL
+from evaluation import arguments as evaluation_arguments
+from evaluation import folder as evaluation_folder
+from evaluation import gaussian_posterior as known_answer
+from evaluation import inpainting as evaluation_inpainting
+from evaluation import melody as evaluation_melody
+from evaluation import shuffle as evaluation_shuffle
+from evaluation import song as evaluation_song
+from evaluation import speech as evaluation_speech
+from evaluation import table as evaluation_table
+from evaluation import transcriber as evaluation_transcriber
+from evaluation.chain import describe_voice
+from evaluation.frechet import Frechet
+from evaluation.journal import Journal
+from evaluation.phrase_inpainter import LastStage, Place
+from evaluation.report import Entry, write_report
+from evaluation.transformer_figures import transformer_pictures
+from evaluation.voice import Judges
 from hyperparams import PRESETS, Hyperparams
+from inpainter.diffusion import ACCOMPANIMENT, VOCAL
+from legacy import weights as published
+from music.score_batch import with_sung_times
 from preprocess import ScoreTracks, StemBatches, StemStore, TextMelDataset
+from singing.picture import song_picture
+from singing.voice import load_voice
 from synthesis import DEMO, SAVE
 from text.frontend import Pronouncer
 from text.lyrics import read_lyrics
 from text.symbols import SYMBOL_TO_ID
-from utils import (
-    checkpoint,
-    distributed,
-    evaluation_arguments,
-    evaluation_folder,
-    evaluation_inpainting,
-    evaluation_melody,
-    evaluation_shuffle,
-    evaluation_song,
-    evaluation_speech,
-    evaluation_table,
-    evaluation_transcriber,
-    known_answer,
-    plotting,
-    published,
-)
-from utils.audio import read_audio, read_wav
-from utils.batching import spread
-from utils.embedding import Frechet
-from utils.evaluation_chain import describe_voice
-from utils.evaluation_report import Entry, write_report
-from utils.evaluation_voice import Judges
-from utils.gallery import transformer_pictures
-from utils.journal import Journal
-from utils.judges import SpeechRecogniser
-from utils.last_stage import LastStage, Place
-from utils.metrics import LINEAR_FLOOR, MEL_FLOOR
-from utils.rendering import check_pair, describe_weights, load
-from utils.runlog import read_stats
-from utils.scores import with_sung_times
-from utils.song_labels import class_table
-from utils.sung_lyrics import heard_melody, lay_heard, write_melody
-from utils.transcription import (
+from training.batching import spread
+from training.curves import BY_LEVEL, error_curves, learning_curves, noise_level_curves
+from training.runlog import read_stats
+from transcription.labels import class_table
+from transcription.lyrics import heard_melody, lay_heard, write_melody
+from transcription.transcribe import (
     load_transcriber,
     phoneme_entropies,
     published_transcriber,
     transcribe,
 )
-from utils.vocalist import load_voice
+from utils import checkpoint, distributed, plotting
+from utils.audio import read_audio, read_wav
+from utils.loading import check_pair, describe_weights, load
+from utils.metrics import LINEAR_FLOOR, MEL_FLOOR
 
 LYRICS = Path("examples/lyrics.txt")  # that `melody` sets to music
 
@@ -103,7 +101,7 @@ def judges_for(arguments: argparse.Namespace, hyperparams: Hyperparams) -> Judge
     transcriber = None
     if arguments.transcriber is not None:
         path = checkpoint.resolve(arguments.transcriber, "transcriber")
-        transcriber = load_transcriber(path, Hyperparams, torch.device("cpu"))
+        transcriber = load_transcriber(path, torch.device("cpu"))
     judges = Judges.available(hyperparams.audio, transcriber)
     for name, needed in judges.missing.items():
         print(f"without {name}: {needed}", file=sys.stderr)
@@ -159,7 +157,7 @@ def conclude(
 def speech(arguments: argparse.Namespace) -> int:
     """The `speech` command."""
     device = distributed.start(arguments.device).device
-    voice = load_voice(arguments.checkpoint, arguments.postnet, Hyperparams, device)
+    voice = load_voice(arguments.checkpoint, arguments.postnet, device)
     store = open_features(arguments.feature_dir, arguments.data)
     store.check_audio(voice.hyperparams.audio)
     dataset = TextMelDataset(store, arguments.split)
@@ -184,7 +182,7 @@ def speech(arguments: argparse.Namespace) -> int:
 def song(arguments: argparse.Namespace) -> int:
     """The `song` command."""
     device = distributed.start(arguments.device).device
-    voice = load_voice(arguments.checkpoint, arguments.postnet, Hyperparams, device)
+    voice = load_voice(arguments.checkpoint, arguments.postnet, device)
     store = open_features(arguments.feature_dir, arguments.data)
     store.check_audio(voice.hyperparams.audio)
     judges = judges_for(arguments, voice.hyperparams)
@@ -225,7 +223,7 @@ def last_stage_of(
     arguments: argparse.Namespace, dataset: TextMelDataset, device: torch.device
 ) -> LastStage:
     """The inpainter of `--inpainter` on the stems that the phrases were cut from."""
-    inpainter = load(arguments.inpainter, "inpainter", Hyperparams, device)
+    inpainter = load(arguments.inpainter, "inpainter", device)
     directory = arguments.feature_dir / arguments.data
     stems = StemStore(directory.with_name(f"{directory.name}-stems"))
     stems.check_audio(inpainter.hyperparams.audio)
@@ -260,7 +258,7 @@ def inpainting(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--rows {' '.join(unknown)}: choose from {', '.join(ways)}, all")
     device = distributed.start(arguments.device).device
     path = checkpoint.resolve(arguments.inpainter, "inpainter")
-    loaded = load(path, "inpainter", Hyperparams, device)
+    loaded = load(path, "inpainter", device)
     possible = [name for name, way in ways.items() if way.is_possible(loaded.hyperparams)]
     impossible = sorted(set(asked) - set(possible))
     if impossible:
@@ -272,7 +270,7 @@ def inpainting(arguments: argparse.Namespace) -> int:
     names = asked or [name for name in offered if name in possible]
     postnet = None
     if any(ways[name].needs_waveform(loaded.hyperparams.unet) for name in names):
-        postnet = load(arguments.postnet, "postnet", Hyperparams, device)
+        postnet = load(arguments.postnet, "postnet", device)
         check_pair(loaded, postnet)
     hp = loaded.hyperparams
     store = StemStore(arguments.feature_dir / arguments.data)
@@ -344,7 +342,7 @@ def inpainting(arguments: argparse.Namespace) -> int:
     write_json(out, settings | result)
     seconds = hp.window / hp.audio.sample_rate
     marked = {name: [tuple(share * seconds for share in ways[name].unknown)] for name in names}
-    picture = plotting.song_picture(judge.sounds(names), hp.audio, marked)
+    picture = song_picture(judge.sounds(names), hp.audio, marked)
     print(plotting.save_figure(picture, out.with_suffix(".png")))
     return 0
 
@@ -392,7 +390,7 @@ def melody(arguments: argparse.Namespace) -> int:
 
 def pictures(arguments: argparse.Namespace) -> int:
     """The `pictures` command."""
-    loaded = load(arguments.checkpoint, "transformer", Hyperparams, torch.device("cpu"))
+    loaded = load(arguments.checkpoint, "transformer", torch.device("cpu"))
     store = open_features(arguments.feature_dir, arguments.data)
     dataset = TextMelDataset(store, arguments.split)
     if not 0 <= arguments.item < len(dataset):
@@ -410,8 +408,8 @@ def pictures(arguments: argparse.Namespace) -> int:
 def curves(arguments: argparse.Namespace) -> int:
     """The `curves` command: what a run has logged, as a picture."""
     stats = read_stats(arguments.run)
-    by_level = any(key.startswith(plotting.BY_LEVEL) for line in stats for key in line)
-    draw = plotting.noise_level_curves if by_level else plotting.learning_curves
+    by_level = any(key.startswith(BY_LEVEL) for line in stats for key in line)
+    draw = noise_level_curves if by_level else learning_curves
     print(plotting.save_figure(draw(stats), arguments.out))
     return 0
 
@@ -423,7 +421,7 @@ def phonemes(arguments: argparse.Namespace) -> int:
     path = arguments.transcriber or published_transcriber(
         published.TRANSCRIBER_PATH, SAVE, PRESETS["base"]
     )
-    transcriber = load_transcriber(path, Hyperparams, device)
+    transcriber = load_transcriber(path, device)
     rate = transcriber.hyperparams.audio.sample_rate
     print(f"{path}, step {transcriber.step}; entropies in bits over sung frames")
     print(f"{'accuracy':>10} {'variety':>10} {'sung':>7}")
@@ -442,7 +440,7 @@ def samplers(arguments: argparse.Namespace) -> int:
     """The `samplers` command: errors where the answer is known, as a table and a picture."""
     torch.set_num_threads(1)
     print(known_answer.markdown_table())
-    figure = plotting.error_curves(
+    figure = error_curves(
         known_answer.error_curves(), "squared Wasserstein-2 distance / posterior trace"
     )
     print(plotting.save_figure(figure, arguments.out / "samplers.png"))
@@ -455,7 +453,7 @@ def transcription(arguments: argparse.Namespace) -> int:
     device = distributed.start(arguments.device).device
     path = checkpoint.resolve(arguments.transcriber, "transcriber")
     wav, rate = read_audio(arguments.file)
-    heard = transcribe(load_transcriber(path, Hyperparams, device), wav, rate)
+    heard = transcribe(load_transcriber(path, device), wav, rate)
     melody = heard_melody(heard) if lines is None else lay_heard(heard, lines, Pronouncer())
     write_melody(melody, arguments.out)
     print(f"{arguments.out}: {len(heard.notes)} notes in {wav.shape[1] / rate:.1f} s")
@@ -466,7 +464,7 @@ def transcriber(arguments: argparse.Namespace) -> int:
     """The `transcriber` command: phonemes and notes of held-out songs, clean and as mixes."""
     device = distributed.start(arguments.device).device
     path = checkpoint.resolve(arguments.transcriber, "transcriber")
-    loaded = load_transcriber(path, Hyperparams, device)
+    loaded = load_transcriber(path, device)
     knobs, rate = loaded.hyperparams.transcriber, loaded.hyperparams.audio.sample_rate
     store = StemStore(arguments.feature_dir / arguments.data)
     store.check_audio(loaded.hyperparams.audio)

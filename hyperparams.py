@@ -76,8 +76,8 @@ class Transformer:
     guided_layers: int = 2  # last decoder layers with guided heads (1710.08969, section 4.1)
     guided_heads: int = 2  # heads of each of them pulled to the diagonal when there is no score
     guided_sigma: float = 0.2  # relative width g of the diagonal band
-    said_width: float = 0.05  # s, w for the times of spoken phonemes, shorter than notes
-    said_dropout: float = 0.2  # share of items trained without the times of their phonemes
+    phoneme_times_width: float = 0.05  # s, w for the times of spoken phonemes, shorter than notes
+    phoneme_times_dropout: float = 0.2  # share of items trained without the times of their phonemes
     onset_weight: float = 0.1  # per frame that a sung phoneme is expected too early or late
     guided_weight: float = 4.0  # λ at step 0
     guided_floor: float = 0.0  # λ never falls below this
@@ -483,6 +483,13 @@ class Hyperparams:
         return self.inpainter_training.segment_frames * self.audio.hop_length
 
 
+# Knobs of older versions, as checkpoints store them: utils/config.py translates.
+RENAMED = {  # section.name: today's section.name
+    "transformer.said_width": "transformer.phoneme_times_width",
+    "transformer.said_dropout": "transformer.phoneme_times_dropout",
+}
+REMOVED: dict[str, object] = {}  # section.name: the value at which it did nothing
+
 _BASE = Hyperparams()
 
 PRESETS: dict[str, Hyperparams] = {
@@ -649,7 +656,7 @@ PRESETS: dict[str, Hyperparams] = {
             validate_batches=1,
         ),
     ),
-    # The earlier system's inpainter, parameter for parameter (101,575,520): see utils/published.py.
+    # The earlier system's inpainter, parameter for parameter (101,575,520): see legacy/weights.py.
     "published": replace(
         _BASE,
         unet=replace(

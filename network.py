@@ -1,5 +1,6 @@
-"""The networks, assembled from the blocks of module.py. Each receives its own section of the
-hyperparameters and the sizes that the data dictate.
+"""TransformerTTS and PostNet, assembled from the blocks of module.py.
+
+Each receives its own section of the hyperparameters and the sizes that the data dictate.
 
 Legend: B batch, N symbols, T mel frames, r frames per decoder step, M mels, F linear bins,
 H heads, D width. Spectrograms are standardised (utils/audio.py) on both sides of every network.
@@ -18,47 +19,29 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from module import (
-    Bottleneck1d,
-    Context,
-    ContextEncoder,
-    Conv1d,
     ConvBank,
     ConvStack,
-    DecibelMel,
     DecoderLayer,
     DecoderLayerStep,
     DecoderPrenet,
-    DownLevel,
     Dropout,
     EncoderLayer,
     FrameNotes,
     Highway,
     MaskedConv,
     MelPostnet,
-    ModifiedCosineTransform,
-    NoiseEmbedding,
-    NoiseShape,
     PaddedGRU,
-    PatchBlock,
     ScaledPositions,
-    SelfAttention,
-    SpectralPatch,
-    SpectralUnpatch,
-    SpectrogramStack,
-    TransformerBlock1d,
-    UnpatchBlock,
-    UpLevel,
-    as_row,
     has_times,
     interval_log_prior,
     padding_mask,
+    phoneme_context,
     place_in_interval,
-    sounding_symbols,
 )
 
 if TYPE_CHECKING:
     import hyperparams
-    from utils.scores import ScoreBatch
+    from music.score_batch import ScoreBatch
 
 
 TYPICAL_SECONDS = 0.08  # of a spoken phoneme: where the predicted durations start
@@ -218,7 +201,7 @@ class TransformerTTS(nn.Module):
         )
         return log_durations, shifts
 
-    def said_intervals(self, log_durations: Tensor) -> Tensor:
+    def predicted_intervals(self, log_durations: Tensor) -> Tensor:
         """Predicted durations laid end to end: ln(1 + frames) (B, N) → (B, N, 2) s."""
         end = torch.expm1(log_durations.clamp_min(0.0)).cumsum(1) * self.frame_seconds
         return torch.stack([F.pad(end, (1, 0))[:, :-1], end], dim=-1)
@@ -246,25 +229,38 @@ class TransformerTTS(nn.Module):
         alone then.
         """
         log_durations, shifts = self.predict_timing(memory, is_padding)
-        said = self.said_intervals(log_durations) if self.knows_durations else None
+        phoneme_times = self.predicted_intervals(log_durations) if self.knows_durations else None
         if score is None:
-            return said
+            return phoneme_times
         sung = torch.zeros_like(score.interval)
-        said = torch.zeros_like(sung) if said is None else said
+        phoneme_times = torch.zeros_like(sung) if phoneme_times is None else phoneme_times
         if self.knows_onsets:
             sung = self.sung_intervals(score, shifts, is_padding)
-        return torch.where(has_times(score.interval)[:, None, None], sung, said)
+        return torch.where(has_times(score.interval)[:, None, None], sung, phoneme_times)
 
-    def times(self, score: ScoreBatch | None, said: Tensor | None) -> tuple[Tensor, Tensor] | None:
-        """Intervals (B, N, 2) s and widths (B,) s of the prior: those of `said` where an item has
-        them, else its score's; None when there is neither."""
+    def times(
+        self, score: ScoreBatch | None, phoneme_times: Tensor | None
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return intervals (B, N, 2) s and widths (B,) s of the prior.
+
+        Those of `phoneme_times` where an item has them, else its score's; None without either.
+        """
         if score is None:
-            return None if said is None else (said, said.new_full((len(said),), self.hp.said_width))
+            return (
+                None
+                if phoneme_times is None
+                else (
+                    phoneme_times,
+                    phoneme_times.new_full((len(phoneme_times),), self.hp.phoneme_times_width),
+                )
+            )
         has_score = has_times(score.interval)  # (B,)
-        width = torch.where(has_score, self.hp.prior_width, self.hp.said_width)
-        if said is None:
+        width = torch.where(has_score, self.hp.prior_width, self.hp.phoneme_times_width)
+        if phoneme_times is None:
             return score.interval, width
-        return torch.where(has_times(said)[:, None, None], said, score.interval), width
+        return torch.where(
+            has_times(phoneme_times)[:, None, None], phoneme_times, score.interval
+        ), width
 
     def cross_mask(
         self, is_padding: Tensor, times: tuple[Tensor, Tensor] | None, start: int, steps: int
@@ -291,7 +287,7 @@ class TransformerTTS(nn.Module):
         history: Tensor,
         mel_lengths: Tensor,
         score: ScoreBatch | None = None,
-        said: Tensor | None = None,
+        phoneme_times: Tensor | None = None,
         keep: Tensor | None = None,
         guided: bool = False,
         need_weights: bool = False,
@@ -300,8 +296,9 @@ class TransformerTTS(nn.Module):
 
         symbols (B, N), symbol_lengths (B,); history (B, T, M): the true mel, possibly corrupted
         (frame group k is predicted from groups 0 … k − 1); mel_lengths (B,); score
-        with symbols (B, N) and frames (B, T); said (B, N, 2) s: measured times of the symbols, zero
-        for items that shall do without; keep (B, steps, 2, prenet) dropout masks or None.
+        with symbols (B, N) and frames (B, T); phoneme_times (B, N, 2) s: measured times of the
+        symbols, zero for items that shall do without; keep (B, steps, 2, prenet) dropout masks or
+        None.
         `guided` asks for the guided heads' weights, `need_weights` for all maps.
         """
         hp, r = self.hp, self.reduction_factor
@@ -311,7 +308,7 @@ class TransformerTTS(nn.Module):
         memory, symbol_padding, encoder_maps = self.encode(symbols, symbol_lengths, score, heads)
         previous = F.pad(history, (0, 0, r, (steps - 1) * r - frames))  # mean frames first
         previous = previous.reshape(len(history), steps, r * self.n_mels)  # (B, steps, r·M)
-        times = self.times(score, said)
+        times = self.times(score, phoneme_times)
         notes = self.step_notes(score, times, 0, steps, len(history))
         x = self.dropout(self.decoder_positions(self.decoder_prenet(previous, keep) + notes))
         mask = self.cross_mask(symbol_padding, times, 0, steps).to(x.dtype)
@@ -390,7 +387,7 @@ class TransformerTTS(nn.Module):
         frame_times = torch.arange(frames, device=memory.device) * self.frame_seconds
         sounding = memory.new_zeros(len(memory), frames, memory.shape[-1] + 2)
         if times is not None:
-            sounding = sounding_symbols(memory, symbol_padding, times[0], frame_times)
+            sounding = phoneme_context(memory, symbol_padding, times[0], frame_times)
         pitch = torch.zeros(len(memory), frames, dtype=torch.long, device=memory.device)
         if score is not None:
             pad = (0, max(0, frames - score.frame_pitch.shape[1]))
@@ -429,10 +426,10 @@ class TransformerTTS(nn.Module):
                 self, symbols, symbol_lengths, seeds, score, predict_durations, monotonic_window
             )
             r = self.reduction_factor
-            if state.said_frames is not None:
+            if state.predicted_frames is not None:
                 low = torch.ones_like(max_frames) if min_frames is None else min_frames
-                said = state.said_frames.maximum(low).minimum(max_frames)
-                max_frames = torch.where(state.has_score, max_frames, said)
+                phoneme_times = state.predicted_frames.maximum(low).minimum(max_frames)
+                max_frames = torch.where(state.has_score, max_frames, phoneme_times)
             max_steps = -(-max_frames // r)
             min_steps = torch.zeros_like(max_steps) if min_frames is None else -(-min_frames // r)
             end = max_steps.clone()  # (B,) decoder steps of each item, as known so far
@@ -451,7 +448,7 @@ class TransformerTTS(nn.Module):
             mel_before = torch.stack(groups, dim=1).view(len(symbols), -1, self.n_mels)
             mel_lengths = torch.minimum(end * r, max_frames)
             mel_before = mel_before[:, : int(mel_lengths.max())]
-            untimed = "durations" if state.said_frames is not None else "maximum"
+            untimed = "durations" if state.predicted_frames is not None else "maximum"
             ended = ["score" if sung else untimed for sung in state.has_score.tolist()]
             return Generated(
                 mel_before,
@@ -501,15 +498,15 @@ class _DecodingState:
         self.has_score = torch.zeros(len(symbols), dtype=torch.bool, device=symbols.device)
         if score is not None:
             self.has_score = has_times(score.interval)  # (B,)
-        said, self.said_frames = None, None
+        phoneme_times, self.predicted_frames = None, None
         if predict_durations:
-            said = network.predicted_times(memory, self.symbol_padding, score)
-        if said is not None and network.knows_durations and not self.has_score.all():
-            seconds = said[..., 1].amax(1)  # (B,)
-            self.said_frames = (seconds / network.frame_seconds).round().long().clamp_min(1)
-        self.times = network.times(score, said)
+            phoneme_times = network.predicted_times(memory, self.symbol_padding, score)
+        if phoneme_times is not None and network.knows_durations and not self.has_score.all():
+            seconds = phoneme_times[..., 1].amax(1)  # (B,)
+            self.predicted_frames = (seconds / network.frame_seconds).round().long().clamp_min(1)
+        self.times = network.times(score, phoneme_times)
         self.has_times = self.has_score
-        if self.said_frames is not None:
+        if self.predicted_frames is not None:
             self.has_times = torch.ones_like(self.has_score)
         self.may_stop = not bool(self.has_times.all())
         self.window = 0 if self.times is not None else monotonic_window
@@ -601,312 +598,6 @@ class PostNet(nn.Module):
         x = mel + self.projection_out(x, is_padding)
         x = self.highways(self.to_highway(x))
         return self.to_linear(self.gru(x, mel_lengths))
-
-
-class UNet1d(nn.Module):
-    """F of the inpainter's denoiser: the 1-d U-Net of Moûsai's first releases (2301.11757).
-
-    Patches of the waveform, strided levels of residual blocks that the noise level modulates,
-    attention in the deep levels, skips scaled by 2^-1/2. The preset `published` is the network of
-    the earlier system, parameter for parameter; the others add the mask as input, the per-frame
-    context where one position is one hop, and a last convolution that starts at zero.
-    """
-
-    def __init__(
-        self,
-        hp: hyperparams.UNet,
-        hop_length: int = 256,
-        n_mels: int = 80,
-        num_phonemes: int = 1,
-        num_pitches: int = 128,
-        sigma_data: float = 0.1,
-    ) -> None:
-        """hop_length in samples: distance of two context frames; sigma_data: of the denoiser."""
-        super().__init__()
-        self.signal_channels = hp.signal_channels
-        self.in_channels = hp.signal_channels * (2 if hp.mask_input else 1)
-        self.draft_input = hp.draft_input
-        read_channels = self.in_channels + (2 if hp.draft_input else 0)
-        self.hop_length = hop_length
-        self.stride = hp.stride
-        out_channels = read_channels if hp.output_kernel else hp.signal_channels
-        noise_width = hp.noise_width or hp.channels
-        factor, mapping = hp.patch_factor, 4 * noise_width
-        patch_blocks = 0 if hp.mdct else hp.patch_blocks
-        widths = [hp.channels * m for m in hp.multipliers]
-
-        def transformer(level: int) -> TransformerBlock1d | None:
-            if not hp.attentions[level]:
-                return None
-            return TransformerBlock1d(
-                widths[level + 1],
-                hp.attention_heads,
-                hp.attention_head_width,
-                hp.attention_multiplier,
-            )
-
-        self.noise_embedding = NoiseEmbedding(noise_width)
-        patched = [read_channels * factor**i for i in range(patch_blocks)] + [hp.channels]
-        self.patches = nn.ModuleList(
-            PatchBlock(patched[i], patched[i + 1], factor, mapping) for i in range(patch_blocks)
-        )
-        self.downs = nn.ModuleList(
-            DownLevel(
-                widths[i],
-                widths[i + 1],
-                hp.factors[i],
-                hp.downsample_kernel_multiplier,
-                hp.num_blocks[i],
-                hp.groups,
-                mapping,
-                transformer(i),
-            )
-            for i in range(len(hp.factors))
-        )
-        attention = SelfAttention(widths[-1], hp.attention_heads, hp.attention_head_width)
-        self.bottleneck = Bottleneck1d(
-            widths[-1],
-            hp.groups,
-            mapping,
-            attention if hp.bottleneck_attention else None,
-        )
-        self.ups = nn.ModuleList(
-            UpLevel(
-                widths[i + 1],
-                widths[i],
-                hp.factors[i],
-                hp.num_blocks[i] + hp.attentions[i],
-                hp.groups,
-                mapping,
-                transformer(i),
-            )
-            for i in reversed(range(len(hp.factors)))
-        )
-        unpatched = [hp.channels] + [
-            out_channels * factor**i for i in reversed(range(patch_blocks))
-        ]
-        self.unpatches = nn.ModuleList(
-            UnpatchBlock(unpatched[i], unpatched[i + 1], factor, mapping)
-            for i in range(patch_blocks)
-        )
-        self.context_level = None
-        self.context = None
-        if hp.context_width:
-            self.context_level = hp.level_of_stride(hop_length)
-            self.context_pool = max(1, hp.first_stride // hop_length)  # frames per position
-            width = widths[self.context_level + 1]
-            self.context = ContextEncoder(
-                hp.context_width, (width, width), n_mels, num_phonemes, num_pitches
-            )
-        self.mdct, self.sigma_data = bool(hp.mdct), sigma_data
-        self.noise_shape = None
-        if hp.mdct:
-            self.transform = ModifiedCosineTransform(hp.mdct)
-            if hp.noise_exponent:
-                self.noise_shape = NoiseShape(
-                    self.transform, hp.stride, hp.noise_exponent, hp.noise_gain, hp.noise_floor
-                )
-            sizes = (hp.mdct, hp.mdct_blocks, hp.groups, mapping)
-            signals = hp.signal_channels + hp.draft_input
-            self.spectral_patch = SpectralPatch(
-                signals, read_channels - signals, hp.channels, *sizes
-            )
-            self.spectral_unpatch = SpectralUnpatch(
-                hp.channels,
-                hp.signal_channels,
-                2 if hp.draft_input else 1,  # noisy signal; draft
-                *sizes,
-                hp.mdct_width,
-                hp.mdct_dilations,
-            )
-        self.output = nn.Identity()
-        if hp.output_kernel and not hp.mdct:
-            kernel = hp.output_kernel
-            self.output = Conv1d(out_channels, hp.signal_channels, kernel, padding=kernel // 2)
-            nn.init.zeros_(self.output.weight)
-            nn.init.zeros_(self.output.bias)
-
-    def forward(self, x: Tensor, c_noise: Tensor, context: Context | None = None) -> Tensor:
-        """x (B, C_in, S), c_noise (B,) → F (B, C, S).
-
-        x is the scaled signal and, with `mask_input`, its mask behind it, 1 = known (C_in = 2C).
-        context has T = ceil(S / hop_length) frames, and its waveform, in the scale of the signal,
-        S samples; None means that every part is missing. Any S: what the strides do not divide is
-        padded with known silence and cropped again. ValueError for another number of channels, or
-        a context of another size.
-        """
-        if x.shape[1] != self.in_channels:
-            raise ValueError(
-                f"the U-Net got {x.shape[1]} channels, expected {self.in_channels}: "
-                f"{self.signal_channels} of the signal"
-                + (" and as many of its mask" if self.in_channels > self.signal_channels else "")
-            )
-        samples = x.shape[2]
-        film_down, film_up = self.films(context, len(x), samples)
-        x = self.pad(x)
-        draft = self.draft(context, x, samples) if self.draft_input else x[:, :0]
-        mapping = self.noise_embedding(c_noise).to(x.dtype)
-
-        if self.mdct:
-            x, spectra, power, gains = self.read_spectra(x, draft, c_noise, mapping)
-        else:
-            x = torch.cat([x, draft], dim=1)[:, :, None]  # (B, C_in, 1, S)
-            for patch in self.patches:
-                x = patch(x, mapping)
-            x = as_row(x.squeeze(2))
-        if film_down is not None and self.context_level < 0:
-            x = torch.addcmul(film_down[1], x, film_down[0] + 1)
-        first, skips = x, []
-        for level, down in enumerate(self.downs):
-            x, level_skips = down(x, mapping, film_down if level == self.context_level else None)
-            skips.append(level_skips)
-        x = self.bottleneck(x, mapping)
-        for level, up in zip(reversed(range(len(self.ups))), self.ups, strict=True):
-            x = up(x, skips.pop(), mapping, film_up if level == self.context_level else None)
-        x = x + first
-        if film_up is not None and self.context_level < 0:
-            x = torch.addcmul(film_up[1], x, film_up[0] + 1)
-        if self.mdct:
-            spectrum = gains * self.spectral_unpatch(x, mapping, spectra, power)
-            return self.transform.inverse(spectrum)[:, :, :samples]
-        for unpatch in self.unpatches:
-            x = unpatch(x, mapping)
-        return self.output(x).squeeze(2)[:, :, :samples].contiguous()
-
-    def read_spectra(
-        self, x: Tensor, draft: Tensor, c_noise: Tensor, mapping: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """x (B, C_in, S), draft and its mark (B, 2 or 0, S), c_noise (B,) and mapping (B, W) of the
-        noise level → what the levels read (B, C, 1, P), spectra of noisy signal and draft in units
-        of the noise, their power (B, K, P, N), and the gains of the noise (B, C, P, N), 1 = white.
-
-        With these units D = c_skip·x̃ + c_out·F is a shrunk x̃ for F = −weight·(c_skip/c_out)·x̃,
-        and is the draft y for F = y/c_out - …: c_skip/c_out = c_in·σ_data/σ, 1/c_out =
-        √(1 + σ_data²/σ²) in the units of the network's input (EDM table 1).
-        """
-        ratio = self.sigma_data * (-4.0 * c_noise.float()).exp()[:, None, None, None]  # σ_data / σ
-        signal, marks = x.tensor_split([self.signal_channels], dim=1)
-        wav, is_told = draft[:, :1], draft[:, 1:]
-        noisy, noisy_power = self.transform.with_power(signal)
-        drafted, drafted_power = self.transform.with_power(wav)
-        gains = torch.ones_like(noisy)
-        if self.noise_shape is not None:
-            gains[:, :1] = self.noise_shape.gains(drafted_power, is_told[:, 0, 0] > 0)
-        own = ratio / gains
-        of_draft = (1.0 + ratio.square()).sqrt() / gains[:, : wav.shape[1]]
-        spectra = torch.cat([own * noisy, of_draft * drafted], dim=1)
-        power = torch.cat([own.square() * noisy_power, of_draft.square() * drafted_power], dim=1)
-        marks = torch.cat([marks, is_told], dim=1)
-        x = self.spectral_patch(spectra[:, : self.signal_channels], drafted_power, marks, mapping)
-        return x, spectra, power, gains
-
-    def pad(self, x: Tensor) -> Tensor:
-        """x (B, C, S) → the next multiple of the stride; padding is silence, marked as known."""
-        missing = -x.shape[2] % self.stride
-        if not missing:
-            return x
-        signal = F.pad(x[:, : self.signal_channels], (0, missing))
-        mask = F.pad(x[:, self.signal_channels :], (0, missing), value=1.0)
-        return torch.cat([signal, mask], dim=1)
-
-    def draft(self, context: Context | None, x: Tensor, samples: int) -> Tensor:
-        """The draft's waveform, and 1 where there is one: (B, 2, S) of x (B, C, S), padded."""
-        wav = None if context is None else context.wav
-        if wav is None:
-            return x.new_zeros(len(x), 2, x.shape[2])
-        if wav.shape != (len(x), samples):
-            raise ValueError(
-                f"context.wav is {tuple(wav.shape)}: expected {len(x)} items of {samples} samples, "
-                "as many as the signal has"
-            )
-        draft = torch.stack([wav.to(x.dtype), torch.ones_like(wav, dtype=x.dtype)], dim=1)
-        if "wav" in context.is_dropped:
-            draft = torch.where(context.is_dropped["wav"][:, None, None], 0.0, draft)
-        return F.pad(draft, (0, x.shape[2] - samples))
-
-    def films(
-        self, context: Context | None, batch: int, samples: int
-    ) -> tuple[tuple[Tensor, Tensor] | None, ...]:
-        """Scale and shift (B, C, 1, T) at one frame per hop, for the way down and the way up."""
-        told = [] if context is None else list(context.present())
-        if "wav" in told and not self.draft_input:
-            raise ValueError(
-                "the context has the waveform of a draft, but this network takes none "
-                "(unet.draft_input = false): leave it out, or train a network that does"
-            )
-        if self.context is None:
-            frames = [name for name in told if name != "wav"]
-            if frames:
-                raise ValueError(
-                    f"the context has {', '.join(frames)}, but this network takes none "
-                    "(unet.context_width = 0): use a preset with a context"
-                )
-            return None, None
-        frames = -(-samples // self.hop_length)
-        padded = -(-samples // self.stride) * self.stride // self.hop_length
-        films = self.context(context or Context(), batch, frames, padded - frames)
-        if self.context_pool == 1:
-            return tuple(films)
-        window = (1, self.context_pool)
-        return tuple(tuple(F.avg_pool2d(part, window) for part in film) for film in films)
-
-
-@dataclass
-class Transcription:
-    """What the transcriber hears, per frame; all are logits."""
-
-    phoneme: Tensor  # (B, T, 39), the last class is silence
-    note: Tensor  # (B, T, 3): onset, offset, activation
-
-
-class Transcriber(nn.Module):
-    """Singing → phonemes and notes (Yong et al. 2023, 2304.05917).
-
-    A phoneme recogniser listens to one mel; a second mel and the recogniser's logits pass through
-    dilated stacks and LSTMs of their own and meet in a last LSTM that marks notes.
-    """
-
-    def __init__(self, hp: hyperparams.Transcriber, sample_rate: int) -> None:
-        super().__init__()
-        self.hop_length = hp.hop_length
-        self.phoneme_mel = DecibelMel(
-            sample_rate,
-            hp.phoneme_win_length,
-            hp.hop_length,
-            hp.phoneme_n_mels,
-            hp.phoneme_fmin,
-            hp.phoneme_fmax,
-        )
-        self.phoneme_stack = SpectrogramStack(hp.phoneme_n_mels, hp.phoneme_width)
-        self.phoneme_rnn = self.lstm(hp.phoneme_width, hp.phoneme_width)
-        self.phoneme_output = nn.Linear(hp.phoneme_width, hp.num_phonemes)
-        self.mel = DecibelMel(
-            sample_rate, hp.win_length, hp.hop_length, hp.n_mels, hp.fmin, hp.fmax
-        )
-        self.pitch_stack = SpectrogramStack(hp.n_mels, hp.width, dilation=2)
-        self.pitch_rnn = self.lstm(hp.width, hp.width)
-        self.logit_stack = SpectrogramStack(hp.num_phonemes, hp.width, dilation=2)
-        self.logit_rnn = self.lstm(hp.width, hp.width)
-        self.combined_rnn = self.lstm(2 * hp.width, hp.width)
-        self.output = nn.Linear(hp.width, 3)
-
-    @staticmethod
-    def lstm(in_width: int, width: int) -> nn.LSTM:
-        """Both directions together are `width` wide."""
-        return nn.LSTM(in_width, width // 2, batch_first=True, bidirectional=True)
-
-    def recognise(self, wav: Tensor) -> Tensor:
-        """wav (B, S) → phoneme logits (B, T, 39), T = 1 + S // hop_length."""
-        x = self.phoneme_stack(self.phoneme_mel(wav))
-        return self.phoneme_output(self.phoneme_rnn(x)[0])
-
-    def forward(self, wav: Tensor) -> Transcription:
-        """wav (B, S) in [-1, 1] → logits of phonemes and notes, T = 1 + S // hop_length frames."""
-        phoneme = self.recognise(wav)
-        x_pitch, _ = self.pitch_rnn(self.pitch_stack(self.mel(wav)))
-        x_phoneme, _ = self.logit_rnn(self.logit_stack(phoneme))
-        x, _ = self.combined_rnn(torch.cat([x_pitch, x_phoneme], dim=2))
-        return Transcription(phoneme, self.output(x))
 
 
 def count_flops(network: nn.Module, *inputs: Tensor) -> int:

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from corpora import phoneme_times, songbook, songs, speech, speech_check
-from corpora import published as earlier
 from corpora.cache import BuildReport, read_index
 from corpora.ljspeech import read_ljspeech
 from corpora.records import SPLITS, Split, id_fault
 from corpora.stems import read_stems
 from hyperparams import PRESETS, Hyperparams
+from legacy import songs as earlier
 from text.frontend import Pronouncer
 from text.symbols import SYMBOLS
 from utils import config

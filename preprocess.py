@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from corpora.records import song_of
 from corpora.stores import FeatureStore, StemStore
-from utils.batching import (
+from music.score_batch import Movable, ScoreBatch, ScoreTracks, collate_scores
+from training.batching import (
     FrameBudgetSampler,
     Position,
     Sampler,
@@ -27,8 +29,6 @@ from utils.batching import (
     spread,
     walk,
 )
-from utils.scores import Movable, ScoreBatch, ScoreTracks, collate_scores
-from utils.singing import song_of
 
 if TYPE_CHECKING:
     from hyperparams import Training
@@ -56,7 +56,9 @@ class TextMelBatch(Movable):
     mel: Tensor  # (B, T, M) float32
     mel_lengths: Tensor  # (B,) int64
     score: ScoreBatch | None  # None when no item of the batch has one
-    said: Tensor | None = None  # (B, N, 2) float32, s: measured onsets and offsets, 0 = unknown
+    phoneme_times: Tensor | None = (
+        None  # (B, N, 2) float32, s: measured onsets and offsets, 0 = unknown
+    )
 
     @property
     def num_frames(self) -> int:
@@ -73,7 +75,7 @@ class TextMelBatch(Movable):
             self.mel[row : row + 1, :num_frames],
             self.mel_lengths[row : row + 1],
             None if self.score is None else self.score.select(row, num_symbols, num_frames),
-            None if self.said is None else self.said[row : row + 1, :num_symbols],
+            None if self.phoneme_times is None else self.phoneme_times[row : row + 1, :num_symbols],
         )
 
 
@@ -115,7 +117,9 @@ class TextMelItem:
     symbols: Tensor  # (N,) int64
     mel: Tensor  # (T, M) float32
     score: dict[str, list[Any]] | None
-    said: Tensor  # (N, 2) float32, s: measured onset and offset of each symbol, 0 = unknown
+    phoneme_times: (
+        Tensor  # (N, 2) float32, s: measured onset and offset of each symbol, 0 = unknown
+    )
 
 
 class TextMelDataset:
@@ -134,11 +138,13 @@ class TextMelDataset:
         item = self.items[number]
         symbols = torch.tensor([self.store.symbol_ids[symbol] for symbol in item["symbols"]])
         mel = torch.from_numpy(self.store.array("mel", item["id"]).astype(np.float32))
-        said = torch.zeros(len(symbols), 2)
+        phoneme_times = torch.zeros(len(symbols), 2)
         times = self.times.get(item["id"])
         if times is not None and len(times["onset"]) == len(symbols):
-            said = torch.tensor([times["onset"], times["offset"]]).T.contiguous()  # (N, 2)
-        return TextMelItem(item["id"], symbols, self.standardise(mel), item.get("score"), said)
+            phoneme_times = torch.tensor([times["onset"], times["offset"]]).T.contiguous()  # (N, 2)
+        return TextMelItem(
+            item["id"], symbols, self.standardise(mel), item.get("score"), phoneme_times
+        )
 
     def timed_kinds(self) -> set[bool]:
         """Return of which kinds there are items whose symbols have times: sung (True), spoken."""
@@ -161,7 +167,9 @@ class TextMelDataset:
             mel,
             torch.tensor([len(item.mel) for item in items]),
             score,
-            pad_sequence([item.said for item in items], batch_first=True) if self.times else None,
+            pad_sequence([item.phoneme_times for item in items], batch_first=True)
+            if self.times
+            else None,
         )
 
 
@@ -226,7 +234,7 @@ class TextMelBatches:
     def __call__(
         self, position: Position = (0, 0), rank: int = 0, world_size: int = 1
     ) -> Iterator[tuple[TextMelBatch, Position]]:
-        """Yield (batch, position after it) without end; see utils.batching.walk."""
+        """Yield (batch, position after it) without end; see training.batching.walk."""
         return prefetched(self._generate(position, rank, world_size), self.prefetch)
 
     def _generate(
@@ -267,7 +275,7 @@ class MelLinearBatches:
     def __call__(
         self, position: Position = (0, 0), rank: int = 0, world_size: int = 1
     ) -> Iterator[tuple[MelLinearBatch, Position]]:
-        """Yield (batch, position after it) without end; see utils.batching.walk."""
+        """Yield (batch, position after it) without end; see training.batching.walk."""
         return prefetched(self._generate(position, rank, world_size), self.prefetch)
 
     def _generate(

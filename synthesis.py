@@ -39,15 +39,10 @@ from typing import Any
 import torch
 
 from hyperparams import PRESETS, Hyperparams
-from text.frontend import Pronouncer
-from text.lyrics import LyricLine, parse_lyrics, read_lyrics
-from utils import config, distributed, published
-from utils.rendering import Loaded, build_unet, check_pair, load
-from utils.song import Song, draft_gain, open_song
-from utils.song_draft import PAUSE, Draft, spoken_draft, sung_draft
-from utils.song_output import write_alone, write_lines, write_song
-from utils.staging import staged
-from utils.topline import (
+from legacy import weights as published
+from singing.draft import PAUSE, Draft, spoken_draft, sung_draft
+from singing.inpaint import check_inpainter, guide_from, no_inpainter, sing
+from singing.melody import (
     COMPOSE,
     NONE,
     TEMPO_OF_ACCOMPANIMENT,
@@ -57,8 +52,14 @@ from utils.topline import (
     parse_range,
     topline,
 )
-from utils.vocalist import Line, Voice, load_voice, out_of_range, render, spoken_phrases
-from utils.whole_song import check_inpainter, guide_from, no_inpainter, sing
+from singing.output import write_alone, write_lines, write_song
+from singing.song import Song, draft_gain, open_song
+from singing.voice import Line, Voice, load_voice, out_of_range, render, spoken_phrases
+from text.frontend import Pronouncer
+from text.lyrics import LyricLine, parse_lyrics, read_lyrics
+from utils import config, distributed
+from utils.loading import Loaded, build_unet, check_pair, load
+from utils.staging import staged
 
 SAVE = Path("save")
 DEMO = SAVE / "demo"  # weights that come with the repository
@@ -86,7 +87,7 @@ CONVENIENCES = {  # flag: (the knobs of the inpainting section that it sets, wha
 
 def voice_of(arguments: argparse.Namespace, device: torch.device) -> Voice:
     """The voice of the command line, with its sampling values changed."""
-    voice = load_voice(arguments.checkpoint, arguments.postnet, Hyperparams, device)
+    voice = load_voice(arguments.checkpoint, arguments.postnet, device)
     voice.hyperparams = sampling_changes(voice.hyperparams, assignments_of(arguments))
     return voice
 
@@ -183,7 +184,7 @@ def inpainter_of(
             "with train_inpainter.py and name it with --inpainter"
         )
         return None
-    inpainter = load(inpainter_path(arguments), "inpainter", Hyperparams, device)
+    inpainter = load(inpainter_path(arguments), "inpainter", device)
     inpainter.hyperparams = sampling_changes(inpainter.hyperparams, assignments_of(arguments))
     return inpainter
 

@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from corpora.statistics import Moments
-from diffusion import (
+from hyperparams import PRESETS, Hyperparams
+from inpainter.context import Context
+from inpainter.diffusion import (
     ACCOMPANIMENT,
     VOCAL,
     bin_loss_terms,
@@ -37,25 +39,24 @@ from diffusion import (
     sigma_bin_edges,
     vocal_unknown,
 )
-from hyperparams import PRESETS, Hyperparams
-from module import Context
-from network import UNet1d
+from inpainter.sampling import item_generator, sample
+from inpainter.unet import UNet1d
 from preprocess import ScoreTracks, StemBatch, StemBatches, StemStore
-from sampling import item_generator, sample
+from singing.chain import window_mel
+from singing.picture import masked_waveform
 from text.symbols import SYMBOL_TO_ID, SYMBOLS, is_voiced
+from training.simulated_drafts import Redraft
+from training.trainer import StepContext, Term, Trainer
 from utils import checkpoint, config, distributed, plotting
 from utils.audio import Features, Standardiser
-from utils.redraft import Redraft
-from utils.rendering import (
+from utils.loading import (
     Loaded,
     build_unet,
     check_spectrograms,
     denoiser_of,
     describe_weights,
     load,
-    window_mel,
 )
-from utils.trainer import StepContext, Term, Trainer
 
 STATISTICS_WINDOWS = 64  # that statistics of the vocals are measured on
 FIXED_SEED = 1000  # masks and noises of validation and previews: the same in every run
@@ -94,8 +95,8 @@ class Objective:
         self.features = Features(hp.audio).to(device)
         self.standardise = Standardiser.from_statistics(mel_statistics).to(device)
         self.parts = context_parts(store, hp)
-        tells_draft = "wav" in self.parts
-        self.redraft = Redraft(hp.audio, hp.diffusion, postnet) if tells_draft else None
+        uses_draft_audio = "wav" in self.parts
+        self.redraft = Redraft(hp.audio, hp.diffusion, postnet) if uses_draft_audio else None
         self.tracks = (
             ScoreTracks(store.index["items"], SYMBOL_TO_ID) if "pitch" in self.parts else None
         )
@@ -255,7 +256,7 @@ class Objective:
         for name, wav in zip((*PREVIEWS, "truth"), [*sung.x.cpu(), truth[0].cpu()], strict=True):
             shares = [PREVIEWS[name][0]] if name in PREVIEWS else []
             regions = [(start * seconds, stop * seconds) for start, stop in shares]
-            figure = plotting.masked_waveform(wav[VOCAL], audio, regions, f"{name}, step {step}")
+            figure = masked_waveform(wav[VOCAL], audio, regions, f"{name}, step {step}")
             writer.add_image(name, plotting.figure_to_image(figure), step)
             for kind, sound in {"vocal": wav[VOCAL], "mix": wav.sum(0)}.items():
                 writer.add_audio(f"{name}/{kind}", sound.clamp(-1, 1), step, audio.sample_rate)
@@ -318,7 +319,7 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
         print(line)
     postnet = None
     if arguments.postnet is not None:
-        postnet = load(arguments.postnet, "postnet", Hyperparams, world.device)
+        postnet = load(arguments.postnet, "postnet", world.device)
         check_spectrograms(postnet, hp, directory)
     last = directory / checkpoint.LAST
     data = data_of(store, hp, last, arguments.start_from, postnet)

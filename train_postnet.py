@@ -28,10 +28,11 @@ from corpora.stores import open_features
 from hyperparams import PRESETS, Hyperparams
 from network import PostNet
 from preprocess import FeatureStore, MelLinearBatch, MelLinearBatches, TextMelDataset
+from singing.chain import linear_from_mel, waveform
+from training.losses import masked_l1
+from training.trainer import StepContext, Term, Trainer
 from utils import checkpoint, config, distributed, plotting
-from utils.losses import masked_l1
-from utils.rendering import Loaded, build_postnet, linear_from_mel, load, waveform
-from utils.trainer import StepContext, Term, Trainer
+from utils.loading import Loaded, build_postnet, load
 
 
 class Objective:
@@ -106,7 +107,7 @@ def teacher_mels(teacher: Loaded, store: FeatureStore, directory: Path) -> None:
                 mel,
                 batch.mel_lengths,
                 batch.score,
-                batch.said,
+                batch.phoneme_times,
             )
             save_array(path, standardiser.inverse(out.mel[0]).cpu().numpy().astype(np.float16))
 
@@ -121,7 +122,7 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
         print(line)
     data = store.for_checkpoint()
     if arguments.transformer is not None:
-        teacher = load(arguments.transformer, "transformer", Hyperparams, world.device)
+        teacher = load(arguments.transformer, "transformer", world.device)
         taught = directory / "teacher_mel"
         if world.is_main:
             teacher_mels(teacher, store, taught)

@@ -31,21 +31,21 @@ from torch.utils.tensorboard import SummaryWriter
 
 from corpora.spoken_windows import SpokenWindows
 from corpora.stores import FeatureStore
-from diffusion import ACCOMPANIMENT, VOCAL
+from evaluation.transcriber import METRICS, transcription_scores
 from hyperparams import PRESETS, Hyperparams
-from network import Transcriber
+from inpainter.diffusion import ACCOMPANIMENT, VOCAL
+from music.score_batch import with_sung_times
 from preprocess import ScoreTracks, StemBatch, StemBatches, StemStore
 from text.symbols import SYMBOL_TO_ID
+from training.augmentation import augment, source_samples
+from training.batching import Position, spread
+from training.experiment import derived_seed
+from training.trainer import StepContext, Term, Trainer
+from transcription.labels import NOTE_TARGETS, PHONEME_CLASSES, class_table, note_targets
+from transcription.network import Transcriber
+from transcription.pictures import listening_picture
+from transcription.transcribe import Transcribed, build_transcriber, hear
 from utils import checkpoint, config, distributed, plotting
-from utils.augmentation import augment, source_samples
-from utils.batching import Position, spread
-from utils.evaluation_transcriber import METRICS, transcription_scores
-from utils.listening_pictures import listening_picture
-from utils.objective import derived_seed
-from utils.scores import with_sung_times
-from utils.song_labels import NOTE_TARGETS, PHONEME_CLASSES, class_table, note_targets
-from utils.trainer import StepContext, Term, Trainer
-from utils.transcription import Transcribed, build_transcriber, hear
 
 SCORED = METRICS[:3]  # offsets are a matter of taste
 PREVIEW_SECONDS = 12.0  # of a song, from its first note

@@ -24,13 +24,14 @@ from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
 from corpora.stores import open_features
+from evaluation.score_metrics import frame_distance, mel_level
 from hyperparams import PRESETS, Hyperparams
 from module import corrupt_history, has_times, interval_log_prior, padding_mask
 from network import Generated, TransformerTTS
 from preprocess import FeatureStore, TextMelBatch, TextMelBatches
+from singing.chain import generate_mel, guided_alignment, linear_from_mel, waveform
 from text.symbols import word_spans
-from utils import checkpoint, config, distributed, plotting
-from utils.losses import (
+from training.losses import (
     duration_loss,
     guided_attention_loss,
     masked_l1,
@@ -38,21 +39,15 @@ from utils.losses import (
     stop_loss,
     structure_loss,
 )
+from training.trainer import StepContext, Term, Trainer
+from utils import checkpoint, config, distributed, plotting
+from utils.loading import build_transformer
 from utils.metrics import (
     aligned_distance,
     attention_health,
     frame_difference_ratio,
 )
 from utils.pitch import f0_track, raw_pitch_accuracy
-from utils.rendering import (
-    build_transformer,
-    generate_mel,
-    guided_alignment,
-    linear_from_mel,
-    waveform,
-)
-from utils.singing import frame_distance, mel_level
-from utils.trainer import StepContext, Term, Trainer
 
 QUICK_ITERATIONS = 12  # of Griffin-Lim where only the pitch is listened to
 PHRASE_SEED = 1000  # dropout seeds of the free-running phrases: the same at every validation
@@ -88,7 +83,7 @@ class Objective:
                 ramp * hp.history_noise_max,
                 context.generator,
             )
-        said = self.said_for(batch, context)
+        phoneme_times = self.phoneme_times_for(batch, context)
         guidance = max(hp.guided_floor, hp.guided_weight * (1.0 - context.step / hp.guided_steps))
         out = network(
             batch.symbols,
@@ -96,7 +91,7 @@ class Objective:
             history,
             batch.mel_lengths,
             batch.score,
-            said,
+            phoneme_times,
             guided=guidance > 0,
         )
         r = hp.reduction_factor
@@ -108,7 +103,7 @@ class Objective:
         if hp.structure_weight:
             total, count = structure_loss(out.mel, batch.mel, batch.mel_lengths)
             terms["structure"] = Term(total, count, hp.structure_weight)
-        times = batch.said
+        times = batch.phoneme_times
         if times is None:
             times = torch.zeros(*batch.symbols.shape, 2, device=batch.mel.device)
         slots = torch.zeros_like(times) if batch.score is None else batch.score.interval
@@ -137,8 +132,8 @@ class Objective:
         heads = hp.guided_heads * hp.guided_layers
         is_spoken = spoken(batch)
         timed = torch.zeros(len(batch.ids), dtype=torch.bool)
-        if batch.said is not None:
-            timed = has_times(batch.said)
+        if batch.phoneme_times is not None:
+            timed = has_times(batch.phoneme_times)
         symbols = batch.symbol_lengths
         return {
             "mel_before": frames * self.hp.audio.n_mels,
@@ -150,21 +145,28 @@ class Objective:
             "guided": max(1.0, float(steps[is_spoken].sum()) * heads),
         }
 
-    def said_for(self, batch: TextMelBatch, context: StepContext) -> Tensor | None:
+    def phoneme_times_for(self, batch: TextMelBatch, context: StepContext) -> Tensor | None:
         """The times that hold the attention: all but a share of the items have them, the others
         must learn to do without (sung ones have the slots of their score)."""
-        if batch.said is None or not context.training:
-            return batch.said
-        draws = torch.rand(len(batch.ids), generator=context.generator).to(batch.said.device)
-        return batch.said * (draws >= self.hp.transformer.said_dropout)[:, None, None]
+        if batch.phoneme_times is None or not context.training:
+            return batch.phoneme_times
+        draws = torch.rand(len(batch.ids), generator=context.generator).to(
+            batch.phoneme_times.device
+        )
+        return (
+            batch.phoneme_times
+            * (draws >= self.hp.transformer.phoneme_times_dropout)[:, None, None]
+        )
 
     def said_prior(self, batch: TextMelBatch, steps: int) -> Tensor | None:
         """Log prior (B, steps, N) of the measured phoneme times, None for a corpus without them."""
-        if batch.said is None:
+        if batch.phoneme_times is None:
             return None
         r, rate = self.hp.transformer.reduction_factor, self.hp.audio.frame_rate
-        centre = torch.arange(steps, device=batch.said.device) * r + (r - 1) / 2
-        return interval_log_prior(batch.said, centre / rate, self.hp.transformer.said_width)
+        centre = torch.arange(steps, device=batch.phoneme_times.device) * r + (r - 1) / 2
+        return interval_log_prior(
+            batch.phoneme_times, centre / rate, self.hp.transformer.phoneme_times_width
+        )
 
     def validate(self, network: TransformerTTS) -> dict[str, float]:
         """Teacher-forced losses over validation batches and free-running scores of the phrases."""
@@ -281,7 +283,7 @@ class Objective:
             one.mel,
             one.mel_lengths,
             one.score,
-            one.said,
+            one.phoneme_times,
             need_weights=True,
         )
         for name in ("encoder", "decoder"):
@@ -317,8 +319,8 @@ def stretched(batch: TextMelBatch, factor: float) -> TextMelBatch:
         )
     is_padding = padding_mask(lengths, frames)
     mel = mel.masked_fill(is_padding[..., None], 0.0)
-    said = None if batch.said is None else batch.said * factor
-    return replace(batch, mel=mel, mel_lengths=lengths, score=score, said=said)
+    phoneme_times = None if batch.phoneme_times is None else batch.phoneme_times * factor
+    return replace(batch, mel=mel, mel_lengths=lengths, score=score, phoneme_times=phoneme_times)
 
 
 def spoken(batch: TextMelBatch) -> Tensor:

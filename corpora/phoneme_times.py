@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from corpora.aligner import ForcedAligner
 from corpora.cache import read_index, run_parallel, write_json
 from corpora.records import Rejection, Utterance
 from text.symbols import word_spans
 from utils.audio import read_wav
-from utils.judges import ForcedAligner
 
 FILE_NAME = "phoneme_times.json"
 VERSION = 1

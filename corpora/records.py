@@ -104,3 +104,8 @@ def strict_message(rejections: Sequence[Rejection]) -> str:
     """Word the end of a strict build."""
     lines = "".join(f"\n  {rejection.id}: {rejection.reason}" for rejection in rejections)
     return f"--strict: {len(rejections)} items are faulty{lines}"
+
+
+def song_of(id: str) -> str:
+    """The song of a phrase: songbook/lc1234@2.007, the seventh phrase of its take 2 → lc1234."""
+    return id.rpartition("/")[2].partition("@")[0]

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from utils import published
-from utils.evaluation_inpainting import DEFAULT_ROWS
+from evaluation.inpainting import DEFAULT_ROWS
+from legacy import weights as published
 
 
 def add_corpus(parser: argparse.ArgumentParser, split: str = "test") -> None:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from utils.rendering import describe_weights, generate_mel, guided_alignment, waveform
+from singing.chain import generate_mel, guided_alignment, waveform
+from utils.loading import describe_weights
 
 if TYPE_CHECKING:
     from preprocess import TextMelBatch
-    from utils.vocalist import Voice
+    from singing.voice import Voice
 
 
 def describe_voice(voice: Voice) -> dict[str, Any]:
@@ -40,9 +41,14 @@ def teacher_forced(voice: Voice, batch: TextMelBatch, seed: int) -> Rendered:
     torch.manual_seed(seed)
     network = voice.transformer.network
     memory, is_padding, _ = network.encode(batch.symbols, batch.symbol_lengths, batch.score)
-    said = network.predicted_times(memory, is_padding, batch.score)
+    phoneme_times = network.predicted_times(memory, is_padding, batch.score)
     out = network(
-        batch.symbols, batch.symbol_lengths, batch.mel, batch.mel_lengths, batch.score, said
+        batch.symbols,
+        batch.symbol_lengths,
+        batch.mel,
+        batch.mel_lengths,
+        batch.score,
+        phoneme_times,
     )
     return Rendered(out.mel[0])
 

@@ -16,19 +16,19 @@ from typing import Any
 
 from torch import Tensor
 
+from evaluation.frechet import Frechet, frechet
+from evaluation.harmony_fit import chord_tone_ratio, onset_to_beat
+from evaluation.report import Entry
+from evaluation.score_metrics import mel_level, wrong_lyrics
+from evaluation.table import SHUFFLED, WRONG_LYRICS
+from evaluation.voice import Judges, Reference, plain
 from music.harmony import Harmony, analyse
 from music.midi import read_midi
 from text.frontend import Pronouncer
 from text.lyrics import read_lyrics
 from text.symbols import EOS
 from utils.audio import read_wav
-from utils.embedding import Frechet, frechet
-from utils.evaluation_report import Entry
-from utils.evaluation_table import SHUFFLED, WRONG_LYRICS
-from utils.evaluation_voice import Judges, Reference, plain
-from utils.fit import chord_tone_ratio, onset_to_beat
 from utils.metrics import frame_difference_ratio
-from utils.singing import mel_level, wrong_lyrics
 
 ROWS = {
     "ceiling": "the reference itself",

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torchaudio.functional import frechet_distance
 
-from utils import bootstrap
+from evaluation import statistics as bootstrap
+from evaluation.statistics import Estimate
 from utils.audio import resample
-from utils.bootstrap import Estimate
 
 RATE = 16000  # Hz, of the embedding's own mel
 WINDOW, STEP = 76, 8  # mel frames of 10 ms per embedding, and from one to the next

@@ -28,8 +28,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffusion import karras_sigmas
-from sampling import Model, inpaint
+from inpainter.diffusion import karras_sigmas
+from inpainter.sampling import Model, inpaint
 
 SIGMA_DATA = 0.1
 

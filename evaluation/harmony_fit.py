@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from music.harmony import NO_CHORD, chord_tones
+from utils.pitch import TimedNote
 
 if TYPE_CHECKING:
     from music.harmony import Harmony
 
-TimedNote = Sequence[float]  # onset s, offset s, MIDI number with its fraction
 MIDDLE = 0.05  # s behind a beat: a singer a little late is on it
 
 

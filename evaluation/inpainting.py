@@ -17,13 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion import ACCOMPANIMENT, VOCAL, degrade_mel
-from module import Context
-from sampling import item_generator, sample
-from utils import bootstrap
-from utils.audio import Features, read_wav, write_wav
-from utils.bootstrap import Estimate, PairedTest
-from utils.embedding import (
+from corpora.records import song_of
+from evaluation import statistics as bootstrap
+from evaluation.frechet import (
     Frechet,
     SpeechEmbedding,
     frechet,
@@ -31,9 +27,14 @@ from utils.embedding import (
     store,
     stored,
 )
+from evaluation.statistics import Estimate, PairedTest
+from inpainter.context import Context
+from inpainter.diffusion import ACCOMPANIMENT, VOCAL, degrade_mel
+from inpainter.sampling import item_generator, sample
+from singing.chain import linear_of, waveform, window_mel
+from utils.audio import Features, read_wav, write_wav
+from utils.loading import Loaded, denoiser_of
 from utils.metrics import LINEAR_FLOOR, MEL_FLOOR, log_spectral_distance, mel_distance
-from utils.rendering import Loaded, denoiser_of, linear_of, waveform, window_mel
-from utils.singing import song_of
 
 if TYPE_CHECKING:
     from hyperparams import Hyperparams, UNet

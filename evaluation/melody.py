@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from corpora.records import song_of
+from evaluation import statistics as bootstrap
+from evaluation import table as evaluation_table
+from evaluation.harmony_fit import chord_tone_ratio, onset_to_beat
 from music.compose import compose
 from music.harmony import Harmony, analyse
-from utils import bootstrap, evaluation_table
-from utils.fit import TimedNote, chord_tone_ratio, onset_to_beat
-from utils.singing import song_of
+from utils.pitch import TimedNote
 
 if TYPE_CHECKING:
     from hyperparams import Composer

@@ -9,12 +9,12 @@ from types import ModuleType
 
 import numpy as np
 
+from utils.pitch import TimedNote
+
 ONSET_TOLERANCE = 0.05  # s
 PITCH_TOLERANCE = 50.0  # cents
 OFFSET_RATIO = 0.2  # of the reference note's length, but at least
 OFFSET_TOLERANCE = 0.05  # s
-
-TimedNote = Sequence[float]  # onset s, offset s, MIDI number with its fraction
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from diffusion import ACCOMPANIMENT, VOCAL
+from inpainter.diffusion import ACCOMPANIMENT, VOCAL
+from music.score_batch import ScoreTracks
+from singing.inpaint import Guide, check_symbols, sing
+from singing.placement import voicing_track
+from singing.song import draft_gain, pad_to
 from utils.audio import active_level
-from utils.draft import voicing_track
-from utils.rendering import Loaded
-from utils.scores import ScoreTracks
-from utils.song import draft_gain, fit
-from utils.whole_song import Guide, check_symbols, sing
+from utils.loading import Loaded
 
 if TYPE_CHECKING:
     from preprocess import StemStore
@@ -67,7 +67,7 @@ class LastStage:
         """The song's VOCAL or ACCOMPANIMENT from the start of a phrase on, (length,)."""
         place = self.places[id]
         start = round(place.start * self.inpainter.hyperparams.audio.sample_rate)
-        return fit(self.stems.window(place.take, start, length)[channel], length)
+        return pad_to(self.stems.window(place.take, start, length)[channel], length)
 
     def __call__(self, id: str, wav: Tensor) -> Tensor:
         """The draft (S,) of a phrase sung anew, at the draft's level; silence stays silence."""

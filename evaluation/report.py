@@ -21,14 +21,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from evaluation.frechet import Frechet
+from transcription.labels import PHONEME_CLASSES
 from utils import plotting
-from utils.embedding import Frechet
 from utils.pitch import midi_of
-from utils.song_labels import PHONEME_CLASSES
 
 if TYPE_CHECKING:
     from hyperparams import Audio
-    from utils.transcription import Transcribed
+    from transcription.transcribe import Transcribed
 
 DPI = 72
 STYLE = """

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from corpora.records import song_of
 from text.symbols import is_vowel, word_spans
 
 
@@ -89,8 +90,3 @@ def wrong_lyrics(
         if line and line != sound and len(found) < count:
             found.setdefault(line, tuple(other["symbols"]))
     return list(found.values())
-
-
-def song_of(id: str) -> str:
-    """The song of a phrase: songbook/lc1234@2.007, the seventh phrase of its take 2 → lc1234."""
-    return id.rpartition("/")[2].partition("@")[0]

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from diffusion import bin_medians, denoising_loss, vocal_unknown
-from sampling import ItemNoise, item_generator
-from utils import bootstrap
-from utils.bootstrap import PairedTest
-from utils.rendering import Loaded, denoiser_of
-from utils.singing import song_of
+from corpora.records import song_of
+from evaluation import statistics as bootstrap
+from evaluation.statistics import PairedTest
+from inpainter.diffusion import bin_medians, denoising_loss, vocal_unknown
+from inpainter.sampling import ItemNoise, item_generator
+from utils.loading import Loaded, denoiser_of
 
 if TYPE_CHECKING:
-    from module import Context
+    from inpainter.context import Context
     from preprocess import StemBatch
 
 KINDS = {"alone": "the accompaniment alone", "draft": "the accompaniment beside a draft"}

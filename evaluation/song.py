@@ -14,21 +14,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from corpora.records import song_of
+from evaluation import statistics as bootstrap
+from evaluation.chain import describe_voice, free_running, sound, teacher_forced
+from evaluation.frechet import Frechet, frechet, frechet_difference, store, stored
+from evaluation.report import Entry
+from evaluation.score_metrics import frame_distance, mel_level, wrong_lyrics
+from evaluation.statistics import Estimate, PairedTest
+from evaluation.table import WRONG_LYRICS
+from evaluation.voice import Judges, Reference, plain
 from text.symbols import is_vowel, word_spans
-from utils import bootstrap
-from utils.bootstrap import Estimate, PairedTest
-from utils.embedding import Frechet, frechet, frechet_difference, store, stored
-from utils.evaluation_chain import describe_voice, free_running, sound, teacher_forced
-from utils.evaluation_report import Entry
-from utils.evaluation_table import WRONG_LYRICS
-from utils.evaluation_voice import Judges, Reference, plain
 from utils.metrics import attention_health, frame_difference_ratio
-from utils.singing import frame_distance, mel_level, song_of, wrong_lyrics
 
 if TYPE_CHECKING:
+    from evaluation.phrase_inpainter import LastStage
     from preprocess import TextMelBatch, TextMelDataset
-    from utils.last_stage import LastStage
-    from utils.vocalist import Voice
+    from singing.voice import Voice
 
 ROWS = {
     "ceiling": "true mel → PostNet → Griffin-Lim",

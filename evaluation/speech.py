@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from corpora.aligner import SpeechRecogniser, plain_words
+from evaluation import statistics as bootstrap
+from evaluation.chain import free_running, sound, teacher_forced
+from evaluation.statistics import Estimate
 from text.normalize import normalise
 from text.symbols import word_spans
-from utils import bootstrap
-from utils.bootstrap import Estimate
-from utils.evaluation_chain import free_running, sound, teacher_forced
-from utils.judges import SpeechRecogniser, plain_words
 from utils.metrics import aligned_distance, attention_health, frame_difference_ratio, word_errors
 
 if TYPE_CHECKING:
     from preprocess import TextMelDataset
-    from utils.vocalist import Voice
+    from singing.voice import Voice
 
 ROWS = {
     "ceiling": "true mel → PostNet → Griffin-Lim",

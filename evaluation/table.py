@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from utils import bootstrap
-from utils.bootstrap import Estimate
+from evaluation import statistics as bootstrap
+from evaluation.statistics import Estimate
 
 WRONG_LYRICS = 4  # lines that each item's own lyrics are compared with
 
@@ -27,7 +27,7 @@ class Metric:
     is_absolute: bool = False  # the sign is dropped: a mean of |x|
     is_median: bool = False  # of the values of all items, instead of the mean of the items
     has_ratio: bool = False  # to the ceiling
-    needs: str = ""  # judges of utils.evaluation_voice, parts of the reference
+    needs: str = ""  # judges of evaluation.voice, parts of the reference
 
 
 METRICS = {

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from utils import bootstrap
-from utils.note_scores import TimedNote, note_scores
-from utils.pitch import f0_track
-from utils.singing import song_of
-from utils.song_labels import PHONEME_CLASSES, note_targets
-from utils.transcription import Transcribed, assemble, transcribe
+from corpora.records import song_of
+from evaluation import statistics as bootstrap
+from evaluation.notes import note_scores
+from transcription.labels import PHONEME_CLASSES, note_targets
+from transcription.transcribe import Transcribed, assemble, transcribe
+from utils.pitch import TimedNote, f0_track
 
 if TYPE_CHECKING:
     from hyperparams import Transcriber
-    from utils.rendering import Loaded
+    from utils.loading import Loaded
 
 Estimates = dict[str, dict[str, bootstrap.Estimate]]  # of each row and metric
 

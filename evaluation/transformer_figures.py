@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from network import TransformerTTS
+from singing.chain import generate_mel
+from training.curves import alpha_curves, learning_curves
 from utils import plotting
-from utils.rendering import Loaded, generate_mel
+from utils.loading import Loaded
 
 if TYPE_CHECKING:
     from preprocess import TextMelBatch
@@ -44,7 +46,7 @@ def transformer_pictures(loaded: Loaded, batch: TextMelBatch, out: Path) -> list
         batch.mel,
         batch.mel_lengths,
         batch.score,
-        batch.said,
+        batch.phoneme_times,
         need_weights=True,
     )
     title = f"{batch.ids[0]}, step {loaded.step}"
@@ -68,6 +70,6 @@ def transformer_pictures(loaded: Loaded, batch: TextMelBatch, out: Path) -> list
     }
     stats = loaded.path.parent / "stats.jsonl"
     if stats.is_file():
-        figures["alphas"] = plotting.alpha_curves(stats)
-        figures["learning_curves"] = plotting.learning_curves(stats)
+        figures["alphas"] = alpha_curves(stats)
+        figures["learning_curves"] = learning_curves(stats)
     return [plotting.save_figure(figure, out / f"{name}.png") for name, figure in figures.items()]

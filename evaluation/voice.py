@@ -14,21 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from corpora.aligner import ForcedAligner
+from evaluation.cepstra import mel_cepstral_distortion
+from evaluation.frechet import SpeechEmbedding
+from evaluation.score_metrics import note_track, onset_deviations
 from text.symbols import word_spans
+from transcription.labels import PHONEME_CLASSES, SILENCE, phoneme_class
+from transcription.lyrics import phoneme_runs
+from transcription.transcribe import Transcribed, phoneme_entropies, transcribe
 from utils.audio import Features
-from utils.cepstra import mel_cepstral_distortion
-from utils.embedding import SpeechEmbedding
-from utils.judges import ForcedAligner
 from utils.metrics import LINEAR_FLOOR, MEL_FLOOR, log_spectral_distance, word_errors
 from utils.pitch import f0_track, midi_of, pitch_scores
-from utils.singing import note_track, onset_deviations
-from utils.song_labels import PHONEME_CLASSES, SILENCE, phoneme_class
-from utils.sung_lyrics import phoneme_runs
-from utils.transcription import Transcribed, phoneme_entropies, transcribe
 
 if TYPE_CHECKING:
     from hyperparams import Audio
-    from utils.rendering import Loaded
+    from utils.loading import Loaded
 
 
 @dataclass
@@ -152,7 +152,7 @@ class Judges:
         """Note F1s, phoneme error rate and the two entropies of what was transcribed."""
         result: dict[str, Any] = {}
         if reference.notes is not None and find_spec("mir_eval") is not None:
-            from utils.note_scores import note_scores
+            from evaluation.notes import note_scores
 
             found = note_scores(reference.notes, heard.notes)
             result["note_onset"], result["note_pitch"] = found.onset, found.onset_pitch

@@ -24,7 +24,8 @@ from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from hyperparams import Diffusion, Inpainting
-    from module import Context, NoiseShape
+    from inpainter.context import Context
+    from inpainter.spectral import NoiseShape
 
 VOCAL, ACCOMPANIMENT = 0, 1
 SPECTRAL_FLOOR = 1e-2  # linear magnitude, that of utils.metrics.LINEAR_FLOOR
@@ -61,12 +62,12 @@ def element_sigma(sigma: Tensor, is_known: Tensor | None, like: Tensor) -> Tenso
     return s if is_known is None else s * (1.0 - is_known.to(like.dtype))  # (B, C, S)
 
 
-class Colour:
+class NoiseColour:
     """The shape L that a context gives to the noise of the vocal (module.NoiseShape)."""
 
-    def __init__(self, shape: NoiseShape, gains: Tensor, is_told: Tensor) -> None:
-        """gains: G (B, 1, P, N) or (N,); is_told (B,) bool: whose context has a draft."""
-        self.shape, self.gains, self.is_told = shape, gains, is_told
+    def __init__(self, shape: NoiseShape, gains: Tensor, has_draft: Tensor) -> None:
+        """gains: G (B, 1, P, N) or (N,); has_draft (B,) bool: whose context has a draft."""
+        self.shape, self.gains, self.has_draft = shape, gains, has_draft
 
     def __call__(self, noise: Tensor) -> Tensor:
         """L·n (B, C, S) of white noise n."""
@@ -96,7 +97,7 @@ class Denoiser(nn.Module):
         self.sigma_data = sigma_data
         self.mask_input = mask_input
 
-    def colour(self, context: Context | None, batch: int) -> Colour | None:
+    def colour(self, context: Context | None, batch: int) -> NoiseColour | None:
         """How the network wants the noise of B items with this context to be; None: white."""
         network = getattr(self.network, "module", self.network)  # inside of DistributedDataParallel
         shape = getattr(network, "noise_shape", None)
@@ -104,10 +105,10 @@ class Denoiser(nn.Module):
             return None
         nobody = torch.zeros(batch, dtype=torch.bool, device=shape.mean_power.device)
         if context is None or context.wav is None:
-            return Colour(shape, shape.mean_power.sqrt(), nobody)
-        is_told = ~context.is_dropped.get("wav", nobody)
+            return NoiseColour(shape, shape.mean_power.sqrt(), nobody)
+        has_draft = ~context.is_dropped.get("wav", nobody)
         power = shape.power(context.wav[:, None] / self.sigma_data)
-        return Colour(shape, shape.gains(power, is_told), is_told)
+        return NoiseColour(shape, shape.gains(power, has_draft), has_draft)
 
     def forward(
         self,
@@ -186,7 +187,7 @@ def loss_terms(
     sigma: Tensor,
     is_scored: Tensor,
     sigma_data: float,
-    colour: Colour | None = None,
+    colour: NoiseColour | None = None,
     huber: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Weighted squared error summed over the scored elements (B,), and their number (B,).
@@ -210,7 +211,7 @@ def loss_terms(
         if huber:
             ratio = square / huber**2
             bounded = 2.0 * huber**2 * ratio / (1.0 + (1.0 + ratio).sqrt())
-            square = torch.where(colour.is_told[:, None, None, None], bounded, square)
+            square = torch.where(colour.has_draft[:, None, None, None], bounded, square)
         total = total + square.sum((1, 2, 3))
     return total, is_scored.sum((1, 2))
 
@@ -271,7 +272,7 @@ def denoising_loss(
     denoised = denoiser(x_noisy, sigma, is_known, context)
     sums, counts = loss_terms(denoised, x, sigma, is_scored, denoiser.sigma_data, colour, huber)
     if spectral and colour is not None:
-        share = sigma.square() / (sigma.square() + denoiser.sigma_data**2) * colour.is_told
+        share = sigma.square() / (sigma.square() + denoiser.sigma_data**2) * colour.has_draft
         scored = is_scored[:, VOCAL]  # (B, S)
         made = torch.where(scored, denoised[:, VOCAL], x[:, VOCAL])
         error = log_spectral_error(made, x[:, VOCAL]) / scored.float().mean(1).clamp_min(0.01)

@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion import ACCOMPANIMENT, VOCAL, Denoiser, drop_accompaniment, sampling_sigmas
+from inpainter.diffusion import ACCOMPANIMENT, VOCAL, Denoiser, drop_accompaniment, sampling_sigmas
 
 if TYPE_CHECKING:
     from hyperparams import Inpainting
-    from module import Context
-    from utils.windows import Generate, Job
+    from inpainter.context import Context
+    from inpainter.windows import Generate, Job
 
 Denoise = Callable[[Tensor, float], Tensor]
 Model = Callable[[Tensor, float, "Tensor | None"], Tensor]
@@ -459,12 +459,12 @@ def sample(
         config.dynamic_threshold,
     )
     noise, colour = ItemNoise(generators, known), denoiser.colour(context, len(known))
-    is_told = context is not None and context.wav is not None
+    has_draft = context is not None and context.wav is not None
     made = inpaint(
         model,
         known,
         is_known,
-        sampling_sigmas(config, is_told),
+        sampling_sigmas(config, has_draft),
         noise if colour is None else lambda: colour(noise()),
         config.step,
         config.method,
@@ -474,7 +474,7 @@ def sample(
         progress,
         None if colour is None else colour.covariance,
     )
-    if config.draft_share and is_told:
+    if config.draft_share and has_draft:
         return made._replace(x=blend(made.x, is_known, context, config.draft_share))
     return made
 
@@ -501,7 +501,7 @@ def window_sampler(
     draft_of: Callable[[Sequence[Job]], Tensor] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Generate:
-    """`sample` for the windows of a song (utils/windows.py): one batch of jobs at a time.
+    """`sample` for the windows of a song (inpainter/windows.py): one batch of jobs at a time.
 
     A window draws from (seed, its start), so a song sounds the same for every batch size;
     `context_of(jobs)` and `draft_of(jobs) -> (B, C, S)` give what belongs to the windows.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from corpora.records import ArrayPair, Rejection
-from utils.archive import describe, read_archive
+from legacy.archive import describe, read_archive
 
 DIRECTORY = Path("inpainting/mackenzie_unet_diffusion_inpainter_audio")  # below feature/
 FILES = {"train": "train_norm.pt", "test": "test_norm.pt"}  # prefix of the ids: file

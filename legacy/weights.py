@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from legacy.archive import describe, read_archive
 from utils import checkpoint, config
-from utils.archive import describe, read_archive
 
 INPAINTER_PATH = Path(
     "checkpoints/inpainting/mackenzie_unet_diffusion_inpainter_audio/2024-05-31-11-27-56/model-39.pt"

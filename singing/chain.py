@@ -6,90 +6,26 @@ chain: symbols → mel (TransformerTTS) → linear (PostNet) → waveform (fast 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion import Denoiser
 from module import padding_mask
-from network import Generated, PostNet, TransformerTTS, UNet1d
-from utils import checkpoint, config
-from utils.audio import Features, Standardiser, active_level, griffin_lim, mel_filterbank
+from network import Generated, TransformerTTS
+from utils.audio import Features, active_level, griffin_lim, mel_filterbank
+from utils.loading import Loaded
 
 if TYPE_CHECKING:
-    from hyperparams import Audio, Hyperparams, Synthesis
-    from utils.scores import ScoreBatch
+    from hyperparams import Audio, Synthesis
+    from music.score_batch import ScoreBatch
 
 logger = logging.getLogger(__name__)
-
-
-SECTIONS = {  # of the hyperparameters that a network of each kind is used with
-    "transformer": ("audio", "transformer", "synthesis"),
-    "postnet": ("audio", "postnet", "synthesis"),
-    "inpainter": ("audio", "unet", "diffusion", "inpainting"),
-}
-
-
-@dataclass
-class Loaded:
-    """A network for use: weights in float32, in eval mode, with all it was trained with."""
-
-    network: nn.Module
-    hyperparams: Hyperparams
-    data: dict[str, Any]  # symbols, statistics, corpus
-    path: Path
-    step: int
-
-    def standardiser(self, feature: str) -> Standardiser:
-        """The statistics this network was trained with, of `mel` or `linear`."""
-        standardiser = Standardiser.from_statistics(self.data["statistics"][feature])
-        return standardiser.to(next(self.network.parameters()).device)
-
-
-def describe_weights(loaded: Loaded) -> dict[str, Any]:
-    """Path, step and the first half of the digest of a checkpoint."""
-    digest = hashlib.sha256(loaded.path.read_bytes()).hexdigest()
-    return {"path": str(loaded.path), "step": loaded.step, "sha256": digest[:32]}
-
-
-def build_transformer(hyperparams: Hyperparams, num_symbols: int) -> TransformerTTS:
-    """A transformer of the sizes that hyperparameters and symbol table dictate."""
-    audio = hyperparams.audio
-    return TransformerTTS(
-        hyperparams.transformer, num_symbols, audio.n_mels, 1.0 / audio.frame_rate
-    )
-
-
-def build_postnet(hyperparams: Hyperparams) -> PostNet:
-    """A postnet of the sizes that the hyperparameters dictate."""
-    audio = hyperparams.audio
-    return PostNet(hyperparams.postnet, audio.n_mels, audio.n_linear)
-
-
-def build_unet(hyperparams: Hyperparams, num_symbols: int) -> UNet1d:
-    """F of the inpainter, of the sizes that hyperparameters and symbol table dictate."""
-    audio = hyperparams.audio
-    return UNet1d(
-        hyperparams.unet,
-        audio.hop_length,
-        audio.n_mels,
-        max(num_symbols, 1),
-        hyperparams.transformer.num_pitches,
-        hyperparams.diffusion.sigma_data,
-    )
-
-
-def denoiser_of(network: nn.Module, hyperparams: Hyperparams) -> Denoiser:
-    """D around F, a `build_unet` or a wrapper of one; adds no weights of its own."""
-    return Denoiser(network, hyperparams.diffusion.sigma_data, hyperparams.unet.mask_input)
 
 
 def window_mel(features: Features, wav: Tensor) -> Tensor:
@@ -98,44 +34,6 @@ def window_mel(features: Features, wav: Tensor) -> Tensor:
     Centred frames are one more; the last, centred on the end, belongs to what follows.
     """
     return features.mel(wav)[:, : wav.shape[1] // features.hop_length]
-
-
-def load(path: Path, kind: str, hyperparams_type: type, device: torch.device) -> Loaded:
-    """Rebuild a `transformer`, a `postnet` or an `inpainter` (F; see `denoiser_of`).
-
-    Weights are the moving average when the run kept one. Raises FileNotFoundError and ValueError
-    as utils.checkpoint.load does.
-    """
-    state = checkpoint.load(path, kind)
-    if kind not in SECTIONS:
-        raise ValueError(f"kind = {kind!r} is not one of {', '.join(SECTIONS)}")
-    hyperparams = config.from_dict(state["hyperparams"], hyperparams_type, SECTIONS[kind])
-    if kind == "transformer":
-        network = build_transformer(hyperparams, len(state["data"]["symbols"]))
-    elif kind == "inpainter":
-        network = build_unet(hyperparams, len(state["data"]["symbols"]))
-    else:
-        network = build_postnet(hyperparams)
-    checkpoint.load_weights(network, checkpoint.weights(state), path)
-    network = network.to(device).eval()
-    return Loaded(network, hyperparams, state["data"], path, state["step"])
-
-
-def check_pair(transformer: Loaded, postnet: Loaded) -> None:
-    """Refuse to chain networks whose spectrograms differ: ValueError naming the knobs."""
-    check_spectrograms(transformer, postnet.hyperparams, postnet.path)
-
-
-def check_spectrograms(network: Loaded, hyperparams: Hyperparams, path: Path) -> None:
-    """Refuse to chain a network with another, of `path`, that has other spectrograms."""
-    different = config.changed(network.hyperparams, hyperparams)
-    wrong = {k: v for k, v in different.items() if k.startswith("audio.")}
-    if wrong:
-        listed = ", ".join(f"{key} is {a} and {b}" for key, (a, b) in wrong.items())
-        raise ValueError(
-            f"{network.path} and {path} cannot be chained: {listed}. Train one of "
-            "them again with the other's audio section"
-        )
 
 
 def frame_limits(

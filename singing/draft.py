@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from text.lyrics import LyricLine
-from utils.draft import (
+from music.score_batch import ScoreTracks
+from singing.placement import (
     DraftLine,
     Placed,
     Region,
@@ -19,13 +19,13 @@ from utils.draft import (
     place_lines,
     place_sung,
 )
-from utils.scores import ScoreTracks
-from utils.vocalist import Line, Voice, render, spoken_phrases, sung_phrases
+from singing.voice import Line, Voice, render, spoken_phrases, sung_phrases
+from text.lyrics import LyricLine
 
 if TYPE_CHECKING:
     from music.score import Score
+    from singing.melody import Topline
     from text.frontend import Pronouncer
-    from utils.topline import Topline
 
 PAUSE = 0.35  # s of silence between spoken lines, a breath
 

@@ -1,6 +1,6 @@
 """The inpainter over a whole song: windows, what each is told, progress, and what it cost.
 
-Everything here is mono at the network's own rate and at its level of training (utils/song.py).
+Everything here is mono at the network's own rate and at its level of training (singing/song.py).
 Shapes: B batch, S samples, T frames, M mels.
 """
 
@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from diffusion import VOCAL, sampling_sigmas
-from module import Context
-from sampling import METHODS, STEPS, window_sampler
+from inpainter.context import Context
+from inpainter.diffusion import VOCAL, sampling_sigmas
+from inpainter.sampling import METHODS, STEPS, window_sampler
+from inpainter.windows import Job, batches, inpaint_song, plan_windows, read_from, seam
+from singing.chain import window_mel
+from singing.placement import Placed, pitch_track, symbol_track, voicing_track
+from singing.song import Song, pad_to
 from utils.audio import Features
-from utils.draft import Placed, pitch_track, symbol_track, voicing_track
-from utils.rendering import Loaded, denoiser_of, window_mel
-from utils.song import Song, fit
-from utils.windows import Job, batches, inpaint_song, plan_windows, read_from, seam
+from utils.loading import Loaded, denoiser_of
 
 if TYPE_CHECKING:
     from hyperparams import Inpainting
@@ -64,8 +65,8 @@ def check_inpainter(
             raise ValueError(
                 f"inpainting.{name} = {getattr(config, name)!r} is not one of {', '.join(registry)}"
             )
-    for is_told in (False, True):
-        sampling_sigmas(config, is_told)
+    for has_draft in (False, True):
+        sampling_sigmas(config, has_draft)
     unet = inpainter.hyperparams.unet
     if config.accompaniment_guidance != 1 and config.method != "conditional":
         raise ValueError(
@@ -200,9 +201,11 @@ class GuideContext:
         self.features = Features(audio)
         self.standardise = inpainter.standardiser("mel").cpu()
         frames = -(-stop // audio.hop_length)
-        self.wav = fit(guide.wav, stop)
+        self.wav = pad_to(guide.wav, stop)
         self.frames = {
-            name: fit(part, frames) for name, part in guide.frames().items() if name in self.parts
+            name: pad_to(part, frames)
+            for name, part in guide.frames().items()
+            if name in self.parts
         }
 
     def __call__(self, jobs: Sequence[Job]) -> Context:
@@ -223,7 +226,7 @@ class GuideContext:
 def cut(song: Tensor, jobs: Sequence[Job]) -> Tensor:
     """The windows of a song (C, S), silence behind its end: (B, C, S)."""
     spans = [(job.window.start, job.window.stop) for job in jobs]
-    return torch.stack([fit(song[:, start:stop], stop - start) for start, stop in spans])
+    return torch.stack([pad_to(song[:, start:stop], stop - start) for start, stop in spans])
 
 
 class Evaluations:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from inpainter.windows import cross_fade
+from singing.song import Recording, pad_to
 from utils.audio import loudness, resample, to_mono, true_peak
-from utils.song import Recording, fit
-from utils.windows import cross_fade
 
 CEILING = -1.05  # dBTP of a mix: under -1 after rounding to 16 bits
 SEAM_SECONDS = 0.005  # s at an edge of a pasted part over which it is faded in
@@ -51,7 +51,7 @@ def paste(
     """
     old = recording.wav()  # (C, S)
     length = max(len(recording.samples), *(stop for _, stop in ranges))
-    new = fit(resample(generated, sample_rate, recording.sample_rate), length)
+    new = pad_to(resample(generated, sample_rate, recording.sample_rate), length)
     samples = np.zeros((length, recording.samples.shape[1]), recording.samples.dtype)
     samples[: len(recording.samples)] = recording.samples
     fade = max(1, round(SEAM_SECONDS * recording.sample_rate))
@@ -167,8 +167,8 @@ def mix(
     leaves its level alone. The shorter one goes on in silence.
     """
     length = max(accompaniment.shape[1], vocal.shape[1])
-    accompaniment = fit(accompaniment, length)
-    voices = spread(fit(vocal, length), len(accompaniment))
+    accompaniment = pad_to(accompaniment, length)
+    voices = spread(pad_to(vocal, length), len(accompaniment))
     levels = {
         "accompaniment": loudness(accompaniment, sample_rate),
         "vocal": loudness(voices, sample_rate),

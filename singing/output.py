@@ -16,20 +16,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inpainter.windows import seam_roughness
 from music.midi import write_midi
+from singing.draft import PAUSE
+from singing.inpaint import Sung
+from singing.mixing import Mix, mix, paste
+from singing.picture import song_picture
+from singing.song import Song, pad_to, write_recording
 from utils import plotting
 from utils.audio import read_audio, resample, to_mono, write_wav
-from utils.mixing import Mix, mix, paste
-from utils.song import Song, fit, write_recording
-from utils.song_draft import PAUSE
-from utils.whole_song import Sung
-from utils.windows import seam_roughness
 
 if TYPE_CHECKING:
     from hyperparams import Hyperparams
     from music.score import Score
-    from utils.song_draft import Draft
-    from utils.vocalist import Line, Voice
+    from singing.draft import Draft
+    from singing.voice import Line, Voice
 
 SEAM_MARGIN = 16  # samples of the song on either side that a seam needs to be judged
 
@@ -55,7 +56,7 @@ def write_song(
     generated = sung.vocal / song.gain
     clipped = 0
     if song.recording is None:
-        vocal = fit(resample(generated, audio.sample_rate, rate), accompaniment.shape[1])[None]
+        vocal = pad_to(resample(generated, audio.sample_rate, rate), accompaniment.shape[1])[None]
         mixed = mix(accompaniment, vocal, rate, balance)
         vocal = vocal * 10 ** (mixed.vocal_gain / 20)
         vocal_level = write_wav(out / "vocal.wav", vocal[0], rate)
@@ -68,7 +69,7 @@ def write_song(
     names = ["vocal.wav", "mix.wav"]
     if draft is not None:
         length = vocal.shape[1]
-        placed = fit(resample(draft.wav, audio.sample_rate, song.rate), length)
+        placed = pad_to(resample(draft.wav, audio.sample_rate, song.rate), length)
         write_wav(out / "draft.wav", placed, song.rate)
         names.append("draft.wav")
     score = draft.score if draft else None
@@ -100,7 +101,7 @@ def write_alone(
     write_wav(out / "vocal.wav", draft.wav, audio.sample_rate)
     write_midi(draft.score, out / "topline.mid")
     tracks = {"vocal": draft.wav.clamp(-1, 1)}
-    figure = plotting.song_picture(tracks, audio, {}, draft.score)
+    figure = song_picture(tracks, audio, {}, draft.score)
     plotting.save_figure(figure, out / "song.png")
     stages = {**stages, "write": time.perf_counter() - began}
     seconds = len(draft.wav) / audio.sample_rate
@@ -209,7 +210,7 @@ def write_picture(
         "vocal": resample(to_mono(vocal), song.rate, audio.sample_rate).clamp(-1, 1),
         "accompaniment": song.accompaniment,
     }
-    figure = plotting.song_picture(tracks, audio, {"vocal": song.regions}, score)
+    figure = song_picture(tracks, audio, {"vocal": song.regions}, score)
     plotting.save_figure(figure, path)
 
 

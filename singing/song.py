@@ -1,7 +1,7 @@
 """A song as it comes in: its files, what of it is to be made, and what the network hears of it.
 
 The network hears mono at its own rate and at the level that it was trained on. What is handed back
-(utils/mixing.py) has the rate, the channels and the length of the files that came in.
+(singing/mixing.py) has the rate, the channels and the length of the files that came in.
 Shapes: C channels, S samples.
 """
 
@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from inpainter.windows import merge_ranges
+from singing.ranges import parse_ranges
 from utils.audio import (
     AudioInfo,
     active_level,
@@ -30,8 +32,6 @@ from utils.audio import (
     rms_level,
     to_mono,
 )
-from utils.ranges import parse_ranges
-from utils.windows import merge_ranges
 
 SILENCE_LEVEL = -60.0  # dBFS RMS of a whole recording, below which there is nothing to hear
 
@@ -125,7 +125,7 @@ def check_finite(wav: Tensor, path: Path) -> None:
         )
 
 
-def fit(wav: Tensor, length: int) -> Tensor:
+def pad_to(wav: Tensor, length: int) -> Tensor:
     """(..., S) cut, or continued in silence, to `length` samples."""
     return F.pad(wav, (0, length - wav.shape[-1]))
 
@@ -237,7 +237,7 @@ def open_song(
     vocal = resample(to_mono(recording.wav()), recording.sample_rate, sample_rate)
     ranges = [(math.floor(a * sample_rate), math.ceil(b * sample_rate)) for a, b in seconds]
     length = max(len(accompaniment), len(vocal), ranges[-1][1])
-    accompaniment, vocal = fit(accompaniment, length), fit(vocal, length)
+    accompaniment, vocal = pad_to(accompaniment, length), pad_to(vocal, length)
     gain = training_gain(accompaniment, vocal, data, sigma_data, sample_rate)
     return Song(
         accompaniment * gain,

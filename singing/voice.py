@@ -18,18 +18,11 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from music.phrasing import items_to_sing
+from music.score_batch import collate_scores
+from singing.chain import generate_mel, guided_alignment, linear_of, waveform
 from text.symbols import word_spans
+from utils.loading import Loaded, check_pair, load
 from utils.metrics import AttentionHealth, attention_health
-from utils.rendering import (
-    Loaded,
-    check_pair,
-    generate_mel,
-    guided_alignment,
-    linear_of,
-    load,
-    waveform,
-)
-from utils.scores import collate_scores
 
 if TYPE_CHECKING:
     from hyperparams import Hyperparams
@@ -116,12 +109,10 @@ class Voice:
         }
 
 
-def load_voice(
-    transformer: Path, postnet: Path, hyperparams_type: type, device: torch.device
-) -> Voice:
+def load_voice(transformer: Path, postnet: Path, device: torch.device) -> Voice:
     """Load both checkpoints; they carry the hyperparameters that they were trained with."""
-    first = load(transformer, "transformer", hyperparams_type, device)
-    second = load(postnet, "postnet", hyperparams_type, device)
+    first = load(transformer, "transformer", device)
+    second = load(postnet, "postnet", device)
     check_pair(first, second)
     return Voice(first, second, first.hyperparams, device)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hyperparams import PRESETS
-from module import sounding_symbols
+from module import phoneme_context
 from network import PostNet, TransformerTTS
 
 N_MELS, N_LINEAR, NUM_SYMBOLS, FRAME = 20, 65, 30, 0.016
@@ -80,7 +80,7 @@ def test_decoder_is_causal_by_gradient(network: TransformerTTS) -> None:
     assert seen[: step * r].all()
 
 
-def said_by(
+def predicted_by(
     network: TransformerTTS,
     symbols: torch.Tensor,
     lengths: torch.Tensor,
@@ -88,8 +88,8 @@ def said_by(
 ) -> torch.Tensor | None:
     """The times that the network predicts for its symbols, (B, N, 2), None when it knows none."""
     memory, is_padding, _ = network.encode(symbols, lengths, score)
-    said = network.predicted_times(memory, is_padding, score)
-    return None if said is None else said.detach()
+    phoneme_times = network.predicted_times(memory, is_padding, score)
+    return None if phoneme_times is None else phoneme_times.detach()
 
 
 MODES = ["free", "durations", "score", "sung times"]
@@ -111,9 +111,9 @@ def test_cached_decoding_equals_full_pass(network: TransformerTTS, mode: str) ->
     lengths, frames = torch.tensor([9, 6]), torch.tensor([211, 150])
     score = random_score(symbols, 211) if mode in ("score", "sung times") else None
     learn_times(network, mode)
-    said = said_by(network, symbols, lengths, score)
+    phoneme_times = predicted_by(network, symbols, lengths, score)
     if mode == "sung times":
-        assert (said[..., 0] - score.interval[..., 0]).abs().max() > FRAME
+        assert (phoneme_times[..., 0] - score.interval[..., 0]).abs().max() > FRAME
     out = network.generate(symbols, lengths, [3, 4], frames, score=score, need_weights=True)
     steps = -(-out.mel_before.shape[1] // network.reduction_factor)
     full = network(
@@ -122,7 +122,7 @@ def test_cached_decoding_equals_full_pass(network: TransformerTTS, mode: str) ->
         out.mel_before,
         out.mel_lengths,
         score,
-        said,
+        phoneme_times,
         keep=keep_masks(network, [3, 4], steps),
         need_weights=True,
     )
@@ -131,7 +131,7 @@ def test_cached_decoding_equals_full_pass(network: TransformerTTS, mode: str) ->
         torch.testing.assert_close(cached, whole, atol=1e-5, rtol=1e-5)
     if mode == "durations":
         assert out.ended_by == ["durations", "durations"]
-        expected = (said[..., 1].amax(1) / FRAME).round().tolist()
+        expected = (phoneme_times[..., 1].amax(1) / FRAME).round().tolist()
         assert out.mel_lengths.tolist() == expected
     else:
         assert out.mel_lengths.tolist() == [211, 150]
@@ -144,14 +144,14 @@ def test_an_item_does_not_depend_on_its_batch(network: TransformerTTS, mode: str
     symbols[1, 5:] = symbols[2, 8:] = 0
     learn_times(network, mode)
     score = random_score(symbols, 90) if mode in ("score", "sung times") else None
-    said = said_by(network, symbols, lengths, score)
+    phoneme_times = predicted_by(network, symbols, lengths, score)
     if score is not None:  # a collated batch holds no note past an item's end
         is_past = torch.arange(90)[None] >= frames[:, None]
         score.frame_pitch[is_past], score.frame_position[is_past] = 0, 0.0
     together = network.generate(symbols, lengths, [7, 8, 9], frames, score=score)
     history = torch.randn(3, 90, N_MELS)
     keep = keep_masks(network, [7, 8, 9], -(-90 // network.reduction_factor))
-    forced = network(symbols, lengths, history, frames, score, said, keep=keep)
+    forced = network(symbols, lengths, history, frames, score, phoneme_times, keep=keep)
     for i, (n, t) in enumerate(zip(lengths.tolist(), frames.tolist(), strict=True)):
         own = None if score is None else select(score, i, n, t)
         one = symbols[i : i + 1, :n], lengths[i : i + 1]
@@ -165,7 +165,7 @@ def test_an_item_does_not_depend_on_its_batch(network: TransformerTTS, mode: str
             history[i : i + 1, :t],
             frames[i : i + 1],
             own,
-            None if said is None else said[i : i + 1, :n],
+            None if phoneme_times is None else phoneme_times[i : i + 1, :n],
             keep=keep[i : i + 1, :steps],
         )
         torch.testing.assert_close(forced.mel[i, :t], single.mel[0], atol=1e-5, rtol=1e-4)
@@ -235,22 +235,22 @@ def test_the_postnet_of_the_mel_knows_what_sounds_at_its_frame(network: Transfor
     padding = torch.zeros(1, 2, dtype=torch.bool)
     interval = torch.tensor([[[0.0, 0.5], [0.5, 1.0]]])
     times = torch.arange(50) * 0.02
-    heard = sounding_symbols(memory, padding, interval, times)
+    heard = phoneme_context(memory, padding, interval, times)
     torch.testing.assert_close(heard[0, 2, :-2], memory[0, 0], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(heard[0, 45, :-2], memory[0, 1], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(heard[0, 25, :-2], memory[0].mean(0), atol=0.1, rtol=0.1)
     since, until = heard[0, :, -2], heard[0, :, -1]
     assert since[0] > 0.9 and until[0] < 0.01 and until[24] > 0.4 and since[20] < 0.01
-    assert not sounding_symbols(memory, padding, torch.zeros(1, 2, 2), times).any()
+    assert not phoneme_context(memory, padding, torch.zeros(1, 2, 2), times).any()
 
 
 def test_predicted_durations_lie_end_to_end(network: TransformerTTS) -> None:
     symbols, lengths = torch.randint(1, NUM_SYMBOLS, (2, 9)), torch.tensor([9, 5])
     learn_times(network, "durations")
-    said = said_by(network, symbols, lengths)
-    torch.testing.assert_close(said[:, 1:, 0], said[:, :-1, 1])
-    assert (said[..., 1] >= said[..., 0]).all() and said[0, 0, 0] == 0
-    assert said[1, 4:, 1].unique().numel() == 1  # padding lasts no time
+    phoneme_times = predicted_by(network, symbols, lengths)
+    torch.testing.assert_close(phoneme_times[:, 1:, 0], phoneme_times[:, :-1, 1])
+    assert (phoneme_times[..., 1] >= phoneme_times[..., 0]).all() and phoneme_times[0, 0, 0] == 0
+    assert phoneme_times[1, 4:, 1].unique().numel() == 1  # padding lasts no time
 
 
 def test_sung_symbols_keep_the_score_from_its_first_to_its_last_time(

@@ -25,7 +25,7 @@ from preprocess import (
     TextMelBatches,
     collate_scores,
 )
-from utils.batching import FrameBudgetSampler, SegmentSampler, prefetched, spread, walk
+from training.batching import FrameBudgetSampler, SegmentSampler, prefetched, spread, walk
 
 torch.set_num_threads(1)
 TRAINING = Training(batch_frames=300, batch_size=4, segment_frames=0, seed=5)

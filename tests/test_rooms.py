@@ -1,9 +1,14 @@
-"""The rules of the house, read from the syntax tree: who may import whom, and what no file does."""
+"""The structure of the project: floors, no circles, no room that swallows the others.
+
+Imports are read from the syntax tree, those for type checkers and inside functions included: a type
+that is named is a file that a reader must know.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -11,27 +16,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("text", "music", "corpora", "utils")
-SCRIPTS = (
-    "prepare_data",
-    "train_transformer",
-    "train_postnet",
-    "train_inpainter",
-    "train_transcriber",
-    "synthesis",
-    "evaluate",
-    "benchmark",
+FLOORS = (  # a file imports from its own floor and from those above it in this list
+    ("text", "hyperparams"),
+    ("utils",),
+    ("music", "module"),
+    ("network", "inpainter", "transcription.network", "transcription.labels"),
+    ("utils.loading",),
+    ("corpora", "singing", "legacy"),
+    ("training", "transcription"),
+    ("preprocess", "synthesis", "prepare_data"),
+    ("evaluation",),
+    ("train_transformer", "train_postnet", "train_inpainter", "train_transcriber"),
+    ("evaluate", "transcribe", "plot", "benchmark"),
 )
-LIBRARY = ("module", "network", "diffusion", "sampling", "preprocess")
-# Which floors a file of the top level must not reach, directly or through others.
-FORBIDDEN = {
-    "hyperparams": (*LIBRARY, *ROOMS),
-    "module": ("network", "preprocess", "diffusion", "sampling"),
-    "network": ("preprocess", "diffusion", "sampling"),
-    "diffusion": ("sampling", "network", "preprocess"),
-    "sampling": ("network", "preprocess"),
-    "preprocess": ("network", "diffusion", "sampling"),
-}
+SCRIPTS = (*FLOORS[-1], *FLOORS[-2], "prepare_data", "synthesis")
+LARGEST_SHARE = 0.15  # of the code that one room may hold
 # Calls that only define something: they may stand at the top of a file.
 DEFINING = re.compile(
     r"^(TypeVar|ParamSpec|NewType|namedtuple|field|replace|partial|frozenset|set|dict|tuple|list"
@@ -42,155 +41,89 @@ DEFINING = re.compile(
 )
 
 
-def sources() -> list[Path]:
-    """Every Python file of the project, tests included."""
-    folders = [ROOT, *(ROOT / room for room in ROOMS), ROOT / "tests"]
-    files = [path for folder in folders[:1] for path in folder.glob("*.py")]
-    return sorted(files + [path for folder in folders[1:] for path in folder.rglob("*.py")])
-
-
-def name_of(path: Path) -> str:
-    """Dotted name of a file: utils/config.py → utils.config."""
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-
-
-@cache
-def text_of(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
+def sources() -> dict[str, Path]:
+    """Map the dotted name of every file of the project, tests excluded, to its path."""
+    rooms = [path.parent for path in ROOT.glob("*/__init__.py")] + [ROOT / "text"]
+    files = [*ROOT.glob("*.py"), *(path for room in rooms for path in room.glob("*.py"))]
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted(files)
+    }
 
 
 @cache
 def tree_of(path: Path) -> ast.Module:
-    return ast.parse(text_of(path), str(path))
-
-
-LIBRARY_FILES = [
-    path
-    for path in sources()
-    if name_of(path).split(".")[0] != "tests" and name_of(path) not in SCRIPTS
-]
-
-
-def is_script(path: Path) -> bool:
-    """A file that runs from the shell: at the top level, with a __main__ guard."""
-    return path.parent == ROOT and name_of(path) not in (*LIBRARY, "hyperparams")
-
-
-def is_guard(node: ast.stmt, name: str) -> bool:
-    """`if TYPE_CHECKING:` or `if __name__ == ...:`."""
-    return isinstance(node, ast.If) and any(
-        isinstance(part, (ast.Name, ast.Attribute))
-        and (getattr(part, "id", None) or getattr(part, "attr", None)) == name
-        for part in ast.walk(node.test)
-    )
-
-
-def run_time_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes below `node` but those that only a type checker reads."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and is_guard(child, "TYPE_CHECKING"):
-            for alternative in child.orelse:
-                yield from (alternative, *run_time_nodes(alternative))
-            continue
-        yield child
-        yield from run_time_nodes(child)
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
 def imported(path: Path) -> set[str]:
-    """Dotted names of modules that a file imports when it runs, inside functions too."""
+    """Dotted names of the project's files that a file imports, in any place."""
     names: set[str] = set()
-    for node in run_time_nodes(tree_of(path)):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parent = name_of(path).split(".")
-                kept = parent[: len(parent) - node.level + (path.name == "__init__.py")]
-                base = ".".join([*kept, *([base] if base else [])])
-            names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
-    return names
+            assert not node.level, f"{path}:{node.lineno}: a relative import"
+            names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {name for name in names if name in sources() and sources()[name].name != "__init__.py"}
 
 
-def first_party(path: Path) -> set[str]:
-    """Files of this project that a file imports when it runs."""
-    return imported(path) & {name_of(other) for other in LIBRARY_FILES}
+def floor(name: str) -> int:
+    """Number of the floor of a file: that of its own entry, else that of its room."""
+    for entry in (name, name.split(".")[0]):
+        for number, floor in enumerate(FLOORS):
+            if entry in floor:
+                return number
+    raise AssertionError(f"{name} has no floor: add it to FLOORS")
 
 
-def report(faults: list[tuple[Path, int, str]]) -> str:
-    """One line per fault, as an editor jumps to it."""
-    return "\n" + "\n".join(
-        f"{path.relative_to(ROOT)}:{line}: {what}" for path, line, what in faults
-    )
+def is_main_guard(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
 
 
-def calls(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Line and dotted name of every call."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            yield node.lineno, ast.unparse(node.func)
+@pytest.mark.parametrize("name", [n for n, p in sources().items() if p.name != "__init__.py"])
+def test_imports_go_downwards(name: str) -> None:
+    above = [other for other in imported(sources()[name]) if floor(other) > floor(name)]
+    assert not above, f"{name} imports from a floor above it: {above}"
 
 
-def test_no_star_imports() -> None:
-    faults = [
-        (path, node.lineno, "import *")
-        for path in sources()
-        for node in ast.walk(tree_of(path))
-        if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names)
-    ]
-    assert not faults, report(faults)
+def test_no_circles_between_files() -> None:
+    uses = {name: imported(path) for name, path in sources().items()}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...] = ()) -> None:
+        assert name not in path, f"circle: {' → '.join((*path, name))}"
+        if name not in done:
+            for other in sorted(uses[name]):
+                visit(other, (*path, name))
+            done.add(name)
+
+    for name in uses:
+        visit(name)
 
 
-def test_devices_are_chosen_and_not_written_down() -> None:
-    faults = [
-        (path, line, ".cuda(): use .to(device)")
-        for path in sources()
-        for line, name in calls(tree_of(path))
-        if name.endswith(".cuda")
-    ]
-    assert not faults, report(faults)
+def test_scripts_are_imported_by_nobody() -> None:
+    for name, path in sources().items():
+        assert not imported(path) & set(SCRIPTS), f"{name} imports a script"
 
 
-def test_only_scripts_read_hyperparameters() -> None:
-    """A room takes a section or plain numbers; annotations import it below TYPE_CHECKING."""
-    faults = [
-        (path, 1, "imports hyperparams")
-        for path in LIBRARY_FILES
-        if not is_script(path) and "hyperparams" in imported(path)
-    ]
-    assert not faults, report(faults)
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name in sources()])
+def test_scripts_have_a_main(name: str) -> None:
+    body = tree_of(sources()[name]).body
+    assert any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in body)
+    assert any(is_main_guard(node) for node in body)
 
 
-def test_only_scripts_print() -> None:
-    faults = [
-        (path, line, "print: use logging")
-        for path in LIBRARY_FILES
-        if not is_script(path)
-        for line, name in calls(tree_of(path))
-        if name == "print"
-    ]
-    assert not faults, report(faults)
-
-
-def test_importing_a_file_does_no_work() -> None:
-    faults = []
-    for path in (path for path in sources() if "tests" not in path.parts):
-        tree = tree_of(path)
-        for statement in tree.body:
-            if is_guard(statement, "__name__") or is_guard(statement, "TYPE_CHECKING"):
-                continue
-            if isinstance(statement, (ast.For, ast.While, ast.With)):
-                faults.append((path, statement.lineno, "a statement that works at import time"))
-            faults += [
-                (path, call.lineno, f"{ast.unparse(call.func)}(...) runs at import time")
-                for call in calls_at_import(statement)
-                if not may_stand_at_the_top(call, tree)
-            ]
-    assert not faults, report(faults)
+def test_no_room_holds_a_large_share_of_the_code() -> None:
+    lines: Counter[str] = Counter()
+    for name, path in sources().items():
+        lines[name.split(".")[0]] += len(path.read_text(encoding="utf-8").splitlines())
+    room, size = lines.most_common(1)[0]
+    assert size <= LARGEST_SHARE * lines.total(), f"{room}: {size} of {lines.total()} lines"
 
 
 def calls_at_import(node: ast.AST) -> Iterator[ast.Call]:
-    """Calls that run when a file is imported: not those in functions, lambdas and decorators."""
+    """Yield calls that run when a file is imported: not those in functions and decorators."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         for default in (*node.args.defaults, *node.args.kw_defaults):
             if default is not None:
@@ -209,7 +142,7 @@ def calls_at_import(node: ast.AST) -> Iterator[ast.Call]:
 
 
 def may_stand_at_the_top(call: ast.Call, tree: ast.Module) -> bool:
-    """See DEFINING; also classes (capital letters) and the file's own functions that do no more."""
+    """Tell calls that only define (DEFINING, classes, own functions of such) from work."""
     name = ast.unparse(call.func)
     if DEFINING.search(name) or name.split(".")[-1][:1].isupper():
         return True
@@ -218,82 +151,36 @@ def may_stand_at_the_top(call: ast.Call, tree: ast.Module) -> bool:
     return bool(bodies) and all(may_stand_at_the_top(part, tree) for part in inner)
 
 
-def reachable(start: str) -> set[str]:
-    """Every file of this project that importing `start` imports."""
-    files = {name_of(path): path for path in LIBRARY_FILES}
-    found: set[str] = set()
-    waiting = [start]
-    while waiting:
-        for name in first_party(files[waiting.pop()]) - found:
-            found.add(name)
-            waiting.append(name)
-    return found
-
-
-def test_no_circles_between_files() -> None:
-    faults = [
-        (path, 1, "imports itself through others")
-        for path in LIBRARY_FILES
-        if name_of(path) in reachable(name_of(path))
-    ]
-    assert not faults, report(faults)
-
-
-def test_no_circles_between_rooms() -> None:
-    """A room is a folder, or a file of the top level; one that uses another is not used by it."""
-    uses: dict[str, set[str]] = {}
-    for path in LIBRARY_FILES:
-        room = name_of(path).split(".")[0]
-        others = {name.split(".")[0] for name in first_party(path)} - {room}
-        uses.setdefault(room, set()).update(others)
-
-    def below(room: str, seen: tuple[str, ...] = ()) -> None:
-        assert room not in seen, f"circle: {' → '.join((*seen, room))}"
-        for other in sorted(uses.get(room, ())):
-            below(other, (*seen, room))
-
-    for room in uses:
-        below(room)
-
-
-@pytest.mark.parametrize("name", [n for n in FORBIDDEN if (ROOT / f"{n}.py").exists()])
-def test_floors(name: str) -> None:
-    rooms = {other.split(".")[0] for other in reachable(name)}
-    assert not rooms & set(FORBIDDEN[name]), f"{name} stands below {rooms & set(FORBIDDEN[name])}"
-
-
-def test_scripts_are_imported_by_nobody() -> None:
-    faults = [
-        (path, 1, f"imports {name}")
-        for path in LIBRARY_FILES
-        for name in sorted(imported(path) & set(SCRIPTS))
-    ]
-    assert not faults, report(faults)
-
-
-@pytest.mark.parametrize("name", [n for n in SCRIPTS if (ROOT / f"{n}.py").exists()])
-def test_scripts_have_a_main_that_never_runs_on_import(name: str) -> None:
-    body = tree_of(ROOT / f"{name}.py").body
-    assert any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in body)
-    assert any(is_guard(node, "__name__") for node in body)
+def test_importing_a_file_does_no_work() -> None:
+    faults = []
+    for path in sources().values():
+        tree = tree_of(path)
+        for statement in (node for node in tree.body if not is_main_guard(node)):
+            if isinstance(statement, (ast.For, ast.While, ast.With)):
+                faults.append(f"{path}:{statement.lineno}: a statement that works at import")
+            faults += [
+                f"{path}:{call.lineno}: {ast.unparse(call.func)}(...) runs at import"
+                for call in calls_at_import(statement)
+                if not may_stand_at_the_top(call, tree)
+            ]
+    assert not faults, "\n" + "\n".join(faults)
 
 
 def test_every_knob_has_its_reason_on_the_same_line() -> None:
     path = ROOT / "hyperparams.py"
-    lines = text_of(path).splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     faults = [
-        (path, knob.lineno, f"{section.name}.{knob.target.id} without `# unit, why`")
+        f"{path}:{knob.lineno}: {section.name}.{knob.target.id} without `# unit, why`"
         for section in tree_of(path).body
         if isinstance(section, ast.ClassDef) and section.name != "Hyperparams"
         for knob in section.body
         if isinstance(knob, ast.AnnAssign) and isinstance(knob.target, ast.Name)
         if not re.search(r"  # \S", lines[(knob.end_lineno or knob.lineno) - 1])
     ]
-    assert not faults, report(faults)
+    assert not faults, "\n" + "\n".join(faults)
 
 
-def test_the_rules_see_what_they_forbid() -> None:
-    """The reader of syntax trees is itself tested, on text that breaks the rules."""
+def test_the_reader_of_calls_sees_what_it_forbids() -> None:
     text = "X = os.listdir('.')\ndef f(x=open('a')):\n    os.remove('b')\nY = g(f())\nZ = dict(a=1)"
     tree = ast.parse(text)
     found = [
@@ -303,6 +190,3 @@ def test_the_rules_see_what_they_forbid() -> None:
         if not may_stand_at_the_top(call, tree)
     ]
     assert found == ["os.listdir", "open", "g", "f"]
-    guarded = ast.parse("if TYPE_CHECKING:\n    import hyperparams\nelse:\n    import json\n")
-    imports = [n for n in run_time_nodes(guarded) if isinstance(n, ast.Import)]
-    assert [alias.name for node in imports for alias in node.names] == ["json"]

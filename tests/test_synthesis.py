@@ -14,7 +14,7 @@ import torch
 from tiny_chain import Run, integers, music, write
 
 import synthesis
-from utils import song_output
+from singing import output as song_output
 from utils.audio import true_peak
 
 # ---------------------------------------------------------------------------- speech

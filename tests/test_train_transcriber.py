@@ -20,24 +20,25 @@ import train_transcriber
 from corpora.phoneme_times import write_phoneme_times
 from corpora.spoken_windows import SpokenWindows
 from corpora.stores import FeatureStore
-from hyperparams import PRESETS, Hyperparams
-from network import Transcription
-from preprocess import StemStore
-from train_transcriber import Objective
-from utils import checkpoint, evaluation_transcriber
-from utils.audio import read_wav
-from utils.evaluation_transcriber import (
+from evaluation import transcriber as evaluation_transcriber
+from evaluation.transcriber import (
     METRICS,
     ROWS,
     SungSong,
     evaluate_transcriber,
     transcription_scores,
 )
-from utils.note_decoding import SungNote
-from utils.objective import seeded_context
-from utils.rendering import Loaded
-from utils.song_labels import PHONEME_CLASSES, SILENCE, phoneme_class
-from utils.transcription import Transcribed, build_transcriber, load_transcriber, transcribe
+from hyperparams import PRESETS
+from preprocess import StemStore
+from train_transcriber import Objective
+from training.experiment import seeded_context
+from transcription.labels import PHONEME_CLASSES, SILENCE, phoneme_class
+from transcription.network import Transcription
+from transcription.note_decoding import SungNote
+from transcription.transcribe import Transcribed, build_transcriber, load_transcriber, transcribe
+from utils import checkpoint
+from utils.audio import read_wav
+from utils.loading import Loaded
 
 torch.set_num_threads(1)
 HP = PRESETS["tiny"]
@@ -111,7 +112,7 @@ def test_a_run_logs_its_terms_and_can_be_used(feature_dir: Path, tmp_path: Path)
     assert {f"train/{name}" for name in ("phoneme", "onset", "offset", "activation")} <= names
     scores = ("score", "phoneme_accuracy", "onset_f1", "onset_pitch_f1", "mix_onset_pitch_f1")
     assert {f"validation/{name}" for name in scores} <= names
-    loaded = load_transcriber(run / "last.pt", Hyperparams, torch.device("cpu"))
+    loaded = load_transcriber(run / "last.pt", torch.device("cpu"))
     assert loaded.data["phonemes"] == list(PHONEME_CLASSES)
     average = checkpoint.load(run / "last.pt", "transcriber")["ema"]
     assert all(torch.equal(t, average[k]) for k, t in loaded.network.state_dict().items())

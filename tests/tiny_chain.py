@@ -16,9 +16,10 @@ from torch import nn
 
 import synthesis
 from hyperparams import PRESETS, Hyperparams
+from singing import output as song_output
 from text.symbols import SYMBOLS
-from utils import checkpoint, config, song_output
-from utils.rendering import build_postnet, build_transformer, build_unet
+from utils import checkpoint, config
+from utils.loading import build_postnet, build_transformer, build_unet
 
 TINY = PRESETS["tiny"]
 OTHER_RATE = replace(TINY, audio=replace(TINY.audio, sample_rate=22050))

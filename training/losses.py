@@ -122,28 +122,32 @@ def guided_attention_loss(
 
 
 def duration_loss(
-    log_durations: Tensor, said: Tensor, symbol_lengths: Tensor, frame_seconds: float
+    log_durations: Tensor, phoneme_times: Tensor, symbol_lengths: Tensor, frame_seconds: float
 ) -> tuple[Tensor, Tensor]:
     """|ln(1 + frames)| error of the predicted durations over the symbols of items with times.
 
-    log_durations (B, N); said (B, N, 2) s, all zero for an item without times.
+    log_durations (B, N); phoneme_times (B, N, 2) s, all zero for an item without times.
     """
-    is_valid = ~padding_mask(symbol_lengths, said.shape[1])  # (B, N)
-    is_valid = is_valid & has_times(said)[:, None]
-    frames = (said[..., 1] - said[..., 0]) / frame_seconds
+    is_valid = ~padding_mask(symbol_lengths, phoneme_times.shape[1])  # (B, N)
+    is_valid = is_valid & has_times(phoneme_times)[:, None]
+    frames = (phoneme_times[..., 1] - phoneme_times[..., 0]) / frame_seconds
     error = (log_durations - torch.log1p(frames)).abs()
     return (error * is_valid).sum(), is_valid.sum().clamp_min(1)  # 0 / 1 without any times
 
 
 def onset_loss(
-    shifts: Tensor, slots: Tensor, said: Tensor, symbol_lengths: Tensor, frame_seconds: float
+    shifts: Tensor,
+    slots: Tensor,
+    phoneme_times: Tensor,
+    symbol_lengths: Tensor,
+    frame_seconds: float,
 ) -> tuple[Tensor, Tensor]:
     """|error| in frames of where the symbols of sung items with known times begin.
 
-    shifts (B, N) frames after the slots (B, N, 2) s of the score, zero for what is spoken; said
-    (B, N, 2) s, all zero for an item without times.
+    shifts (B, N) frames after the slots (B, N, 2) s of the score, zero for what is spoken;
+    phoneme_times (B, N, 2) s, all zero for an item without times.
     """
-    is_valid = ~padding_mask(symbol_lengths, said.shape[1])  # (B, N)
-    is_valid = is_valid & (has_times(said) & has_times(slots))[:, None]
-    late = (said[..., 0] - slots[..., 0]) / frame_seconds
+    is_valid = ~padding_mask(symbol_lengths, phoneme_times.shape[1])  # (B, N)
+    is_valid = is_valid & (has_times(phoneme_times) & has_times(slots))[:, None]
+    late = (phoneme_times[..., 0] - slots[..., 0]) / frame_seconds
     return ((shifts - late).abs() * is_valid).sum(), is_valid.sum().clamp_min(1)

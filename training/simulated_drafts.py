@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from singing.chain import linear_from_mel, linear_of
 from utils.audio import frame_spectrum, griffin_lim
-from utils.rendering import linear_from_mel, linear_of
 
 if TYPE_CHECKING:
     from hyperparams import Audio, Diffusion
-    from utils.rendering import Loaded
+    from utils.loading import Loaded
 
 
 class Redraft:

@@ -27,10 +27,11 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from utils import checkpoint, config, distributed, resume, signals
-from utils.objective import NonFiniteLoss, StepContext, Term, derived_seed, seeded_context
-from utils.optimisation import MovingAverage, build_optimizer, learning_rate
-from utils.runlog import Meter, RunLock, RunLog, peak_memory
+from training import resume, signals
+from training.experiment import NonFiniteLoss, StepContext, Term, derived_seed, seeded_context
+from training.optimizer import MovingAverage, build_optimizer, learning_rate
+from training.runlog import Meter, RunLock, RunLog, peak_memory
+from utils import checkpoint, config, distributed
 
 if TYPE_CHECKING:
     from hyperparams import Training

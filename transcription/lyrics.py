@@ -22,9 +22,9 @@ from text.frontend import Pronouncer
 from text.lyrics import LyricLine
 from text.syllables import syllabify
 from text.symbols import VOWELS
-from utils.note_decoding import SungNote
-from utils.song_labels import PHONEME_CLASSES, SILENCE, phoneme_class
-from utils.transcription import Transcribed
+from transcription.labels import PHONEME_CLASSES, SILENCE, phoneme_class
+from transcription.note_decoding import SungNote
+from transcription.transcribe import Transcribed
 
 SHORTEST_PHONEME = 2  # frames; what is heard for less is a slip
 ONSET_SLACK = 4  # frames that a vowel may be heard before its note

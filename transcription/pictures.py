@@ -14,12 +14,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from transcription.labels import PHONEME_CLASSES, SILENCE
+from transcription.transcribe import Transcribed
 from utils.pitch import midi_of
-from utils.song_labels import PHONEME_CLASSES, SILENCE
-from utils.transcription import Transcribed
 
 if TYPE_CHECKING:
-    from utils.note_scores import TimedNote
+    from utils.pitch import TimedNote
 
 TRUE, HEARD, PITCH = "#22577a", "#c0392b", "#f4a261"
 ROLL_MARGIN = 2  # semitones above and below the notes

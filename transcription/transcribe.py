@@ -1,6 +1,6 @@
 """The transcriber as a judge: loaded from a checkpoint or the earlier weights, and what it hears.
 
-    loaded = load_transcriber(path, Hyperparams, device)
+    loaded = load_transcriber(path, device)
     heard = transcribe(loaded, wav, sample_rate)  # heard.phoneme (T, 39), heard.notes
 
 Shapes: B batch, C channels, T frames, S samples; 39 phoneme classes, the last of which is silence.
@@ -10,24 +10,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from network import Transcriber
-from utils import checkpoint, config, published
+from hyperparams import Hyperparams
+from hyperparams import Transcriber as TranscriberKnobs
+from legacy import weights as published
+from transcription.network import Transcriber
+from transcription.note_decoding import SungNote, decode_notes, note_spans
+from transcription.note_pitch import NotePitch
+from utils import checkpoint, config
 from utils.audio import convert
-from utils.note_decoding import SungNote, decode_notes, note_spans
-from utils.note_pitch import NotePitch
+from utils.loading import Loaded
 from utils.pitch import f0_track
-from utils.rendering import Loaded
-
-if TYPE_CHECKING:
-    from hyperparams import Hyperparams
-    from hyperparams import Transcriber as TranscriberKnobs
-
 
 SECTIONS = ("audio", "transcriber")  # of the hyperparameters that a transcriber is used with
 
@@ -36,9 +34,9 @@ SECTIONS = ("audio", "transcriber")  # of the hyperparameters that a transcriber
 class Transcribed:
     """What was heard in a recording; frame t is centred on time t · hop_seconds."""
 
-    phoneme: Tensor  # (T, 39) probabilities, utils.song_labels.PHONEME_CLASSES; the last is silence
+    phoneme: Tensor  # (T, 39) probabilities, see labels.PHONEME_CLASSES; the last is silence
     note: Tensor  # (T, 3) probabilities of onset, offset, activation
-    f0: Tensor  # (T,) Hz, 0 = no pitch; in notes by utils.note_pitch, elsewhere by utils.pitch
+    f0: Tensor  # (T,) Hz, 0 = no pitch; by note_pitch in notes, by utils.pitch elsewhere
     notes: list[SungNote]  # (onset s, offset s, MIDI number with its fraction)
     hop_seconds: float
 
@@ -72,7 +70,7 @@ def with_knobs(hyperparams: Hyperparams, knobs: dict[str, Any]) -> Hyperparams:
 def published_transcriber(source: Path, save_dir: Path, base: Hyperparams) -> Path:
     """The earlier project's transcriber in our format, converted on first use.
 
-    base: what its file does not say. Errors: see `utils.published.convert_transcriber`.
+    base: what its file does not say. Errors: see `legacy.weights.convert_transcriber`.
     """
 
     def build(knobs: dict[str, Any]) -> tuple[Transcriber, Hyperparams]:
@@ -83,10 +81,10 @@ def published_transcriber(source: Path, save_dir: Path, base: Hyperparams) -> Pa
     return published.convert_transcriber(source, save_dir, build)
 
 
-def load_transcriber(path: Path, hyperparams_type: type, device: torch.device) -> Loaded:
+def load_transcriber(path: Path, device: torch.device) -> Loaded:
     """Rebuild a transcriber from its checkpoint; errors as `utils.checkpoint.load`."""
     state = checkpoint.load(path, "transcriber")
-    hyperparams = config.from_dict(state["hyperparams"], hyperparams_type, SECTIONS)
+    hyperparams = config.from_dict(state["hyperparams"], Hyperparams, SECTIONS)
     network = build_transcriber(hyperparams)
     checkpoint.load_weights(network, checkpoint.weights(state), path)
     return Loaded(network.to(device).eval(), hyperparams, state["data"], path, state["step"])

@@ -1,1 +1,1 @@
-"""What every script shares: audio, hyperparameters, checkpoints, the trainer, pictures."""
+"""Utilities that know nothing of singing: audio, configuration, checkpoints, files, seeds."""

@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 
 import yaml
 
+from hyperparams import REMOVED, RENAMED
+
 H = TypeVar("H")  # Hyperparams, or any dataclass whose fields are dataclasses
 
 TRUE_WORDS = ("true", "yes", "on", "1")
@@ -125,10 +127,11 @@ def to_dict(hyperparams: Any) -> dict[str, Any]:
 def from_dict(values: Mapping[str, Any], kind: type[H], needed: Iterable[str] | None = None) -> H:
     """Rebuild hyperparameters of class `kind` from nested dicts, as a checkpoint carries them.
 
-    Knobs that are missing (the checkpoint is older) take their defaults. Unknown ones raise
-    ValueError; with `needed`, only in these sections: what was since changed about another network
-    is no reason to refuse this one.
+    Knobs that are missing (the checkpoint is older) take their defaults; those renamed or removed
+    since are translated (`current_names`). Unknown ones raise ValueError; with `needed`, only in
+    these sections: what was since changed about another network is no reason to refuse this one.
     """
+    values = current_names(values)
     base = kind()
     sections = _sections(base)
     wanted = set(values) if needed is None else set(needed)
@@ -149,6 +152,32 @@ def from_dict(values: Mapping[str, Any], kind: type[H], needed: Iterable[str] | 
     changes: dict[str, dict[str, Any]] = {}
     _collect(changes, base, understood, source="stored hyperparameters")
     return _apply(base, changes)
+
+
+def current_names(
+    values: Mapping[str, Any],
+    renamed: Mapping[str, str] = RENAMED,
+    removed: Mapping[str, Any] = REMOVED,
+) -> dict[str, Any]:
+    """Translate stored hyperparameters of an older version to today's names.
+
+    renamed maps `section.name` to its new `section.name`; removed maps `section.name` to the value
+    at which the knob did nothing. Any other value of a removed knob stays, so that `from_dict`
+    refuses it by name.
+    """
+    result: dict[str, Any] = {}
+    for section, knobs in values.items():
+        if not isinstance(knobs, Mapping):
+            result[section] = knobs
+            continue
+        result.setdefault(section, {})
+        for name, value in knobs.items():
+            key = f"{section}.{name}"
+            if key in removed and _plain(removed[key]) == _plain(value):
+                continue
+            new_section, _, new_name = renamed.get(key, key).partition(".")
+            result.setdefault(new_section, {})[new_name] = value
+    return result
 
 
 def changed(before: Any, after: Any) -> dict[str, tuple[Any, Any]]:

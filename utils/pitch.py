@@ -6,11 +6,14 @@ Shapes: S samples, T frames, K lags. A frequency of 0 says: no pitch here.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+TimedNote = Sequence[float]  # onset s, offset s, MIDI number with its fraction
 
 LOWEST, HIGHEST = 65.0, 1200.0  # Hz, a little beyond the singing voices, C2 to D6
 TYPICAL = 250.0  # Hz, for which a frame is centred exactly: two windows, one period apart

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from corpora.aligner import ForcedAligner
 from text.frontend import Pronouncer
 from text.symbols import word_spans
 from utils.audio import read_wav
-from utils.judges import ForcedAligner
 
 RECORDING = (
     Path(__file__).parents[2].parent / "shared" / "data" / "LJSpeech-1.1" / "wavs/LJ001-0002.wav"

@@ -16,9 +16,10 @@ from tiny_chain import TINY, save, weights  # noqa: F401 (a fixture)
 
 import evaluate
 import prepare_data
+from evaluation import song as evaluation_song
+from evaluation import voice as evaluation_voice
 from text.symbols import is_vowel
-from utils import evaluation_song, evaluation_voice
-from utils.transcription import build_transcriber
+from transcription.transcribe import build_transcriber
 
 RATE = 16000
 

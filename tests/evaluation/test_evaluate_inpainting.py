@@ -14,9 +14,9 @@ from tiny_chain import weights  # noqa: F401 (a fixture)
 
 import evaluate
 import prepare_data
-from utils import evaluation_inpainting
-from utils.embedding import SpeechEmbedding
-from utils.evaluation_inpainting import CONTROLS, WAYS, InpaintingJudge
+from evaluation import inpainting as evaluation_inpainting
+from evaluation.frechet import SpeechEmbedding
+from evaluation.inpainting import CONTROLS, WAYS, InpaintingJudge
 
 RATE = 16000
 

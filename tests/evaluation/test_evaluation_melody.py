@@ -11,11 +11,7 @@ import soundfile
 
 import evaluate
 import prepare_data
-from hyperparams import Hyperparams
-from music.harmony import Confidence, Harmony, Key
-from text.frontend import Pronouncer
-from text.lyrics import parse_lyrics
-from utils.evaluation_melody import (
+from evaluation.melody import (
     ROWS,
     Accompanied,
     evaluate_melodies,
@@ -24,6 +20,10 @@ from utils.evaluation_melody import (
     shuffle_controls,
     table,
 )
+from hyperparams import Hyperparams
+from music.harmony import Confidence, Harmony, Key
+from text.frontend import Pronouncer
+from text.lyrics import parse_lyrics
 
 C_MAJOR, D_MAJOR = 0, 2
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffusion import ACCOMPANIMENT, VOCAL
+from evaluation.shuffle import ALL, ShuffleJudge, controls, lines
 from hyperparams import PRESETS
+from inpainter.diffusion import ACCOMPANIMENT, VOCAL
 from preprocess import StemBatch
-from utils.evaluation_shuffle import ALL, ShuffleJudge, controls, lines
-from utils.rendering import Loaded
+from utils.loading import Loaded
 
 HP = PRESETS["tiny"]
 HP = replace(HP, unet=replace(HP.unet, draft_input=False, context_width=0))

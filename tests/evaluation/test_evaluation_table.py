@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from utils import evaluation_table
-from utils.evaluation_table import METRICS
+from evaluation import table as evaluation_table
+from evaluation.table import METRICS
 
 ROWS = ("ceiling", "made", "floor")
 

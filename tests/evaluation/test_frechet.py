@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from utils import embedding
-from utils.embedding import (
+from evaluation import frechet as embedding
+from evaluation.frechet import (
     Frechet,
     SpeechEmbedding,
     frechet,

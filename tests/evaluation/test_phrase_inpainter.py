@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from evaluation import phrase_inpainter as last_stage
+from evaluation.phrase_inpainter import LastStage, Place
 from hyperparams import PRESETS
 from text.symbols import SYMBOLS
-from utils import last_stage
 from utils.audio import active_level
-from utils.last_stage import LastStage, Place
-from utils.rendering import Loaded, build_unet
+from utils.loading import Loaded, build_unet
 
 HP = PRESETS["tiny"]
 RATE = HP.audio.sample_rate

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from utils.singing import (
+from corpora.records import song_of
+from evaluation.score_metrics import (
     frame_distance,
     mel_level,
     note_track,
     onset_deviations,
-    song_of,
     sound_of,
     wrong_lyrics,
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from utils import bootstrap
+from evaluation import statistics as bootstrap
 
 
 def test_interval_of_a_mean_is_that_of_theory() -> None:

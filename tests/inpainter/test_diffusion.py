@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffusion import (
+from hyperparams import Diffusion, Inpainting
+from inpainter.context import Context
+from inpainter.diffusion import (
     MASK_KINDS,
     SPECTRAL_FLOOR,
-    Colour,
     Denoiser,
+    NoiseColour,
     add_noise,
     bin_loss_terms,
     corrupt_known,
@@ -32,8 +34,7 @@ from diffusion import (
     sampling_sigmas,
     sigma_bin_edges,
 )
-from hyperparams import Diffusion, Inpainting
-from module import Context, ModifiedCosineTransform, NoiseShape
+from inpainter.spectral import ModifiedCosineTransform, NoiseShape
 from utils.metrics import LINEAR_FLOOR
 
 SIGMA_DATA = 0.1
@@ -189,8 +190,8 @@ def shaped_errors(loudness: float, huber: float) -> tuple[torch.Tensor, float]:
     """Losses of one error where the noise has the shape of a draft and where it is white, and λ."""
     shape = NoiseShape(ModifiedCosineTransform(16), 64, exponent=1.0, gain=1.0, floor=1e-6)
     wav = normal(2, 1, 256, seed=2)  # in units of sigma_data
-    is_told = torch.tensor([True, False])
-    colour = Colour(shape, shape.gains(shape.power(wav), is_told), is_told)
+    has_draft = torch.tensor([True, False])
+    colour = NoiseColour(shape, shape.gains(shape.power(wav), has_draft), has_draft)
     error = loudness * colour(normal(2, 2, 256, seed=3))
     error[:, 1] = 0.0  # the accompaniment is known
     scored, sigma = torch.ones(2, 2, 256, dtype=torch.bool), torch.full((2,), 0.3)

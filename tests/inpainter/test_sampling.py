@@ -15,11 +15,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import sampling
-from diffusion import Denoiser, karras_sigmas
+from evaluation.gaussian_posterior import TABLE, GaussianProblem, levels, measure
 from hyperparams import Inpainting
-from module import Context
-from sampling import (
+from inpainter import sampling
+from inpainter.context import Context
+from inpainter.diffusion import Denoiser, karras_sigmas
+from inpainter.sampling import (
     METHODS,
     STEPS,
     GuidedModel,
@@ -32,8 +33,7 @@ from sampling import (
     sample,
     window_sampler,
 )
-from utils.known_answer import TABLE, GaussianProblem, levels, measure
-from utils.windows import inpaint_song, plan_windows, read_from
+from inpainter.windows import inpaint_song, plan_windows, read_from
 
 SIGMA_DATA = 0.1
 

@@ -9,21 +9,20 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from diffusion import Denoiser
 from hyperparams import PRESETS, Audio, Hyperparams, UNet
-from module import (
-    Context,
-    ContextEncoder,
+from inpainter.blocks import (
     Conv1d,
     ConvTranspose1d,
     GroupNorm,
-    ModifiedCosineTransform,
-    NoiseShape,
     SelfAttention,
     TransformerBlock1d,
     as_row,
 )
-from network import UNet1d, count_flops
+from inpainter.context import Context, ContextEncoder
+from inpainter.diffusion import Denoiser
+from inpainter.spectral import ModifiedCosineTransform, NoiseShape
+from inpainter.unet import UNet1d
+from network import count_flops
 
 torch.set_num_threads(1)
 TINY = PRESETS["tiny"].unet
@@ -371,7 +370,7 @@ def test_a_network_is_told_the_noise_that_its_context_shapes() -> None:
     torch.testing.assert_close(seen, torch.full_like(seen, 0.5**0.5), rtol=0.1, atol=0)
     torch.testing.assert_close(denoised, 0.5 * colour(noise))  # c_skip
     untold = denoiser.colour(Context(), 2)
-    assert not untold.is_told.any()
+    assert not untold.has_draft.any()
     torch.testing.assert_close(untold(noise), noise)  # white until measured
     assert Denoiser(make_unet(AT_THE_HOP), 0.1).colour(context, 2) is None
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from utils.windows import (
+from inpainter.windows import (
     Job,
     batches,
     cross_fade,

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 import prepare_data
-from corpora.published import FILES, SAMPLE_RATE, read_published
 from corpora.songs import LOUDNESS, SongTask, make_song
 from corpora.stores import StemStore
 from hyperparams import Audio
+from legacy.songs import FILES, SAMPLE_RATE, read_published
 
 torch.set_num_threads(1)
 SIZE = 2 * SAMPLE_RATE

@@ -15,9 +15,11 @@ import torch
 
 import synthesis
 from hyperparams import PRESETS
+from legacy import weights as published
+from singing import output as song_output
 from text.symbols import SYMBOLS
-from utils import checkpoint, config, published, song_output
-from utils.rendering import build_postnet, build_transformer, build_unet
+from utils import checkpoint, config
+from utils.loading import build_postnet, build_transformer, build_unet
 
 torch.set_num_threads(1)
 TINY = PRESETS["tiny"]

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion import Denoiser
 from hyperparams import PRESETS, Hyperparams, UNet
-from network import Transcriber, UNet1d
-from utils import checkpoint, config, published
+from inpainter.diffusion import Denoiser
+from inpainter.unet import UNet1d
+from legacy import weights as published
+from transcription.network import Transcriber
+from utils import checkpoint, config
 
 torch.set_num_threads(1)
 FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"

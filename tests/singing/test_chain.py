@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from hyperparams import Hyperparams
+from singing.chain import sharpened
+from transcription.transcribe import load_transcriber
+from utils.loading import load
 from utils.metrics import frame_difference_ratio
-from utils.rendering import load, sharpened
-from utils.transcription import load_transcriber
 
 DEMO = Path(__file__).resolve().parents[2] / "save" / "demo"
 
@@ -18,9 +18,9 @@ DEMO = Path(__file__).resolve().parents[2] / "save" / "demo"
 @pytest.mark.parametrize("path", sorted(DEMO.glob("*.pt")), ids=lambda p: p.stem)
 def test_the_weights_that_ship_fit_their_networks(path: Path) -> None:
     if path.stem == "transcriber":
-        loaded = load_transcriber(path, Hyperparams, torch.device("cpu"))
+        loaded = load_transcriber(path, torch.device("cpu"))
     else:
-        loaded = load(path, path.stem, Hyperparams, torch.device("cpu"))
+        loaded = load(path, path.stem, torch.device("cpu"))
     assert all(torch.isfinite(tensor).all() for tensor in loaded.network.state_dict().values())
 
 

@@ -20,11 +20,11 @@ from music.phrasing import items_to_sing
 from music.score import Note
 from music.tempo import TempoMap
 from music.underlay import lay_lyrics
+from singing.melody import parse_range
 from text.frontend import Pronouncer
 from text.lyrics import parse_lyrics
-from utils.topline import parse_range
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 ALONE = ("--inpainter", "none", "--set", "synthesis.griffin_lim_iterations=2")
 
 

@@ -7,9 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from text.lyrics import LyricLine, parse_lyrics
-from text.symbols import SYMBOL_TO_ID, SYMBOLS, is_voiced
-from utils.draft import (
+from singing.placement import (
     DraftLine,
     draft_track,
     frame_symbols,
@@ -18,6 +16,8 @@ from utils.draft import (
     symbol_track,
     voicing_track,
 )
+from text.lyrics import LyricLine, parse_lyrics
+from text.symbols import SYMBOL_TO_ID, SYMBOLS, is_voiced
 
 HOP, FRAME_RATE = 100, 10.0  # a frame is 0.1 s
 

@@ -12,10 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils.audio import active_level, loudness, resample, to_mono, true_peak
-from utils.mixing import channel_gains, join, mix, paste, spread
-from utils.ranges import parse_ranges
-from utils.song import (
+from inpainter.windows import seam_roughness
+from singing.mixing import channel_gains, join, mix, paste, spread
+from singing.ranges import parse_ranges
+from singing.song import (
     Recording,
     draft_gain,
     open_song,
@@ -24,8 +24,8 @@ from utils.song import (
     training_gain,
     write_recording,
 )
+from utils.audio import active_level, loudness, resample, to_mono, true_peak
 from utils.staging import staged
-from utils.windows import seam_roughness
 
 RATE = 16000
 DATA = {"loudness": -18.0, "statistics": {"accompaniment": 0.1}}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hyperparams import PRESETS
-from utils.augmentation import (
+from training.augmentation import (
     add_at,
     augment,
     convolve,
@@ -17,7 +17,7 @@ from utils.augmentation import (
     room_impulses,
     source_samples,
 )
-from utils.objective import seeded_context
+from training.experiment import seeded_context
 from utils.pitch import f0_track
 
 KNOBS = replace(PRESETS["base"].transcriber, shift_max=4.0)

@@ -7,7 +7,7 @@ import math
 import torch
 
 from module import interval_log_prior
-from utils.losses import (
+from training.losses import (
     diagonal_penalty,
     guided_attention_loss,
     masked_l1,
@@ -62,15 +62,17 @@ def test_guided_loss_prefers_the_diagonal_and_spares_scored_items() -> None:
 
 
 def test_measured_times_take_the_diagonals_place() -> None:
-    """Attention on the symbol that is being said costs nothing, the plain diagonal then does."""
+    """Attention on the symbol that is being spoken costs nothing, the plain diagonal then does."""
     interval = torch.tensor([[[0.0, 0.6], [0.6, 0.7], [0.7, 0.8]], [[0.0, 0.0]] * 3])
     prior = interval_log_prior(interval, torch.arange(8) * 0.1 + 0.05, 0.02)  # (B, T, N)
-    said = torch.eye(3)[torch.tensor([0, 0, 0, 0, 0, 0, 1, 2])].expand(2, 1, 8, 3)
+    phoneme_times = torch.eye(3)[torch.tensor([0, 0, 0, 0, 0, 0, 1, 2])].expand(2, 1, 8, 3)
     straight = torch.eye(3)[torch.tensor([0, 0, 0, 1, 1, 1, 2, 2])].expand(2, 1, 8, 3)
     sizes = torch.tensor([8, 8]), torch.tensor([3, 3]), 0.2
-    for item, wanted in ((0, said), (1, straight)):
+    for item, wanted in ((0, phoneme_times), (1, straight)):
         only = torch.arange(2) == item
-        losses = [guided_attention_loss([w], *sizes, only, prior)[0] for w in (said, straight)]
+        losses = [
+            guided_attention_loss([w], *sizes, only, prior)[0] for w in (phoneme_times, straight)
+        ]
         best = min(losses)
         assert best == guided_attention_loss([wanted], *sizes, only, prior)[0]
         assert best < 0.5 * max(losses)
@@ -79,12 +81,14 @@ def test_measured_times_take_the_diagonals_place() -> None:
 def test_onset_loss_counts_the_frames_of_sung_symbols_with_times_alone() -> None:
     """The first item is sung and timed, the second spoken, the third sung without times."""
     slots = torch.tensor([[[0.0, 0.2], [0.2, 0.4]], [[0.0, 0.0]] * 2, [[0.0, 0.1], [0.1, 0.2]]])
-    said = torch.tensor([[[0.1, 0.2], [0.2, 0.4]], [[0.3, 0.4], [0.4, 0.5]], [[0.0, 0.0]] * 2])
+    phoneme_times = torch.tensor(
+        [[[0.1, 0.2], [0.2, 0.4]], [[0.3, 0.4], [0.4, 0.5]], [[0.0, 0.0]] * 2]
+    )
     shifts = torch.tensor([[8.0, -3.0], [5.0, 5.0], [5.0, 5.0]])
-    total, count = onset_loss(shifts, slots, said, torch.tensor([2, 2, 2]), 0.01)
+    total, count = onset_loss(shifts, slots, phoneme_times, torch.tensor([2, 2, 2]), 0.01)
     torch.testing.assert_close(total, torch.tensor(2.0 + 3.0))  # 10 and 0 frames late
     assert count == 2
-    total, count = onset_loss(shifts, slots, said, torch.tensor([1, 2, 2]), 0.01)
+    total, count = onset_loss(shifts, slots, phoneme_times, torch.tensor([1, 2, 2]), 0.01)
     torch.testing.assert_close(total, torch.tensor(2.0))
     assert count == 1
 

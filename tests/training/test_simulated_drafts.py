@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from hyperparams import PRESETS
+from singing.chain import linear_from_mel, window_mel
+from training.simulated_drafts import Redraft
 from utils.audio import Features, frame_spectrum, griffin_lim
-from utils.redraft import Redraft
-from utils.rendering import linear_from_mel, window_mel
 
 HP = PRESETS["tiny"]
 EXACT = replace(HP.diffusion, draft_phase=0.0, draft_gain=0.0)

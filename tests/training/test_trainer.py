@@ -30,10 +30,10 @@ from toy_training import (
 )
 
 from hyperparams import Training
+from training.optimizer import MovingAverage, build_optimizer, learning_rate
+from training.runlog import read_stats
+from training.trainer import NonFiniteLoss, StepContext, Term
 from utils import checkpoint
-from utils.optimisation import MovingAverage, build_optimizer, learning_rate
-from utils.runlog import read_stats
-from utils.trainer import NonFiniteLoss, StepContext, Term
 
 TOY = Path(__file__).with_name("toy_training.py")
 
@@ -331,7 +331,7 @@ def test_a_compiled_model_trains_and_is_saved_like_itself(
         compiled.append(model)
         return compile_(model, backend="eager")  # the same graph without a C++ compiler
 
-    monkeypatch.setattr("utils.trainer.torch.compile", traced)
+    monkeypatch.setattr("training.trainer.torch.compile", traced)
     trainer = make_trainer(tmp_path, with_training(compile=True))
     assert trainer.run() == 0 and compiled == [trainer.model]
     assert_same_run(tmp_path / "postnet" / "toy", uninterrupted)

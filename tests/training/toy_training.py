@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyperparams import Audio, Training
+from training.trainer import StepContext, Term, Trainer
 from utils import config, distributed
 from utils.checkpoint import run_directory
-from utils.trainer import StepContext, Term, Trainer
 
 
 @dataclass(frozen=True)

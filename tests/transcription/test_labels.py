@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from text.symbols import PHONEMES, SYMBOLS
-from utils.song_labels import PHONEME_CLASSES, SILENCE, class_table, note_targets, phoneme_class
+from transcription.labels import PHONEME_CLASSES, SILENCE, class_table, note_targets, phoneme_class
 
 LAST = len(PHONEME_CLASSES) - 1
 

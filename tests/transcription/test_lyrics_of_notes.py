@@ -13,9 +13,8 @@ import torch
 from music.midi import read_midi
 from text.frontend import Pronouncer
 from text.lyrics import parse_lyrics
-from utils.note_decoding import SungNote
-from utils.song_labels import PHONEME_CLASSES
-from utils.sung_lyrics import (
+from transcription.labels import PHONEME_CLASSES
+from transcription.lyrics import (
     MELISMA_COST,
     SKIP_COST,
     UNSUNG_COST,
@@ -26,7 +25,8 @@ from utils.sung_lyrics import (
     phoneme_runs,
     write_melody,
 )
-from utils.transcription import Transcribed
+from transcription.note_decoding import SungNote
+from transcription.transcribe import Transcribed
 
 HELLO_WORLD = "sil:10 HH:5 AH:20 L:5 OW:20 W:4 ER:20 L:3 D:4 sil:10"
 NOTES = [(0.3, 0.7, 60.0), (0.8, 1.2, 62.2), (1.28, 1.7, 64.0)]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hyperparams import PRESETS
-from utils.note_decoding import decode_notes, find_peaks, summarise_pitch
+from transcription.note_decoding import decode_notes, find_peaks, summarise_pitch
 from utils.pitch import f0_track
 
 KNOBS = PRESETS["base"].transcriber

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from utils.listening_pictures import listening_picture
-from utils.note_decoding import SungNote
+from transcription.note_decoding import SungNote
+from transcription.pictures import listening_picture
+from transcription.transcribe import Transcribed
 from utils.plotting import figure_to_image
-from utils.transcription import Transcribed
 
 
 def heard(frames: int, notes: list[SungNote]) -> Transcribed:

@@ -12,8 +12,8 @@ import torch
 
 import evaluate
 from hyperparams import PRESETS
-from utils import published
-from utils.transcription import build_transcriber, phoneme_entropies, with_knobs
+from legacy import weights as published
+from transcription.transcribe import build_transcriber, phoneme_entropies, with_knobs
 
 torch.set_num_threads(1)
 SILENCE = 38

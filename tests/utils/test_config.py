@@ -168,6 +168,19 @@ def test_an_older_checkpoint_takes_defaults_and_a_foreign_one_is_refused() -> No
         config.from_dict(stored, Hyperparams)
 
 
+def test_renamed_and_removed_knobs_of_older_checkpoints_are_translated() -> None:
+    stored = {"section": {"old": 3, "gone": 0, "kept": 1}, "other": {"name": 2}}
+    renamed = {"section.old": "section.new", "other.name": "section.moved"}
+    removed = {"section.gone": 0}
+    found = config.current_names(stored, renamed, removed)
+    assert found == {"section": {"new": 3, "kept": 1, "moved": 2}, "other": {}}
+    stored["section"]["gone"] = 1  # it did something: the knob stays, to be refused by name
+    assert config.current_names(stored, renamed, removed)["section"]["gone"] == 1
+    base = config.to_dict(Hyperparams())
+    base["transformer"]["said_width"] = base["transformer"].pop("phoneme_times_width")
+    assert config.from_dict(base, Hyperparams) == Hyperparams()
+
+
 def test_steps_and_seed_are_flags_of_their_own() -> None:
     parser = argparse.ArgumentParser()
     config.add_run_arguments(parser, PRESETS)

@@ -11,6 +11,8 @@ import torch
 from matplotlib.figure import Figure
 
 from hyperparams import Audio
+from singing.picture import masked_waveform
+from training.curves import alpha_curves, learning_curves, noise_level_curves
 from utils import plotting
 
 AUDIO = Audio()
@@ -83,14 +85,14 @@ def test_an_inpainters_losses_are_drawn_by_noise_level() -> None:
     ]
     validation = {"validation/sigma_0.03": 0.3, "validation/sigma_2": 0.5}
     lines += [{"step": s, **validation, "validation/shuffle_gap": 1e-3 * s} for s in (10, 20, 30)]
-    train, checked, gap = plotting.noise_level_curves(lines).axes
+    train, checked, gap = noise_level_curves(lines).axes
     assert [line.get_label() for line in train.lines] == ["σ = 0.03", "σ = 2"]  # by level, not name
     means = train.lines[0].get_ydata()
     assert len(means) == 30 - 8 and means[0] == pytest.approx(0.1 * 5)  # of the steps 1 to 9
     assert list(checked.lines[1].get_ydata()) == [0.5] * 3
     assert list(gap.lines[0].get_ydata()) == pytest.approx([0.01, 0.02, 0.03])
     with pytest.raises(ValueError, match="not a run of an inpainter"):
-        plotting.noise_level_curves(lines[:3])
+        noise_level_curves(lines[:3])
 
 
 def test_curves_come_from_stats(tmp_path: Path) -> None:
@@ -104,25 +106,25 @@ def test_curves_come_from_stats(tmp_path: Path) -> None:
         }
         for s in (1, 2, 3)
     ] + [{"step": 3, "time": 0.0, "validation/loss": 0.5, "validation/score": None}]
-    figure = plotting.learning_curves(lines)
+    figure = learning_curves(lines)
     titles = {axes.get_title() for axes in visible(figure)}
     assert titles == {"loss", "learning rate"}
     loss = next(axes for axes in figure.axes if axes.get_title() == "loss")
     assert [len(line.get_xdata()) for line in loss.lines] == [3, 1]
-    alphas = plotting.alpha_curves(lines).axes[0]
+    alphas = alpha_curves(lines).axes[0]
     assert list(alphas.lines[0].get_ydata()) == [1, 2, 3]
-    comparison = plotting.learning_curves({"a": lines, "b": lines})
+    comparison = learning_curves({"a": lines, "b": lines})
     assert len(comparison.axes[0].lines) == 4
     path = plotting.save_figure(figure, tmp_path / "png" / "curves.png")
     assert path.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="alpha"):
-        plotting.alpha_curves(lines[3:])
+        alpha_curves(lines[3:])
     with pytest.raises(FileNotFoundError, match=r"stats\.jsonl"):
-        plotting.learning_curves(tmp_path)
+        learning_curves(tmp_path)
 
 
 def test_masked_regions_are_marked_in_seconds() -> None:
-    figure = plotting.masked_waveform(torch.zeros(32000), AUDIO, [(0.5, 1.0)], "a gap")
+    figure = masked_waveform(torch.zeros(32000), AUDIO, [(0.5, 1.0)], "a gap")
     region = figure.axes[0].patches[0]
     assert (region.get_x(), region.get_width()) == pytest.approx((0.5, 0.5))
     assert figure.axes[1].get_xlim() == pytest.approx((0, 2.0))
@@ -134,7 +136,7 @@ def test_wrong_shapes_are_named() -> None:
     with pytest.raises(ValueError, match="expected"):
         plotting.spectrogram_pair(torch.zeros(3, 4), torch.zeros(3, 5), AUDIO)
     with pytest.raises(ValueError, match=r"\(2, 8\)"):
-        plotting.masked_waveform(torch.zeros(2, 8), AUDIO)
+        masked_waveform(torch.zeros(2, 8), AUDIO)
 
 
 def test_pyplot_and_its_global_state_stay_away() -> None:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from toy_training import make_trainer, with_training
 
+from training.runlog import read_stats
 from utils import checkpoint, distributed
-from utils.runlog import read_stats
 
 TOY = Path(__file__).with_name("toy_training.py")
 

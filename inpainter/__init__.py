@@ -1,0 +1,1 @@
+"""Inpainter: the U-Net, its diffusion, samplers and sliding windows."""

@@ -1,0 +1,1 @@
+"""Legacy: the earlier project's weights, audio and front end."""

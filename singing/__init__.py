@@ -1,0 +1,1 @@
+"""Singing: from a request to a topline: open, melody, voice, place, inpaint, mix, write."""

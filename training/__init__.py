@@ -1,0 +1,1 @@
+"""Training: the trainer, experiments, losses, batches and logs."""

@@ -1,0 +1,1 @@
+"""Transcription: singing in, phonemes and notes out."""

@@ -24,13 +24,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from hyperparams import PRESETS, Hyperparams
+from hyperparams import PRESET_ALIASES, Hyperparams
 from inpainter.diffusion import ACCOMPANIMENT, Denoiser, denoising_loss
 from inpainter.sampling import sample
 from network import TransformerTTS
 from text.symbols import SYMBOLS
 from training.runlog import peak_memory
-from utils import distributed
+from utils import config, distributed
 from utils.audio import Features, griffin_lim
 from utils.loading import build_postnet, build_transformer, build_unet, denoiser_of
 
@@ -262,7 +262,7 @@ def unet_of(hp: Hyperparams, machine: Machine) -> tuple[Denoiser, Tensor, Tensor
 
 def unet_rows(preset: str, machine: Machine, with_training: bool = True) -> list[Row]:
     """The inpainter: an evaluation of a window, a training step of four, and a whole window."""
-    hp = PRESETS[preset]
+    hp = config.preset(preset)
     denoiser, x, is_known = unet_of(hp, machine)
     network = denoiser.network
     count = sum(p.numel() for p in network.parameters())
@@ -320,7 +320,7 @@ def memory_note(device: torch.device, before: float) -> str:
 
 def published_rows(hp: Hyperparams, machine: Machine) -> list[Row]:
     """The earlier system's network."""
-    return unet_rows("published", machine)
+    return unet_rows("legacy", machine)
 
 
 def small_unet_rows(hp: Hyperparams, machine: Machine) -> list[Row]:
@@ -355,7 +355,7 @@ def table(rows: Sequence[Row], machine: Machine) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure from the shell; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--preset", default="base", choices=sorted(PRESETS))
+    parser.add_argument("--preset", default="base", choices=[*config.presets(), *PRESET_ALIASES])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--rows", default="", metavar="WORD", help="only rows whose group has it")
@@ -377,7 +377,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"preset {arguments.preset}"
     )
     torch.manual_seed(0)
-    rows = [row for make in groups.values() for row in make(PRESETS[arguments.preset], machine)]
+    rows = [
+        row for make in groups.values() for row in make(config.preset(arguments.preset), machine)
+    ]
     print(table(rows, machine))
     return 0
 

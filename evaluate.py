@@ -58,7 +58,7 @@ from evaluation.phrase_inpainter import LastStage, Place
 from evaluation.report import Entry, write_report
 from evaluation.transformer_figures import transformer_pictures
 from evaluation.voice import Judges
-from hyperparams import PRESETS, Hyperparams
+from hyperparams import Hyperparams
 from inpainter.diffusion import ACCOMPANIMENT, VOCAL
 from legacy import weights as published
 from music.score_batch import with_sung_times
@@ -80,7 +80,7 @@ from transcription.transcribe import (
     published_transcriber,
     transcribe,
 )
-from utils import checkpoint, distributed, plotting
+from utils import checkpoint, config, distributed, plotting
 from utils.audio import read_audio, read_wav
 from utils.loading import check_pair, describe_weights, load
 from utils.metrics import LINEAR_FLOOR, MEL_FLOOR
@@ -419,7 +419,7 @@ def phonemes(arguments: argparse.Namespace) -> int:
     """Print how clear and how varied the phonemes of recordings are."""
     device = distributed.start(arguments.device).device
     path = arguments.transcriber or published_transcriber(
-        published.TRANSCRIBER_PATH, SAVE, PRESETS["base"]
+        published.TRANSCRIBER_PATH, SAVE, config.preset("base")
     )
     transcriber = load_transcriber(path, device)
     rate = transcriber.hyperparams.audio.sample_rate

@@ -9,7 +9,7 @@ data dictate; a block receives plain integers. Change a value here, or from the 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ class Transformer:
     phoneme_times_dropout: float = 0.2  # share of items trained without the times of their phonemes
     onset_weight: float = 0.1  # per frame that a sung phoneme is expected too early or late
     guided_weight: float = 4.0  # λ at step 0
-    guided_floor: float = 0.0  # λ never falls below this
-    free_running_phrases: int = 6  # validation phrases sung freely: `best` means best by them
-    guided_steps: int = 8000  # λ falls linearly to 0 here
+    guided_floor: float = 0.5  # λ never falls below this
+    free_running_phrases: int = 8  # validation phrases sung freely: `best` means best by them
+    guided_steps: int = 5000  # λ falls linearly to 0 here
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -133,21 +133,21 @@ class UNet:
     signal_channels: int = 2  # vocal, accompaniment
     mask_input: bool = True  # a channel more per signal channel: 1 = known
     draft_input: bool = True  # two channels more: the draft's waveform, and 1 = there is one
-    channels: int = 128  # C after the patches
-    noise_width: int = 0  # a quarter of the noise level's embedding; 0 = channels
+    channels: int = 256  # C before the levels
+    noise_width: int = 32  # a quarter of the noise level's embedding; 0 = channels
     patch_blocks: int = 4  # each turns patch_factor neighbouring samples into channels
     patch_factor: int = 2  # samples per step of patching
-    mdct: int = 0  # samples; the hop of an MDCT in place of the patches and the output; 0 = none
+    mdct: int = 512  # samples; hop of the MDCT that the network works on; 0 = patches of samples
     mdct_blocks: int = 2  # residual blocks at its resolution, before and after the levels
     mdct_width: int = 32  # channels of the convolutions over time and frequency behind them
     mdct_dilations: tuple[int, ...] = (2, 4, 2)  # of the residual ones among them
-    noise_exponent: float = 0.0  # of a draft's power: the vocal's noise follows it; 0 = white
+    noise_exponent: float = 0.55  # of a draft's power: the vocal's noise follows it; 0 = white
     noise_gain: float = 2.0  # power of that noise where draft and noise are as loud as sigma_data
     noise_floor: float = 5e-5  # its least: 43 dB under white noise; all three fitted to true vocals
-    multipliers: tuple[int, ...] = (1, 2, 4, 4, 4, 4, 4)  # widths of the levels, in channels
-    factors: tuple[int, ...] = (4, 4, 4, 2, 2, 2)  # strides of the levels
-    num_blocks: tuple[int, ...] = (2, 2, 2, 2, 2, 2)  # residual blocks per level
-    attentions: tuple[bool, ...] = (False, False, False, True, True, True)  # deep levels only
+    multipliers: tuple[int, ...] = (1, 1, 2)  # widths of the levels, in channels
+    factors: tuple[int, ...] = (4, 2)  # strides of the levels
+    num_blocks: tuple[int, ...] = (2, 2)  # residual blocks per level
+    attentions: tuple[bool, ...] = (True, True)  # a position of the first level is 128 ms
     bottleneck_attention: bool = True  # below the deepest level, where it costs least
     attention_heads: int = 8  # H, at every level that attends
     attention_head_width: int = 64  # channels of a head, whatever the level's width
@@ -215,8 +215,8 @@ class Diffusion:
     """Noise levels, masks and impairments that the inpainter trains on."""
 
     sigma_data: float = 0.1  # RMS of the audio
-    p_mean: float = -3.0  # ln σ ~ N(p_mean, p_std): the median level is 0.05
-    p_std: float = 1.0  # of ln σ: nine draws in ten lie within a factor 5 of the median
+    p_mean: float = -1.2  # ln σ ~ N(p_mean, p_std): levels where a draft is all there is to go by
+    p_std: float = 1.8  # of ln σ: nine draws in ten lie within a factor 20 of the median
     stratified: bool = True  # one σ from each of B equally likely slices: a steadier loss
     loss_bins: int = 5  # equally likely bins of σ in which the loss is logged
     mask_vocal: float = 0.45  # weight of: accompaniment known, vocal not
@@ -232,14 +232,14 @@ class Diffusion:
     corrupt_sigma: float = 0.01  # noise on it at most: 20 dB under sigma_data
     corrupt_gain: float = 1.0  # dB either way at most
     dropout: float = 0.15  # of each part of the context: the null of classifier-free guidance
-    draft_dropout: float = 0.15  # of a draft's waveform, and all else with it: lyrics make drafts
+    draft_dropout: float = 0.4  # of a draft, and all else with it: singing without one is harder
     degrade_blur_frames: float = 2.0  # frames (std) at most: frame differences fall to 0.70
     degrade_blur_bands: float = 1.0  # bands (std) at most
     degrade_level: float = 0.3  # standard deviations at most: drafts are sung too loud
     degrade_noise: float = 0.1  # standard deviations at most
     degrade_drop: float = 0.06  # share of frames repeated, and of bands lost, at most
-    draft_huber: float = 0.0  # errors above it count in proportion where a draft tells; 0 = squared
-    draft_spectral: float = 0.0  # weight of the error of log spectra where a draft is all there is
+    draft_huber: float = 1.0  # errors above it count in proportion where a draft tells; 0 = squared
+    draft_spectral: float = 1.0  # weight of the error of log spectra where a draft is all there is
     draft_iterations: int = 4  # of Griffin-Lim on the degraded mel, begun near the true phases
     draft_phase: float = 0.3  # rad (std), at most, by which they are off
     draft_gain: float = 3.0  # dB either way at most, of the draft against the vocal
@@ -263,12 +263,12 @@ class Inpainting:
     """How a trained inpainter is sampled: nothing here touches a weight."""
 
     method: str = "conditional"  # conditional | replacement | repaint | mcg | guided
-    step: str = "dpmpp_2m"  # euler | heun | dpm2_ancestral | dpmpp_2m | dpmpp_2m_sde
-    num_steps: int = 20  # one network evaluation each with dpmpp_2m
-    draft_steps: int = 0  # the same where the waveform of a draft is told; 0 = num_steps
-    draft_share: float = 0.0  # of the draft's own waveform in a vocal that it was told for
+    step: str = "dpmpp_2m_sde"  # euler | heun | dpm2_ancestral | dpmpp_2m | dpmpp_2m_sde
+    num_steps: int = 20  # one network evaluation each with the dpmpp steps
+    draft_steps: int = 1  # the same with a draft, where more add foreign sounds; 0 = num_steps
+    draft_share: float = 0.7  # of the draft's own waveform in a vocal that it was told for
     schedule: str = "karras"  # karras | exponential
-    sigma_min: float = 3e-3  # 30 dB under sigma_data; lower levels are hardly trained
+    sigma_min: float = 5e-2  # half of sigma_data; what is left there one evaluation removes
     sigma_max: float = 3.0  # 30 sigma_data: next to nothing of the signal is left
     rho: float = 7.0  # bends karras towards small sigmas (2206.00364, eq. 5)
     num_resamples: int = 5  # repaint: passes over each step
@@ -425,7 +425,9 @@ class Hyperparams:
     diffusion: Diffusion = field(default_factory=Diffusion)
     inpainting: Inpainting = field(default_factory=Inpainting)
     composer: Composer = field(default_factory=Composer)
-    transformer_training: Training = field(default_factory=Training)
+    transformer_training: Training = field(
+        default_factory=lambda: Training(schedule="cosine", ema_decay=0.999)
+    )
     postnet_training: Training = field(
         default_factory=lambda: Training(
             segment_frames=200, schedule="cosine", warmup_steps=500, steps=50_000
@@ -435,7 +437,7 @@ class Hyperparams:
         default_factory=lambda: Training(
             segment_frames=320,  # the window: 5.12 s, a phrase with its chord change
             batch_size=16,
-            learning_rate=1e-4,
+            learning_rate=3e-4,
             schedule="cosine",
             warmup_steps=1000,
             adam_beta2=0.99,
@@ -490,196 +492,87 @@ RENAMED = {  # section.name: today's section.name
 }
 REMOVED: dict[str, object] = {}  # section.name: the value at which it did nothing
 
-_BASE = Hyperparams()
-
-PRESETS: dict[str, Hyperparams] = {
-    "base": _BASE,
-    # The weights that ship: an hour or two of speech or song, two CPU cores.
-    "small": replace(
-        _BASE,
-        transformer=replace(
-            _BASE.transformer,
-            width=192,
-            encoder_layers=2,
-            decoder_layers=3,
-            prenet_width=128,
-            postnet_layers=4,
-            postnet_width=192,
-            reduction_factor=3,
-            free_running_phrases=8,
-            guided_floor=0.5,
-            guided_steps=5000,
-        ),
-        postnet=replace(_BASE.postnet, width=128, bank_kernels=8, gru_width=96),
-        unet=replace(  # 9.9 million parameters: under 20 MB in half precision
-            _BASE.unet,
-            channels=256,
-            noise_width=24,
-            mdct=512,
-            noise_exponent=0.55,
-            multipliers=(1, 1),
-            factors=(4,),
-            num_blocks=(1,),
-            attentions=(True,),
-            attention_heads=4,
-            context_width=128,
-        ),
-        # Higher and wider: what a draft becomes is decided where it is all that there is to go by.
-        # Two windows in five have none: to sing without one is the harder task.
-        diffusion=replace(
-            _BASE.diffusion,
-            p_mean=-1.2,
-            p_std=1.8,
-            draft_dropout=0.4,
-            draft_huber=1.0,
-            draft_spectral=1.0,
-        ),
-        # Half of sigma_data, in units of a noise with the vocals' own spectrum: what is left there
-        # one look removes, and lower levels add more than they take away. Fresh noise keeps what
-        # a step leaves behind from adding up.
-        # With a draft one look is best: more levels add sounds that are not the singer's.
-        inpainting=replace(
-            _BASE.inpainting,
-            sigma_min=5e-2,
-            step="dpmpp_2m_sde",
-            draft_steps=1,
-            draft_share=0.7,
-        ),
-        transcriber=replace(_BASE.transcriber, width=128, phoneme_width=192),
-        transformer_training=replace(
-            _BASE.transformer_training,
-            steps=12_000,
-            schedule="cosine",
-            warmup_steps=500,
-            validate_every=500,
-            save_every=250,
-            precision="bfloat16",
-            batch_frames=4000,
-            ema_decay=0.999,
-        ),
-        postnet_training=replace(
-            _BASE.postnet_training, steps=6000, batch_size=16, segment_frames=128
-        ),
-        inpainter_training=replace(
-            _BASE.inpainter_training,
-            steps=6000,
-            batch_size=4,
-            learning_rate=6e-4,
-            warmup_steps=200,
-            precision="bfloat16",
-            ema_decay=0.999,
-            validate_every=900,
-            save_every=200,
-            validate_batches=6,
-        ),
-        transcriber_training=replace(
-            _BASE.transcriber_training,
-            steps=5000,
-            batch_size=8,
-            learning_rate=2e-3,
-            warmup_steps=200,
-            ema_decay=0.998,
-            validate_every=500,
-            save_every=250,
-            validate_batches=8,
-        ),
+# Differences from the defaults above, in the notation of --set; utils/config.py reads them.
+PRESETS: dict[str, tuple[str, ...]] = {
+    "base": (),  # the best configuration known, at the size of one GPU
+    "small": (  # the weights that ship: hours of song and speech, two CPU cores
+        "transformer.width=192",
+        "transformer.encoder_layers=2",
+        "transformer.prenet_width=128",
+        "transformer.postnet_layers=4",
+        "transformer.postnet_width=192",
+        "transformer.reduction_factor=3",
+        "postnet.width=128",
+        "postnet.bank_kernels=8",
+        "postnet.gru_width=96",
+        "unet.noise_width=24",  # 9.9 M parameters: under 20 MB in half precision
+        "unet.multipliers=1,1",
+        "unet.factors=4",
+        "unet.num_blocks=1",
+        "unet.attentions=true",
+        "unet.attention_heads=4",
+        "unet.context_width=128",
+        "transcriber.width=128",
+        "transcriber.phoneme_width=192",
+        "transformer_training.steps=12000",
+        "transformer_training.warmup_steps=500",
+        "transformer_training.validate_every=500",
+        "transformer_training.save_every=250",
+        "transformer_training.precision=bfloat16",
+        "transformer_training.batch_frames=4000",
+        "postnet_training.steps=6000",
+        "postnet_training.batch_size=16",
+        "postnet_training.segment_frames=128",
+        "inpainter_training.steps=6000",
+        "inpainter_training.batch_size=4",
+        "inpainter_training.learning_rate=6e-4",
+        "inpainter_training.warmup_steps=200",
+        "inpainter_training.precision=bfloat16",
+        "inpainter_training.ema_decay=0.999",
+        "inpainter_training.validate_every=900",
+        "inpainter_training.save_every=200",
+        "inpainter_training.validate_batches=6",
+        "transcriber_training.steps=5000",
+        "transcriber_training.batch_size=8",
+        "transcriber_training.learning_rate=2e-3",
+        "transcriber_training.warmup_steps=200",
+        "transcriber_training.ema_decay=0.998",
+        "transcriber_training.validate_every=500",
+        "transcriber_training.save_every=250",
+        "transcriber_training.validate_batches=8",
     ),
-    # For the tests: seconds on one core, nothing worth hearing.
-    "tiny": replace(
-        _BASE,
-        transformer=replace(
-            _BASE.transformer,
-            width=32,
-            heads=2,
-            encoder_layers=1,
-            decoder_layers=2,
-            prenet_width=16,
-            postnet_layers=2,
-            postnet_width=16,
-            guided_heads=1,
-        ),
-        postnet=replace(_BASE.postnet, width=16, bank_kernels=4, highway_layers=1, gru_width=8),
-        unet=replace(
-            _BASE.unet,
-            channels=16,
-            multipliers=(1, 1, 2, 2),
-            factors=(4, 4, 2),
-            num_blocks=(1, 1, 1),
-            attentions=(False, False, True),
-            attention_heads=2,
-            attention_head_width=8,
-            groups=4,
-            context_width=16,
-        ),
-        transcriber=replace(_BASE.transcriber, width=16, phoneme_width=16),
-        transformer_training=replace(
-            _BASE.transformer_training,
-            steps=4,
-            batch_frames=1000,
-            warmup_steps=2,
-            log_every=1,
-            validate_every=2,
-            save_every=2,
-            validate_batches=1,
-        ),
-        postnet_training=replace(
-            _BASE.postnet_training,
-            steps=4,
-            batch_size=4,
-            segment_frames=32,
-            warmup_steps=2,
-            log_every=1,
-            validate_every=2,
-            save_every=2,
-            validate_batches=1,
-        ),
-        inpainter_training=replace(
-            _BASE.inpainter_training,
-            steps=4,
-            batch_size=2,
-            segment_frames=32,
-            warmup_steps=2,
-            log_every=1,
-            validate_every=2,
-            save_every=2,
-            validate_batches=1,
-        ),
-        transcriber_training=replace(
-            _BASE.transcriber_training,
-            steps=4,
-            batch_size=2,
-            segment_frames=25,
-            warmup_steps=2,
-            log_every=1,
-            validate_every=2,
-            save_every=2,
-            validate_batches=1,
-        ),
-    ),
-    # The earlier system's inpainter, parameter for parameter (101,575,520): see legacy/weights.py.
-    "published": replace(
-        _BASE,
-        unet=replace(
-            _BASE.unet, mask_input=False, draft_input=False, context_width=0, output_kernel=0
-        ),
-        # It sees no mask: it is trained as the joint model, and its known samples are imposed.
-        diffusion=replace(
-            _BASE.diffusion,
-            mask_vocal=0.0,
-            mask_prefix=0.0,
-            mask_gaps=0.0,
-            mask_accompaniment=0.0,
-            mask_nothing=1.0,
-        ),
-        inpainting=replace(
-            _BASE.inpainting,
-            method="repaint",
-            step="dpm2_ancestral",
-            num_steps=40,
-            sigma_min=1e-4,
-            sigma_max=3.0,
-            rho=9.0,
-            dynamic_threshold=0.95,
-        ),
+    "legacy": (  # the earlier project's inpainter, all 101,575,520 parameters: legacy/weights.py
+        "unet.mask_input=false",
+        "unet.draft_input=false",
+        "unet.channels=128",
+        "unet.noise_width=0",
+        "unet.mdct=0",
+        "unet.noise_exponent=0",
+        "unet.multipliers=1,2,4,4,4,4,4",
+        "unet.factors=4,4,4,2,2,2",
+        "unet.num_blocks=2,2,2,2,2,2",
+        "unet.attentions=false,false,false,true,true,true",
+        "unet.context_width=0",
+        "unet.output_kernel=0",
+        "inpainter_training.learning_rate=1e-4",
+        "diffusion.p_mean=-3",
+        "diffusion.p_std=1",
+        "diffusion.mask_vocal=0",  # it sees no mask: trained as the joint model,
+        "diffusion.mask_prefix=0",
+        "diffusion.mask_gaps=0",
+        "diffusion.mask_accompaniment=0",
+        "diffusion.mask_nothing=1",  # with its known samples imposed in sampling
+        "diffusion.draft_dropout=0.15",
+        "diffusion.draft_huber=0",
+        "diffusion.draft_spectral=0",
+        "inpainting.method=repaint",
+        "inpainting.step=dpm2_ancestral",
+        "inpainting.num_steps=40",
+        "inpainting.draft_steps=0",
+        "inpainting.draft_share=0",
+        "inpainting.sigma_min=1e-4",
+        "inpainting.rho=9",
+        "inpainting.dynamic_threshold=0.95",
     ),
 }
+PRESET_ALIASES = {"published": "legacy"}  # names that earlier versions gave

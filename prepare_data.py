@@ -24,7 +24,7 @@ from corpora.cache import BuildReport, read_index
 from corpora.ljspeech import read_ljspeech
 from corpora.records import SPLITS, Split, id_fault
 from corpora.stems import read_stems
-from hyperparams import PRESETS, Hyperparams
+from hyperparams import Hyperparams
 from legacy import songs as earlier
 from text.frontend import Pronouncer
 from text.symbols import SYMBOLS
@@ -121,7 +121,7 @@ def add_build_arguments(
     parser.add_argument("--validation-share", type=float, default=Split.validation_share)
     parser.add_argument("--test-share", type=float, default=Split.test_share)
     parser.add_argument("--seed", type=int, default=Split.seed, help="of the split by id")
-    config.add_hyperparameter_arguments(parser, PRESETS)
+    config.add_hyperparameter_arguments(parser, config.presets())
 
 
 def add_loudness_argument(parser: argparse.ArgumentParser) -> None:
@@ -154,8 +154,8 @@ def num_cores() -> int:
 
 def hyperparams_of(options: argparse.Namespace) -> Hyperparams:
     """Build hyperparameters from the flags and say what differs from the preset."""
-    hyperparams = config.from_arguments(options, PRESETS)
-    for line in config.differences(PRESETS[options.preset], hyperparams):
+    hyperparams = config.from_arguments(options, config.presets())
+    for line in config.differences(config.preset(options.preset), hyperparams):
         print(line)
     return hyperparams
 

@@ -38,7 +38,7 @@ from typing import Any
 
 import torch
 
-from hyperparams import PRESETS, Hyperparams
+from hyperparams import Hyperparams
 from legacy import weights as published
 from singing.draft import PAUSE, Draft, spoken_draft, sung_draft
 from singing.inpaint import check_inpainter, guide_from, no_inpainter, sing
@@ -162,7 +162,7 @@ def inpainter_path(arguments: argparse.Namespace) -> Path:
             f"--preset {arguments.preset} and --inpainter {arguments.inpainter}: a checkpoint "
             "carries its own hyperparameters, so give one of the two"
         )
-    hyperparams = PRESETS[arguments.preset]
+    hyperparams = config.preset(arguments.preset)
     with torch.device("meta"):  # names and shapes alone, to compare the file with
         network = build_unet(hyperparams, 0)
     return published.convert_inpainter(SAVE, network, hyperparams)
@@ -436,7 +436,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     song.add_argument(
         "--preset",
-        choices=("published",),
+        choices=("legacy", "published"),
         help=f"the earlier project's inpainter, from {SAVE / published.INPAINTER_PATH}",
     )
     for flag, (names, help_text) in CONVENIENCES.items():

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from corpora.statistics import Moments
-from hyperparams import PRESETS, Hyperparams
+from hyperparams import Hyperparams
 from inpainter.context import Context
 from inpainter.diffusion import (
     ACCOMPANIMENT,
@@ -311,11 +311,11 @@ def data_of(
 
 def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     """Corpus, network and objective of the command line, in a trainer."""
-    hp = config.from_arguments(arguments, PRESETS, "inpainter_training")
+    hp = config.from_arguments(arguments, config.presets(), "inpainter_training")
     directory = checkpoint.run_directory(arguments.save_dir, "inpainter", arguments.run)
     store = StemStore(arguments.feature_dir / arguments.data)
     store.check_audio(hp.audio)
-    for line in config.differences(PRESETS[arguments.preset], hp):
+    for line in config.differences(config.preset(arguments.preset), hp):
         print(line)
     postnet = None
     if arguments.postnet is not None:
@@ -353,7 +353,7 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train from the shell; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    config.add_run_arguments(parser, PRESETS)
+    config.add_run_arguments(parser, config.presets())
     parser.add_argument(
         "--postnet",
         type=Path,

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from corpora.cache import save_array
 from corpora.stores import open_features
-from hyperparams import PRESETS, Hyperparams
+from hyperparams import Hyperparams
 from network import PostNet
 from preprocess import FeatureStore, MelLinearBatch, MelLinearBatches, TextMelDataset
 from singing.chain import linear_from_mel, waveform
@@ -114,11 +114,11 @@ def teacher_mels(teacher: Loaded, store: FeatureStore, directory: Path) -> None:
 
 def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     """Corpus, network and objective of the command line, in a trainer."""
-    hp = config.from_arguments(arguments, PRESETS, "postnet_training")
+    hp = config.from_arguments(arguments, config.presets(), "postnet_training")
     directory = checkpoint.run_directory(arguments.save_dir, "postnet", arguments.run)
     store = open_features(arguments.feature_dir, arguments.data)
     store.check_audio(hp.audio)
-    for line in config.differences(PRESETS[arguments.preset], hp):
+    for line in config.differences(config.preset(arguments.preset), hp):
         print(line)
     data = store.for_checkpoint()
     if arguments.transformer is not None:
@@ -154,7 +154,7 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train from the shell; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    config.add_run_arguments(parser, PRESETS)
+    config.add_run_arguments(parser, config.presets())
     parser.add_argument(
         "--transformer",
         type=Path,

@@ -32,7 +32,7 @@ from torch.utils.tensorboard import SummaryWriter
 from corpora.spoken_windows import SpokenWindows
 from corpora.stores import FeatureStore
 from evaluation.transcriber import METRICS, transcription_scores
-from hyperparams import PRESETS, Hyperparams
+from hyperparams import Hyperparams
 from inpainter.diffusion import ACCOMPANIMENT, VOCAL
 from music.score_batch import with_sung_times
 from preprocess import ScoreTracks, StemBatch, StemBatches, StemStore
@@ -235,12 +235,12 @@ def open_speech(argument: str, feature_dir: Path, hp: Hyperparams) -> SpokenWind
 
 def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     """Corpus, network and objective of the command line, in a trainer."""
-    hp = config.from_arguments(arguments, PRESETS, "transcriber_training")
+    hp = config.from_arguments(arguments, config.presets(), "transcriber_training")
     if find_spec("mir_eval") is None:
         raise ValueError("validation needs mir_eval: pip install -r requirements-evaluation.txt")
     store = StemStore(arguments.feature_dir / arguments.data)
     store.check_audio(hp.audio)
-    for line in config.differences(PRESETS[arguments.preset], hp):
+    for line in config.differences(config.preset(arguments.preset), hp):
         print(line)
     spoken = arguments.speech.partition("=")[0] if arguments.speech else ""
     torch.manual_seed(hp.transcriber_training.seed)
@@ -270,7 +270,7 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train from the shell; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    config.add_run_arguments(parser, PRESETS)
+    config.add_run_arguments(parser, config.presets())
     parser.add_argument(
         "--speech", metavar="NAME=DIR", help="a prepared, aligned corpus and its recordings"
     )

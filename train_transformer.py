@@ -25,7 +25,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from corpora.stores import open_features
 from evaluation.score_metrics import frame_distance, mel_level
-from hyperparams import PRESETS, Hyperparams
+from hyperparams import Hyperparams
 from module import corrupt_history, has_times, interval_log_prior, padding_mask
 from network import Generated, TransformerTTS
 from preprocess import FeatureStore, TextMelBatch, TextMelBatches
@@ -340,11 +340,11 @@ def alphas(network: TransformerTTS) -> dict[str, float]:
 
 def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     """Corpus, network and objective of the command line, in a trainer."""
-    hp = config.from_arguments(arguments, PRESETS, "transformer_training")
+    hp = config.from_arguments(arguments, config.presets(), "transformer_training")
     directory = checkpoint.run_directory(arguments.save_dir, "transformer", arguments.run)
     store = open_features(arguments.feature_dir, arguments.data)
     store.check_audio(hp.audio)
-    for line in config.differences(PRESETS[arguments.preset], hp):
+    for line in config.differences(config.preset(arguments.preset), hp):
         print(line)
     torch.manual_seed(hp.transformer_training.seed)
     network = build_transformer(hp, len(store.symbols))
@@ -377,7 +377,7 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train from the shell; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    config.add_run_arguments(parser, PRESETS)
+    config.add_run_arguments(parser, config.presets())
     return distributed.run_script(build, parser.parse_args(argv))
 
 

@@ -7,13 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny import TINY
 
-from hyperparams import PRESETS
 from module import phoneme_context
 from network import PostNet, TransformerTTS
 
 N_MELS, N_LINEAR, NUM_SYMBOLS, FRAME = 20, 65, 30, 0.016
-TINY = PRESETS["tiny"]
 
 
 @pytest.fixture(params=[1, 2, 3])

@@ -11,12 +11,12 @@ import pytest
 import soundfile
 import tiny_chain
 import torch
+from tiny import TINY, TINY_FLAGS
 from torch import nn
 
 import evaluate
 import prepare_data
 import train_inpainter
-from hyperparams import PRESETS
 from inpainter.context import Context
 from inpainter.diffusion import ACCOMPANIMENT, MASK_KINDS, VOCAL
 from preprocess import StemBatch, StemStore
@@ -28,7 +28,7 @@ from utils import checkpoint, config
 from utils.audio import Features
 from utils.loading import build_postnet, build_unet, denoiser_of, load
 
-HP = PRESETS["tiny"]
+HP = TINY
 SECONDS = 2.0
 
 
@@ -76,7 +76,7 @@ def batch_of(objective: Objective, size: int) -> StemBatch:
 
 def flags(feature_dir: Path, save: Path, *extra: str) -> list[str]:
     where = ["--feature-dir", str(feature_dir), "--save-dir", str(save), "--device", "cpu"]
-    return ["--data", "x", "--preset", "tiny", "--run", "r", *where, *extra]
+    return ["--data", "x", *TINY_FLAGS, "--run", "r", *where, *extra]
 
 
 def test_a_run_logs_every_noise_level_and_the_shuffle_control_and_can_be_used(

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from tiny import TINY, TINY_FLAGS
 
 import evaluate
 import prepare_data
@@ -28,7 +29,6 @@ from evaluation.transcriber import (
     evaluate_transcriber,
     transcription_scores,
 )
-from hyperparams import PRESETS
 from preprocess import StemStore
 from train_transcriber import Objective
 from training.experiment import seeded_context
@@ -41,7 +41,7 @@ from utils.audio import read_wav
 from utils.loading import Loaded
 
 torch.set_num_threads(1)
-HP = PRESETS["tiny"]
+HP = TINY
 RATE = HP.audio.sample_rate
 SCORE = {  # a word of two symbols, a rest, another word
     "pitch": [60, 60, 64],
@@ -101,7 +101,7 @@ def test_sung_times_replace_the_slots_of_the_score(feature_dir: Path) -> None:
 
 def flags(feature_dir: Path, save: Path, *extra: str) -> list[str]:
     where = ["--feature-dir", str(feature_dir), "--save-dir", str(save), "--device", "cpu"]
-    return ["--data", "x", "--preset", "tiny", "--run", "r", *where, *extra]
+    return ["--data", "x", *TINY_FLAGS, "--run", "r", *where, *extra]
 
 
 def test_a_run_logs_its_terms_and_can_be_used(feature_dir: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import TINY_FLAGS
 
 import prepare_data
 import train_postnet
@@ -39,7 +40,7 @@ def features(tmp_path: Path, speech_corpus) -> Path:
 def flags(kind: str, features: Path, save: Path, *extra: str) -> list[str]:
     where = ["--feature-dir", str(features), "--save-dir", str(save), "--device", "cpu"]
     few = ["--set", f"{kind}_training.{FEW_FRAMES}"]
-    return ["--data", "x", "--preset", "tiny", "--run", "r", *where, *few, *extra]
+    return ["--data", "x", *TINY_FLAGS, "--run", "r", *where, *few, *extra]
 
 
 def command(kind: str, arguments: list[str]) -> list[str]:

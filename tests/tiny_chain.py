@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from tiny import TINY
 from torch import nn
 
 import synthesis
-from hyperparams import PRESETS, Hyperparams
+from hyperparams import Hyperparams
 from singing import output as song_output
 from text.symbols import SYMBOLS
 from utils import checkpoint, config
 from utils.loading import build_postnet, build_transformer, build_unet
 
-TINY = PRESETS["tiny"]
 OTHER_RATE = replace(TINY, audio=replace(TINY.audio, sample_rate=22050))
 # What ships, small: an MDCT, noise in the shape of the draft, one look with a draft.
 SHAPED = replace(

@@ -13,18 +13,31 @@ import difflib
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
-from hyperparams import REMOVED, RENAMED
+from hyperparams import PRESET_ALIASES, PRESETS, REMOVED, RENAMED, Hyperparams
 
 H = TypeVar("H")  # Hyperparams, or any dataclass whose fields are dataclasses
 
 TRUE_WORDS = ("true", "yes", "on", "1")
 FALSE_WORDS = ("false", "no", "off", "0")
 NONE_WORDS = ("none", "null", "~")
+
+
+@cache
+def presets() -> dict[str, Hyperparams]:
+    """Return the hyperparameters of every preset by name."""
+    base = {"base": Hyperparams()}
+    return {name: build("base", None, changes, base) for name, changes in PRESETS.items()}
+
+
+def preset(name: str) -> Hyperparams:
+    """Return the hyperparameters of a preset; ValueError listing them for an unknown name."""
+    return build(name, None, (), presets())
 
 
 def build(
@@ -38,6 +51,7 @@ def build(
     Raises ValueError for an unknown preset, section, knob or a value of the wrong type, listing
     what there is; FileNotFoundError for a missing file.
     """
+    preset = PRESET_ALIASES.get(preset, preset)
     if preset not in presets:
         raise ValueError(
             f"unknown preset {preset!r}{_suggest(preset, presets)}: --preset is one of "

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import TINY
 from torch import Tensor, nn
 
 from evaluation.shuffle import ALL, ShuffleJudge, controls, lines
-from hyperparams import PRESETS
 from inpainter.diffusion import ACCOMPANIMENT, VOCAL
 from preprocess import StemBatch
 from utils.loading import Loaded
 
-HP = PRESETS["tiny"]
+HP = TINY
 HP = replace(HP, unet=replace(HP.unet, draft_input=False, context_width=0))
 SAMPLES = 512
 

@@ -7,16 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny import TINY
 from torch import Tensor
 
 from evaluation import phrase_inpainter as last_stage
 from evaluation.phrase_inpainter import LastStage, Place
-from hyperparams import PRESETS
 from text.symbols import SYMBOLS
 from utils.audio import active_level
 from utils.loading import Loaded, build_unet
 
-HP = PRESETS["tiny"]
+HP = TINY
 RATE = HP.audio.sample_rate
 SCORE = {
     "pitch": [60, 60],

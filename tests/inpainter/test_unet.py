@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny import TINY as HP
 from torch import nn
 from torch.nn import functional as F
 
-from hyperparams import PRESETS, Audio, Hyperparams, UNet
+from hyperparams import Audio, Hyperparams, UNet
 from inpainter.blocks import (
     Conv1d,
     ConvTranspose1d,
@@ -23,9 +24,10 @@ from inpainter.diffusion import Denoiser
 from inpainter.spectral import ModifiedCosineTransform, NoiseShape
 from inpainter.unet import UNet1d
 from network import count_flops
+from utils import config
 
 torch.set_num_threads(1)
-TINY = PRESETS["tiny"].unet
+TINY = HP.unet
 SPECTRAL = replace(
     TINY,
     mdct=64,
@@ -91,8 +93,9 @@ def count_parameters(hp: UNet) -> int:
 
 
 def test_sizes_of_the_presets() -> None:
-    assert count_parameters(PRESETS["published"].unet) == 101_575_520
-    assert 9e6 < count_parameters(PRESETS["small"].unet) < 10e6  # in half precision under 20 MB
+    assert count_parameters(config.preset("legacy").unet) == 101_575_520
+    # In half precision under 20 MB.
+    assert 9e6 < count_parameters(config.preset("small").unet) < 10e6
     assert count_parameters(TINY) < 0.3e6
 
 
@@ -211,8 +214,8 @@ def test_context_of_a_wrong_size_is_named() -> None:
 def test_impossible_networks_are_named() -> None:
     with pytest.raises(ValueError, match=r"no level .* stride 200.*\[64, 256, 512\]"):
         UNet1d(TINY, hop_length=200)
-    with pytest.raises(ValueError, match="stride 512"):
-        Hyperparams(audio=Audio(hop_length=512))
+    with pytest.raises(ValueError, match="stride 300"):
+        Hyperparams(audio=Audio(hop_length=300, win_length=600))
     with pytest.raises(ValueError, match=r"unet\.num_blocks has 2 entries, but 3 factors"):
         replace(TINY, num_blocks=(1, 1))
     with pytest.raises(ValueError, match=r"unet\.groups = 5"):
@@ -379,7 +382,7 @@ def test_flops_are_counted() -> None:
     convolution = nn.Conv1d(3, 5, 7, padding=3)
     assert count_flops(convolution, torch.zeros(2, 3, 100)) == 2 * 2 * 3 * 5 * 7 * 100
     with torch.device("meta"):
-        network = UNet1d(PRESETS["published"].unet)
+        network = UNet1d(config.preset("legacy").unet)
         flops = count_flops(network, torch.zeros(1, 2, 81920), torch.zeros(1))
     assert flops == pytest.approx(19.6e9, rel=0.005)
 

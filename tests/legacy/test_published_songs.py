@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from tiny import TINY
 
 import synthesis
-from hyperparams import PRESETS
 from legacy import weights as published
 from singing import output as song_output
 from text.symbols import SYMBOLS
@@ -22,9 +22,8 @@ from utils import checkpoint, config
 from utils.loading import build_postnet, build_transformer, build_unet
 
 torch.set_num_threads(1)
-TINY = PRESETS["tiny"]
 PUBLISHED = replace(
-    PRESETS["published"],
+    config.preset("legacy"),
     unet=replace(TINY.unet, mask_input=False, draft_input=False, context_width=0, output_kernel=0),
     inpainter_training=TINY.inpainter_training,
     transformer=TINY.transformer,
@@ -37,7 +36,7 @@ RATE = PUBLISHED.audio.sample_rate
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a song, where --preset published means a tiny network; pictures are empty."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(PRESETS, "published", PUBLISHED)
+    monkeypatch.setitem(config.presets(), "legacy", PUBLISHED)
     monkeypatch.setattr(song_output, "write_picture", lambda path, *rest: path.write_bytes(b"png"))
     random = np.random.default_rng(0)
     soundfile.write("song.wav", 0.1 * random.standard_normal(RATE), RATE)

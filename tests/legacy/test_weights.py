@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from hyperparams import PRESETS, Hyperparams, UNet
+from hyperparams import Hyperparams, UNet
 from inpainter.diffusion import Denoiser
 from inpainter.unet import UNet1d
 from legacy import weights as published
@@ -24,6 +24,9 @@ needs_fixtures = pytest.mark.skipif(
     not FIXTURES.is_dir(), reason=f"the stored outputs of the earlier system are not at {FIXTURES}"
 )
 TINY = UNet(
+    mdct=0,
+    noise_width=0,
+    noise_exponent=0.0,
     channels=16,
     patch_blocks=2,
     multipliers=(1, 2, 2),
@@ -38,7 +41,7 @@ TINY = UNet(
     context_width=0,
     output_kernel=0,
 )
-HYPERPARAMS = replace(PRESETS["published"], unet=TINY)
+HYPERPARAMS = replace(config.preset("legacy"), unet=TINY)
 
 
 def make_network() -> UNet1d:
@@ -57,7 +60,7 @@ def published_file(tmp_path: Path) -> Path:
 
 def test_names_are_one_to_one() -> None:
     with torch.device("meta"):
-        weights = UNet1d(PRESETS["published"].unet).state_dict()
+        weights = UNet1d(config.preset("legacy").unet).state_dict()
     renamed = published.to_published(weights)
     assert len(renamed) == len(weights)
     assert sum(tensor.numel() for tensor in renamed.values()) == 101_575_520
@@ -70,12 +73,12 @@ def test_names_are_one_to_one() -> None:
 def test_names_and_shapes_are_the_earlier_ones() -> None:
     layout = json.loads((FIXTURES / "published_inpainter_layout.json").read_text())
     with torch.device("meta"):
-        renamed = published.to_published(UNet1d(PRESETS["published"].unet).state_dict())
+        renamed = published.to_published(UNet1d(config.preset("legacy").unet).state_dict())
     assert {name: list(tensor.shape) for name, tensor in renamed.items()} == layout["state_dict"]
-    inpainting = PRESETS["published"].inpainting
+    inpainting = config.preset("legacy").inpainting
     found = (inpainting.sigma_min, inpainting.sigma_max, inpainting.rho)
     assert found == (layout["sigma_min"], layout["sigma_max"], layout["rho"])
-    assert PRESETS["published"].diffusion.sigma_data == layout["sigma_data"]
+    assert config.preset("legacy").diffusion.sigma_data == layout["sigma_data"]
 
 
 @needs_fixtures
@@ -213,7 +216,7 @@ def test_bad_tensors_are_named(published_file: Path, tensor: torch.Tensor, messa
 def build_transcriber(knobs: dict) -> tuple[Transcriber, Hyperparams]:
     knobs = dict(knobs)
     sample_rate = knobs.pop("sample_rate")
-    base = PRESETS["base"]
+    base = config.preset("base")
     hyperparams = replace(base, transcriber=replace(base.transcriber, **knobs))
     with torch.device("meta"):
         return Transcriber(hyperparams.transcriber, sample_rate), hyperparams
@@ -300,7 +303,7 @@ def test_impossible_configurations_are_named(change: dict, message: str) -> None
 
 
 def test_transcriber_pools_and_pads_nothing_away() -> None:
-    hyperparams = replace(PRESETS["base"].transcriber, width=16, phoneme_width=16)
+    hyperparams = replace(config.preset("base").transcriber, width=16, phoneme_width=16)
     torch.manual_seed(0)
     network = Transcriber(hyperparams, 16000).eval()
     with torch.no_grad():

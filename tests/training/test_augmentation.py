@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hyperparams import PRESETS
 from training.augmentation import (
     add_at,
     augment,
@@ -18,9 +17,10 @@ from training.augmentation import (
     source_samples,
 )
 from training.experiment import seeded_context
+from utils import config
 from utils.pitch import f0_track
 
-KNOBS = replace(PRESETS["base"].transcriber, shift_max=4.0)
+KNOBS = replace(config.preset("base").transcriber, shift_max=4.0)
 OFF = replace(
     KNOBS,
     shift_probability=0.0,

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny import TINY
 from torch import Tensor
 
-from hyperparams import PRESETS
 from singing.chain import linear_from_mel, window_mel
 from training.simulated_drafts import Redraft
 from utils.audio import Features, frame_spectrum, griffin_lim
 
-HP = PRESETS["tiny"]
+HP = TINY
 EXACT = replace(HP.diffusion, draft_phase=0.0, draft_gain=0.0)
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from hyperparams import PRESETS
 from transcription.note_decoding import decode_notes, find_peaks, summarise_pitch
+from utils import config
 from utils.pitch import f0_track
 
-KNOBS = PRESETS["base"].transcriber
+KNOBS = config.preset("base").transcriber
 HOP = 0.02
 
 

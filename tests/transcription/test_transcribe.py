@@ -11,9 +11,9 @@ import soundfile
 import torch
 
 import evaluate
-from hyperparams import PRESETS
 from legacy import weights as published
 from transcription.transcribe import build_transcriber, phoneme_entropies, with_knobs
+from utils import config
 
 torch.set_num_threads(1)
 SILENCE = 38
@@ -66,7 +66,7 @@ def download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.parent.mkdir(parents=True)
     knobs = published.transcriber_knobs(CONFIGURATION, path)
     torch.manual_seed(0)
-    weights = build_transcriber(with_knobs(PRESETS["base"], knobs)).state_dict()
+    weights = build_transcriber(with_knobs(config.preset("base"), knobs)).state_dict()
     renamed = published.to_published(weights, "transcriber")
     torch.save({"config": CONFIGURATION, "model_state_dict": renamed}, path)
     soundfile.write("a.wav", 0.1 * np.random.default_rng(0).standard_normal(16000), 16000)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import TINY, TINY_FLAGS
 
-from hyperparams import PRESETS, Hyperparams
+from hyperparams import Hyperparams
 from utils import config
 
 
@@ -91,21 +92,21 @@ def test_an_assignment_needs_section_name_and_value(assignment: str) -> None:
 
 def test_unknown_names_list_what_there_is_and_suggest_the_nearest() -> None:
     with pytest.raises(ValueError, match="did you mean 'transformer'") as error:
-        config.build("base", None, ["transfomer.width=1"], PRESETS)
+        config.build("base", None, ["transfomer.width=1"], config.presets())
     assert all(section in str(error.value) for section in config.to_dict(Hyperparams()))
     with pytest.raises(ValueError, match="did you mean 'heads'") as error:
-        config.build("small", None, ["transformer.head=1"], PRESETS)
-    for name, value in config.to_dict(PRESETS["small"])["transformer"].items():
+        config.build("small", None, ["transformer.head=1"], config.presets())
+    for name, value in config.to_dict(config.preset("small"))["transformer"].items():
         assert f"transformer.{name} = {value}" in str(error.value)
     with pytest.raises(ValueError, match="did you mean 'small'"):
-        config.build("smal", None, [], PRESETS)
+        config.build("smal", None, [], config.presets())
 
 
 def test_shell_wins_over_file_and_file_over_preset(tmp_path: Path) -> None:
     path = tmp_path / "knobs.yaml"
     path.write_text("transformer: {width: 64, heads: 2}\ntransformer_training:\n  steps: 1e3\n")
-    found = config.build("small", path, ["transformer.width=128"], PRESETS)
-    small = PRESETS["small"]
+    found = config.build("small", path, ["transformer.width=128"], config.presets())
+    small = config.preset("small")
     assert found == replace(
         small,
         transformer=replace(small.transformer, width=128, heads=2),
@@ -121,10 +122,10 @@ def test_shell_wins_over_file_and_file_over_preset(tmp_path: Path) -> None:
 def test_knobs_that_fit_only_together_may_be_set_in_any_order() -> None:
     for order in ([0, 1], [1, 0]):
         pair = ["transformer.width=66", "transformer.heads=3"]
-        found = config.build("base", None, [pair[i] for i in order], PRESETS)
+        found = config.build("base", None, [pair[i] for i in order], config.presets())
         assert (found.transformer.width, found.transformer.heads) == (66, 3)
     with pytest.raises(ValueError, match="not a multiple"):
-        config.build("base", None, ["transformer.width=66"], PRESETS)
+        config.build("base", None, ["transformer.width=66"], config.presets())
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "transformer: 3", "a: {b: 1", "nothing: {x: 1}"])
@@ -132,18 +133,18 @@ def test_a_wrong_file_is_refused_with_its_name(tmp_path: Path, text: str) -> Non
     path = tmp_path / "wrong.yaml"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"wrong\.yaml"):
-        config.build("base", path, [], PRESETS)
+        config.build("base", path, [], config.presets())
     with pytest.raises(FileNotFoundError, match=r"absent\.yaml"):
-        config.build("base", tmp_path / "absent.yaml", [], PRESETS)
+        config.build("base", tmp_path / "absent.yaml", [], config.presets())
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", config.presets())
 def test_every_preset_survives_dict_and_yaml(preset: str, tmp_path: Path) -> None:
-    hyperparams = PRESETS[preset]
+    hyperparams = config.preset(preset)
     assert config.from_dict(config.to_dict(hyperparams), Hyperparams) == hyperparams
     path = tmp_path / "hyperparams.yaml"
     path.write_text(config.to_yaml(hyperparams))
-    assert config.build("base", path, [], PRESETS) == hyperparams
+    assert config.build("base", path, [], config.presets()) == hyperparams
 
 
 @given(
@@ -160,9 +161,9 @@ def test_what_a_section_holds_can_be_written_on_the_shell(
 
 
 def test_an_older_checkpoint_takes_defaults_and_a_foreign_one_is_refused() -> None:
-    stored = config.to_dict(PRESETS["tiny"])
+    stored = config.to_dict(TINY)
     del stored["transformer"]["guided_sigma"], stored["synthesis"]
-    assert config.from_dict(stored, Hyperparams) == PRESETS["tiny"]
+    assert config.from_dict(stored, Hyperparams) == TINY
     stored["transformer"]["wings"], stored["feathers"] = 2, {"count": 3}
     with pytest.raises(ValueError, match=r"transformer\.wings, feathers"):
         config.from_dict(stored, Hyperparams)
@@ -183,21 +184,21 @@ def test_renamed_and_removed_knobs_of_older_checkpoints_are_translated() -> None
 
 def test_steps_and_seed_are_flags_of_their_own() -> None:
     parser = argparse.ArgumentParser()
-    config.add_run_arguments(parser, PRESETS)
-    flags = ["--data", "d", "--preset", "tiny", "--steps", "9", "--set", "postnet.width=24"]
+    config.add_run_arguments(parser, config.presets())
+    flags = ["--data", "d", *TINY_FLAGS, "--steps", "9", "--set", "postnet.width=24"]
     arguments = parser.parse_args([*flags, "--seed", "5"])
-    found = config.from_arguments(arguments, PRESETS, "postnet_training")
+    found = config.from_arguments(arguments, config.presets(), "postnet_training")
     assert (found.postnet_training.steps, found.postnet_training.seed) == (9, 5)
     assert found.postnet.width == 24
-    assert found.transformer_training == PRESETS["tiny"].transformer_training
+    assert found.transformer_training == TINY.transformer_training
 
 
 def test_a_stranger_in_another_networks_section_is_no_reason_to_refuse() -> None:
     """A checkpoint is read by the sections it needs; the others may be of another version."""
-    stored = config.to_dict(PRESETS["tiny"])
+    stored = config.to_dict(TINY)
     stored["transformer"]["forgotten"] = 1
     with pytest.raises(ValueError, match=r"transformer\.forgotten"):
         config.from_dict(stored, Hyperparams)
     with pytest.raises(ValueError, match=r"transformer\.forgotten"):
         config.from_dict(stored, Hyperparams, ("audio", "transformer"))
-    assert config.from_dict(stored, Hyperparams, ("audio", "postnet")) == PRESETS["tiny"]
+    assert config.from_dict(stored, Hyperparams, ("audio", "postnet")) == TINY

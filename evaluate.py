@@ -26,7 +26,6 @@ one window sounds. Interrupted, the same command continues.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -53,7 +52,6 @@ from evaluation import table as evaluation_table
 from evaluation import transcriber as evaluation_transcriber
 from evaluation.chain import describe_voice
 from evaluation.frechet import Frechet
-from evaluation.journal import Journal
 from evaluation.phrase_inpainter import LastStage, Place
 from evaluation.report import Entry, write_report
 from evaluation.transformer_figures import transformer_pictures
@@ -80,19 +78,18 @@ from transcription.transcribe import (
     published_transcriber,
     transcribe,
 )
-from utils import checkpoint, config, distributed, plotting
+from utils import checkpoint, config, distributed, files, plotting
 from utils.audio import read_audio, read_wav
+from utils.journal import Journal
 from utils.loading import check_pair, describe_weights, load
 from utils.metrics import LINEAR_FLOOR, MEL_FLOOR
 
 LYRICS = Path("examples/lyrics.txt")  # that `melody` sets to music
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_result(path: Path, content: dict[str, Any]) -> None:
     """Write a result and say where it is."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    files.write_json(path, content, indent=2, allow_nan=True)
     print(path)
 
 
@@ -147,7 +144,7 @@ def conclude(
     entry: Callable[[str, dict[str, Any]], Entry],
 ) -> int:
     """Write evaluation.json and, when asked, report.html of some items; return the exit code."""
-    write_json(arguments.out / "evaluation.json", settings | result | {"items": records})
+    write_result(arguments.out / "evaluation.json", settings | result | {"items": records})
     if arguments.report:
         entries = (entry(r["id"], r) for r in spread(records, arguments.report))
         print(write_report(arguments.out / "report.html", title, settings, result, entries))
@@ -175,7 +172,7 @@ def speech(arguments: argparse.Namespace) -> int:
     result, lines = evaluation_speech.summary(records)
     print(f"{len(records)} items of {arguments.data}/{arguments.split}; {SpeechRecogniser.NAME}")
     print("\n".join(lines))
-    write_json(arguments.out / "evaluation.json", settings | result | {"items": records})
+    write_result(arguments.out / "evaluation.json", settings | result | {"items": records})
     return 0
 
 
@@ -339,7 +336,7 @@ def inpainting(arguments: argparse.Namespace) -> int:
         "frechet_distance": {name: asdict(distance) for name, distance in distances.items()},
         "frechet_difference": {name: part.as_dict() for name, part in nearer.items()},
     }
-    write_json(out, settings | result)
+    write_result(out, settings | result)
     seconds = hp.window / hp.audio.sample_rate
     marked = {name: [tuple(share * seconds for share in ways[name].unknown)] for name in names}
     picture = song_picture(judge.sounds(names), hp.audio, marked)
@@ -384,7 +381,7 @@ def melody(arguments: argparse.Namespace) -> int:
         "shuffle_control": {row: test.as_dict() for row, test in controls.items()},
         "songs": records,
     }
-    write_json(arguments.out / "melody.json", result)
+    write_result(arguments.out / "melody.json", result)
     return 0
 
 
@@ -501,7 +498,7 @@ def transcriber(arguments: argparse.Namespace) -> int:
         },
         "songs": records,
     }
-    write_json(arguments.out / "transcriber.json", result)
+    write_result(arguments.out / "transcriber.json", result)
     return 0
 
 

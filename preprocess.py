@@ -29,6 +29,7 @@ from training.batching import (
     spread,
     walk,
 )
+from utils.seeds import numpy_generator
 
 if TYPE_CHECKING:
     from hyperparams import Training
@@ -282,7 +283,7 @@ class MelLinearBatches:
         self, position: Position, rank: int, world_size: int
     ) -> Iterator[tuple[MelLinearBatch, Position]]:
         for numbers, here, following in walk(self.sampler, position, rank, world_size):
-            places = np.random.default_rng([self.seed, *here]).random(len(numbers))
+            places = numpy_generator(self.seed, *here).random(len(numbers))
             segments = map(self.dataset.segment, numbers, places.tolist())
             yield self.dataset.collate(list(segments)), following
 
@@ -320,7 +321,7 @@ class StemBatches:
     ) -> Iterator[tuple[StemBatch, Position]]:
         epoch, first = position
         for number in itertools.count(first, world_size):
-            random = np.random.default_rng([self.seed, epoch, number + rank])
+            random = numpy_generator(self.seed, epoch, number + rank)
             places = random.integers(self.ends[-1], size=self.batch_size)
             yield self._batch(places.tolist()), (epoch, number + world_size)
 

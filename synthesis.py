@@ -58,8 +58,8 @@ from singing.voice import Line, Voice, load_voice, out_of_range, render, spoken_
 from text.frontend import Pronouncer
 from text.lyrics import LyricLine, parse_lyrics, read_lyrics
 from utils import config, distributed
+from utils.files import staged
 from utils.loading import Loaded, build_unet, check_pair, load
-from utils.staging import staged
 
 SAVE = Path("save")
 DEMO = SAVE / "demo"  # weights that come with the repository

@@ -39,7 +39,7 @@ from inpainter.diffusion import (
     sigma_bin_edges,
     vocal_unknown,
 )
-from inpainter.sampling import item_generator, sample
+from inpainter.sampling import sample
 from inpainter.unet import UNet1d
 from preprocess import ScoreTracks, StemBatch, StemBatches, StemStore
 from singing.chain import window_mel
@@ -57,6 +57,7 @@ from utils.loading import (
     describe_weights,
     load,
 )
+from utils.seeds import torch_generator
 
 STATISTICS_WINDOWS = 64  # that statistics of the vocals are measured on
 FIXED_SEED = 1000  # masks and noises of validation and previews: the same in every run
@@ -204,7 +205,7 @@ class Objective:
         count = self.hp.inpainter_training.validate_batches
         for number, batch in enumerate(self.validation.head(count)):
             batch = batch.to(self.device)
-            generator = generator_on(self.device, item_generator(FIXED_SEED, number))
+            generator = generator_on(self.device, torch_generator(FIXED_SEED, number))
             drawn = self.draw(batch, generator)
             tasks = {
                 "mixture": (batch.wav, drawn.is_known, drawn.context),
@@ -239,7 +240,7 @@ class Objective:
         is_known = torch.ones_like(x, dtype=torch.bool)
         for row, ((start, stop), _) in enumerate(PREVIEWS.values()):
             is_known[row, VOCAL, int(start * x.shape[2]) : int(stop * x.shape[2])] = False
-        generator = generator_on(self.device, item_generator(FIXED_SEED, 0))
+        generator = generator_on(self.device, torch_generator(FIXED_SEED, 0))
         context = self.context(batch, generator).map(
             lambda part: part[:1].repeat_interleave(len(x), 0)
         )
@@ -249,7 +250,7 @@ class Objective:
             x,
             is_known,
             replace(self.hp.inpainting, num_steps=PREVIEW_STEPS, draft_steps=0),
-            [item_generator(FIXED_SEED, row) for row in range(len(x))],
+            [torch_generator(FIXED_SEED, row) for row in range(len(x))],
             replace(context, is_dropped=dict.fromkeys(self.parts, is_dropped)),
         )
         seconds = x.shape[2] / audio.sample_rate

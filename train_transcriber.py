@@ -39,13 +39,13 @@ from preprocess import ScoreTracks, StemBatch, StemBatches, StemStore
 from text.symbols import SYMBOL_TO_ID
 from training.augmentation import augment, source_samples
 from training.batching import Position, spread
-from training.experiment import derived_seed
 from training.trainer import StepContext, Term, Trainer
 from transcription.labels import NOTE_TARGETS, PHONEME_CLASSES, class_table, note_targets
 from transcription.network import Transcriber
 from transcription.pictures import listening_picture
 from transcription.transcribe import Transcribed, build_transcriber, hear
 from utils import checkpoint, config, distributed, plotting
+from utils.seeds import numpy_generator
 
 SCORED = METRICS[:3]  # offsets are a matter of taste
 PREVIEW_SECONDS = 12.0  # of a song, from its first note
@@ -106,8 +106,7 @@ class Objective:
         count = round(self.hp.transcriber.speech_share * len(batch.ids))
         if self.speech is None or not count:
             return batch
-        seed = derived_seed(self.hp.transcriber_training.seed, *position, "speech")
-        random = np.random.default_rng(seed)
+        random = numpy_generator(self.hp.transcriber_training.seed, *position, "speech")
         numbers = random.integers(len(self.speech.items), size=count).tolist()
         places = random.random(count).tolist()
         windows = [

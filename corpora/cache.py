@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -25,6 +24,8 @@ import torch
 from tqdm import tqdm
 
 from corpora.records import Rejection
+from utils.files import sha256_of, write_bytes
+from utils.journal import Journal
 
 INDEX_VERSION = 1  # raised when the meaning of an index or of its arrays changes
 INDEX_NAME = "index.json"
@@ -33,40 +34,19 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-def sha256_of(path: Path) -> str:
-    """Return the checksum of a file in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def fingerprint(*parts: Any) -> str:
     """Return one checksum of plain values: source checksums, settings, versions."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Write a file under a temporary name in its folder, then rename it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as UTF-8 JSON, atomically."""
-    write_bytes(path, json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
-
-
 def save_array(path: Path, array: np.ndarray) -> str:
-    """Write an array as .npy, atomically, and return its checksum."""
+    """Write an array as .npy, atomically, and return its checksum.
+
+    Not waited for: after a power cut the checksum tells which arrays are to be made again.
+    """
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
-    write_bytes(path, buffer.getbuffer())
+    write_bytes(path, buffer.getbuffer(), durable=False)
     return hashlib.sha256(buffer.getbuffer()).hexdigest()
 
 
@@ -99,36 +79,6 @@ def read_index(directory: Path) -> dict[str, Any]:
             f"{INDEX_VERSION}; prepare the corpus again"
         )
     return index
-
-
-class Journal:
-    """Records of finished items, one JSON line each, the last line of an id being the valid one."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.records: dict[str, dict[str, Any]] = {}
-        for line in path.read_bytes().split(b"\n") if path.is_file() else ():
-            try:
-                record = json.loads(line)
-                self.records[record["id"]] = record
-            except (ValueError, KeyError, TypeError):
-                continue  # a line cut off by a kill: its item is simply done again
-
-    def append(self, record: dict[str, Any]) -> None:
-        """Add a finished item; the line is in the file when this returns."""
-        if self.records.get(record["id"]) == record:
-            return
-        self.records[record["id"]] = record
-        with open(self.path, "ab") as file:
-            if file.tell():
-                file.write(b"\n")  # closes a line that was cut off
-            file.write(json.dumps(record, ensure_ascii=False).encode())
-
-    def keep_only(self, ids: set[str]) -> None:
-        """Rewrite the file with the records of `ids` alone."""
-        self.records = {id: record for id, record in self.records.items() if id in ids}
-        lines = (json.dumps(record, ensure_ascii=False) for record in self.records.values())
-        write_bytes(self.path, "\n".join(lines).encode())
 
 
 def open_cache(directory: Path, kind: str, arrays: Sequence[str]) -> Journal:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from corpora.aligner import ForcedAligner
-from corpora.cache import read_index, run_parallel, write_json
+from corpora.cache import read_index, run_parallel
 from corpora.records import Rejection, Utterance
 from text.symbols import word_spans
 from utils.audio import read_wav
+from utils.files import write_json
 
 FILE_NAME = "phoneme_times.json"
 VERSION = 1

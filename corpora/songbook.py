@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from corpora.accompanist import find_soundfont, missing_program, play, velocities, write_backing
-from corpora.cache import fingerprint, run_parallel, sha256_of, write_json
+from corpora.cache import fingerprint, run_parallel
 from corpora.records import TAKE_MARK, Rejection, Split, StemPair, Utterance, id_fault, song_of
 from corpora.singer import SAMPLE_RATE, Singer, missing_packages
 from corpora.speech import Entry
@@ -35,6 +35,7 @@ from music.song import Song
 from music.underlay import sing
 from text.frontend import Pronouncer
 from utils.audio import active_level, resample, write_wav
+from utils.files import sha256_of, write_json
 
 if TYPE_CHECKING:
     from hyperparams import Audio

@@ -32,13 +32,12 @@ from corpora.cache import (
     read_index,
     run_parallel,
     save_array,
-    sha256_of,
     strays,
-    write_json,
 )
 from corpora.quality import broken_samples, clipping, silence, truncation_fault
 from corpora.records import ArrayPair, Rejection, Split, StemPair, strict_message
 from utils.audio import Features, convert, loudness, read_audio
+from utils.files import sha256_of, write_json
 
 if TYPE_CHECKING:
     from hyperparams import Audio
@@ -206,7 +205,7 @@ def build(
         if song.fault is not None:
             rejections.append(Rejection(song.id, song.fault))
             continue
-        journal.append(song.record)
+        journal.add(song.record)
         kept += song.kept
         items.append(_item(song.record, split) | (scores or {}).get(song.id, {}))
     remarks = [Rejection(item["id"], remark) for item in items for remark in item["remarks"]]

@@ -25,13 +25,12 @@ from corpora.cache import (
     open_cache,
     run_parallel,
     save_array,
-    sha256_of,
-    write_json,
 )
 from corpora.quality import recording_fault, truncation_fault
 from corpora.records import Rejection, Split, Utterance, strict_message
 from corpora.statistics import Moments, merge_into
 from utils.audio import Features, convert, read_audio
+from utils.files import sha256_of, write_json
 
 if TYPE_CHECKING:
     from hyperparams import Audio
@@ -182,7 +181,7 @@ def build(
     results = run_parallel(extract, tasks, workers, f"features of {corpus}")
     for entry, result in zip(entries, results, strict=True):
         if result.record is not None:
-            journal.append(result.record)
+            journal.add(result.record)
         if result.fault is not None:
             rejections.append(Rejection(result.id, result.fault))
             continue

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from corpora.cache import read_index, run_parallel, sha256_of, strays
+from corpora.cache import read_index, run_parallel, strays
 from corpora.records import Split
 from corpora.speech import ARRAYS
 from corpora.statistics import Moments, merge_into
+from utils.files import sha256_of
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from corpora.singer import Manner
 from music.phrasing import breaths
 from music.score import Note, Score, octaves_into_range
 from music.song import Backing, Song
+from utils.seeds import numpy_generator
 
 VOICE_RANGE = (50, 72)  # MIDI, D3 to C5: where the voice is itself
 SYLLABLE_SECONDS = (0.30, 0.50)  # the median syllable is brought in here before a take's own tempo
@@ -40,7 +40,7 @@ def take_of(song_id: str, number: int, seed: int, num_parts: int) -> Take:
 
     Take 0 keeps the written key; every other takes its own key and tempo.
     """
-    generator = np.random.default_rng([seed, zlib.crc32(song_id.encode()), number])
+    generator = numpy_generator(seed, song_id, number)
     key = int(generator.integers(-4, 5))
     tempo = float(np.exp(generator.uniform(-0.16, 0.16)))
     programs = generator.choice(PROGRAMS, max(1, num_parts)).tolist()

@@ -7,7 +7,6 @@ backing.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +27,7 @@ from text.frontend import Pronouncer
 from text.lyrics import read_lyrics
 from text.symbols import EOS
 from utils.audio import read_wav
+from utils.files import sha256_of
 from utils.metrics import frame_difference_ratio
 
 ROWS = {
@@ -120,9 +120,7 @@ class FolderJudge:
     def settings(self) -> dict[str, Any]:
         """What decides the numbers: the files' contents and the judges."""
         digests = {
-            str(path): hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-            for files in self.items.values()
-            for path in files.all()
+            str(path): sha256_of(path)[:16] for files in self.items.values() for path in files.all()
         }
         return {"files": digests, "judges": self.judges.names()}
 

@@ -30,11 +30,12 @@ from evaluation.frechet import (
 from evaluation.statistics import Estimate, PairedTest
 from inpainter.context import Context
 from inpainter.diffusion import ACCOMPANIMENT, VOCAL, degrade_mel
-from inpainter.sampling import item_generator, sample
+from inpainter.sampling import sample
 from singing.chain import linear_of, waveform, window_mel
 from utils.audio import Features, read_wav, write_wav
 from utils.loading import Loaded, denoiser_of
 from utils.metrics import LINEAR_FLOOR, MEL_FLOOR, log_spectral_distance, mel_distance
+from utils.seeds import torch_generator
 
 if TYPE_CHECKING:
     from hyperparams import Hyperparams, UNet
@@ -241,7 +242,7 @@ class InpaintingJudge:
         """The standardised mel (B, T, M) of the true vocals, degraded as in training."""
         config = self.loaded.hyperparams.diffusion
         mel = self.loaded.standardiser("mel")(window_mel(self.features, batch.wav[:, VOCAL]))
-        generators = [item_generator(self.seed, first + row) for row in range(len(mel))]
+        generators = [torch_generator(self.seed, first + row) for row in range(len(mel))]
         rows = zip(mel.split(1), generators, strict=True)
         return torch.cat([degrade_mel(row, config, generator) for row, generator in rows])
 
@@ -259,7 +260,7 @@ class InpaintingJudge:
         start, stop = (int(share * x.shape[2]) for share in way.unknown)
         is_known[:, VOCAL, start:stop] = False
         context = self.context(batch, first) if way.draft else None
-        generators = [item_generator(self.seed, first + row, 1) for row in range(len(x))]
+        generators = [torch_generator(self.seed, first + row, 1) for row in range(len(x))]
         known = torch.where(is_known, x, 0.0)  # nothing of what is asked for goes in
         config = replace(hp.inpainting, **way.changes)
         denoiser = denoiser_of(self.loaded.network, hp)

@@ -15,8 +15,9 @@ from corpora.records import song_of
 from evaluation import statistics as bootstrap
 from evaluation.statistics import PairedTest
 from inpainter.diffusion import bin_medians, denoising_loss, vocal_unknown
-from inpainter.sampling import ItemNoise, item_generator
+from inpainter.sampling import ItemNoise
 from utils.loading import Loaded, denoiser_of
+from utils.seeds import torch_generator
 
 if TYPE_CHECKING:
     from inpainter.context import Context
@@ -49,7 +50,7 @@ class ShuffleJudge:
         batch = self.batches[int(number)].to(self.device)
         first = sum(len(before.ids) for before in self.batches[: int(number)])
         denoiser = denoiser_of(self.loaded.network, self.loaded.hyperparams)
-        generators = [item_generator(self.seed, first + row, 2) for row in range(len(batch.ids))]
+        generators = [torch_generator(self.seed, first + row, 2) for row in range(len(batch.ids))]
         noise = ItemNoise(generators, batch.wav)()
         is_known = vocal_unknown(batch.wav)
         contexts = {"alone": None}

@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from inpainter.diffusion import ACCOMPANIMENT, VOCAL, Denoiser, drop_accompaniment, sampling_sigmas
+from utils.seeds import torch_generator
 
 if TYPE_CHECKING:
     from hyperparams import Inpainting
@@ -46,12 +46,6 @@ Transition = Callable[[Tensor, float, float, State], tuple[Tensor, State]]
 
 
 # ---------------------------------------------------------------------------- randomness
-
-
-def item_generator(seed: int, *path: int) -> torch.Generator:
-    """A CPU generator for (seed, item, …): what an item draws does not depend on its batch."""
-    state = np.random.SeedSequence([seed, *path]).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state))
 
 
 class ItemNoise:
@@ -516,7 +510,7 @@ def window_sampler(
             torch.stack([job.known for job in jobs]).to(device),
             torch.stack([job.is_known for job in jobs]).to(device),
             config,
-            [item_generator(seed, job.window.start) for job in jobs],
+            [torch_generator(seed, job.window.start) for job in jobs],
             context.map(lambda part: part.to(device)) if context else None,
             draft if draft is None else draft.to(device),
             progress,

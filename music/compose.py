@@ -33,6 +33,7 @@ from music.score import Note, Score, Syllable
 from music.tempo import TICKS_PER_BEAT, Meter, TempoMap
 from music.underlay import Underlay, text_syllables
 from text.symbols import is_vowel
+from utils.seeds import numpy_generator
 
 if TYPE_CHECKING:
     from hyperparams import Composer
@@ -77,7 +78,7 @@ def compose(
     voice = Voice(knobs.low, knobs.high, knobs.max_leap, table, knobs.repeat_bias)
     done: list[Sung] = []
     for index, phrase in enumerate(place_lines(placed_lines, grid, knobs)):
-        rng = np.random.default_rng([seed, index])
+        rng = numpy_generator(seed, index)
         if done and not phrase.is_timed:
             breathed = done[-1].onsets[-1] + grid.breath_slots
             phrase = replace(phrase, first=max(phrase.first, breathed))

@@ -26,6 +26,7 @@ from music.harmony import NO_CHORD, NUM_CHORDS, chord_tones, correlate, viterbi
 from music.musicxml import CONTAINER
 from music.safe_xml import parse_xml, read_compressed
 from music.underlay import text_syllables
+from utils.files import write_text
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -328,7 +329,7 @@ def write_table(folder: Path | str, path: Path = TABLE) -> None:
 
     text = json.dumps(plain(count_songs(folder)), indent=1)
     text = re.sub(r"\[\s+([-\d.,\s]+?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
-    path.write_text(text.replace(".0,", ",").replace(".0]", "]") + "\n", encoding="utf-8")
+    write_text(path, text.replace(".0,", ",").replace(".0]", "]") + "\n")
 
 
 def read_table(path: Path = TABLE) -> dict[str, Any]:

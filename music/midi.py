@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ import mido
 from music.melody import Lyric, Melody, one_voice
 from music.score import Note, Score
 from music.tempo import Meter, TempoMap
+from utils.files import atomic
 
 LARGEST_FILE = 16 * 2**20  # bytes; an orchestral score has less than one
 DRUM_CHANNEL = 9
@@ -100,15 +100,9 @@ def write_midi(melody: Melody | Score, path: Path | str, name: str = "vocal") ->
 
 
 def save(file: mido.MidiFile, path: Path | str) -> None:
-    """Write a MIDI file under a temporary name, then rename it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    """Write a MIDI file atomically."""
+    with atomic(path) as temporary:
         file.save(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _track(name: str, events: list[tuple[int, mido.Message | mido.MetaMessage]]) -> mido.MidiTrack:

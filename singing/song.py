@@ -8,7 +8,6 @@ Shapes: C channels, S samples.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from utils.audio import (
     rms_level,
     to_mono,
 )
+from utils.files import atomic
 
 SILENCE_LEVEL = -60.0  # dBFS RMS of a whole recording, below which there is nothing to hear
 
@@ -85,18 +85,9 @@ def read_recording(path: Path) -> Recording:
 
 def write_recording(path: Path, recording: Recording) -> None:
     """Write as wav in the recording's own sample format."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        soundfile.write(
-            temporary,
-            recording.samples,
-            recording.sample_rate,
-            subtype=recording.subtype,
-            format="WAV",
-        )
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    rate, subtype = recording.sample_rate, recording.subtype
+    with atomic(path) as temporary:
+        soundfile.write(temporary, recording.samples, rate, subtype=subtype, format="WAV")
 
 
 def read_accompaniment(path: Path, sample_rate: int) -> tuple[Tensor, AudioInfo]:

@@ -17,7 +17,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpora.cache import write_json
 from hyperparams import Audio, Training
 from preprocess import (
     FeatureStore,
@@ -26,6 +25,7 @@ from preprocess import (
     collate_scores,
 )
 from training.batching import FrameBudgetSampler, SegmentSampler, prefetched, spread, walk
+from utils.files import write_json
 
 torch.set_num_threads(1)
 TRAINING = Training(batch_frames=300, batch_size=4, segment_frames=0, seed=5)

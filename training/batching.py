@@ -13,6 +13,8 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from utils.seeds import numpy_generator
+
 logger = logging.getLogger(__name__)
 
 Position = tuple[int, int]  # (epoch, batch)
@@ -53,7 +55,7 @@ class FrameBudgetSampler:
 
     def epoch(self, epoch: int) -> list[list[int]]:
         """Return the shuffled batches of an epoch, a pure function of (seed, epoch)."""
-        random = np.random.default_rng([self.seed, epoch])
+        random = numpy_generator(self.seed, epoch)
         jitter = 1 + LENGTH_JITTER * random.uniform(-1, 1, len(self.usable))
         order = self.usable[np.argsort(self.lengths[self.usable] * jitter)]
         batches = self._cut(order)
@@ -90,7 +92,7 @@ class SegmentSampler:
 
     def epoch(self, epoch: int) -> list[list[int]]:
         """Return the batches of an epoch, a pure function of (seed, epoch)."""
-        random = np.random.default_rng([self.seed, epoch])
+        random = numpy_generator(self.seed, epoch)
         repeats = -(-self.batch_size // self.num_items)
         order = np.concatenate([random.permutation(self.num_items) for _ in range(repeats)])
         num_batches = len(order) // self.batch_size

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from utils.seeds import derived_seed, torch_generator
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -42,14 +43,8 @@ class StepContext:
     training: bool = True
 
 
-def derived_seed(*parts: int | str) -> int:
-    """Return a 63-bit seed that is a pure function of `parts`, such as (seed, step, batch)."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
-
-
 def seeded_context(seed: int, step: int, batch: int, device: torch.device) -> StepContext:
     """Seed the global generators (dropout) of all devices for a batch, and one of its own."""
     torch.manual_seed(derived_seed(seed, step, batch, "global"))
-    generator = torch.Generator().manual_seed(derived_seed(seed, step, batch, "context"))
+    generator = torch_generator(seed, step, batch, "context")
     return StepContext(step, generator, device)

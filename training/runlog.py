@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import math
-import os
 import resource
 import sys
 import time
@@ -16,6 +15,8 @@ from typing import Any
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
+
+from utils.files import write_text
 
 STATS = "stats.jsonl"
 
@@ -129,7 +130,5 @@ def _truncate(path: Path, lines: int) -> int:
     if not path.exists():
         return 0
     kept = path.read_text(encoding="utf-8").splitlines()[:lines]
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, "".join(line + "\n" for line in kept))
     return len(kept)

@@ -28,10 +28,12 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from training import resume, signals
-from training.experiment import NonFiniteLoss, StepContext, Term, derived_seed, seeded_context
+from training.experiment import NonFiniteLoss, StepContext, Term, seeded_context
 from training.optimizer import MovingAverage, build_optimizer, learning_rate
 from training.runlog import Meter, RunLock, RunLog, peak_memory
 from utils import checkpoint, config, distributed
+from utils.files import write_text
+from utils.seeds import derived_seed
 
 if TYPE_CHECKING:
     from hyperparams import Training
@@ -344,9 +346,7 @@ class Trainer:
                 "file system that all machines share (--save-dir)"
             )
         if self.world.is_main:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            path = self.directory / "hyperparams.yaml"
-            path.write_text(config.to_yaml(self.hyperparams), encoding="utf-8")
+            write_text(self.directory / "hyperparams.yaml", config.to_yaml(self.hyperparams))
         logger.info(
             "%s %s at step %d of %d",
             "resumes" if exists else "begins",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,8 @@ import torch
 import torchaudio.functional as audio_functional
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from utils.files import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -125,7 +126,7 @@ def convert(wav: Tensor, file_rate: int, sample_rate: int) -> tuple[Tensor, Audi
 
 
 def write_wav(path: Path, wav: Tensor | np.ndarray, sample_rate: int) -> float:
-    """Write (S,) or (C, S) as 16-bit PCM under a temporary name, then rename.
+    """Write (S,) or (C, S) as 16-bit PCM, atomically.
 
     What `read_audio` read from a 16-bit file is written back bit for bit. A wav that exceeds full
     scale is attenuated as a whole, never clipped, and a warning is logged; the gain applied is
@@ -145,13 +146,8 @@ def write_wav(path: Path, wav: Tensor | np.ndarray, sample_rate: int) -> float:
     scaled = (part.double() * gain * 32768 for part in samples.split(BLOCK, dim=-1))
     parts = [part.round().clamp(-32768, 32767).to(torch.int16) for part in scaled]
     integers = torch.cat(parts, dim=-1).numpy()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic(path) as temporary:
         soundfile.write(temporary, integers.T, sample_rate, subtype="PCM_16", format="WAV")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return 20 * math.log10(gain)
 
 

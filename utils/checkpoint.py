@@ -7,7 +7,6 @@ A state is {kind, version, step, model, ema, optimizer, best, position, hyperpar
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
 from collections.abc import Mapping
@@ -16,6 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from utils.files import atomic
 
 VERSION = 1
 KINDS = ("transformer", "postnet", "inpainter", "transcriber")
@@ -43,20 +44,9 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
 
     Raises ValueError when something in it is neither a tensor nor a plain value.
     """
-    path = Path(path)
     plain = _plain(state, "state")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save(plain, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_directory(path.parent)
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        torch.save(plain, file)
 
 
 def load(
@@ -235,14 +225,3 @@ def _save_root(path: Path) -> Path:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make the rename itself durable; systems that cannot open a directory do without."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from inpainter.unet import UNet1d
 from network import PostNet, TransformerTTS
 from utils import checkpoint, config
 from utils.audio import Standardiser
+from utils.files import sha256_of
 
 SECTIONS = {  # of the hyperparameters that a network of each kind is used with
     "transformer": ("audio", "transformer", "synthesis"),
@@ -42,8 +42,7 @@ class Loaded:
 
 def describe_weights(loaded: Loaded) -> dict[str, Any]:
     """Path, step and the first half of the digest of a checkpoint."""
-    digest = hashlib.sha256(loaded.path.read_bytes()).hexdigest()
-    return {"path": str(loaded.path), "step": loaded.step, "sha256": digest[:32]}
+    return {"path": str(loaded.path), "step": loaded.step, "sha256": sha256_of(loaded.path)[:32]}
 
 
 def build_transformer(hyperparams: Hyperparams, num_symbols: int) -> TransformerTTS:

@@ -1,8 +1,7 @@
-"""The journal, atomic files and parallel work of a cache."""
+"""Arrays, indices and parallel work of a cache."""
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -11,44 +10,7 @@ import pytest
 
 from corpora import cache
 from corpora.statistics import Moments, merge_into
-
-
-def test_a_journal_survives_a_line_cut_off_anywhere(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    journal = cache.Journal(path)
-    for number in range(3):
-        journal.append({"id": str(number), "value": number})
-    whole = path.read_bytes()
-    start_of_last = whole.rindex(b"\n")
-    for length in range(start_of_last, len(whole)):
-        path.write_bytes(whole[:length])
-        again = cache.Journal(path)
-        assert list(again.records) == ["0", "1"]
-        again.append({"id": "3", "value": 3})
-        assert list(cache.Journal(path).records) == ["0", "1", "3"]
-
-
-def test_the_last_record_of_an_id_is_the_valid_one(tmp_path: Path) -> None:
-    journal = cache.Journal(tmp_path / "journal.jsonl")
-    journal.append({"id": "a", "value": 1})
-    journal.append({"id": "a", "value": 2})
-    journal.append({"id": "b", "value": 3})
-    journal.keep_only({"a"})
-    assert cache.Journal(journal.path).records == {"a": {"id": "a", "value": 2}}
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch) -> None:
-    path = tmp_path / "index.json"
-    cache.write_json(path, {"a": 1})
-
-    def refuse(*_: object) -> None:
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(OSError, match="no space"):
-        cache.write_json(path, {"a": 2})
-    assert [p.name for p in tmp_path.iterdir()] == ["index.json"]
-    assert json.loads(path.read_text()) == {"a": 1}
+from utils import files
 
 
 def test_an_array_is_intact_only_with_its_checksum(tmp_path: Path) -> None:
@@ -65,24 +27,24 @@ def test_an_array_is_intact_only_with_its_checksum(tmp_path: Path) -> None:
 def test_an_index_that_is_missing_damaged_or_of_another_version_says_what_to_do(
     tmp_path: Path,
 ) -> None:
-    cache.write_bytes(tmp_path / "index.json", b"{}")
+    files.write_bytes(tmp_path / "index.json", b"{}")
     with pytest.raises(FileNotFoundError, match=r"prepare_data\.py ljspeech DIR --name other"):
         cache.read_index(tmp_path / "other")
     with pytest.raises(ValueError, match="not an index of prepared features"):
         cache.read_index(tmp_path)
-    cache.write_json(tmp_path / "index.json", {"version": 99, "kind": "speech"})
+    files.write_json(tmp_path / "index.json", {"version": 99, "kind": "speech"})
     with pytest.raises(ValueError, match="version 99"):
         cache.read_index(tmp_path)
 
 
 def test_a_name_is_not_given_to_a_corpus_of_another_kind(tmp_path: Path) -> None:
-    cache.write_json(tmp_path / "index.json", {"version": 1, "kind": "speech"})
+    files.write_json(tmp_path / "index.json", {"version": 1, "kind": "speech"})
     (tmp_path / ".x.npy.1.tmp").write_bytes(b"left by a kill")
     with pytest.raises(ValueError, match="choose another --name"):
         cache.open_cache(tmp_path, "stems", ("stem",))
     cache.open_cache(tmp_path, "speech", ("mel",))
     assert not (tmp_path / ".x.npy.1.tmp").exists()
-    cache.write_bytes(tmp_path / "index.json", b"{ damaged")
+    files.write_bytes(tmp_path / "index.json", b"{ damaged")
     cache.open_cache(tmp_path, "stems", ("stem",))
 
 

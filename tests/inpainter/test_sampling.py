@@ -29,11 +29,11 @@ from inpainter.sampling import (
     blend,
     dynamic_threshold,
     inpaint,
-    item_generator,
     sample,
     window_sampler,
 )
 from inpainter.windows import inpaint_song, plan_windows, read_from
+from utils.seeds import torch_generator
 
 SIGMA_DATA = 0.1
 
@@ -78,7 +78,7 @@ def tiny_task(batch: int = 3, samples: int = 64) -> tuple[Denoiser, Tensor, Tens
 
 
 def generators(items: range | list[int], seed: int = 0) -> list[torch.Generator]:
-    return [item_generator(seed, item) for item in items]
+    return [torch_generator(seed, item) for item in items]
 
 
 # ------------------------------------------------------------------------------- known answer

@@ -25,7 +25,7 @@ from singing.song import (
     write_recording,
 )
 from utils.audio import active_level, loudness, resample, to_mono, true_peak
-from utils.staging import staged
+from utils.files import staged
 
 RATE = 16000
 DATA = {"loudness": -18.0, "statistics": {"accompaniment": 0.1}}

@@ -63,8 +63,8 @@ def test_a_crash_while_saving_leaves_the_old_file(
 
     target = {
         "write": "utils.checkpoint.torch.save",
-        "fsync": "utils.checkpoint.os.fsync",
-        "replace": "utils.checkpoint.os.replace",
+        "fsync": "utils.files.os.fsync",
+        "replace": "utils.files.os.replace",
     }[moment]
     with monkeypatch.context() as patch:
         patch.setattr(target, crash)

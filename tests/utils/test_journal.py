@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.journal import Journal
+from utils.journal import Journal
 
 
 def test_it_continues_where_it_was_interrupted(tmp_path: Path) -> None:
@@ -40,3 +40,35 @@ def test_a_foreign_file_is_not_taken_for_records(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text("hello\n")
     assert Journal(path, {}).complete([], lambda id: {}) == []
+
+
+def test_a_journal_survives_a_line_cut_off_anywhere(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path)
+    for number in range(3):
+        journal.add({"id": str(number), "value": number})
+    whole = path.read_bytes()
+    start_of_last = whole[:-1].rindex(b"\n")
+    for length in range(start_of_last, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        again = Journal(path)
+        assert list(again.records) == ["0", "1"]
+        again.add({"id": "3", "value": 3})
+        assert list(Journal(path).records) == ["0", "1", "3"]
+
+
+def test_the_last_record_of_an_id_is_the_valid_one(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.add({"id": "a", "value": 1})
+    journal.add({"id": "a", "value": 2})
+    journal.add({"id": "b", "value": 3})
+    journal.keep_only({"a"})
+    assert Journal(journal.path).records == {"a": {"id": "a", "value": 2}}
+
+
+def test_equal_records_are_written_once(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.add({"id": "a", "shape": (1, 2)})
+    size = journal.path.stat().st_size
+    journal.add({"id": "a", "shape": [1, 2]})
+    assert journal.path.stat().st_size == size

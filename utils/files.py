@@ -1,0 +1,105 @@
+"""Files that appear as a whole or not at all, JSON, and checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+CHUNK = 1 << 20  # bytes read at once for a checksum
+
+
+@contextmanager
+def atomic(path: Path | str, *, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; rename what was written there to `path`.
+
+    A crash at any moment leaves the old file or the new one; after an exception the old one stays
+    and the temporary file is removed. durable: wait until the content and the name are on the disk,
+    so that a power cut does no harm either.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        if durable:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if durable:
+        _sync_directory(path.parent)
+
+
+@contextmanager
+def staged(directory: Path) -> Iterator[Path]:
+    """Yield a hidden folder beside `directory`; move what is in it at the end to `directory`.
+
+    Files of the same name are replaced, others stay. After an exception nothing has changed. Raises
+    ValueError when `directory` is a file.
+    """
+    directory = Path(directory)
+    if directory.exists() and not directory.is_dir():
+        raise ValueError(f"{directory} is a file; expected a folder to write to, or a new name")
+    stage = directory.absolute().parent / f".{directory.absolute().name}.{os.getpid()}.tmp"
+    stage.mkdir(parents=True)
+    try:
+        yield stage
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in sorted(stage.iterdir()):
+            os.replace(path, directory / path.name)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def write_bytes(path: Path, content: bytes | memoryview, *, durable: bool = True) -> None:
+    """Write a file atomically."""
+    with atomic(path, durable=durable) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file as UTF-8, atomically, its line ends as they are in `text`."""
+    write_bytes(path, text.encode())
+
+
+def write_json(
+    path: Path, value: Any, *, indent: int | None = None, allow_nan: bool = False
+) -> None:
+    """Write a value as UTF-8 JSON, atomically; NaN raises ValueError unless allowed."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=allow_nan, indent=indent)
+    write_text(path, text if indent is None else text + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a UTF-8 JSON file; ValueError naming the file when it is anything else."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not readable as JSON: {error}") from error
+
+
+def sha256_of(path: Path) -> str:
+    """Return the checksum of a file in hexadecimal digits; memory does not grow with the file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a rename durable; systems that cannot open a directory do without."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

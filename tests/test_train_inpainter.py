@@ -17,10 +17,9 @@ import evaluate
 import prepare_data
 import train_inpainter
 from hyperparams import PRESETS
-from inpainter.context import Context
+from inpainter.context import Context, window_mel
 from inpainter.diffusion import ACCOMPANIMENT, MASK_KINDS, VOCAL
 from preprocess import StemBatch, StemStore
-from singing.chain import window_mel
 from text.symbols import SYMBOLS
 from train_inpainter import Objective, data_of
 from training.experiment import seeded_context
@@ -296,7 +295,7 @@ def test_symbols_and_notes_stand_where_they_are_sung(store: StemStore) -> None:
     """Tracks of a window that begins between two frames; voicing is that of the symbols."""
     data = data_of(scored_store(store), HP, Path("nowhere"), None)
     assert data["context"] == list(Context.PARTS)
-    objective = Objective(HP, store, data["statistics"]["mel"], torch.device("cpu"))
+    objective = Objective(HP, store, data("cpu"))
     batch = replace(batch_of(objective, 1), starts=torch.tensor([3000]))
     context = objective.context(batch, torch.Generator().manual_seed(0))
     times = (3000 + HP.audio.hop_length * torch.arange(context.mel.shape[1])) / 16000

@@ -41,7 +41,7 @@ import torch
 from hyperparams import Hyperparams
 from legacy import weights as published
 from singing.draft import PAUSE, Draft, spoken_draft, sung_draft
-from singing.inpaint import check_inpainter, guide_from, no_inpainter, sing
+from singing.inpaint import check_inpainter, condition_from, no_inpainter, sing
 from singing.melody import (
     COMPOSE,
     NONE,
@@ -309,7 +309,7 @@ def sing_song(
         if inpainter:
             has_draft = bool(has_words or song.recording)
             check_inpainter(inpainter, hp.inpainting, has_words, has_draft)
-    draft, guide, melody = None, None, {}
+    draft, condition, melody = None, None, {}
     begin = song.vocal if song.recording else None  # what a strength below 1 starts from
     if voice:
         draft, melody = draft_of(arguments, voice, lyrics, song, watch)
@@ -320,7 +320,7 @@ def sing_song(
             )
         if inpainter and hp.unet.context_width:
             table = voice.transformer.data["symbols"]
-            guide = guide_from(draft.placed, begin, table, song, inpainter)
+            condition = condition_from(draft.placed, begin, table, song, inpainter)
     elif hp.unet.draft_input and not song.recording:
         print(NO_LYRICS)
     with watch("inpaint"):
@@ -332,7 +332,7 @@ def sing_song(
                 song.ranges,
                 hp.inpainting,
                 arguments.seed,
-                guide,
+                condition,
                 begin,
             )
             if inpainter

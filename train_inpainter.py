@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,16 +24,14 @@ from torch.utils.tensorboard import SummaryWriter
 
 from corpora.statistics import Moments
 from hyperparams import Hyperparams
-from inpainter.context import Context
+from inpainter.context import Context, ContextMaker, context_parts, window_mel
 from inpainter.diffusion import (
     ACCOMPANIMENT,
     VOCAL,
     bin_loss_terms,
     bin_medians,
     corrupt_known,
-    degrade_mel,
     denoising_loss,
-    draw_dropouts,
     draw_masks,
     draw_sigma,
     sigma_bin_edges,
@@ -42,13 +40,12 @@ from inpainter.diffusion import (
 from inpainter.sampling import sample
 from inpainter.unet import UNet1d
 from preprocess import ScoreTracks, StemBatch, StemBatches, StemStore
-from singing.chain import window_mel
 from singing.picture import masked_waveform
-from text.symbols import SYMBOL_TO_ID, SYMBOLS, is_voiced
-from training.simulated_drafts import Redraft
+from text.symbols import SYMBOL_TO_ID, SYMBOLS
+from training.simulated_drafts import SimulatedContexts
 from training.trainer import StepContext, Term, Trainer
 from utils import checkpoint, config, distributed, plotting
-from utils.audio import Features, Standardiser
+from utils.audio import Features
 from utils.loading import (
     Loaded,
     build_unet,
@@ -87,21 +84,17 @@ class Objective:
         self,
         hp: Hyperparams,
         store: StemStore,
-        mel_statistics: Mapping[str, Sequence[float]],
+        data: Mapping[str, Any],
         device: torch.device,
         postnet: Loaded | None = None,
     ) -> None:
-        """postnet: makes the waveforms of drafts; without one the filterbank's pseudo-inverse."""
+        """data: what the checkpoint will carry, see `data_of`; postnet: makes the waveforms of
+        drafts, without one the filterbank's pseudo-inverse."""
         self.hp, self.device = hp, device
-        self.features = Features(hp.audio).to(device)
-        self.standardise = Standardiser.from_statistics(mel_statistics).to(device)
-        self.parts = context_parts(store, hp)
-        uses_draft_audio = "wav" in self.parts
-        self.redraft = Redraft(hp.audio, hp.diffusion, postnet) if uses_draft_audio else None
-        self.tracks = (
-            ScoreTracks(store.index["items"], SYMBOL_TO_ID) if "pitch" in self.parts else None
-        )
-        self.is_voiced = torch.tensor([float(is_voiced(symbol)) for symbol in SYMBOLS])
+        maker = ContextMaker(hp.audio, data, device)
+        self.parts = maker.parts
+        tracks = ScoreTracks(store.index["items"], SYMBOL_TO_ID) if "pitch" in self.parts else None
+        self.contexts = SimulatedContexts(maker, hp.audio, hp.diffusion, tracks, postnet)
         self.batches = StemBatches(store, "train", hp.inpainter_training, hp.window)
         self.validation = StemBatches(store, "validation", hp.inpainter_training, hp.window)
         d = hp.diffusion
@@ -110,52 +103,19 @@ class Objective:
         self.level_names = [f"sigma_{level:.3g}" for level in self.levels]
 
     def context(self, batch: StemBatch, generator: torch.Generator) -> Context:
-        """All that is known of the vocals: a draft's mel and waveform; symbols and notes.
-
-        The mel is degraded as a draft's, and with a waveform it is the waveform's own.
-        """
-        if not self.parts:
-            return Context()
-        vocal, wav = batch.wav[:, VOCAL], None
-        # In full precision: synthesis makes its drafts so.
-        with torch.autocast(vocal.device.type, enabled=False):
-            mel = self.standardise(window_mel(self.features, vocal))  # (B, T, M)
-            mel = degrade_mel(mel, self.hp.diffusion, generator)
-            if self.redraft is not None:
-                wav = self.redraft(self.standardise.inverse(mel), vocal, generator)
-                mel = self.standardise(window_mel(self.features, wav))
-        context = Context(mel=mel if "mel" in self.parts else None, wav=wav)
-        if self.tracks is None:
-            return context
-        audio, frames = self.hp.audio, mel.shape[1]
-        starts = (batch.starts.cpu().double() / audio.sample_rate).tolist()
-        tracks = [
-            self.tracks.window(id, start, 1 / audio.frame_rate, frames)
-            for id, start in zip(batch.ids, starts, strict=True)
-        ]
-        phoneme, pitch = (torch.stack(track) for track in zip(*tracks, strict=True))  # (B, T)
-        voicing = self.is_voiced[phoneme]
-        parts = {"phoneme": phoneme, "pitch": pitch, "voicing": voicing}
-        return replace(context, **{name: part.to(self.device) for name, part in parts.items()})
+        """Return the context of a batch, simulated from its true vocals."""
+        return self.contexts(batch.wav[:, VOCAL], batch.ids, batch.starts, generator)
 
     def draw(self, batch: StemBatch, generator: torch.Generator) -> Drawn:
-        """Masks of the mixture, impaired prefixes, noise, context and what of it is withheld."""
+        """Draw masks of the mixture, impaired prefixes, noise, context and what is withheld."""
         d, wav = self.hp.diffusion, batch.wav
         masks = draw_masks(len(wav), wav.shape[2], d, generator)
         given = corrupt_known(wav, masks, d, generator)
         noise = torch.randn(wav.shape, generator=generator, device=wav.device)
         context = self.context(batch, generator)
-        # What is told per frame falls out part by part and, where there are several, all at once:
-        # guidance's null. It is all of a draft: without the waveform none of it is there.
-        frames = [part for part in self.parts if part in Context.FRAMES]
-        shares = dict.fromkeys((*frames, "accompaniment"), d.dropout)
-        shares |= {"frames": d.dropout} if len(frames) > 1 else {}
-        shares |= {"wav": d.draft_dropout} if self.redraft is not None else {}
-        is_dropped = draw_dropouts(len(wav), shares, generator)
-        at_once = is_dropped.pop("frames", False) | is_dropped.get("wav", False)  # (B,)
-        is_dropped |= {part: is_dropped[part] | at_once for part in frames}
+        is_dropped, withheld = self.contexts.draw_dropouts(len(wav), generator)
         # Only what is given can be withheld: the joint model keeps both of its channels.
-        withheld = is_dropped.pop("accompaniment") & masks.is_known[:, ACCOMPANIMENT].all(1)
+        withheld = withheld & masks.is_known[:, ACCOMPANIMENT].all(1)
         context = replace(context, is_dropped=is_dropped)
         return Drawn(masks.is_known, given, noise, context, withheld)
 
@@ -271,15 +231,6 @@ def generator_on(device: torch.device, generator: torch.Generator) -> torch.Gene
     return torch.Generator(device).manual_seed(seed)
 
 
-def context_parts(store: StemStore, hp: Hyperparams) -> tuple[str, ...]:
-    """What the network is told of a vocal; symbols and notes only where every song has a score."""
-    frames: tuple[str, ...] = ()
-    if hp.unet.context_width:
-        has_scores = all("score" in item for item in store.index["items"])
-        frames = Context.FRAMES if has_scores else ("mel",)
-    return (*frames, "wav") if hp.unet.draft_input else frames
-
-
 def some_vocals(store: StemStore, hp: Hyperparams) -> Tensor:
     """Vocals (B, S) of training, windows spread evenly: what statistics are measured on."""
     one_each = replace(hp.inpainter_training, batch_size=1)
@@ -304,8 +255,9 @@ def data_of(
     else:
         mel = measure_mel(some_vocals(store, hp), hp)
     data = store.for_checkpoint()
+    parts = context_parts(hp.unet, all("score" in item for item in store.index["items"]))
     statistics = data["statistics"] | {"mel": mel}
-    told = {"symbols": list(SYMBOLS), "context": list(context_parts(store, hp))}
+    told = {"symbols": list(SYMBOLS), "context": list(parts)}
     told["postnet"] = None if postnet is None else describe_weights(postnet)["sha256"]
     return data | told | {"statistics": statistics}
 
@@ -331,7 +283,7 @@ def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
     if arguments.start_from is not None:
         for line in checkpoint.start_from(network, arguments.start_from, "inpainter"):
             print(line)
-    objective = Objective(hp, store, data["statistics"]["mel"], world.device, postnet)
+    objective = Objective(hp, store, data, world.device, postnet)
     return Trainer(
         kind="inpainter",
         directory=directory,

@@ -28,10 +28,10 @@ from evaluation.frechet import (
     stored,
 )
 from evaluation.statistics import Estimate, PairedTest
-from inpainter.context import Context
+from inpainter.context import Context, ContextMaker, window_mel
 from inpainter.diffusion import ACCOMPANIMENT, VOCAL, degrade_mel
 from inpainter.sampling import sample
-from singing.chain import linear_of, waveform, window_mel
+from singing.chain import linear_of, waveform
 from utils.audio import Features, read_wav, write_wav
 from utils.loading import Loaded, denoiser_of
 from utils.metrics import LINEAR_FLOOR, MEL_FLOOR, log_spectral_distance, mel_distance
@@ -232,11 +232,10 @@ class InpaintingJudge:
 
     def context(self, batch: StemBatch, first: int) -> Context:
         """The drafts of the true vocals: their mel, or their waveform and its mel."""
-        if not self.loaded.hyperparams.unet.draft_input:
-            return Context(mel=self.draft_mel(batch, first))
-        wav = self.griffin_lim(batch, first)
-        mel = self.loaded.standardiser("mel")(window_mel(self.features, wav))
-        return Context(mel=mel, wav=wav)
+        maker = ContextMaker(self.loaded.hyperparams.audio, self.loaded.data, self.device)
+        if "wav" not in maker.parts:
+            return maker(mel=self.draft_mel(batch, first))
+        return maker(self.griffin_lim(batch, first))
 
     def draft_mel(self, batch: StemBatch, first: int) -> Tensor:
         """The standardised mel (B, T, M) of the true vocals, degraded as in training."""

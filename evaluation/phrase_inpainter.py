@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from inpainter.context import Condition
 from inpainter.diffusion import ACCOMPANIMENT, VOCAL
 from music.score_batch import ScoreTracks
-from singing.inpaint import Guide, check_symbols, sing
-from singing.placement import voicing_track
+from singing.inpaint import check_symbols, sing
 from singing.song import draft_gain, pad_to
 from utils.audio import active_level
 from utils.loading import Loaded
@@ -78,7 +78,7 @@ class LastStage:
         if not wav.any():
             return wav
         gain = draft_gain(wav, torch.zeros_like(wav), self.inpainter.data, hop)
-        guide = Guide(gain * wav, symbols, pitch, voicing_track(symbols, self.table))
+        condition = Condition(gain * wav, symbols, pitch)
         sung = sing(
             self.inpainter,
             torch.zeros_like(wav),
@@ -86,7 +86,7 @@ class LastStage:
             [(0, len(wav))],
             hp.inpainting,
             self.seed,
-            guide,
+            condition,
             gain * wav,
             quiet=True,
         ).vocal

@@ -1,27 +1,37 @@
-"""Per-frame conditions of the inpainter: draft, symbols, notes, voicing (B, T, ...)."""
+"""Conditioning of the inpainter: draft, phonemes, notes, voicing; its maker and its encoder.
+
+Shapes: B batch, S samples, T frames (one per hop), M mels.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inpainter.blocks import as_row
+from text.symbols import is_voiced
+from utils.audio import Features, Standardiser
+
+if TYPE_CHECKING:
+    from hyperparams import Audio, UNet
+
+MEL_ONLY = ("mel",)  # parts of checkpoints from before they were stored
 
 
 @dataclass(frozen=True)
 class Context:
-    """What the inpainter may be told of the vocal it makes; any part may be missing.
+    """Conditioning inputs of a batch of windows; each part may be missing.
 
-    Per frame (one per hop): mel: (B, T, M) standardised log mel of the draft; phoneme: (B, T) int64
-    symbol ids; pitch: (B, T) MIDI note numbers, whole or fractional, 0 = no note; voicing: (B, T)
-    in [0, 1]. Per sample: wav: (B, S), the waveform of the draft.
-    is_dropped: part name → (B,) bool, True = this item does not see this part, which is how
-    classifier-free guidance (2207.12598) learns to do without it.
+    Per frame: mel: (B, T, M) standardised log mel of the draft; phoneme: (B, T) int64 symbol ids;
+    pitch: (B, T) MIDI note numbers, whole or fractional, 0 = no note; voicing: (B, T) in [0, 1].
+    Per sample: wav: (B, S), the draft's waveform.
+    is_dropped: part name → (B,) bool, True = withheld from this item, as classifier-free guidance
+    (2207.12598) requires in training and for its null evaluations.
     """
 
     mel: Tensor | None = None
@@ -35,31 +45,129 @@ class Context:
     PARTS: ClassVar[tuple[str, ...]] = (*FRAMES, "wav")
 
     def present(self) -> dict[str, Tensor]:
-        """The parts that are there, by name."""
+        """Return the parts that are given, by name."""
         parts = {name: getattr(self, name) for name in self.PARTS}
         return {name: part for name, part in parts.items() if part is not None}
 
     def frames(self) -> dict[str, Tensor]:
-        """Those of them that are per frame."""
+        """Return the given parts that are per frame, by name."""
         return {name: part for name, part in self.present().items() if name in self.FRAMES}
 
     def without(self, *names: str) -> Context:
-        """The same context with these parts missing for every item (no names: all of them)."""
+        """Return the context with these parts missing for every item (no names: all parts)."""
         unknown = set(names) - set(self.PARTS)
         if unknown:
             raise ValueError(f"no context part {sorted(unknown)}: there are {list(self.PARTS)}")
         return replace(self, **dict.fromkeys(names or self.PARTS))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Context:
-        """`function` applied to every tensor: to(device), a slice of the batch, a repetition."""
+        """Apply `function` to every tensor: to(device), a slice of the batch, a repetition."""
         parts = {name: function(part) for name, part in self.present().items()}
         is_dropped = {name: function(which) for name, which in self.is_dropped.items()}
         return Context(**parts, is_dropped=is_dropped)
 
 
+def context_parts(unet: UNet, has_scores: bool) -> tuple[str, ...]:
+    """List the parts that a network of this section trains with on a corpus.
+
+    Phonemes, notes and voicing need a score of every song.
+    """
+    frames: tuple[str, ...] = ()
+    if unet.context_width:
+        frames = Context.FRAMES if has_scores else MEL_ONLY
+    return (*frames, "wav") if unet.draft_input else frames
+
+
+def window_mel(features: Features, wav: Tensor) -> Tensor:
+    """Log mel (B, T, M) of windows (B, S), T = S // hop_length.
+
+    Centred frames are one more: the last, centred on the window's end, belongs to what follows.
+    """
+    return features.mel(wav)[:, : wav.shape[1] // features.hop_length]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Conditioning inputs of a whole song, from which those of its windows are cut."""
+
+    wav: Tensor  # (S,) the draft where there is one, else the known vocal
+    phoneme: Tensor | None = None  # (T,) int64, ids of the inpainter's own symbols
+    pitch: Tensor | None = None  # (T,) MIDI note numbers, 0 = no note
+
+
+class ContextMaker:
+    """Make the context of windows from drafts and scores, for training, synthesis and evaluation.
+
+    There is no other way to a `Context` in the project, so a network is never used with conditions
+    that differ from those that it was trained with.
+    """
+
+    def __init__(
+        self, audio: Audio, data: Mapping[str, Any], device: torch.device | str = "cpu"
+    ) -> None:
+        """data: of the checkpoint: `context` (its parts), `symbols`, `statistics` of the mel."""
+        self.parts: tuple[str, ...] = tuple(data.get("context", MEL_ONLY))
+        self.features = Features(audio).to(device)
+        self.standardise = Standardiser.from_statistics(data["statistics"]["mel"]).to(device)
+        voiced = [float(is_voiced(symbol)) for symbol in data["symbols"]]
+        self.is_voiced = torch.tensor(voiced, device=device)
+
+    def mel(self, wav: Tensor) -> Tensor:
+        """Standardised mel (B, T, M) of windows (B, S), in float32 under any autocast."""
+        with torch.autocast(wav.device.type, enabled=False):
+            return self.standardise(window_mel(self.features, wav))
+
+    def __call__(
+        self,
+        wav: Tensor | None = None,
+        mel: Tensor | None = None,
+        phoneme: Tensor | None = None,
+        pitch: Tensor | None = None,
+    ) -> Context:
+        """Return the context of B windows; what is not among `parts` is left out.
+
+        wav (B, S): drafts; mel (B, T, M): theirs, standardised, computed from `wav` where it is not
+        given; phoneme, pitch (B, T): see `Context`. Voicing is that of the phonemes.
+        """
+        if mel is None and wav is not None and "mel" in self.parts:
+            mel = self.mel(wav)
+        has_voicing = phoneme is not None and "voicing" in self.parts
+        voicing = self.is_voiced[phoneme] if has_voicing else None
+        made = {"mel": mel, "phoneme": phoneme, "pitch": pitch, "voicing": voicing, "wav": wav}
+        return Context(**{name: part for name, part in made.items() if name in self.parts})
+
+
+class WindowContexts:
+    """Cut the contexts of windows of a song from its `Condition`."""
+
+    def __init__(self, maker: ContextMaker, condition: Condition, hop_length: int) -> None:
+        """hop_length in samples: windows begin and end on its multiples."""
+        self.maker, self.condition, self.hop_length = maker, condition, hop_length
+
+    def __call__(self, spans: Sequence[tuple[int, int]]) -> Context:
+        """Return the context of windows [start, stop) in samples; silence follows a song's end."""
+        frames = [(start // self.hop_length, stop // self.hop_length) for start, stop in spans]
+        condition = self.condition
+        return self.maker(
+            wav=cut(condition.wav, spans),
+            phoneme=None if condition.phoneme is None else cut(condition.phoneme, frames),
+            pitch=None if condition.pitch is None else cut(condition.pitch, frames),
+        )
+
+
+def cut(song: Tensor, spans: Sequence[tuple[int, int]]) -> Tensor:
+    """Stack equally long stretches [start, stop) of a song (..., S), zeros behind its end."""
+    parts = [song[..., start:stop] for start, stop in spans]
+    return torch.stack(
+        [
+            F.pad(part, (0, stop - start - part.shape[-1]))
+            for part, (start, stop) in zip(parts, spans, strict=True)
+        ]
+    )
+
+
 class ContextEncoder(nn.Module):
-    """Frames of a context → scales and shifts (FiLM, Perez et al. 2018) of the levels at one frame
-    per hop."""
+    """Encode frames as FiLM scales and shifts (Perez et al. 2018) of the levels at one per hop."""
 
     def __init__(
         self,
@@ -69,7 +177,7 @@ class ContextEncoder(nn.Module):
         num_phonemes: int,
         num_pitches: int,
     ) -> None:
-        """channels: of each level that takes a scale and a shift."""
+        """Channels: of each level that takes a scale and a shift."""
         super().__init__()
         self.channels = channels
         self.mel = nn.Linear(n_mels, width)
@@ -85,7 +193,7 @@ class ContextEncoder(nn.Module):
     def forward(
         self, context: Context, batch: int, frames: int, padding: int = 0
     ) -> list[tuple[Tensor, Tensor]]:
-        """context of B items of T frames → per level scale, shift (B, C, 1, T + padding).
+        """Encode B items of T frames → per level scale, shift (B, C, 1, T + padding).
 
         Every part is missing on the padding. ValueError for a part of another B or T.
         """
@@ -115,7 +223,7 @@ class ContextEncoder(nn.Module):
         return [tuple(map(as_row, film.chunk(2, dim=1))) for film in films]
 
     def embed(self, name: str, part: Tensor) -> Tensor:
-        """One part (B, T) or (B, T, M) → (B, T, W); a fractional pitch lies between two notes."""
+        """Embed one part (B, T) or (B, T, M) → (B, T, W), a fractional pitch between two notes."""
         if name == "mel":
             return self.mel(part)
         if name == "phoneme":

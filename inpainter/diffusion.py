@@ -6,7 +6,7 @@ The signal is x ∈ R^{2×S}, channels (vocal, accompaniment); m = is_known. Wit
 
 the preconditioning is that of EDM (Karras et al. 2022, 2206.00364, table 1) element by element. A
 known accompaniment is Palette's conditioning (2111.05826), nothing known is the joint model. n is
-white; L = I, or the shape that a draft gives to the noise (module.NoiseShape).
+white; L = I, or the shape that a draft gives to the noise (spectral.NoiseShape).
 Shapes: B batch, C channels, S samples, T frames, M mels. Every random draw takes its generator.
 """
 
@@ -63,7 +63,7 @@ def element_sigma(sigma: Tensor, is_known: Tensor | None, like: Tensor) -> Tenso
 
 
 class NoiseColour:
-    """The shape L that a context gives to the noise of the vocal (module.NoiseShape)."""
+    """The shape L that a context gives to the noise of the vocal (spectral.NoiseShape)."""
 
     def __init__(self, shape: NoiseShape, gains: Tensor, has_draft: Tensor) -> None:
         """gains: G (B, 1, P, N) or (N,); has_draft (B,) bool: whose context has a draft."""
@@ -82,25 +82,16 @@ class NoiseColour:
         return self.shape(x, self.gains.square())
 
 
-class Denoiser(nn.Module):
-    """D(x̃; σ, m, c): a network F wrapped so that its input, output and target have unit variance.
+class NoiseLaw:
+    """The noise that a diffusion adds: white, or coloured by a `NoiseShape` and the context."""
 
-    `network(x_in (B, C_in, S), c_noise (B,), context) -> (B, C, S)`; C_in = 2C with `mask_input`
-    (scaled signal, then mask), C without it (the earlier system's network, which sees no mask).
-    """
-
-    def __init__(self, network: nn.Module, sigma_data: float, mask_input: bool = True) -> None:
-        super().__init__()
-        if sigma_data <= 0:
-            raise ValueError(f"sigma_data = {sigma_data}: expected the positive RMS of the audio")
-        self.network = network
-        self.sigma_data = sigma_data
-        self.mask_input = mask_input
+    def __init__(self, sigma_data: float, shape: NoiseShape | None = None) -> None:
+        """shape: that of the network, whose buffers it shares; None: white noise."""
+        self.sigma_data, self.shape = sigma_data, shape
 
     def colour(self, context: Context | None, batch: int) -> NoiseColour | None:
-        """How the network wants the noise of B items with this context to be; None: white."""
-        network = getattr(self.network, "module", self.network)  # inside of DistributedDataParallel
-        shape = getattr(network, "noise_shape", None)
+        """Return the colour of the noise of B items with this context; None: white."""
+        shape = self.shape
         if shape is None:
             return None
         nobody = torch.zeros(batch, dtype=torch.bool, device=shape.mean_power.device)
@@ -109,6 +100,30 @@ class Denoiser(nn.Module):
         has_draft = ~context.is_dropped.get("wav", nobody)
         power = shape.power(context.wav[:, None] / self.sigma_data)
         return NoiseColour(shape, shape.gains(power, has_draft), has_draft)
+
+
+class Denoiser(nn.Module):
+    """D(x̃; σ, m, c): a network F wrapped so that its input, output and target have unit variance.
+
+    `network(x_in (B, C_in, S), c_noise (B,), context) -> (B, C, S)`; C_in = 2C with `mask_input`
+    (scaled signal, then mask), C for a network that sees no mask. `noise_shape` belongs to the
+    network, too: it is declared here because F may be wrapped (DistributedDataParallel, compiled).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        sigma_data: float,
+        mask_input: bool = True,
+        noise_shape: NoiseShape | None = None,
+    ) -> None:
+        super().__init__()
+        if sigma_data <= 0:
+            raise ValueError(f"sigma_data = {sigma_data}: expected the positive RMS of the signal")
+        self.network = network
+        self.sigma_data = sigma_data
+        self.mask_input = mask_input
+        self.noise_law = NoiseLaw(sigma_data, noise_shape)  # no module: adds no second state
 
     def forward(
         self,
@@ -259,7 +274,7 @@ def denoising_loss(
     not tell, a mean of many vocals is softer than each, and the right loudness of every band is
     worth more.
     """
-    colour = denoiser.colour(context, len(x))
+    colour = denoiser.noise_law.colour(context, len(x))
     if colour is not None:
         noise = colour(noise)
     source = x if given is None else torch.where(is_known, given, x)

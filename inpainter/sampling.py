@@ -12,10 +12,10 @@ Shapes: B batch, C channels (vocal, accompaniment), S samples. Levels σ are pla
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 Denoise = Callable[[Tensor, float], Tensor]
 Model = Callable[[Tensor, float, "Tensor | None"], Tensor]
 Noise = Callable[[], Tensor]
+T = TypeVar("T")
 
 
 class Past(NamedTuple):
@@ -309,11 +310,6 @@ class GuidedModel:
         lyrics_guidance: float = 1.0,
         threshold: float = 0.0,
     ) -> None:
-        if lyrics_guidance != 1.0 and (context is None or not context.frames()):
-            raise ValueError(
-                f"lyrics_guidance = {lyrics_guidance}, but there is no context to guide with: "
-                "give a draft or lyrics, or set the weight to 1"
-            )
         self.denoiser = denoiser
         self.context = context
         self.accompaniment_guidance = accompaniment_guidance
@@ -337,11 +333,7 @@ class GuidedModel:
         mask = torch.zeros_like(x, dtype=torch.bool) if is_known is None else is_known
         is_null = torch.zeros(times, dtype=torch.bool, device=x.device)  # without accompaniment
         if self.accompaniment_guidance != 1.0:
-            if is_known is None:
-                raise ValueError(
-                    f"accompaniment_guidance = {self.accompaniment_guidance} needs a model that is "
-                    "told the accompaniment: use method = conditional, or set the weight to 1"
-                )
+            assert is_known is not None, "check_request refuses this guidance of a joint model"
             is_null[1] = True
         context = self.context
         if context is not None and times > 1:
@@ -367,6 +359,59 @@ class Inpainted(NamedTuple):
 
     x: Tensor  # (B, C, S)
     evaluations: int  # network evaluations (NFE), guidance included
+
+
+def registered(kind: str, name: str, registry: Mapping[str, T]) -> T:
+    """Look up a step or method; ValueError naming those that there are."""
+    if name not in registry:
+        raise ValueError(f"inpainting.{kind} = {name!r} is not one of {', '.join(registry)}")
+    return registry[name]
+
+
+def check_request(
+    config: Inpainting,
+    sees_mask: bool,
+    takes_frames: bool,
+    has_frames: bool,
+    has_draft: bool,
+    network: str = "this network",
+) -> None:
+    """Refuse what a network cannot be asked for: ValueError, before any work.
+
+    sees_mask, takes_frames: what the network reads (unet.mask_input, unet.context_width);
+    has_frames: frame-level conditions are given (lyrics, or a draft's mel); has_draft: there is a
+    waveform that a strength below 1 can start from; network: its name in messages.
+    """
+    registered("method", config.method, METHODS)
+    registered("step", config.step, STEPS)
+    for with_draft in (False, True):
+        sampling_sigmas(config, with_draft)
+    if config.accompaniment_guidance != 1 and config.method != "conditional":
+        raise ValueError(
+            f"accompaniment_guidance = {config.accompaniment_guidance} needs a model conditioned "
+            f"on the accompaniment, and method = {config.method} is not: take method = "
+            "conditional, or set the weight to 1"
+        )
+    if config.lyrics_guidance != 1 and not (has_frames and takes_frames):
+        raise ValueError(
+            f"lyrics_guidance = {config.lyrics_guidance}, but there is no frame-level condition to "
+            "guide with: give --lyrics and an inpainter that takes them, or set the weight to 1"
+        )
+    if config.method == "conditional" and not sees_mask:
+        raise ValueError(
+            f"{network} sees no mask (unet.mask_input), which method = conditional needs: take "
+            "--method repaint, mcg, guided or replacement"
+        )
+    if config.strength < 1 and not has_draft:
+        raise ValueError(
+            f"strength = {config.strength} starts from a draft, and there is none: give --lyrics, "
+            "or a --vocal to be changed, or leave the strength at 1"
+        )
+    if has_frames and not takes_frames and config.strength == 1:
+        raise ValueError(
+            f"{network} takes no context (unet.context_width = 0), so lyrics cannot steer it: "
+            "start from their draft with --strength below 1, or leave --lyrics out"
+        )
 
 
 def check_task(known: Tensor, is_known: Tensor, sigmas: Sequence[float]) -> None:
@@ -405,9 +450,7 @@ def inpaint(
     draft + σ₀·n instead of pure noise; `progress(done, total)` is called after every level. Noise
     that is not white comes with its `covariance`, x → L·Lᵀ·x.
     """
-    for kind, name, registry in (("step", step, STEPS), ("method", method, METHODS)):
-        if name not in registry:
-            raise ValueError(f"{kind} = {name!r} is not one of {', '.join(registry)}")
+    take, wrap = registered("step", step, STEPS), registered("method", method, METHODS)
     check_task(known, is_known, sigmas)
     calls = 0
 
@@ -417,7 +460,7 @@ def inpaint(
         return model(x, sigma, mask)
 
     task = Task(counted, known, is_known, noise, num_resamples, reconstruction_weight, covariance)
-    transition = METHODS[method](STEPS[step], task)
+    transition = wrap(take, task)
     mean = torch.zeros_like(known) if draft is None else draft
     x, state = torch.where(is_known, known, mean) + sigmas[0] * noise(), None
     for done, (sigma, sigma_next) in enumerate(pairwise(sigmas), start=1):
@@ -437,14 +480,12 @@ def sample(
     draft: Tensor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Inpainted:
-    """`inpaint` as an `Inpainting` section says it, with one generator per item."""
-    if config.method == "conditional" and not denoiser.mask_input:
-        raise ValueError(
-            "method = conditional needs a network that sees the mask (unet.mask_input), and this "
-            "one does not: set inpainting.method to repaint, mcg, guided or replacement"
-        )
-    if config.strength < 1 and draft is None:
-        raise ValueError(f"strength = {config.strength} starts from a draft, and there is none")
+    """Run `inpaint` as an `Inpainting` section says, with one generator per item.
+
+    ValueError for what `check_request` refuses.
+    """
+    has_frames = context is not None and bool(context.frames())
+    check_request(config, denoiser.mask_input, True, has_frames, draft is not None)
     model = GuidedModel(
         denoiser,
         context,
@@ -452,7 +493,7 @@ def sample(
         config.lyrics_guidance,
         config.dynamic_threshold,
     )
-    noise, colour = ItemNoise(generators, known), denoiser.colour(context, len(known))
+    noise, colour = ItemNoise(generators, known), denoiser.noise_law.colour(context, len(known))
     has_draft = context is not None and context.wav is not None
     made = inpaint(
         model,

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from module import padding_mask
 from network import Generated, TransformerTTS
-from utils.audio import Features, active_level, griffin_lim, mel_filterbank
+from utils.audio import active_level, griffin_lim, mel_filterbank
 from utils.loading import Loaded
 
 if TYPE_CHECKING:
@@ -26,14 +26,6 @@ if TYPE_CHECKING:
     from music.score_batch import ScoreBatch
 
 logger = logging.getLogger(__name__)
-
-
-def window_mel(features: Features, wav: Tensor) -> Tensor:
-    """Log mel (B, T, M) of wav (B, S) with T = S // hop_length, the inpainter's frames.
-
-    Centred frames are one more; the last, centred on the end, belongs to what follows.
-    """
-    return features.mel(wav)[:, : wav.shape[1] // features.hop_length]
 
 
 def frame_limits(

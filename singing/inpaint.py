@@ -7,7 +7,7 @@ Shapes: B batch, S samples, T frames, M mels.
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -15,35 +15,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from inpainter.context import Context
+from inpainter.context import MEL_ONLY, Condition, ContextMaker, WindowContexts, cut
 from inpainter.diffusion import VOCAL, sampling_sigmas
-from inpainter.sampling import METHODS, STEPS, window_sampler
+from inpainter.sampling import check_request, window_sampler
 from inpainter.windows import Job, batches, inpaint_song, plan_windows, read_from, seam
-from singing.chain import window_mel
-from singing.placement import Placed, pitch_track, symbol_track, voicing_track
-from singing.song import Song, pad_to
-from utils.audio import Features
+from singing.placement import Placed, pitch_track, symbol_track
+from singing.song import Song
 from utils.loading import Loaded, denoiser_of
 
 if TYPE_CHECKING:
     from hyperparams import Inpainting
-
-MEL_ONLY = ("mel",)  # what a network is told that does not say what it was trained with
-
-
-@dataclass(frozen=True)
-class Guide:
-    """What the inpainter is told of the vocal it is to make."""
-
-    wav: Tensor  # (S,) the draft where there is one, the vocal where that is known
-    phoneme: Tensor | None = None  # (T,) int64, ids of the inpainter's own symbols
-    pitch: Tensor | None = None  # (T,) MIDI note numbers, 0 = no note
-    voicing: Tensor | None = None  # (T,) in [0, 1]
-
-    def frames(self) -> dict[str, Tensor]:
-        """The parts that are given per frame, by name."""
-        parts = {name: getattr(self, name) for name in ("phoneme", "pitch", "voicing")}
-        return {name: part for name, part in parts.items() if part is not None}
 
 
 @dataclass(frozen=True)
@@ -57,49 +38,24 @@ class Sung:
 
 
 def check_inpainter(
-    inpainter: Loaded, config: Inpainting, is_guided: bool, has_draft: bool
+    inpainter: Loaded, config: Inpainting, has_words: bool, has_draft: bool
 ) -> None:
-    """Raise ValueError for knobs and networks that cannot do what is asked, before any work."""
-    for name, registry in (("method", METHODS), ("step", STEPS)):
-        if getattr(config, name) not in registry:
-            raise ValueError(
-                f"inpainting.{name} = {getattr(config, name)!r} is not one of {', '.join(registry)}"
-            )
-    for has_draft in (False, True):
-        sampling_sigmas(config, has_draft)
+    """Refuse knobs and networks that cannot do what is asked (`sampling.check_request`)."""
     unet = inpainter.hyperparams.unet
-    if config.accompaniment_guidance != 1 and config.method != "conditional":
-        raise ValueError(
-            f"accompaniment_guidance = {config.accompaniment_guidance} needs a model that is told "
-            f"the accompaniment, and --method {config.method} does not tell it: take conditional, "
-            "or set the weight to 1"
-        )
-    if config.lyrics_guidance != 1 and not (is_guided and unet.context_width):
-        raise ValueError(
-            f"lyrics_guidance = {config.lyrics_guidance}, but nothing is said of the vocal: give "
-            "--lyrics and an inpainter that hears them, or set the weight to 1"
-        )
-    if config.method == "conditional" and not unet.mask_input:
-        raise ValueError(
-            f"{inpainter.path} sees no mask (unet.mask_input), which the method conditional needs: "
-            "take --method repaint, mcg, guided or replacement"
-        )
-    if config.strength < 1 and not has_draft:
-        raise ValueError(
-            f"strength = {config.strength} starts from a draft, and there is none: give --lyrics, "
-            "or a --vocal to be changed, or leave the strength at 1"
-        )
-    if is_guided and not unet.context_width and config.strength == 1:
-        raise ValueError(
-            f"{inpainter.path} takes no context (unet.context_width = 0), so lyrics cannot steer "
-            "it: start from their draft with --strength below 1, or leave --lyrics out"
-        )
+    check_request(
+        config,
+        unet.mask_input,
+        bool(unet.context_width),
+        has_words,
+        has_draft,
+        str(inpainter.path),
+    )
 
 
-def guide_from(
+def condition_from(
     placed: Sequence[Placed], draft: Tensor, table: Sequence[str], song: Song, inpainter: Loaded
-) -> Guide:
-    """What the inpainter is told of a song: the draft (S,) where it sings, else the known vocal.
+) -> Condition:
+    """Return the inpainter's condition: the draft (S,) where it sings, else the known vocal.
 
     table: the symbols that the ids of the placed lines mean; they are translated to the
     inpainter's own. ValueError when it lacks one.
@@ -110,12 +66,10 @@ def guide_from(
     frames = -(-len(wav) // inpainter.hyperparams.audio.hop_length)
     symbols = symbol_track(placed, frames)
     own = {symbol: index for index, symbol in enumerate(inpainter.data["symbols"])}
-    if "phoneme" in context_parts(inpainter):
+    if "phoneme" in inpainter.data.get("context", MEL_ONLY):
         check_symbols({table[i] for i in symbols.unique().tolist()}, inpainter)
     translation = torch.tensor([own.get(symbol, 0) for symbol in table])
-    return Guide(
-        wav, translation[symbols], pitch_track(placed, frames), voicing_track(symbols, table)
-    )
+    return Condition(wav, translation[symbols], pitch_track(placed, frames))
 
 
 def check_symbols(used: Set[str], inpainter: Loaded) -> None:
@@ -135,11 +89,6 @@ def no_inpainter(song: Song, draft: Tensor) -> Sung:
     return Sung(vocal, 0, 0, ())
 
 
-def context_parts(inpainter: Loaded) -> tuple[str, ...]:
-    """The parts of the context that the network was trained with; the others stay missing."""
-    return tuple(inpainter.data.get("context", MEL_ONLY))
-
-
 def sing(
     inpainter: Loaded,
     vocal: Tensor,
@@ -147,13 +96,13 @@ def sing(
     ranges: Sequence[tuple[int, int]],
     config: Inpainting,
     seed: int,
-    guide: Guide | None = None,
+    condition: Condition | None = None,
     draft: Tensor | None = None,
     quiet: bool = False,
 ) -> Sung:
     """Make the vocal of a song (S,) anew within ranges [start, stop) of samples.
 
-    `guide` is the context of the network, `draft` (S,) what strength < 1 starts from. Unless
+    `condition` conditions the network, `draft` (S,) what strength < 1 starts from. Unless
     `quiet`, a progress bar counts the levels of the batches of windows. Memory: the song, and a
     few windows.
     """
@@ -166,9 +115,11 @@ def sing(
     overlap = min(config.overlap, hp.window // 2) // hop * hop
     plan = plan_windows(length, hp.window, overlap, ranges, config.order, hop)
     fade = min(config.fade, overlap)
-    context_of = None if guide is None else GuideContext(inpainter, guide, plan[-1].stop)
+    contexts = None
+    if condition is not None:
+        contexts = WindowContexts(ContextMaker(hp.audio, inpainter.data), condition, hop)
     start_from = None if draft is None else torch.stack([draft, accompaniment])  # (2, S)
-    has_draft = context_of is not None and "wav" in context_of.parts
+    has_draft = contexts is not None and "wav" in contexts.maker.parts
     levels = len(sampling_sigmas(config, has_draft)) - 1
     total = len(list(batches(plan, config.batch_size))) * levels
     with (
@@ -179,8 +130,8 @@ def sing(
             denoiser_of(inpainter.network, hp),
             config,
             seed,
-            context_of,
-            None if start_from is None else lambda jobs: cut(start_from, jobs),
+            None if contexts is None else lambda jobs: contexts(spans(jobs)),
+            None if start_from is None else lambda jobs: cut(start_from, spans(jobs)),
             lambda done, levels: bar.update(),
         )
         pieces = inpaint_song(
@@ -191,42 +142,9 @@ def sing(
     return Sung(sung, len(plan), evaluations.count, tuple(s for s in seams if s[1] <= length))
 
 
-class GuideContext:
-    """The context of a batch of windows, cut from the guide exactly as training makes it."""
-
-    def __init__(self, inpainter: Loaded, guide: Guide, stop: int) -> None:
-        audio = inpainter.hyperparams.audio
-        self.parts = context_parts(inpainter)
-        self.hop_length = audio.hop_length
-        self.features = Features(audio)
-        self.standardise = inpainter.standardiser("mel").cpu()
-        frames = -(-stop // audio.hop_length)
-        self.wav = pad_to(guide.wav, stop)
-        self.frames = {
-            name: pad_to(part, frames)
-            for name, part in guide.frames().items()
-            if name in self.parts
-        }
-
-    def __call__(self, jobs: Sequence[Job]) -> Context:
-        """The context of B windows, (B, T, ...)."""
-        spans = [(job.window.start, job.window.stop) for job in jobs]
-        wav = cut(self.wav[None], jobs)[:, 0]  # (B, S)
-        hop = self.hop_length
-        parts = {
-            name: torch.stack([part[start // hop : stop // hop] for start, stop in spans])
-            for name, part in self.frames.items()
-        }
-        context = Context(**parts)
-        if "mel" in self.parts:
-            context = replace(context, mel=self.standardise(window_mel(self.features, wav)))
-        return replace(context, wav=wav) if "wav" in self.parts else context
-
-
-def cut(song: Tensor, jobs: Sequence[Job]) -> Tensor:
-    """The windows of a song (C, S), silence behind its end: (B, C, S)."""
-    spans = [(job.window.start, job.window.stop) for job in jobs]
-    return torch.stack([pad_to(song[:, start:stop], stop - start) for start, stop in spans])
+def spans(jobs: Sequence[Job]) -> list[tuple[int, int]]:
+    """Return the samples [start, stop) of the jobs' windows."""
+    return [(job.window.start, job.window.stop) for job in jobs]
 
 
 class Evaluations:

@@ -290,7 +290,7 @@ def test_an_inpainter_of_another_rate_works_alone_but_not_with_this_voice(
         (["--set", "inpainting.sigma_min=9"], ["sigma_min"]),
         (["--set", "unet.channels=9"], ["inpainting.NAME=VALUE"]),
         (["--steps", "many"], ["inpainting.num_steps", "many"]),
-        (["--set", "inpainting.lyrics_guidance=2"], ["nothing is said of the vocal", "--lyrics"]),
+        (["--set", "inpainting.lyrics_guidance=2"], ["no frame-level condition", "--lyrics"]),
         (["--set", "inpainting.draft_share=2"], ["draft_share = 2", "[0, 1]"]),
         (["--method", "repaint", "--guidance", "2"], ["conditional"]),
         (["--inpainter", "nowhere.pt"], ["nowhere.pt", "train_inpainter.py"]),

@@ -17,10 +17,9 @@ from torch import nn
 import evaluate
 import prepare_data
 import train_inpainter
-from inpainter.context import Context
+from inpainter.context import Context, window_mel
 from inpainter.diffusion import ACCOMPANIMENT, MASK_KINDS, VOCAL
 from preprocess import StemBatch, StemStore
-from singing.chain import window_mel
 from text.symbols import SYMBOLS
 from train_inpainter import Objective, data_of
 from training.experiment import seeded_context
@@ -64,8 +63,8 @@ def store(feature_dir: Path) -> StemStore:
 
 @pytest.fixture
 def objective(store: StemStore) -> Objective:
-    statistics = data_of(store, HP, Path("nowhere"), None)["statistics"]["mel"]
-    return Objective(HP, store, statistics, torch.device("cpu"))
+    data = data_of(store, HP, Path("nowhere"), None)
+    return Objective(HP, store, data, torch.device("cpu"))
 
 
 def batch_of(objective: Objective, size: int) -> StemBatch:
@@ -296,7 +295,7 @@ def test_symbols_and_notes_stand_where_they_are_sung(store: StemStore) -> None:
     """Tracks of a window that begins between two frames; voicing is that of the symbols."""
     data = data_of(scored_store(store), HP, Path("nowhere"), None)
     assert data["context"] == list(Context.PARTS)
-    objective = Objective(HP, store, data["statistics"]["mel"], torch.device("cpu"))
+    objective = Objective(HP, store, data, torch.device("cpu"))
     batch = replace(batch_of(objective, 1), starts=torch.tensor([3000]))
     context = objective.context(batch, torch.Generator().manual_seed(0))
     times = (3000 + HP.audio.hop_length * torch.arange(context.mel.shape[1])) / 16000
@@ -311,7 +310,7 @@ def test_parts_of_the_context_fall_out_one_by_one_and_together(store: StemStore)
     objective = Objective(
         HP,
         scored_store(store),
-        data_of(store, HP, Path("nowhere"), None)["statistics"]["mel"],
+        data_of(store, HP, Path("nowhere"), None),
         torch.device("cpu"),
     )
     drawn = objective.draw(batch_of(objective, 256), torch.Generator().manual_seed(0))

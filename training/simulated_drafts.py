@@ -1,42 +1,46 @@
-"""True vocals as drafts would have them: what the inpainter hears in training beside the truth.
+"""Simulate Griffin-Lim drafts and their contexts from ground-truth vocals (inpainter training).
 
 Shapes: B batch, S samples, T frames, M mels, F linear bins.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from inpainter.context import Context, ContextMaker
+from inpainter.diffusion import degrade_mel, draw_dropouts
 from singing.chain import linear_from_mel, linear_of
 from utils.audio import frame_spectrum, griffin_lim
 
 if TYPE_CHECKING:
     from hyperparams import Audio, Diffusion
+    from music.score_batch import ScoreTracks
     from utils.loading import Loaded
 
 
-class Redraft:
-    """Mel → linear → waveform, as the chain does it, but begun at the phases of the true vocal.
+class DraftSimulator:
+    """Render mels as the chain does, mel → linear → waveform, from the phases of the true vocal.
 
-    Griffin-Lim's own phases are arbitrary, so its waveform and the true one would not match sample
-    by sample and a network could learn nothing from the first about the second. Begun near the true
-    phases, few iterations leave the waveform where the truth is and give it Griffin-Lim's faults.
-    At synthesis the draft's phases are the true ones by definition.
+    Griffin-Lim's own phases are arbitrary: its waveform would not match the true one sample by
+    sample, and a network could learn nothing from the first about the second. From near the true
+    phases, few iterations keep the alignment and add Griffin-Lim's artefacts. In synthesis the
+    draft's phases are the true ones by definition.
     """
 
     def __init__(self, audio: Audio, config: Diffusion, postnet: Loaded | None = None) -> None:
-        """Without a PostNet the filterbank's pseudo-inverse makes the linear spectrogram."""
+        """Without a PostNet, the filterbank's pseudo-inverse makes the linear spectrogram."""
         self.audio, self.config, self.postnet = audio, config, postnet
 
     @torch.no_grad()
     def __call__(self, mel: Tensor, wav: Tensor, generator: torch.Generator) -> Tensor:
-        """mel (B, T, M), natural logs, T = S // hop_length, of a draft of wav (B, S) → (B, S).
+        """Render mel (B, T, M), natural logs, T = S // hop_length, of vocals wav (B, S) → (B, S).
 
-        A draft has the power of its window, but for up to `draft_gain` dB; its phases are off by a
+        The result has the power of its window within `draft_gain` dB; its phases are off by a
         random spread per item.
         """
         batch, samples = wav.shape
@@ -61,7 +65,90 @@ class Redraft:
         return gain[:, None] * made
 
     def linear(self, mel: Tensor) -> tuple[Tensor, float]:
-        """Log mel (B, T, M) → log linear (B, T, F), and the power that its magnitudes get."""
+        """Convert log mel (B, T, M) → log linear (B, T, F), and the power of its magnitudes."""
         if self.postnet is None:
             return linear_from_mel(mel, self.audio), 1.0
         return linear_of(self.postnet, mel), self.postnet.hyperparams.synthesis.magnitude_power
+
+
+class SimulatedContexts:
+    """Make contexts of ground-truth vocals as synthesis makes those of its drafts.
+
+    The vocal's mel is degraded like a draft's; where the network reads a draft's waveform it is
+    rendered from that mel, and the context has the mel of the rendering, as in synthesis.
+    """
+
+    def __init__(
+        self,
+        maker: ContextMaker,
+        audio: Audio,
+        config: Diffusion,
+        tracks: ScoreTracks | None = None,
+        postnet: Loaded | None = None,
+    ) -> None:
+        """tracks: phonemes and notes of the songs, where the network takes them; postnet: see
+        `DraftSimulator`."""
+        self.maker, self.audio, self.config, self.tracks = maker, audio, config, tracks
+        self.simulate = DraftSimulator(audio, config, postnet) if "wav" in maker.parts else None
+
+    def __call__(
+        self, vocal: Tensor, ids: Sequence[str], starts: Tensor, generator: torch.Generator
+    ) -> Context:
+        """Return the context of vocals (B, S), from samples `starts` (B,) of songs `ids` on."""
+        if not self.maker.parts:
+            return Context()
+        wav = None
+        # In full precision: synthesis makes its drafts so.
+        with torch.autocast(vocal.device.type, enabled=False):
+            mel: Tensor | None = degrade_mel(self.maker.mel(vocal), self.config, generator)
+            if self.simulate is not None:
+                wav = self.simulate(self.maker.standardise.inverse(mel), vocal, generator)
+                mel = None  # that of the rendering
+        frames = vocal.shape[1] // self.audio.hop_length
+        phoneme, pitch = self.score(ids, starts, frames)
+        device = vocal.device
+        return self.maker(
+            wav,
+            mel,
+            None if phoneme is None else phoneme.to(device),
+            None if pitch is None else pitch.to(device),
+        )
+
+    def score(
+        self, ids: Sequence[str], starts: Tensor, frames: int
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Phoneme ids and MIDI notes (B, T) of windows, None where the network takes none."""
+        if self.tracks is None:
+            return None, None
+        seconds = (starts.cpu().double() / self.audio.sample_rate).tolist()
+        step = 1 / self.audio.frame_rate
+        rows = [
+            self.tracks.window(id, start, step, frames)
+            for id, start in zip(ids, seconds, strict=True)
+        ]
+        phonemes, pitches = zip(*rows, strict=True)
+        return torch.stack(phonemes), torch.stack(pitches)
+
+    def draw_dropouts(
+        self, batch: int, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Draw for classifier-free guidance which items (B,) lose which part, and which the
+        accompaniment.
+
+        Each frame-level part is dropped on its own with `dropout`, and all of them together with
+        the same probability (the null of guidance). A draft is all or nothing: an item without its
+        waveform has no frame-level parts either.
+        """
+        frames = [part for part in self.maker.parts if part in Context.FRAMES]
+        shares = dict.fromkeys((*frames, "accompaniment"), self.config.dropout)
+        if len(frames) > 1:
+            shares["frames"] = self.config.dropout
+        if "wav" in self.maker.parts:
+            shares["wav"] = self.config.draft_dropout
+        dropped = draw_dropouts(batch, shares, generator)
+        accompaniment = dropped.pop("accompaniment")
+        nobody = torch.zeros_like(accompaniment)
+        all_frames = dropped.pop("frames", nobody) | dropped.get("wav", nobody)
+        for part in frames:
+            dropped[part] = dropped[part] | all_frames
+        return dropped, accompaniment

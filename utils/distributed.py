@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 TIMEOUT = timedelta(hours=1)  # the other ranks wait while the main one validates and draws
 
@@ -122,6 +123,17 @@ def close(world: World) -> None:
     if world.size > 1 and dist.is_initialized():
         gc.collect()  # wrappers of models hold the group in cycles; its threads must end before us
         dist.destroy_process_group()
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the module itself from inside of DistributedDataParallel and torch.compile."""
+    while True:
+        if isinstance(model, DistributedDataParallel):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner  # torch.compile
+        else:
+            return model
 
 
 def run_script(build: Callable[[argparse.Namespace, World], Any], arguments: Any) -> int:

@@ -15,6 +15,7 @@ from inpainter.unet import UNet1d
 from network import PostNet, TransformerTTS
 from utils import checkpoint, config
 from utils.audio import Standardiser
+from utils.distributed import unwrapped
 from utils.files import sha256_of
 
 SECTIONS = {  # of the hyperparameters that a network of each kind is used with
@@ -73,8 +74,12 @@ def build_unet(hyperparams: Hyperparams, num_symbols: int) -> UNet1d:
 
 
 def denoiser_of(network: nn.Module, hyperparams: Hyperparams) -> Denoiser:
-    """D around F, a `build_unet` or a wrapper of one; adds no weights of its own."""
-    return Denoiser(network, hyperparams.diffusion.sigma_data, hyperparams.unet.mask_input)
+    """Wrap F, a `build_unet` or a wrapper of one, as D; it adds no weights of its own."""
+    inner = unwrapped(network)
+    noise_shape = inner.noise_shape if isinstance(inner, UNet1d) else None
+    return Denoiser(
+        network, hyperparams.diffusion.sigma_data, hyperparams.unet.mask_input, noise_shape
+    )
 
 
 def load(path: Path, kind: str, device: torch.device) -> Loaded:

@@ -224,15 +224,11 @@ def test_log_spectra_are_compared_in_nepers_above_a_floor() -> None:
 
 
 def test_log_spectra_count_where_a_draft_tells_and_noise_hides() -> None:
-    class Shaped(Recorder):
-        noise_shape = NoiseShape(
-            ModifiedCosineTransform(16), 64, exponent=1.0, gain=1.0, floor=1e-6
-        )
-
+    shape = NoiseShape(ModifiedCosineTransform(16), 64, exponent=1.0, gain=1.0, floor=1e-6)
     x, noise = SIGMA_DATA * normal(2, 2, 2048), normal(2, 2, 2048, seed=1)
     is_known = torch.zeros(2, 2, 2048, dtype=torch.bool)
     context = Context(wav=x[:, 0], is_dropped={"wav": torch.tensor([False, True])})
-    denoiser = Denoiser(Shaped(), SIGMA_DATA)
+    denoiser = Denoiser(Recorder(), SIGMA_DATA, noise_shape=shape)
     added = []
     for level in (0.01 * SIGMA_DATA, 100 * SIGMA_DATA):
         sigma = torch.full((2,), level)
@@ -333,7 +329,9 @@ def test_strength_walks_the_end_of_the_same_schedule() -> None:
     assert len(sampling_sigmas(Inpainting(strength=0.01))) == 2
     few = Inpainting(draft_steps=2)
     assert len(sampling_sigmas(few, has_draft=True)) == 3
-    assert sampling_sigmas(few) == full == sampling_sigmas(Inpainting(draft_steps=0), has_draft=True)
+    assert (
+        sampling_sigmas(few) == full == sampling_sigmas(Inpainting(draft_steps=0), has_draft=True)
+    )
     assert sampling_sigmas(replace(few, strength=0.5), has_draft=True) == half
     with pytest.raises(ValueError, match="strength = 0"):
         sampling_sigmas(Inpainting(strength=0.0))

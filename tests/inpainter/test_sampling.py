@@ -499,7 +499,7 @@ def test_guidance_counts_its_evaluations_and_says_what_it_needs() -> None:
     with pytest.raises(ValueError, match=r"unet\.mask_input"):
         blind = Denoiser(TinyNetwork(), SIGMA_DATA, mask_input=False)
         sample(blind, known, is_known, Inpainting(), generators(range(3)))
-    with pytest.raises(ValueError, match="no context to guide with"):
+    with pytest.raises(ValueError, match="no frame-level condition to guide with"):
         sample(denoiser, known, is_known, Inpainting(lyrics_guidance=2.0), generators(range(3)))
 
 

@@ -355,11 +355,11 @@ def test_a_network_is_told_the_noise_that_its_context_shapes() -> None:
     """In units of the noise a loud and a soft place look alike: D is as good at both."""
     hp = replace(AT_THE_HOP, noise_exponent=1.0, noise_gain=1.0)
     network = make_unet(hp, awake=False)
-    denoiser = Denoiser(network, 0.1)
+    denoiser = Denoiser(network, 0.1, noise_shape=network.noise_shape)
     loudness = torch.tensor([0.3, 3e-3]).repeat_interleave(4096)
     wav = loudness * torch.randn(2, 8192, generator=torch.Generator().manual_seed(0))
     context = Context(wav=wav, is_dropped={"wav": torch.tensor([False, True])})
-    colour = denoiser.colour(context, 2)
+    colour = denoiser.noise_law.colour(context, 2)
     noise = 0.1 * torch.randn(2, 2, 8192, generator=torch.Generator().manual_seed(1))
     spectra = []
 
@@ -372,10 +372,10 @@ def test_a_network_is_told_the_noise_that_its_context_shapes() -> None:
     seen = spectra[0][:, :2].unflatten(2, (2, -1)).square().mean((3, 4)).sqrt()  # (B, C, 2)
     torch.testing.assert_close(seen, torch.full_like(seen, 0.5**0.5), rtol=0.1, atol=0)
     torch.testing.assert_close(denoised, 0.5 * colour(noise))  # c_skip
-    untold = denoiser.colour(Context(), 2)
+    untold = denoiser.noise_law.colour(Context(), 2)
     assert not untold.has_draft.any()
     torch.testing.assert_close(untold(noise), noise)  # white until measured
-    assert Denoiser(make_unet(AT_THE_HOP), 0.1).colour(context, 2) is None
+    assert Denoiser(make_unet(AT_THE_HOP), 0.1).noise_law.colour(context, 2) is None
 
 
 def test_flops_are_counted() -> None:

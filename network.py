@@ -236,7 +236,7 @@ class TransformerTTS(nn.Module):
         phoneme_times = torch.zeros_like(sung) if phoneme_times is None else phoneme_times
         if self.knows_onsets:
             sung = self.sung_intervals(score, shifts, is_padding)
-        return torch.where(has_times(score.interval)[:, None, None], sung, phoneme_times)
+        return torch.where(score.is_sung[:, None, None], sung, phoneme_times)
 
     def times(
         self, score: ScoreBatch | None, phoneme_times: Tensor | None
@@ -254,7 +254,7 @@ class TransformerTTS(nn.Module):
                     phoneme_times.new_full((len(phoneme_times),), self.hp.phoneme_times_width),
                 )
             )
-        has_score = has_times(score.interval)  # (B,)
+        has_score = score.is_sung  # (B,)
         width = torch.where(has_score, self.hp.prior_width, self.hp.phoneme_times_width)
         if phoneme_times is None:
             return score.interval, width
@@ -363,7 +363,7 @@ class TransformerTTS(nn.Module):
         if score is not None:
             pad = (0, max(0, last - score.frame_pitch.shape[1]))
             pitch = F.pad(score.frame_pitch, pad)[:, first:last]
-            has_score = has_times(score.interval)  # (B,)
+            has_score = score.is_sung  # (B,)
             sung = F.pad(score.frame_position, pad)[:, first:last]
             place = torch.where(has_score[:, None], sung, place)
         return self.frame_notes(pitch, place)
@@ -497,7 +497,7 @@ class _DecodingState:
         self.memory = memory
         self.has_score = torch.zeros(len(symbols), dtype=torch.bool, device=symbols.device)
         if score is not None:
-            self.has_score = has_times(score.interval)  # (B,)
+            self.has_score = score.is_sung  # (B,)
         phoneme_times, self.predicted_frames = None, None
         if predict_durations:
             phoneme_times = network.predicted_times(memory, self.symbol_padding, score)

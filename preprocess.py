@@ -66,6 +66,13 @@ class TextMelBatch(Movable):
         """Mel frames without padding."""
         return int(self.mel_lengths.sum())
 
+    @property
+    def is_sung(self) -> Tensor:
+        """Which items have a score, (B,) bool; the others are spoken."""
+        if self.score is None:
+            return torch.zeros(len(self.ids), dtype=torch.bool, device=self.mel.device)
+        return self.score.is_sung
+
     def select(self, row: int) -> TextMelBatch:
         """Return one item as a batch of its own, without padding."""
         num_symbols, num_frames = int(self.symbol_lengths[row]), int(self.mel_lengths[row])

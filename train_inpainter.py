@@ -10,13 +10,13 @@ stems with a mixture of masks; `best.pt` is best by the loss at fixed windows, m
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,14 +41,18 @@ from inpainter.diffusion import (
 )
 from inpainter.sampling import sample
 from inpainter.unet import UNet1d
+from network import PostNet
 from preprocess import ScoreTracks, StemBatch, StemBatches, StemStore
 from singing.chain import window_mel
 from singing.picture import masked_waveform
 from text.symbols import SYMBOL_TO_ID, SYMBOLS, is_voiced
+from training.batching import Position
+from training.experiment import Experiment, StepContext, Term
 from training.simulated_drafts import Redraft
-from training.trainer import StepContext, Term, Trainer
-from utils import checkpoint, config, distributed, plotting
+from training.trainer import train
+from utils import checkpoint, plotting
 from utils.audio import Features, Standardiser
+from utils.distributed import World
 from utils.loading import (
     Loaded,
     build_unet,
@@ -80,19 +84,31 @@ class Drawn(NamedTuple):
     is_dropped: Tensor  # (B,) bool, items without accompaniment
 
 
-class Objective:
-    """What the network is trained on and judged by."""
+class InpainterExperiment(Experiment[UNet1d, StemBatch]):
+    """A vocal for an accompaniment, any part of a vocal; judged by fixed denoising losses.
+
+    mel_statistics: of the vocals; measured when None.
+    postnet: makes the waveforms of drafts; without one the filterbank's pseudo-inverse.
+    """
+
+    kind = "inpainter"
+    structure = ("audio", "unet", "diffusion")
+    find_unused_parameters = True  # a part of the context that the corpus does not have
 
     def __init__(
         self,
-        hp: Hyperparams,
+        hyperparams: Hyperparams,
         store: StemStore,
-        mel_statistics: Mapping[str, Sequence[float]],
         device: torch.device,
-        postnet: Loaded | None = None,
+        mel_statistics: Mapping[str, Sequence[float]] | None = None,
+        postnet: Loaded[PostNet] | None = None,
     ) -> None:
-        """postnet: makes the waveforms of drafts; without one the filterbank's pseudo-inverse."""
-        self.hp, self.device = hp, device
+        self.hyperparams = self.hp = hp = hyperparams
+        self.device = device
+        self.model = build_unet(hp, len(SYMBOLS))
+        if mel_statistics is None:
+            mel_statistics = measure_mel(some_vocals(store, hp), hp)
+        self.data = data_of(store, hp, mel_statistics, postnet)
         self.features = Features(hp.audio).to(device)
         self.standardise = Standardiser.from_statistics(mel_statistics).to(device)
         self.parts = context_parts(store, hp)
@@ -102,12 +118,55 @@ class Objective:
             ScoreTracks(store.index["items"], SYMBOL_TO_ID) if "pitch" in self.parts else None
         )
         self.is_voiced = torch.tensor([float(is_voiced(symbol)) for symbol in SYMBOLS])
-        self.batches = StemBatches(store, "train", hp.inpainter_training, hp.window)
+        self.training_batches = StemBatches(store, "train", hp.inpainter_training, hp.window)
         self.validation = StemBatches(store, "validation", hp.inpainter_training, hp.window)
         d = hp.diffusion
         self.edges = sigma_bin_edges(d.p_mean, d.p_std, d.loss_bins)
         self.levels = bin_medians(d.p_mean, d.p_std, d.loss_bins)
         self.level_names = [f"sigma_{level:.3g}" for level in self.levels]
+
+    @classmethod
+    def add_arguments(cls, parser: ArgumentParser) -> None:
+        """Add --postnet."""
+        parser.add_argument(
+            "--postnet",
+            type=Path,
+            metavar="FILE",
+            help="the PostNet that drafts of synthesis go through: training makes its drafts with "
+            "it (default: the filterbank's pseudo-inverse)",
+        )
+
+    @classmethod
+    def from_arguments(
+        cls, arguments: Namespace, hyperparams: Hyperparams, directory: Path, world: World
+    ) -> InpainterExperiment:
+        """Open the songs of --data and the PostNet of --postnet.
+
+        A run that resumes, or begins with the weights of --start-from, keeps their scales.
+        """
+        store = StemStore(arguments.feature_dir / arguments.data)
+        store.check_audio(hyperparams.audio)
+        last = directory / checkpoint.LAST
+        source = last if last.is_file() else arguments.start_from
+        statistics = None
+        if source is not None:
+            statistics = checkpoint.load(source, "inpainter")["data"]["statistics"]["mel"]
+        postnet = None
+        if arguments.postnet is not None:
+            with torch.random.fork_rng(devices=[]):  # the weights to train depend on the seed alone
+                postnet = load(arguments.postnet, "postnet", world.device)
+            check_spectrograms(postnet, hyperparams, directory)
+        experiment = cls(hyperparams, store, world.device, statistics, postnet)
+        if experiment.model.noise_shape is not None and not last.is_file():
+            vocals = some_vocals(store, hyperparams)
+            experiment.model.noise_shape.measure(vocals / hyperparams.diffusion.sigma_data)
+        return experiment
+
+    def batches(
+        self, position: Position, rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[StemBatch, Position]]:
+        """Yield batches of random windows."""
+        return self.training_batches(position, rank, world_size)
 
     def context(self, batch: StemBatch, generator: torch.Generator) -> Context:
         """All that is known of the vocals: a draft's mel and waveform; symbols and notes.
@@ -159,16 +218,14 @@ class Objective:
         context = replace(context, is_dropped=is_dropped)
         return Drawn(masks.is_known, given, noise, context, withheld)
 
-    def terms(
-        self, network: nn.Module, batch: StemBatch, context: StepContext
-    ) -> Mapping[str, Term]:
+    def loss(self, model: nn.Module, batch: StemBatch, context: StepContext) -> dict[str, Term]:
         """Denoising loss (EDM eq. 2); beside it, unweighted, the same for each bin of σ."""
         d, x = self.hp.diffusion, batch.wav
         generator = generator_on(x.device, context.generator)
         drawn = self.draw(batch, generator)
         sigma = draw_sigma(len(x), d.p_mean, d.p_std, generator, d.stratified)
         sums, counts = denoising_loss(
-            denoiser_of(network, self.hp),
+            denoiser_of(model, self.hp),
             x,
             sigma,
             drawn.noise,
@@ -294,75 +351,24 @@ def measure_mel(vocals: Tensor, hp: Hyperparams) -> dict[str, list[float]]:
 
 
 def data_of(
-    store: StemStore, hp: Hyperparams, last: Path, start: Path | None, postnet: Loaded | None = None
-) -> dict[str, object]:
-    """What the network needs of its corpus, and which PostNet makes its drafts; a run that resumes
-    from `last`, or begins with the weights of `start`, keeps their scale."""
-    source = last if last.is_file() else start
-    if source is not None:
-        mel = checkpoint.load(source, "inpainter")["data"]["statistics"]["mel"]
-    else:
-        mel = measure_mel(some_vocals(store, hp), hp)
+    store: StemStore,
+    hp: Hyperparams,
+    mel_statistics: Mapping[str, Sequence[float]],
+    postnet: Loaded[PostNet] | None,
+) -> dict[str, Any]:
+    """Return what the network needs of its corpus, and which PostNet makes its drafts."""
     data = store.for_checkpoint()
-    statistics = data["statistics"] | {"mel": mel}
-    told = {"symbols": list(SYMBOLS), "context": list(context_parts(store, hp))}
-    told["postnet"] = None if postnet is None else describe_weights(postnet)["sha256"]
-    return data | told | {"statistics": statistics}
-
-
-def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
-    """Corpus, network and objective of the command line, in a trainer."""
-    hp = config.from_arguments(arguments, config.presets(), "inpainter_training")
-    directory = checkpoint.run_directory(arguments.save_dir, "inpainter", arguments.run)
-    store = StemStore(arguments.feature_dir / arguments.data)
-    store.check_audio(hp.audio)
-    for line in config.differences(config.preset(arguments.preset), hp):
-        print(line)
-    postnet = None
-    if arguments.postnet is not None:
-        postnet = load(arguments.postnet, "postnet", world.device)
-        check_spectrograms(postnet, hp, directory)
-    last = directory / checkpoint.LAST
-    data = data_of(store, hp, last, arguments.start_from, postnet)
-    torch.manual_seed(hp.inpainter_training.seed)
-    network = build_unet(hp, len(SYMBOLS))
-    if network.noise_shape is not None and not last.is_file():  # a resumed run has it
-        network.noise_shape.measure(some_vocals(store, hp) / hp.diffusion.sigma_data)
-    if arguments.start_from is not None:
-        for line in checkpoint.start_from(network, arguments.start_from, "inpainter"):
-            print(line)
-    objective = Objective(hp, store, data["statistics"]["mel"], world.device, postnet)
-    return Trainer(
-        kind="inpainter",
-        directory=directory,
-        model=network,
-        loss_terms=objective.terms,
-        term_counts=objective.counts,
-        batches=objective.batches,
-        training=hp.inpainter_training,
-        hyperparams=hp,
-        data=data,
-        world=world,
-        structure=("audio", "unet", "diffusion"),
-        validate=objective.validate,
-        preview=objective.preview,
-        fresh=arguments.fresh,
-        find_unused_parameters=True,  # a part of the context that the corpus does not have
-    )
+    return data | {
+        "statistics": data["statistics"] | {"mel": mel_statistics},
+        "symbols": list(SYMBOLS),
+        "context": list(context_parts(store, hp)),
+        "postnet": None if postnet is None else describe_weights(postnet)["sha256"],
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train from the shell; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    config.add_run_arguments(parser, config.presets())
-    parser.add_argument(
-        "--postnet",
-        type=Path,
-        metavar="FILE",
-        help="the PostNet that drafts of synthesis go through: training makes its drafts with it "
-        "(default: the filterbank's pseudo-inverse)",
-    )
-    return distributed.run_script(build, parser.parse_args(argv))
+    return train(InpainterExperiment, __doc__ or "", argv)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ phoneme accuracy, onset F1 and onset + pitch F1 on clean vocals, decides `best.p
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -39,12 +39,14 @@ from preprocess import ScoreTracks, StemBatch, StemBatches, StemStore
 from text.symbols import SYMBOL_TO_ID
 from training.augmentation import augment, source_samples
 from training.batching import Position, spread
-from training.trainer import StepContext, Term, Trainer
+from training.experiment import Experiment, StepContext, Term
+from training.trainer import train
 from transcription.labels import NOTE_TARGETS, PHONEME_CLASSES, class_table, note_targets
 from transcription.network import Transcriber
 from transcription.pictures import listening_picture
 from transcription.transcribe import Transcribed, build_transcriber, hear
-from utils import checkpoint, config, distributed, plotting
+from utils import plotting
+from utils.distributed import World
 from utils.seeds import numpy_generator
 
 SCORED = METRICS[:3]  # offsets are a matter of taste
@@ -58,17 +60,24 @@ class Targets(NamedTuple):
     note: Tensor  # (B, T, 3), see note_targets
 
 
-class Objective:
-    """What the network is trained on and judged by."""
+class TranscriberExperiment(Experiment[Transcriber, StemBatch]):
+    """Singing → phonemes and notes; judged by transcriptions of whole songs."""
+
+    kind = "transcriber"
+    structure = ("audio", "transcriber")
 
     def __init__(
         self,
-        hp: Hyperparams,
+        hyperparams: Hyperparams,
         store: StemStore,
         device: torch.device,
         speech: SpokenWindows | None = None,
     ) -> None:
-        self.hp, self.store, self.device, self.speech = hp, store, device, speech
+        self.hyperparams = self.hp = hp = hyperparams
+        self.store, self.device, self.speech = store, device, speech
+        self.model = build_transcriber(hp)
+        corpora = {"phonemes": list(PHONEME_CLASSES), "speech": speech.name if speech else ""}
+        self.data = store.for_checkpoint() | corpora
         training, knobs = hp.transcriber_training, hp.transcriber
         items = store.index["items"]
         if not all("score" in item for item in items):
@@ -92,6 +101,29 @@ class Objective:
         self.frames = 1 + training.segment_frames
         self.songs_only = StemBatches(store, "train", training, self.window)
         self.songs = spread(store.items("validation"), training.validate_batches)
+
+    @classmethod
+    def add_arguments(cls, parser: ArgumentParser) -> None:
+        """Add --speech."""
+        parser.add_argument(
+            "--speech", metavar="NAME=DIR", help="a prepared, aligned corpus and its recordings"
+        )
+
+    @classmethod
+    def from_arguments(
+        cls, arguments: Namespace, hyperparams: Hyperparams, directory: Path, world: World
+    ) -> TranscriberExperiment:
+        """Open the songs of --data and the speech of --speech."""
+        if find_spec("mir_eval") is None:
+            raise ValueError(
+                "validation needs mir_eval: pip install -r requirements-evaluation.txt"
+            )
+        store = StemStore(arguments.feature_dir / arguments.data)
+        store.check_audio(hyperparams.audio)
+        speech = None
+        if arguments.speech:
+            speech = open_speech(arguments.speech, arguments.feature_dir, hyperparams)
+        return cls(hyperparams, store, world.device, speech)
 
     def batches(
         self, position: Position = (0, 0), rank: int = 0, world_size: int = 1
@@ -136,9 +168,7 @@ class Objective:
         ]
         return Targets(*(torch.stack(part).to(self.device) for part in zip(*rows, strict=True)))
 
-    def terms(
-        self, network: nn.Module, batch: StemBatch, context: StepContext
-    ) -> Mapping[str, Term]:
+    def loss(self, model: nn.Module, batch: StemBatch, context: StepContext) -> dict[str, Term]:
         """Cross-entropy of the phonemes, binary cross-entropies of the notes, each per frame.
 
         Speech has phonemes but no notes: nothing is asked of it there.
@@ -153,7 +183,7 @@ class Objective:
             context.generator,
         )
         targets = self.batch_targets(batch, heard.rate)
-        out = network(heard.wav)
+        out = model(heard.wav)
         logits = out.phoneme.float().flatten(0, 1)  # (B · T, 39)
         phoneme = F.cross_entropy(logits, targets.phoneme.flatten(), reduction="sum")
         weight = torch.tensor([knobs.note_pos_weight, knobs.note_pos_weight, 1.0]).to(logits)
@@ -232,48 +262,9 @@ def open_speech(argument: str, feature_dir: Path, hp: Hyperparams) -> SpokenWind
     return SpokenWindows(store, Path(directory), "train")
 
 
-def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
-    """Corpus, network and objective of the command line, in a trainer."""
-    hp = config.from_arguments(arguments, config.presets(), "transcriber_training")
-    if find_spec("mir_eval") is None:
-        raise ValueError("validation needs mir_eval: pip install -r requirements-evaluation.txt")
-    store = StemStore(arguments.feature_dir / arguments.data)
-    store.check_audio(hp.audio)
-    for line in config.differences(config.preset(arguments.preset), hp):
-        print(line)
-    spoken = arguments.speech.partition("=")[0] if arguments.speech else ""
-    torch.manual_seed(hp.transcriber_training.seed)
-    network = build_transcriber(hp)
-    if arguments.start_from is not None:
-        for line in checkpoint.start_from(network, arguments.start_from, "transcriber"):
-            print(line)
-    speech = open_speech(arguments.speech, arguments.feature_dir, hp) if arguments.speech else None
-    objective = Objective(hp, store, world.device, speech)
-    return Trainer(
-        kind="transcriber",
-        directory=checkpoint.run_directory(arguments.save_dir, "transcriber", arguments.run),
-        model=network,
-        loss_terms=objective.terms,
-        term_counts=objective.counts,
-        batches=objective.batches,
-        training=hp.transcriber_training,
-        hyperparams=hp,
-        data=store.for_checkpoint() | {"phonemes": list(PHONEME_CLASSES), "speech": spoken},
-        world=world,
-        validate=objective.validate,
-        preview=objective.preview,
-        fresh=arguments.fresh,
-    )
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Train from the shell; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    config.add_run_arguments(parser, config.presets())
-    parser.add_argument(
-        "--speech", metavar="NAME=DIR", help="a prepared, aligned corpus and its recordings"
-    )
-    return distributed.run_script(build, parser.parse_args(argv))
+    return train(TranscriberExperiment, __doc__ or "", argv)
 
 
 if __name__ == "__main__":

@@ -11,26 +11,28 @@ teacher-forced loss misleads, because it never hears the network's own mistakes.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
 from corpora.stores import open_features
 from evaluation.score_metrics import frame_distance, mel_level
 from hyperparams import Hyperparams
-from module import corrupt_history, has_times, interval_log_prior, padding_mask
-from network import Generated, TransformerTTS
+from module import corrupt_history, has_times, interval_log_prior
+from network import Generated, TransformerOutput, TransformerTTS
 from preprocess import FeatureStore, TextMelBatch, TextMelBatches
 from singing.chain import generate_mel, guided_alignment, linear_from_mel, waveform
 from text.symbols import word_spans
+from training.batching import Position
+from training.experiment import Experiment, StepContext, Term
 from training.losses import (
     duration_loss,
     guided_attention_loss,
@@ -39,8 +41,9 @@ from training.losses import (
     stop_loss,
     structure_loss,
 )
-from training.trainer import StepContext, Term, Trainer
-from utils import checkpoint, config, distributed, plotting
+from training.trainer import train
+from utils import plotting
+from utils.distributed import World
 from utils.loading import build_transformer
 from utils.metrics import (
     aligned_distance,
@@ -53,84 +56,111 @@ QUICK_ITERATIONS = 12  # of Griffin-Lim where only the pitch is listened to
 PHRASE_SEED = 1000  # dropout seeds of the free-running phrases: the same at every validation
 
 
-class Objective:
-    """What the network is trained on and judged by."""
+class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
+    """Lyrics and notes → mel; judged by free-running renderings of a few phrases."""
 
-    def __init__(self, hp: Hyperparams, store: FeatureStore) -> None:
-        self.hp = hp
+    kind = "transformer"
+    structure = ("audio", "transformer")
+    corpus_buffers = ("knows_durations", "knows_onsets")
+
+    def __init__(self, hyperparams: Hyperparams, store: FeatureStore) -> None:
+        self.hyperparams = self.hp = hyperparams
+        self.model = build_transformer(hyperparams, len(store.symbols))
+        self.data = store.for_checkpoint()
         self.symbols = store.symbols
         self.mel_statistics = store.standardiser("mel")
-        self.batches = TextMelBatches(store, "train", hp.transformer_training)
-        self.validation = TextMelBatches(store, "validation", hp.transformer_training)
-        self.phrases = self.validation.fixed(hp.transformer.free_running_phrases)
+        training = hyperparams.transformer_training
+        self.training_batches = TextMelBatches(store, "train", training)
+        self.validation = TextMelBatches(store, "validation", training)
+        self.phrases = self.validation.fixed(hyperparams.transformer.free_running_phrases)
         self.true_pitch: dict[int, np.ndarray] = {}  # F0 (T,) in Hz of sung phrases, made once
+        sung_kinds = self.training_batches.dataset.timed_kinds()
+        self.model.knows_durations.fill_(False in sung_kinds)
+        self.model.knows_onsets.fill_(True in sung_kinds)
 
-    def terms(
-        self, network: nn.Module, batch: TextMelBatch, context: StepContext
-    ) -> Mapping[str, Term]:
-        """L1 of the mel before and after its postnet and its contrast, the stop head, the times of
-        the symbols, the guided heads."""
+    @classmethod
+    def from_arguments(
+        cls, arguments: Namespace, hyperparams: Hyperparams, directory: Path, world: World
+    ) -> TransformerExperiment:
+        """Open the corpora of --data."""
+        store = open_features(arguments.feature_dir, arguments.data)
+        store.check_audio(hyperparams.audio)
+        return cls(hyperparams, store)
+
+    def batches(
+        self, position: Position, rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[TextMelBatch, Position]]:
+        """Yield shuffled batches of items of similar length."""
+        return self.training_batches(position, rank, world_size)
+
+    def loss(self, model: nn.Module, batch: TextMelBatch, context: StepContext) -> dict[str, Term]:
+        """Return L1 of the mel and its contrast, the stop head, durations, onsets, guided heads."""
         hp = self.hp.transformer
-        if context.training and hp.stretch_max:
-            draw = torch.rand((), generator=context.generator).item()
-            batch = stretched(batch, 1.0 + hp.stretch_max * (2.0 * draw - 1.0))
-        history = batch.mel
-        if context.training:
-            ramp = min(1.0, context.step / max(hp.history_steps, 1))
-            history = corrupt_history(
-                batch.mel,
-                ramp * hp.history_zero_max,
-                ramp * hp.history_noise_max,
-                context.generator,
-            )
-        phoneme_times = self.phoneme_times_for(batch, context)
         guidance = max(hp.guided_floor, hp.guided_weight * (1.0 - context.step / hp.guided_steps))
-        out = network(
+        out = model(
             batch.symbols,
             batch.symbol_lengths,
-            history,
+            self.history(batch, context),
             batch.mel_lengths,
             batch.score,
-            phoneme_times,
+            self.phoneme_times_for(batch, context),
             guided=guidance > 0,
         )
-        r = hp.reduction_factor
+        lengths, r = batch.mel_lengths, hp.reduction_factor
         terms = {
-            "mel_before": Term(*masked_l1(out.mel_before, batch.mel, batch.mel_lengths)),
-            "mel": Term(*masked_l1(out.mel, batch.mel, batch.mel_lengths)),
-            "stop": Term(*stop_loss(out.stop_logits, batch.mel_lengths, r, hp.stop_pos_weight)),
+            "mel_before": Term(*masked_l1(out.mel_before, batch.mel, lengths)),
+            "mel": Term(*masked_l1(out.mel, batch.mel, lengths)),
+            "stop": Term(*stop_loss(out.stop_logits, lengths, r, hp.stop_pos_weight)),
         }
         if hp.structure_weight:
-            total, count = structure_loss(out.mel, batch.mel, batch.mel_lengths)
+            total, count = structure_loss(out.mel, batch.mel, lengths)
             terms["structure"] = Term(total, count, hp.structure_weight)
+        terms |= self.timing_terms(out, batch)
+        if guidance > 0:
+            total, count = guided_attention_loss(
+                out.guided,
+                -(-lengths // r),
+                batch.symbol_lengths,
+                hp.guided_sigma,
+                applies=~batch.is_sung,
+                log_prior=self.phoneme_time_prior(batch, out.stop_logits.shape[1]),
+            )
+            terms["guided"] = Term(total, count, guidance)
+        return terms
+
+    def timing_terms(self, out: TransformerOutput, batch: TextMelBatch) -> dict[str, Term]:
+        """Return the errors of durations (spoken items) and of onsets (sung ones)."""
         times = batch.phoneme_times
         if times is None:
             times = torch.zeros(*batch.symbols.shape, 2, device=batch.mel.device)
         slots = torch.zeros_like(times) if batch.score is None else batch.score.interval
         timing = batch.symbol_lengths, 1.0 / self.hp.audio.frame_rate
-        said_alone = times * spoken(batch)[:, None, None]
-        terms["duration"] = Term(*duration_loss(out.log_durations, said_alone, *timing))
+        spoken_times = times * ~batch.is_sung[:, None, None]
         total, count = onset_loss(out.onset_shifts, slots, times, *timing)
-        terms["onset"] = Term(total, count, hp.onset_weight)
-        if guidance > 0:
-            total, count = guided_attention_loss(
-                out.guided,
-                -(-batch.mel_lengths // r),
-                batch.symbol_lengths,
-                hp.guided_sigma,
-                applies=spoken(batch),
-                log_prior=self.said_prior(batch, out.stop_logits.shape[1]),
-            )
-            terms["guided"] = Term(total, count, guidance)
-        return terms
+        return {
+            "duration": Term(*duration_loss(out.log_durations, spoken_times, *timing)),
+            "onset": Term(total, count, self.hp.transformer.onset_weight),
+        }
+
+    def history(self, batch: TextMelBatch, context: StepContext) -> Tensor:
+        """Return the frames that the decoder is given, (B, T, M): in training, corrupted ones.
+
+        Zeroed frames and noise, both ramping up, teach it to do without a perfect history.
+        """
+        if not context.training:
+            return batch.mel
+        hp = self.hp.transformer
+        ramp = min(1.0, context.step / max(hp.history_steps, 1))
+        zeroed, noise = ramp * hp.history_zero_max, ramp * hp.history_noise_max
+        return corrupt_history(batch.mel, zeroed, noise, context.generator)
 
     def counts(self, batch: TextMelBatch) -> dict[str, float]:
-        """What each term is averaged over: makes accumulated batches count like one large one."""
+        """Return what each term is averaged over: accumulated batches count like one large one."""
         hp = self.hp.transformer
         frames = float(batch.mel_lengths.sum())
         steps = -(-batch.mel_lengths // hp.reduction_factor)
         heads = hp.guided_heads * hp.guided_layers
-        is_spoken = spoken(batch)
+        is_spoken = ~batch.is_sung
         timed = torch.zeros(len(batch.ids), dtype=torch.bool)
         if batch.phoneme_times is not None:
             timed = has_times(batch.phoneme_times)
@@ -158,7 +188,7 @@ class Objective:
             * (draws >= self.hp.transformer.phoneme_times_dropout)[:, None, None]
         )
 
-    def said_prior(self, batch: TextMelBatch, steps: int) -> Tensor | None:
+    def phoneme_time_prior(self, batch: TextMelBatch, steps: int) -> Tensor | None:
         """Log prior (B, steps, N) of the measured phoneme times, None for a corpus without them."""
         if batch.phoneme_times is None:
             return None
@@ -174,7 +204,7 @@ class Objective:
         device = next(network.parameters()).device
         context = StepContext(0, torch.Generator(), device, training=False)
         for batch in self.validation.head(self.hp.transformer_training.validate_batches):
-            for name, term in self.terms(network, batch.to(device), context).items():
+            for name, term in self.loss(network, batch.to(device), context).items():
                 entry = sums.setdefault(name, [0.0, 0.0])
                 entry[0] += float(term.total)
                 entry[1] += float(term.count)
@@ -210,7 +240,7 @@ class Objective:
             generated, target = sung.mel[i, :frames].cpu(), batch.mel[i, :length]
             mel, truth = generated.numpy(), target.numpy()
             row: dict[str, float] = {}
-            if spoken(batch)[i]:
+            if not batch.is_sung[i]:
                 distance = aligned_distance(mel, truth)
             else:
                 distance = frame_distance(mel, truth)
@@ -300,85 +330,17 @@ class Objective:
             wav = waveform(linear_from_mel(spectrogram[None], audio)[0], audio, hp.synthesis, 0)
             writer.add_audio(f"audio/{name}", wav, step, audio.sample_rate)
 
-
-def stretched(batch: TextMelBatch, factor: float) -> TextMelBatch:
-    """The same phrases at another tempo: mels interpolated along time, note times scaled."""
-    frames = max(1, round(batch.mel.shape[1] * factor))
-    mel = F.interpolate(batch.mel.transpose(1, 2), size=frames, mode="linear").transpose(1, 2)
-    lengths = (batch.mel_lengths * factor).round().long().clamp(1, frames)
-    score = batch.score
-    if score is not None:
-        nearest = (torch.arange(frames, device=mel.device) / factor).long()
-        nearest = nearest.clamp_max(batch.mel.shape[1] - 1)  # (T',) frame that sounded then
-        score = replace(
-            score,
-            duration=score.duration * factor,
-            interval=score.interval * factor,
-            frame_pitch=score.frame_pitch[:, nearest],
-            frame_position=score.frame_position[:, nearest],
-        )
-    is_padding = padding_mask(lengths, frames)
-    mel = mel.masked_fill(is_padding[..., None], 0.0)
-    phoneme_times = None if batch.phoneme_times is None else batch.phoneme_times * factor
-    return replace(batch, mel=mel, mel_lengths=lengths, score=score, phoneme_times=phoneme_times)
-
-
-def spoken(batch: TextMelBatch) -> Tensor:
-    """True for items without a score, (B,)."""
-    if batch.score is None:
-        return torch.ones(len(batch.ids), dtype=torch.bool, device=batch.mel.device)
-    return ~has_times(batch.score.interval)
-
-
-def alphas(network: TransformerTTS) -> dict[str, float]:
-    """The learned scales of the position codes."""
-    return {
-        "alpha/encoder": network.encoder_positions.alpha.item(),
-        "alpha/decoder": network.decoder_positions.alpha.item(),
-    }
-
-
-def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
-    """Corpus, network and objective of the command line, in a trainer."""
-    hp = config.from_arguments(arguments, config.presets(), "transformer_training")
-    directory = checkpoint.run_directory(arguments.save_dir, "transformer", arguments.run)
-    store = open_features(arguments.feature_dir, arguments.data)
-    store.check_audio(hp.audio)
-    for line in config.differences(config.preset(arguments.preset), hp):
-        print(line)
-    torch.manual_seed(hp.transformer_training.seed)
-    network = build_transformer(hp, len(store.symbols))
-    objective = Objective(hp, store)
-    if arguments.start_from is not None:
-        for line in checkpoint.start_from(network, arguments.start_from, "transformer"):
-            print(line)
-    sung = objective.batches.dataset.timed_kinds()
-    network.knows_durations.fill_(False in sung)
-    network.knows_onsets.fill_(True in sung)
-    return Trainer(
-        kind="transformer",
-        directory=directory,
-        model=network,
-        loss_terms=objective.terms,
-        batches=objective.batches,
-        training=hp.transformer_training,
-        hyperparams=hp,
-        data=store.for_checkpoint(),
-        world=world,
-        validate=objective.validate,
-        preview=objective.preview,
-        monitor=alphas,
-        # A stretched batch has other counts than it was loaded with: there batches are averaged.
-        term_counts=None if hp.transformer.stretch_max else objective.counts,
-        fresh=arguments.fresh,
-    )
+    def monitor(self, model: TransformerTTS) -> dict[str, float]:
+        """Return the learned scales of the position codes."""
+        return {
+            "alpha/encoder": model.encoder_positions.alpha.item(),
+            "alpha/decoder": model.decoder_positions.alpha.item(),
+        }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train from the shell; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    config.add_run_arguments(parser, config.presets())
-    return distributed.run_script(build, parser.parse_args(argv))
+    return train(TransformerExperiment, __doc__ or "", argv)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,15 +102,22 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Path 
     module.load_state_dict(dict(tensors))
 
 
-def start_from(module: nn.Module, path: Path, kind: str) -> list[str]:
+def start_from(
+    module: nn.Module, path: Path, kind: str, own_buffers: Sequence[str] = ()
+) -> list[str]:
     """Begin with the weights (moving average, if any) of another run; errors as `load`.
 
     What the other run has not, or has in another shape, stays as it was initialised; the lines
-    returned say what. ValueError when that would be more than half of the parameters.
+    returned say what. ValueError when that would be more than half of the parameters. own_buffers
+    describe the new run's corpus and stay as they are.
     """
     tensors, own = weights(load(path, kind)), module.state_dict()
-    fitting = {n: t for n, t in tensors.items() if n in own and t.shape == own[n].shape}
-    new = [name for name in own if name not in fitting]
+    fitting = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if name in own and tensor.shape == own[name].shape and name not in own_buffers
+    }
+    new = [name for name in own if name not in fitting and name not in own_buffers]
     if 2 * sum(own[name].numel() for name in new) > sum(t.numel() for t in own.values()):
         load_weights(module, tensors, path)  # says what differs
     module.load_state_dict({**own, **fitting})

@@ -5,15 +5,12 @@ The rest of the program sees a `World`: its device, its rank, and sums over all 
 
 from __future__ import annotations
 
-import argparse
 import gc
 import logging
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -122,23 +119,3 @@ def close(world: World) -> None:
     if world.size > 1 and dist.is_initialized():
         gc.collect()  # wrappers of models hold the group in cycles; its threads must end before us
         dist.destroy_process_group()
-
-
-def run_script(build: Callable[[argparse.Namespace, World], Any], arguments: Any) -> int:
-    """Start, build a trainer from the command line, run it, clean up; return the exit code.
-
-    What is wrong with the arguments, the corpus or a checkpoint (ValueError, FileNotFoundError
-    while building) is said in one message, exit code 2; anything later is a fault with its trace.
-    """
-    world = None
-    try:
-        try:
-            world = start(arguments.device)
-            trainer = build(arguments, world)
-        except (ValueError, FileNotFoundError) as error:
-            sys.stderr.write(f"{Path(sys.argv[0]).name}: {error}\n")
-            return 2
-        return trainer.run()
-    finally:
-        if world is not None:
-            close(world)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import torch
 from torch import nn
@@ -24,11 +24,14 @@ SECTIONS = {  # of the hyperparameters that a network of each kind is used with
 }
 
 
+Network = TypeVar("Network", bound=nn.Module)
+
+
 @dataclass
-class Loaded:
+class Loaded(Generic[Network]):
     """A network for use: weights in float32, in eval mode, with all it was trained with."""
 
-    network: nn.Module
+    network: Network
     hyperparams: Hyperparams
     data: dict[str, Any]  # symbols, statistics, corpus
     path: Path
@@ -40,7 +43,7 @@ class Loaded:
         return standardiser.to(next(self.network.parameters()).device)
 
 
-def describe_weights(loaded: Loaded) -> dict[str, Any]:
+def describe_weights(loaded: Loaded[Any]) -> dict[str, Any]:
     """Path, step and the first half of the digest of a checkpoint."""
     return {"path": str(loaded.path), "step": loaded.step, "sha256": sha256_of(loaded.path)[:32]}
 
@@ -77,7 +80,15 @@ def denoiser_of(network: nn.Module, hyperparams: Hyperparams) -> Denoiser:
     return Denoiser(network, hyperparams.diffusion.sigma_data, hyperparams.unet.mask_input)
 
 
-def load(path: Path, kind: str, device: torch.device) -> Loaded:
+@overload
+def load(
+    path: Path, kind: Literal["transformer"], device: torch.device
+) -> Loaded[TransformerTTS]: ...
+@overload
+def load(path: Path, kind: Literal["postnet"], device: torch.device) -> Loaded[PostNet]: ...
+@overload
+def load(path: Path, kind: Literal["inpainter"], device: torch.device) -> Loaded[UNet1d]: ...
+def load(path: Path, kind: str, device: torch.device) -> Loaded[Any]:
     """Rebuild a `transformer`, a `postnet` or an `inpainter` (F; see `denoiser_of`).
 
     Weights are the moving average when the run kept one. Raises FileNotFoundError and ValueError
@@ -98,12 +109,12 @@ def load(path: Path, kind: str, device: torch.device) -> Loaded:
     return Loaded(network, hyperparams, state["data"], path, state["step"])
 
 
-def check_pair(transformer: Loaded, postnet: Loaded) -> None:
+def check_pair(transformer: Loaded[Any], postnet: Loaded[Any]) -> None:
     """Refuse to chain networks whose spectrograms differ: ValueError naming the knobs."""
     check_spectrograms(transformer, postnet.hyperparams, postnet.path)
 
 
-def check_spectrograms(network: Loaded, hyperparams: Hyperparams, path: Path) -> None:
+def check_spectrograms(network: Loaded[Any], hyperparams: Hyperparams, path: Path) -> None:
     """Refuse to chain a network with another, of `path`, that has other spectrograms."""
     different = config.changed(network.hyperparams, hyperparams)
     wrong = {k: v for k, v in different.items() if k.startswith("audio.")}

@@ -45,7 +45,7 @@ def test_two_processes_train_like_one_at_the_same_global_batch(tmp_path: Path) -
         for name in a.keys() & {f"train/{part}" for part in ("loss", "l1", "l2", "gradient_norm")}:
             assert a[name] == pytest.approx(b[name], rel=1e-5)
     states = [checkpoint.load(directory / checkpoint.LAST) for directory in (two, one)]
-    assert states[0]["position"] == states[1]["position"] == [8]
+    assert states[0]["position"] == states[1]["position"] == (8,)
     for part in ("model", "ema"):
         for name in ("inner.weight", "inner.bias", "outer.weight", "outer.bias"):
             torch.testing.assert_close(states[0][part][name], states[1][part][name])

@@ -30,9 +30,9 @@ from toy_training import (
 )
 
 from hyperparams import Training
+from training.experiment import NonFiniteLoss, StepContext, Term
 from training.optimizer import MovingAverage, build_optimizer, learning_rate
 from training.runlog import read_stats
-from training.trainer import NonFiniteLoss, StepContext, Term
 from utils import checkpoint
 
 TOY = Path(__file__).with_name("toy_training.py")
@@ -94,7 +94,7 @@ def test_a_run_that_crashes_ends_like_one_that_does_not(
             return loss_terms(model, batch, context)
 
         with pytest.raises(Crash):
-            make_trainer(tmp_path, loss_terms=crashing).run()
+            make_trainer(tmp_path, loss=crashing).run()
     assert make_trainer(tmp_path).run() == 0
     assert_same_run(tmp_path / "postnet" / "toy", uninterrupted)
 
@@ -124,7 +124,7 @@ def test_signals_finish_the_step_and_save(
         return loss_terms(model, batch, context)
 
     handler = signal.getsignal(number)
-    assert make_trainer(tmp_path, loss_terms=interrupted).run() == code
+    assert make_trainer(tmp_path, loss=interrupted).run() == code
     assert signal.getsignal(number) is handler
     directory = tmp_path / "postnet" / "toy"
     assert checkpoint.load(directory / checkpoint.LAST)["step"] == step + 1
@@ -179,7 +179,7 @@ def test_the_order_of_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     make_trainer(
         tmp_path,
         knobs,
-        loss_terms=stepping,
+        loss=stepping,
         validate=record("validate", {"score": 1.0}),
         preview=record("preview"),
         monitor=record("log", {"alpha/encoder": 1.0}),
@@ -217,7 +217,7 @@ def test_a_loss_that_is_not_finite_stops_naming_step_items_and_terms(tmp_path: P
             return {**terms, "l2": replace(terms["l2"], total=terms["l2"].total * float("inf"))}
         return terms
 
-    trainer = make_trainer(tmp_path, loss_terms=exploding)
+    trainer = make_trainer(tmp_path, loss=exploding)
     with pytest.raises(
         NonFiniteLoss, match=r"step 5: l1 = .*, l2 = inf; items: item-5-0, item-5-1"
     ):
@@ -233,7 +233,7 @@ def test_a_gradient_that_is_not_finite_stops_too(tmp_path: Path) -> None:
         return {"root": Term(torch.sqrt(zero), 1.0)}  # finite value, infinite slope
 
     with pytest.raises(NonFiniteLoss, match="step 0: gradient norm = nan"):
-        make_trainer(tmp_path, loss_terms=steep, term_counts=None).run()
+        make_trainer(tmp_path, loss=steep, counts=lambda batch: None).run()
 
 
 def test_fresh_refuses_a_run_that_exists(tmp_path: Path) -> None:
@@ -267,12 +267,14 @@ def test_accumulated_batches_have_the_loss_and_gradient_of_one_large_batch(tmp_p
     class Pair(ToyBatch):
         """Two batches as one."""
 
-    def pair(position: list[int]) -> Iterator[tuple[ToyBatch, list[int]]]:
+    def pair(
+        position: tuple[int], rank: int, world_size: int
+    ) -> Iterator[tuple[ToyBatch, tuple[int]]]:
         index = position[0]
         while True:
             a, b = make_batch(index), make_batch(index + 1)
             x, mask = torch.cat([a.x, b.x]), torch.cat([a.is_padding, b.is_padding])
-            yield Pair([*a.ids, *b.ids], x, mask), [index + 2]
+            yield Pair([*a.ids, *b.ids], x, mask), (index + 2,)
             index += 2
 
     def quiet(model: nn.Module, batch: ToyBatch, context: StepContext) -> Mapping[str, Term]:
@@ -283,7 +285,7 @@ def test_accumulated_batches_have_the_loss_and_gradient_of_one_large_batch(tmp_p
         return {"l1": batch.num_frames}
 
     knobs = replace(with_training(steps=3, accumulate=2, log_every=1), postnet=Toy(dropout=0.0))
-    same = {"loss_terms": quiet, "term_counts": count}
+    same = {"loss": quiet, "counts": count}
     two = make_trainer(tmp_path / "two", knobs, **same)
     knobs = replace(with_training(steps=3, log_every=1), postnet=Toy(dropout=0.0))
     one = make_trainer(tmp_path / "one", knobs, batches=pair, **same)

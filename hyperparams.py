@@ -70,7 +70,6 @@ class Transformer:
     history_zero_max: float = 1.0  # share of a phrase's history frames zeroed ~ U(0, this)
     history_noise_max: float = 0.4  # noise on the history, in standard deviations ~ U(0, this)
     history_steps: int = 1000  # both grow linearly to these: alignment is learnt from a clean one
-    stretch_max: float = 0.0  # training phrases play at a tempo of 1 ± this; for small corpora
     structure_weight: float = 0.5  # of the mel's local contrast beside its L1: less blur
     stop_pos_weight: float = 8.0  # one stop frame against hundreds of others
     guided_layers: int = 2  # last decoder layers with guided heads (1710.08969, section 4.1)
@@ -117,7 +116,6 @@ class Synthesis:
     max_seconds_per_symbol: float = 0.35  # s; the longest rendering scales with the text
     min_seconds_per_symbol: float = 0.03  # s; a stop before this is not believed
     predict_durations: bool = True  # speech follows predicted times; false: attention alone
-    monotonic_window: int = 0  # symbols attention may move ahead in a step of speech; 0 = free
     griffin_lim_iterations: int = 32  # fast Griffin-Lim; 16 already equal 60 plain iterations
     griffin_lim_momentum: float = 0.99  # Perraudin et al. 2013
     magnitude_power: float = 1.2  # magnitudes are raised to it before phase recovery: less haze
@@ -490,7 +488,10 @@ RENAMED = {  # section.name: today's section.name
     "transformer.said_width": "transformer.phoneme_times_width",
     "transformer.said_dropout": "transformer.phoneme_times_dropout",
 }
-REMOVED: dict[str, object] = {}  # section.name: the value at which it did nothing
+REMOVED: dict[str, object] = {  # section.name: the value at which it did nothing
+    "transformer.stretch_max": 0.0,
+    "synthesis.monotonic_window": 0,
+}
 
 # Differences from the defaults above, in the notation of --set; utils/config.py reads them.
 PRESETS: dict[str, tuple[str, ...]] = {

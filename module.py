@@ -160,16 +160,18 @@ class KeyValueCache:
         """Store the next step's keys and values (2, B, H, D/H); return all of both, each
         (B, H, length, D/H)."""
         if self.stored is None or self.length == self.stored.shape[3]:
-            self._grow(new)
+            self.stored = self._grown(new)
         self.stored[:, :, :, self.length] = new
         self.length += 1
-        return self.stored[:, :, :, : self.length].unbind()
+        keys, values = self.stored[:, :, :, : self.length].unbind()
+        return keys, values
 
-    def _grow(self, new: Tensor) -> None:
+    def _grown(self, new: Tensor) -> Tensor:
+        """Return storage of twice the capacity, or the first, with what is stored so far."""
         grown = new.new_empty(*new.shape[:3], max(64, 2 * self.length), new.shape[3])
         if self.stored is not None:
             grown[:, :, :, : self.length] = self.stored
-        self.stored = grown
+        return grown
 
     @property
     def num_bytes(self) -> int:

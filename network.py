@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -131,6 +131,8 @@ class TransformerTTS(nn.Module):
         self.duration = ConvStack([hp.width, hp.width], 3, hp.dropout, nn.ReLU)
         self.duration_out = nn.Linear(hp.width, 1)
         nn.init.constant_(self.duration_out.bias, math.log(1.0 + TYPICAL_SECONDS / frame_seconds))
+        self.knows_durations: Tensor
+        self.knows_onsets: Tensor
         self.register_buffer("knows_durations", torch.tensor(False))  # set by training on times
         self.onset_shift_out = nn.Linear(hp.width, 1)  # of the duration predictor's hidden layer
         nn.init.zeros_(self.onset_shift_out.weight)
@@ -406,7 +408,6 @@ class TransformerTTS(nn.Module):
         min_frames: Tensor | None = None,
         score: ScoreBatch | None = None,
         stop_threshold: float = 0.5,
-        monotonic_window: int = 0,
         predict_durations: bool = True,
         need_weights: bool = False,
     ) -> Generated:
@@ -416,15 +417,12 @@ class TransformerTTS(nn.Module):
         item does not depend on its batch; max_frames (B,): with a score its exact length,
         without one a maximum before which the stop head may end the item, but not before
         min_frames (B,). predict_durations: speech follows the predicted times and ends with them,
-        if the network has learnt such. Without them, monotonic_window > 0 lets the guided heads
-        look from one symbol behind to that many ahead of where they are (speech only).
+        if the network has learnt such.
         """
         was_training = self.training
         self.eval()
         try:
-            state = _DecodingState(
-                self, symbols, symbol_lengths, seeds, score, predict_durations, monotonic_window
-            )
+            state = _DecodingState(self, symbols, symbol_lengths, seeds, score, predict_durations)
             r = self.reduction_factor
             if state.predicted_frames is not None:
                 low = torch.ones_like(max_frames) if min_frames is None else min_frames
@@ -475,7 +473,7 @@ class TransformerTTS(nn.Module):
 
 
 class _DecodingState:
-    """What lives from one decoder step to the next: caches, dropout streams, attended position."""
+    """What lives from one decoder step to the next: caches, dropout streams, recorded weights."""
 
     BLOCK = 64  # steps whose dropout masks, positions, notes and priors are made at once
 
@@ -487,7 +485,6 @@ class _DecodingState:
         seeds: Sequence[int],
         score: ScoreBatch | None,
         predict_durations: bool,
-        monotonic_window: int,
     ) -> None:
         if len(seeds) != len(symbols):
             raise ValueError(f"{len(seeds)} seeds for {len(symbols)} items: give one per item")
@@ -509,14 +506,15 @@ class _DecodingState:
         if self.predicted_frames is not None:
             self.has_times = torch.ones_like(self.has_score)
         self.may_stop = not bool(self.has_times.all())
-        self.window = 0 if self.times is not None else monotonic_window
-        self.layers = [DecoderLayerStep(layer, memory) for layer in network.decoder]
+        self.layers = [
+            DecoderLayerStep(cast("DecoderLayer", layer), memory) for layer in network.decoder
+        ]
         heads = (network.to_mel, network.to_stop)  # one product for both
         self.out = tuple(torch.cat([getattr(h, n) for h in heads]) for n in ("weight", "bias"))
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self.attended = torch.zeros(len(symbols), dtype=torch.long, device=symbols.device)
         self.recorded: list[list[Tensor]] = [[] for _ in network.decoder]
         self.position = 0
+        self.masks: tuple[Tensor | None, ...] = ()  # of the steps of a block, (B, 1, N)
 
     def _prepare_block(self) -> None:
         """Everything the next BLOCK steps need and that no output changes."""
@@ -532,42 +530,28 @@ class _DecodingState:
         if self.times is not None:
             self.masks = masks.unbind(2)  # of each step, (B, 1, N)
         else:
-            is_free = not self.window and not bool(self.symbol_padding.any())
-            self.masks = [None if is_free else masks[:, :, 0]] * steps
+            is_free = not bool(self.symbol_padding.any())
+            self.masks = (None if is_free else masks[:, :, 0],) * steps
 
     def step(self, previous: Tensor, need_weights: bool) -> tuple[Tensor, Tensor]:
         """previous (B, r·M) → the next r frames (B, r·M) and their stop logit (B,)."""
-        network, hp = self.network, self.network.hp
+        network = self.network
         k = self.position % self.BLOCK
         if k == 0:
             self._prepare_block()
         x = network.decoder_prenet(previous[:, None], self.keep[:, k : k + 1])[:, 0]
         x = x + self.ahead[k]
-        mask = None if self.masks[k] is None else self.masks[k][:, :, None]  # (B, 1, 1, N)
-        guided_mask = self._monotonic(mask) if self.window else mask
-        first_guided = hp.decoder_layers - hp.guided_layers
-        for index, layer in enumerate(self.layers):
-            is_guided = index >= first_guided
-            is_last = index == hp.decoder_layers - 1
-            heads = hp.heads if need_weights else hp.guided_heads * bool(self.window) * is_last
-            x, weights = layer(x, guided_mask if is_guided else mask, heads)
-            if need_weights:
-                self.recorded[index].append(weights)
-        if self.window:
-            self.attended = weights[:, : hp.guided_heads, 0].mean(1).argmax(-1)
+        mask = self.masks[k]
+        if mask is not None:
+            mask = mask[:, :, None]  # (B, 1, 1, N)
+        heads = network.hp.heads if need_weights else 0
+        for layer, recorded in zip(self.layers, self.recorded, strict=True):
+            x, weights = layer(x, mask, heads)
+            if weights is not None:
+                recorded.append(weights)
         self.position += 1
         out = F.linear(network.decoder_norm(x), *self.out)  # (B, r·M + 1)
         return out[:, :-1], out[:, -1]
-
-    def _monotonic(self, mask: Tensor) -> Tensor:
-        """Keep the guided heads from one symbol behind to `window` ahead: (B, H, 1, N)."""
-        hp = self.network.hp
-        place = torch.arange(mask.shape[-1], device=mask.device)[None]  # (1, N)
-        behind = place < self.attended[:, None] - 1
-        ahead = place > self.attended[:, None] + self.window
-        is_guided = torch.arange(hp.heads, device=mask.device) < hp.guided_heads  # (H,)
-        outside = (behind | ahead)[:, None, None] & is_guided[None, :, None, None]
-        return mask.masked_fill(outside, -torch.inf)
 
     def cross_maps(self) -> list[Tensor]:
         """Recorded cross-attention, one (B, H, steps, N) per layer; empty when not asked for."""

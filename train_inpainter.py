@@ -256,7 +256,6 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
         nothing else; `shuffle_gap` is what it loses when the accompaniment is another song's.
         """
         denoiser, d = denoiser_of(network, self.hp), self.hp.diffusion
-        of_drafts = {"huber": d.draft_huber, "spectral": d.draft_spectral}
         rows = ("mixture", "own", "other")
         totals = torch.zeros(len(rows), len(self.levels), 2, dtype=torch.float64)
         count = self.hp.inpainter_training.validate_batches
@@ -264,8 +263,8 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
             batch = batch.to(self.device)
             generator = generator_on(self.device, torch_generator(FIXED_SEED, number))
             drawn = self.draw(batch, generator)
-            tasks = {
-                "mixture": (batch.wav, drawn.is_known, drawn.context),
+            tasks: dict[str, tuple[Tensor, Tensor, Context | None]] = {
+                "mixture": (batch.wav, drawn.is_known, drawn.context)
             }
             if self.hp.unet.mask_input:  # else it is not told what is known
                 tasks["own"] = (batch.wav, vocal_unknown(batch.wav), None)
@@ -275,7 +274,14 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
                 sigma = torch.full((len(batch.wav),), level, device=self.device)
                 for row, (x, is_known, seen) in tasks.items():
                     sums, counts = denoising_loss(
-                        denoiser, x, sigma, drawn.noise, is_known, seen, **of_drafts
+                        denoiser,
+                        x,
+                        sigma,
+                        drawn.noise,
+                        is_known,
+                        seen,
+                        huber=d.draft_huber,
+                        spectral=d.draft_spectral,
                     )
                     total = (sums / counts.clamp_min(1)).sum().item()
                     totals[rows.index(row), k] += torch.tensor([total, len(x)])

@@ -148,8 +148,8 @@ class TranscriberExperiment(Experiment[Transcriber, StemBatch]):
         ids, starts, vocals = zip(*windows, strict=True)
         wav = batch.wav.clone()
         wav[-count:, VOCAL] = torch.stack(vocals)
-        starts = torch.cat([batch.starts[:-count], torch.tensor(starts)])
-        return replace(batch, ids=[*batch.ids[:-count], *ids], starts=starts, wav=wav)
+        all_starts = torch.cat([batch.starts[:-count], torch.tensor(starts)])
+        return replace(batch, ids=[*batch.ids[:-count], *ids], starts=all_starts, wav=wav)
 
     def targets(self, id: str, start: float, rate: float, num_frames: int) -> Targets:
         """Classes (T,) and notes (T, 3) of a song from `start` s, played `rate` times as fast."""

@@ -266,11 +266,12 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
                     **row,
                 }
             )
-        names = dict.fromkeys(name for row in rows for name in row)
-        return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
+        keys = dict.fromkeys(key for row in rows for key in row)
+        return {key: float(np.mean([row[key] for row in rows if key in row])) for key in keys}
 
     def pitch_ratio(self, index: int, mel: Tensor) -> float:
         """Raw pitch accuracy of a phrase's mel (T, M) over that of its true mel; 1 without any."""
+        assert self.phrases.score is not None
         if index not in self.true_pitch:
             true_mel = self.phrases.mel[index, : self.phrases.mel_lengths[index]]
             self.true_pitch[index] = self.pitch(true_mel)

@@ -274,23 +274,6 @@ def test_sung_symbols_keep_the_score_from_its_first_to_its_last_time(
     torch.testing.assert_close(still[0, :, 0], ordered)
 
 
-def test_monotonic_window_keeps_the_guided_heads_near(network: TransformerTTS) -> None:
-    """From one step to the next the attended symbol never leaves [−1, +window]."""
-    symbols = torch.randint(1, NUM_SYMBOLS, (1, 25))
-    out = network.generate(
-        symbols,
-        torch.tensor([25]),
-        [0],
-        torch.tensor([120]),
-        monotonic_window=2,
-        need_weights=True,
-    )
-    guided = out.attention.cross[-1][0, : network.hp.guided_heads].mean(0)  # (steps, N)
-    path = torch.cat([torch.zeros(1, dtype=torch.long), guided.argmax(-1)])
-    moves = path.diff()
-    assert moves.min() >= -1 and moves.max() <= 2
-
-
 @pytest.mark.parametrize("predict", [True, False])
 def test_a_batch_of_song_and_speech_decodes_as_its_items(
     network: TransformerTTS, predict: bool

@@ -107,7 +107,7 @@ def guided_attention_loss(
     Tachibana et al. average the penalty Σ W·w itself; −log(1 − Σ W·w) equals it when attention is
     nearly right and pulls harder while it is lost.
     """
-    penalty = diagonal_penalty(steps, symbols, sigma, tuple(weights[0].shape[-2:]))
+    penalty = diagonal_penalty(steps, symbols, sigma, (weights[0].shape[-2], weights[0].shape[-1]))
     if log_prior is not None:
         is_known = (log_prior < 0).any(dim=(1, 2))[:, None, None]
         penalty = torch.where(is_known, 1.0 - log_prior.exp(), penalty)

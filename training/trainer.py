@@ -131,7 +131,7 @@ class Trainer:
             raise
         if world.is_main:
             self.log = RunLog(self.directory, self.step, lines)
-        self._shared_model = self._share()
+        self._shared_model: Any = self._share()
 
     @property
     def last(self) -> Path:
@@ -212,20 +212,25 @@ class Trainer:
         context = seeded_context(self.training.seed, self.step, micro, self.world.device)
         with self._autocast():
             terms = self.experiment.loss(self._shared_model, batch, context)
-        sums = [term.total for term in terms.values()] + [term.count for term in terms.values()]
-        frames, *sums = self._summed([getattr(batch, "num_frames", len(batch.ids)), *sums])
+        frames, *sums = self._summed(
+            [
+                getattr(batch, "num_frames", len(batch.ids)),
+                *(term.total for term in terms.values()),
+                *(term.count for term in terms.values()),
+            ]
+        )
         totals, batch_counts = sums[: len(terms)], sums[len(terms) :]
         if not all(map(math.isfinite, totals)):
             self._refuse(dict(zip(terms, totals, strict=True)), ids)
-        loss: Tensor | float = 0.0
+        parts = []
         for (name, term), total, count in zip(terms.items(), totals, batch_counts, strict=True):
             divisor = count * self.training.accumulate if counts is None else counts[name]
             scale = term.weight / divisor if divisor else 0.0
-            loss = loss + term.total * scale
+            parts.append(term.total * scale)
             self.meter.loss += total * scale
             self.meter.add_term(name, total, count)
         # DistributedDataParallel averages gradients over the ranks; this loss is a sum over them.
-        (loss * self.world.size).backward()
+        (sum(parts[1:], parts[0]) * self.world.size).backward()
         self.frames += frames
         self.meter.frames += frames
 

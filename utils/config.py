@@ -267,7 +267,7 @@ def _apply(base: H, changes: Mapping[str, Mapping[str, Any]]) -> H:
             sections[section] = dataclasses.replace(getattr(base, section), **knobs)
         except ValueError as error:
             raise ValueError(f"section {section!r}: {error}") from error
-    return dataclasses.replace(base, **sections)
+    return dataclasses.replace(base, **sections)  # type: ignore[type-var]  # H is a dataclass
 
 
 def convert(value: Any, annotation: Any) -> Any:

@@ -98,6 +98,7 @@ def load(path: Path, kind: str, device: torch.device) -> Loaded[Any]:
     if kind not in SECTIONS:
         raise ValueError(f"kind = {kind!r} is not one of {', '.join(SECTIONS)}")
     hyperparams = config.from_dict(state["hyperparams"], Hyperparams, SECTIONS[kind])
+    network: nn.Module
     if kind == "transformer":
         network = build_transformer(hyperparams, len(state["data"]["symbols"]))
     elif kind == "inpainter":

@@ -147,8 +147,9 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
         store = StemStore(arguments.feature_dir / arguments.data)
         store.check_audio(hyperparams.audio)
         last = directory / checkpoint.LAST
-        source = last if last.is_file() else arguments.start_from
-        statistics = None
+        statistics, source = None, last if last.is_file() else None
+        if source is None and arguments.start_from is not None:
+            source = checkpoint.resolve(arguments.start_from, "inpainter")
         if source is not None:
             statistics = checkpoint.load(source, "inpainter")["data"]["statistics"]["mel"]
         postnet = None

@@ -118,6 +118,8 @@ class Trainer:
         self.validated, self.saved = -1, -1  # the last steps at which it was done
         self.meter = StepMeter()
         self.frames, self.seconds = 0.0, 0.0  # of the whole run
+        self.kept: list[int] = []  # validated steps whose weights stay, the newest last
+        self.precision = ""  # float32 or bfloat16
         self.log: RunLog | None = None  # on the main rank
         self.model: nn.Module = experiment.model.to(world.device)
         self.optimizer = build_optimizer(self.model, self.training)
@@ -300,6 +302,7 @@ class Trainer:
                 shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
                 logger.info("step %d: validation: %s", self.step, shown)
             self._keep_best(metrics.get("score", math.nan))
+            self._keep_validated()
         self.world.barrier()
 
     def _seeded(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -313,6 +316,16 @@ class Trainer:
             self.best = {"score": float(score), "step": self.step}
             state = {**self._state(), "optimizer": None}
             checkpoint.save(self.directory / checkpoint.BEST, state)
+
+    def _keep_validated(self) -> None:
+        """Write the weights of a validated step; of those written so, the last `keep` stay."""
+        if not self.step or not self.training.keep or self._due(self.training.keep_every):
+            return  # untrained, not wanted, or kept as a whole by _save
+        state = {**self._state(), "optimizer": None}
+        checkpoint.save(self.directory / checkpoint.numbered(self.step), state)
+        self.kept = [step for step in self.kept if step != self.step] + [self.step]
+        while len(self.kept) > self.training.keep:
+            (self.directory / checkpoint.numbered(self.kept.pop(0))).unlink(missing_ok=True)
 
     def _save(self, due: bool) -> None:
         """Write `last`, and the same as a numbered checkpoint where one is kept."""
@@ -346,6 +359,8 @@ class Trainer:
                 "meter": self.meter.state(),
                 "frames": self.frames,
                 "seconds": self.seconds,
+                "precision": self.precision,
+                "kept": list(self.kept),
             },
         }
 
@@ -362,7 +377,9 @@ class Trainer:
                 f"--fresh: {self.directory} holds a run already. Leave --fresh out to resume it, "
                 f"choose another --run, or remove it: rm -r {self.directory}"
             )
-        lines = self._resume(checkpoint.load(self.last, self.kind)) if exists else 0
+        state = checkpoint.load(self.last, self.kind) if exists else None
+        lines = self._resume(state) if state is not None else 0
+        self._choose_precision(state)
         steps = self.world.gather(self.step)  # every rank has looked before the main one writes
         if len(set(steps)) > 1:
             raise ValueError(
@@ -405,6 +422,7 @@ class Trainer:
         self.validated, self.saved = progress["validated"], self.step
         self.meter = StepMeter(**progress["meter"])
         self.frames, self.seconds = progress["frames"], progress["seconds"]
+        self.kept = list(progress.get("kept", []))
         return progress["lines"]
 
     # Surroundings
@@ -428,8 +446,21 @@ class Trainer:
         unused = self.experiment.find_unused_parameters
         return DistributedDataParallel(model, find_unused_parameters=unused)
 
+    def _choose_precision(self, state: dict[str, Any] | None) -> None:
+        """Settle the precision for all ranks: a run keeps what it began with."""
+        begun_with = None
+        if state is not None:
+            stored = state["hyperparams"][f"{self.kind}_training"].get("precision")
+            begun_with = state["progress"].get("precision", stored)
+        wanted, device = self.training.precision, self.world.device
+        chosen = ""
+        if self.world.is_main:
+            chosen, line = distributed.choose_precision(wanted, device, begun_with)
+            logger.log(logging.WARNING if " slow " in line else logging.INFO, line)
+        self.precision = self.world.gather(chosen)[0]
+
     def _autocast(self) -> Any:
-        enabled = self.training.precision == "bfloat16"
+        enabled = self.precision == "bfloat16"
         return torch.autocast(self.world.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def _bar(self) -> tqdm:

@@ -82,21 +82,27 @@ def denoiser_of(network: nn.Module, hyperparams: Hyperparams) -> Denoiser:
 
 @overload
 def load(
-    path: Path, kind: Literal["transformer"], device: torch.device
+    reference: Path, kind: Literal["transformer"], device: torch.device, step: int | None = None
 ) -> Loaded[TransformerTTS]: ...
 @overload
-def load(path: Path, kind: Literal["postnet"], device: torch.device) -> Loaded[PostNet]: ...
+def load(
+    reference: Path, kind: Literal["postnet"], device: torch.device, step: int | None = None
+) -> Loaded[PostNet]: ...
 @overload
-def load(path: Path, kind: Literal["inpainter"], device: torch.device) -> Loaded[UNet1d]: ...
-def load(path: Path, kind: str, device: torch.device) -> Loaded[Any]:
+def load(
+    reference: Path, kind: Literal["inpainter"], device: torch.device, step: int | None = None
+) -> Loaded[UNet1d]: ...
+def load(reference: Path, kind: str, device: torch.device, step: int | None = None) -> Loaded[Any]:
     """Rebuild a `transformer`, a `postnet` or an `inpainter` (F; see `denoiser_of`).
 
-    Weights are the moving average when the run kept one. Raises FileNotFoundError and ValueError
-    as utils.checkpoint.load does.
+    reference, step: a file, a run's folder or name, see utils.checkpoint.resolve. Weights are the
+    moving average when the run kept one. Raises FileNotFoundError and ValueError as
+    utils.checkpoint.load does.
     """
-    state = checkpoint.load(path, kind)
     if kind not in SECTIONS:
         raise ValueError(f"kind = {kind!r} is not one of {', '.join(SECTIONS)}")
+    path = checkpoint.resolve(reference, kind, step=step)
+    state = checkpoint.load(path, kind)
     hyperparams = config.from_dict(state["hyperparams"], Hyperparams, SECTIONS[kind])
     network: nn.Module
     if kind == "transformer":

@@ -71,3 +71,7 @@ def test_devices_that_are_not_here_are_refused_with_those_that_are() -> None:
         with pytest.raises(ValueError, match=r"available: auto, .*cpu"):
             distributed.choose_device("cuda")
     assert "cpu (" in distributed.describe_device(torch.device("cpu"))
+
+
+def test_the_speed_of_bfloat16_is_measured_here() -> None:
+    assert distributed.bfloat16_speed(torch.device("cpu")) > 0

@@ -33,7 +33,7 @@ from hyperparams import Training
 from training.experiment import NonFiniteLoss, StepContext, Term
 from training.optimizer import MovingAverage, build_optimizer, learning_rate
 from training.runlog import read_stats
-from utils import checkpoint
+from utils import checkpoint, distributed
 
 TOY = Path(__file__).with_name("toy_training.py")
 
@@ -176,6 +176,7 @@ def test_the_order_of_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         lambda path, state: (events.append(f"save {path.name}"), save(path, state)),
     )
     knobs = with_training(steps=2, log_every=1, validate_every=1, save_every=1, keep_every=2)
+    # Step 2 is kept for good, as a whole; step 1 is only one of the last validated ones.
     make_trainer(
         tmp_path,
         knobs,
@@ -186,7 +187,7 @@ def test_the_order_of_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ).run()
     turn = ["step", "log", "validate", "preview", "save last.pt"]
     untrained = ["validate", "preview", "save last.pt"]
-    first = [*turn[:-1], "save best.pt", "save last.pt"]
+    first = [*turn[:-1], "save best.pt", "save step-00000001.pt", "save last.pt"]
     assert events == [*untrained, *first, *turn, "save step-00000002.pt"]
 
 
@@ -198,6 +199,51 @@ def test_best_follows_the_score_and_ignores_nan(tmp_path: Path) -> None:
     assert trainer.best == {"score": 1.0, "step": 2}
     state = checkpoint.load(tmp_path / "postnet/toy/best.pt")
     assert state["step"] == 2 and state["optimizer"] is None
+
+
+def test_the_last_validated_steps_stay_and_no_other_file_goes(tmp_path: Path) -> None:
+    """Also where the run is resumed; a step kept for good by an earlier setting is left alone."""
+    directory = tmp_path / "postnet" / "toy"
+    make_trainer(tmp_path, with_training(steps=4, validate_every=1, keep=2, keep_every=2)).run()
+    assert steps_in(directory) == [1, 2, 3, 4]
+    assert checkpoint.load(directory / checkpoint.numbered(3))["optimizer"] is None
+    assert checkpoint.load(directory / checkpoint.numbered(2))["optimizer"] is not None
+    make_trainer(tmp_path, with_training(steps=7, validate_every=1, keep=2)).run()
+    assert steps_in(directory) == [2, 4, 6, 7]
+    kept = checkpoint.load(directory / checkpoint.numbered(7))
+    last = checkpoint.load(directory / checkpoint.LAST)
+    assert all(torch.equal(tensor, last["ema"][name]) for name, tensor in kept["ema"].items())
+
+
+def steps_in(directory: Path) -> list[int]:
+    return sorted(int(path.stem.removeprefix("step-")) for path in directory.glob("step-*.pt"))
+
+
+@pytest.mark.parametrize(("speed", "chosen"), [(0.01, "float32"), (2.0, "bfloat16")])
+def test_a_run_keeps_the_precision_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speed: float, chosen: str
+) -> None:
+    """auto takes the faster one; on another machine the same command goes on as it began."""
+    monkeypatch.setattr(distributed, "bfloat16_speed", lambda device: speed)
+    trainer = make_trainer(tmp_path, with_training(steps=2, precision="auto"))
+    assert trainer.precision == chosen and trainer.run() == 0
+    monkeypatch.setattr(distributed, "bfloat16_speed", lambda device: 1 / speed)
+    resumed = make_trainer(tmp_path, with_training(steps=4, precision="auto"))
+    assert resumed.precision == chosen and resumed.run() == 0
+    whole = make_trainer(tmp_path / "whole", with_training(steps=4, precision=chosen))
+    whole.run()
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], tensor)
+
+
+def test_a_slow_precision_is_taken_when_asked_for_and_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(distributed, "bfloat16_speed", lambda device: 0.02)
+    trainer = make_trainer(tmp_path, with_training(steps=1, precision="bfloat16"))
+    assert trainer.precision == "bfloat16" and trainer.run() == 0
+    (warning,) = (r.message for r in caplog.records if r.levelno == logging.WARNING)
+    assert "slow here: bfloat16 products take 50 times as long" in warning
 
 
 def test_validation_sees_the_average_and_gives_the_weights_back(tmp_path: Path) -> None:

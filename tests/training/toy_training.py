@@ -50,6 +50,7 @@ class ToyHyperparams:
             log_every=3,
             validate_every=4,
             save_every=2,
+            precision="float32",
         )
     )
 

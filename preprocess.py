@@ -25,8 +25,8 @@ from training.batching import (
     Position,
     Sampler,
     SegmentSampler,
+    evenly_spaced,
     prefetched,
-    spread,
     walk,
 )
 from utils.seeds import numpy_generator
@@ -256,12 +256,12 @@ class TextMelBatches:
 
     def head(self, count: int) -> Iterator[TextMelBatch]:
         """Yield at most `count` batches, always the same, spread from short to long items."""
-        return map(self._batch, spread(self.sampler.in_order(), count))
+        return map(self._batch, evenly_spaced(self.sampler.in_order(), count))
 
     def fixed(self, count: int) -> TextMelBatch:
         """Return one batch of at most `count` items, always the same, from short to long."""
         order = [number for numbers in self.sampler.in_order() for number in numbers]
-        return self._batch(spread(order, count))
+        return self._batch(evenly_spaced(order, count))
 
 
 class MelLinearBatches:
@@ -296,7 +296,7 @@ class MelLinearBatches:
 
     def head(self, count: int) -> Iterator[MelLinearBatch]:
         """Yield at most `count` batches, always the same: the middles of short to long items."""
-        for numbers in spread(self.by_length.in_order(), count):
+        for numbers in evenly_spaced(self.by_length.in_order(), count):
             yield self.dataset.collate([self.dataset.segment(n, 0.5) for n in numbers])
 
 

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from corpora.cache import save_array
 from corpora.stores import open_features
 from hyperparams import Hyperparams
-from network import PostNet, TransformerTTS
+from network import PostNet, TransformerTTS, build_postnet
 from preprocess import FeatureStore, MelLinearBatch, MelLinearBatches, TextMelDataset
 from singing.chain import linear_from_mel, waveform
 from training.batching import Position
@@ -35,7 +35,7 @@ from training.losses import masked_l1
 from training.trainer import train
 from utils import plotting
 from utils.distributed import World
-from utils.loading import Loaded, build_postnet, load
+from utils.loading import Loaded, load
 
 
 class PostNetExperiment(Experiment[PostNet, MelLinearBatch]):

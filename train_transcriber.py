@@ -38,7 +38,7 @@ from music.score_batch import with_sung_times
 from preprocess import ScoreTracks, StemBatch, StemBatches, StemStore
 from text.symbols import SYMBOL_TO_ID
 from training.augmentation import augment, source_samples
-from training.batching import Position, spread
+from training.batching import Position, evenly_spaced
 from training.experiment import Experiment, StepContext, Term
 from training.trainer import train
 from transcription.labels import NOTE_TARGETS, PHONEME_CLASSES, class_table, note_targets
@@ -100,7 +100,7 @@ class TranscriberExperiment(Experiment[Transcriber, StemBatch]):
         self.window = source_samples(self.samples, knobs)
         self.frames = 1 + training.segment_frames
         self.songs_only = StemBatches(store, "train", training, self.window)
-        self.songs = spread(store.items("validation"), training.validate_batches)
+        self.songs = evenly_spaced(store.items("validation"), training.validate_batches)
 
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:

@@ -27,7 +27,7 @@ from corpora.stores import open_features
 from evaluation.score_metrics import frame_distance, mel_level
 from hyperparams import Hyperparams
 from module import corrupt_history, has_times, interval_log_prior
-from network import Generated, TransformerOutput, TransformerTTS
+from network import Generated, TransformerOutput, TransformerTTS, build_transformer
 from preprocess import FeatureStore, TextMelBatch, TextMelBatches
 from singing.chain import generate_mel, guided_alignment, linear_from_mel, waveform
 from text.symbols import word_spans
@@ -44,7 +44,6 @@ from training.losses import (
 from training.trainer import train
 from utils import plotting
 from utils.distributed import World
-from utils.loading import build_transformer
 from utils.metrics import (
     aligned_distance,
     attention_health,

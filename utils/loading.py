@@ -12,7 +12,7 @@ from torch import nn
 from hyperparams import Hyperparams
 from inpainter.diffusion import Denoiser
 from inpainter.unet import UNet1d
-from network import PostNet, TransformerTTS
+from network import PostNet, TransformerTTS, build_postnet, build_transformer
 from utils import checkpoint, config
 from utils.audio import Standardiser
 from utils.files import sha256_of
@@ -46,20 +46,6 @@ class Loaded(Generic[Network]):
 def describe_weights(loaded: Loaded[Any]) -> dict[str, Any]:
     """Path, step and the first half of the digest of a checkpoint."""
     return {"path": str(loaded.path), "step": loaded.step, "sha256": sha256_of(loaded.path)[:32]}
-
-
-def build_transformer(hyperparams: Hyperparams, num_symbols: int) -> TransformerTTS:
-    """A transformer of the sizes that hyperparameters and symbol table dictate."""
-    audio = hyperparams.audio
-    return TransformerTTS(
-        hyperparams.transformer, num_symbols, audio.n_mels, 1.0 / audio.frame_rate
-    )
-
-
-def build_postnet(hyperparams: Hyperparams) -> PostNet:
-    """A postnet of the sizes that the hyperparameters dictate."""
-    audio = hyperparams.audio
-    return PostNet(hyperparams.postnet, audio.n_mels, audio.n_linear)
 
 
 def build_unet(hyperparams: Hyperparams, num_symbols: int) -> UNet1d:

@@ -24,7 +24,7 @@ from preprocess import (
     TextMelBatches,
     collate_scores,
 )
-from training.batching import FrameBudgetSampler, SegmentSampler, prefetched, walk
+from training.batching import FrameBudgetSampler, SegmentSampler, evenly_spaced, prefetched, walk
 from utils.files import write_json
 
 torch.set_num_threads(1)

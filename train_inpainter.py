@@ -3,9 +3,9 @@
     python prepare_data.py stems DIR --name songs
     python train_inpainter.py --data songs --preset small --run songs --postnet save/demo/postnet.pt
 
-The same command resumes. What is trained is F of the denoiser (diffusion.py), on windows of aligned
-stems with a mixture of masks; `best.pt` is best by the loss at fixed windows, masks and noises. If
-`shuffle_gap` does not grow, the network does not listen to the accompaniment.
+The same command resumes. Trains F of the denoiser (inpainter/diffusion.py) on windows of aligned
+stems with a mixture of masks; `best.pt` is chosen by the loss on fixed windows, masks and noises.
+While `shuffle_gap` does not grow, the network does not use the accompaniment.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -94,6 +94,11 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
     kind = "inpainter"
     structure = ("audio", "unet", "diffusion")
     find_unused_parameters = True  # a part of the context that the corpus does not have
+    descriptions: ClassVar = {
+        "train/denoising": "EDM's weighted denoising loss, mean over unknown samples",
+        "validation/from_accompaniment": "the same, vocal unknown, accompaniment given",
+        "validation/shuffle_gap": "its increase by another song's accompaniment",
+    }
 
     def __init__(
         self,
@@ -131,9 +136,9 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
         parser.add_argument(
             "--postnet",
             type=Path,
-            metavar="FILE",
+            metavar="CHECKPOINT",
             help="the PostNet that drafts of synthesis go through: training makes its drafts with "
-            "it (default: the filterbank's pseudo-inverse)",
+            "it; a file, a run's folder or its name (default: the filterbank's pseudo-inverse)",
         )
 
     @classmethod
@@ -220,7 +225,7 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
         return Drawn(masks.is_known, given, noise, context, withheld)
 
     def loss(self, model: nn.Module, batch: StemBatch, context: StepContext) -> dict[str, Term]:
-        """Denoising loss (EDM eq. 2); beside it, unweighted, the same for each bin of σ."""
+        """Return the denoising loss (EDM eq. 2) and, without weight, the same for each bin of σ."""
         d, x = self.hp.diffusion, batch.wav
         generator = generator_on(x.device, context.generator)
         drawn = self.draw(batch, generator)
@@ -246,15 +251,15 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
         return terms
 
     def counts(self, batch: StemBatch) -> Mapping[str, float]:
-        """Divisors of `terms` over a global batch; what has no weight needs none."""
+        """Return the counts of `loss`; terms without weight need none."""
         return {"denoising": len(batch.ids)} | dict.fromkeys(self.level_names, 0.0)
 
     def validate(self, network: UNet1d) -> dict[str, float]:
-        """Losses at the median of each bin of σ, on fixed windows, masks and noises.
+        """Return losses at the median of each bin of σ, on fixed windows, masks and noises.
 
-        `score` is the training loss, averaged over the levels, of unimpaired windows.
-        `from_accompaniment` is the loss of a vocal that is all unknown, given the accompaniment and
-        nothing else; `shuffle_gap` is what it loses when the accompaniment is another song's.
+        `score` is the training loss, averaged over the levels, of uncorrupted windows.
+        `from_accompaniment` is the loss of an unknown vocal given the accompaniment alone;
+        `shuffle_gap` is its increase when the accompaniment is another song's.
         """
         denoiser, d = denoiser_of(network, self.hp), self.hp.diffusion
         rows = ("mixture", "own", "other")
@@ -267,20 +272,20 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
             tasks: dict[str, tuple[Tensor, Tensor, Context | None]] = {
                 "mixture": (batch.wav, drawn.is_known, drawn.context)
             }
-            if self.hp.unet.mask_input:  # else it is not told what is known
+            if self.hp.unet.mask_input:  # else the network cannot tell what is known
                 tasks["own"] = (batch.wav, vocal_unknown(batch.wav), None)
             if self.hp.unet.mask_input and batch.other is not None:
                 tasks["other"] = (batch.shuffled(), vocal_unknown(batch.wav), None)
             for k, level in enumerate(self.levels):
                 sigma = torch.full((len(batch.wav),), level, device=self.device)
-                for row, (x, is_known, seen) in tasks.items():
+                for row, (x, is_known, task_context) in tasks.items():
                     sums, counts = denoising_loss(
                         denoiser,
                         x,
                         sigma,
                         drawn.noise,
                         is_known,
-                        seen,
+                        task_context,
                         huber=d.draft_huber,
                         spectral=d.draft_spectral,
                     )
@@ -296,7 +301,7 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
         return result
 
     def preview(self, network: UNet1d, writer: SummaryWriter, step: int) -> None:
-        """One window sung in four ways (PREVIEWS): vocal, mix, and spectrogram with its mask."""
+        """Write one window inpainted in four ways (PREVIEWS): vocal, mix, spectrogram and mask."""
         audio = self.hp.audio
         batch = next(iter(self.validation.head(1))).to(self.device)
         truth = batch.wav[:1]  # (1, 2, S)
@@ -328,7 +333,7 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
 
 
 def generator_on(device: torch.device, generator: torch.Generator) -> torch.Generator:
-    """A generator on `device` that the CPU's `generator` determines."""
+    """Return a generator on `device`, seeded from the CPU's `generator`."""
     if device.type == "cpu":
         return generator
     seed = int(torch.randint(2**62, (), generator=generator))
@@ -345,14 +350,14 @@ def context_parts(store: StemStore, hp: Hyperparams) -> tuple[str, ...]:
 
 
 def some_vocals(store: StemStore, hp: Hyperparams) -> Tensor:
-    """Vocals (B, S) of training, windows spread evenly: what statistics are measured on."""
+    """Return evenly spaced windows of training vocals (B, S), to measure statistics on."""
     one_each = replace(hp.inpainter_training, batch_size=1)
     windows = StemBatches(store, "train", one_each, hp.window).head(STATISTICS_WINDOWS)
     return torch.cat([batch.wav[:, VOCAL] for batch in windows])
 
 
 def measure_mel(vocals: Tensor, hp: Hyperparams) -> dict[str, list[float]]:
-    """Mean and deviation of the mel (M,) of vocals (B, S)."""
+    """Measure mean and standard deviation of the mel (M,) of vocals (B, S)."""
     mels = window_mel(Features(hp.audio), vocals)  # (B, T, M)
     return Moments.of(mels.flatten(0, 1).numpy()).statistics()
 

@@ -16,6 +16,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -43,6 +44,11 @@ class PostNetExperiment(Experiment[PostNet, MelLinearBatch]):
 
     kind = "postnet"
     structure = ("audio", "postnet")
+    descriptions: ClassVar = {
+        "train/linear": "L1 of the standardised linear spectrogram",
+        "validation/score": "the same on fixed segments of validation items",
+        "validation/floor": "the same for the filterbank's pseudo-inverse",
+    }
 
     def __init__(self, hyperparams: Hyperparams, store: FeatureStore) -> None:
         self.hyperparams = self.hp = hyperparams
@@ -60,8 +66,9 @@ class PostNetExperiment(Experiment[PostNet, MelLinearBatch]):
         parser.add_argument(
             "--transformer",
             type=Path,
-            metavar="FILE",
-            help="learn from this transformer's teacher-forced mels instead of the true ones",
+            metavar="CHECKPOINT",
+            help="learn from this transformer's teacher-forced mels instead of the true ones "
+            "(a file, a run's folder or its name)",
         )
 
     @classmethod
@@ -96,7 +103,7 @@ class PostNetExperiment(Experiment[PostNet, MelLinearBatch]):
         return {"linear": Term(*masked_l1(linear, batch.linear, batch.lengths))}
 
     def validate(self, network: PostNet) -> dict[str, float]:
-        """L1 on fixed segments, `score`; and the same for the filterbank's pseudo-inverse, `floor`.
+        """Return L1 on fixed segments, `score`, and of the filterbank's pseudo-inverse, `floor`.
 
         A network that does not beat the floor has learnt nothing.
         """
@@ -111,7 +118,7 @@ class PostNetExperiment(Experiment[PostNet, MelLinearBatch]):
         return {"score": float(totals[0] / totals[2]), "floor": float(totals[1] / totals[2])}
 
     def preview(self, network: PostNet, writer: SummaryWriter, step: int) -> None:
-        """Predicted and true linear spectrogram of one segment, and how both sound."""
+        """Write predicted and true linear spectrogram of one segment, and their audio."""
         audio = self.hp.audio
         batch = next(iter(self.validation.head(1)))
         length = int(batch.lengths[0])
@@ -129,8 +136,8 @@ class PostNetExperiment(Experiment[PostNet, MelLinearBatch]):
 def teacher_mels(teacher: Loaded[TransformerTTS], store: FeatureStore, directory: Path) -> None:
     """Write the transformer's teacher-forced mel of every training and validation item.
 
-    directory/ID.npy (T, M) float16, natural logs, as the corpus has its own. What is there already
-    is kept, so an interrupted pass goes on.
+    To directory/ID.npy, (T, M) float16, natural logs, as the corpus stores its own. Existing files
+    are kept, so that an interrupted pass continues.
     """
     device = next(teacher.network.parameters()).device
     standardiser = teacher.standardiser("mel")

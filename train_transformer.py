@@ -5,8 +5,8 @@
     python train_transformer.py --data songbook,ljspeech --preset small --run voice
 
 One network sings what has notes and speaks what has none; either corpus will do alone. The same
-command resumes. `best.pt` is best by free-running renderings of a few validation phrases: the
-teacher-forced loss misleads, because it never hears the network's own mistakes.
+command resumes. `best.pt` is chosen by free-running renderings of a few validation phrases: the
+teacher-forced loss never sees the network's own errors.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ from utils.metrics import (
 )
 from utils.pitch import f0_track, raw_pitch_accuracy
 
-QUICK_ITERATIONS = 12  # of Griffin-Lim where only the pitch is listened to
+QUICK_ITERATIONS = 12  # of Griffin-Lim where only the pitch is estimated
 PHRASE_SEED = 1000  # dropout seeds of the free-running phrases: the same at every validation
 
 
@@ -61,6 +62,22 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
     kind = "transformer"
     structure = ("audio", "transformer")
     corpus_buffers = ("knows_durations", "knows_onsets")
+    descriptions: ClassVar = {
+        "train/mel": "L1 of the standardised mel, teacher-forced",
+        "train/mel_before": "the same before the mel postnet",
+        "train/structure": "1 - contrast-structure of the mel: blur",
+        "train/stop": "binary cross-entropy of the stop head",
+        "train/duration": "error of ln(1 + frames) of spoken symbols",
+        "train/onset": "error of the onsets of sung symbols, frames",
+        "train/guided": "-log(attention mass near the diagonal or the measured times)",
+        "validation/distance": "free-running: L1 to the true mel, standard deviations",
+        "validation/sharpness": "free-running: ratio of frame differences to the true ones",
+        "validation/length_ratio": "free-running: frames over true frames",
+        "validation/coverage": "free-running: share of the words that were attended to",
+        "validation/pitch": "free-running: raw pitch accuracy, shares of what the true mel reaches",
+        "alpha/encoder": "learned scale of the encoder's position codes",
+        "alpha/decoder": "learned scale of the decoder's position codes",
+    }
 
     def __init__(self, hyperparams: Hyperparams, store: FeatureStore) -> None:
         self.hyperparams = self.hp = hyperparams
@@ -175,8 +192,10 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
         }
 
     def phoneme_times_for(self, batch: TextMelBatch, context: StepContext) -> Tensor | None:
-        """The times that hold the attention: all but a share of the items have them, the others
-        must learn to do without (sung ones have the slots of their score)."""
+        """Return the times that the attention prior is made of, dropped for a share of the items.
+
+        These learn to do without (sung ones have the slots of their score).
+        """
         if batch.phoneme_times is None or not context.training:
             return batch.phoneme_times
         draws = torch.rand(len(batch.ids), generator=context.generator).to(
@@ -188,7 +207,7 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
         )
 
     def phoneme_time_prior(self, batch: TextMelBatch, steps: int) -> Tensor | None:
-        """Log prior (B, steps, N) of the measured phoneme times, None for a corpus without them."""
+        """Return the log prior (B, steps, N) of measured phoneme times; None without any."""
         if batch.phoneme_times is None:
             return None
         r, rate = self.hp.transformer.reduction_factor, self.hp.audio.frame_rate
@@ -198,7 +217,7 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
         )
 
     def validate(self, network: TransformerTTS) -> dict[str, float]:
-        """Teacher-forced losses over validation batches and free-running scores of the phrases."""
+        """Return teacher-forced losses of validation batches and free-running scores of phrases."""
         sums: dict[str, list[float]] = {}
         device = next(network.parameters()).device
         context = StepContext(0, torch.Generator(), device, training=False)
@@ -224,13 +243,13 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
         )
 
     def free_running(self, network: TransformerTTS, sung: Generated) -> dict[str, float]:
-        """Distance to the truth, sharpness, length, attention health and, for songs, pitch and
-        level: means over the phrases.
+        """Score the free-running phrases; means over them.
 
+        Distance to the truth, sharpness, length, attention health and, for songs, pitch and level.
         `distance`: with notes frame by frame, without them along the best time alignment.
         `pitch`: raw pitch accuracy, in shares of what the true mel reaches through the same path.
-        `score`, smaller is better: distance + share of words not read + |ln length ratio|, because
-        a mean spectrum of any length is never very far from speech, + share of pitch missed.
+        `score`, smaller is better: distance + share of words not attended to + |ln length ratio| +
+        share of pitch missed; distance alone would favour a mean spectrum of any length.
         """
         batch = self.phrases
         rows = []
@@ -269,7 +288,7 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
         return {key: float(np.mean([row[key] for row in rows if key in row])) for key in keys}
 
     def pitch_ratio(self, index: int, mel: Tensor) -> float:
-        """Raw pitch accuracy of a phrase's mel (T, M) over that of its true mel; 1 without any."""
+        """Return raw pitch accuracy of a phrase's mel (T, M) over that of its true mel."""
         assert self.phrases.score is not None
         if index not in self.true_pitch:
             true_mel = self.phrases.mel[index, : self.phrases.mel_lengths[index]]
@@ -279,12 +298,12 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
         is_note = (notes > 0) & (true > 0)
         ceiling = raw_pitch_accuracy(true, notes, is_note)
         found = np.zeros(len(true))
-        heard = self.pitch(mel)[: len(true)]
-        found[: len(heard)] = heard
+        predicted = self.pitch(mel)[: len(true)]
+        found[: len(predicted)] = predicted
         return raw_pitch_accuracy(found, notes, is_note) / ceiling if ceiling > 0 else 1.0
 
     def pitch(self, mel: Tensor) -> np.ndarray:
-        """F0 (T,) in Hz of what a standardised mel (T, M) sounds like."""
+        """Estimate F0 (T,) in Hz of a standardised mel (T, M), through Griffin-Lim."""
         audio = self.hp.audio
         knobs = replace(self.hp.synthesis, griffin_lim_iterations=QUICK_ITERATIONS)
         linear = linear_from_mel(self.mel_statistics.inverse(mel)[None].float(), audio)[0]
@@ -292,11 +311,11 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
         return f0_track(wav, audio.sample_rate, audio.hop_length).numpy()[: len(mel)]
 
     def level(self, mel: Tensor) -> float:
-        """Level of a standardised mel (T, M) in dB."""
+        """Return the level of a standardised mel (T, M) in dB."""
         return mel_level(self.mel_statistics.inverse(mel.float()).numpy())
 
     def preview(self, network: TransformerTTS, writer: SummaryWriter, step: int) -> None:
-        """Attention of every layer and head, predicted and true mel, the sound of a phrase."""
+        """Write attention of all layers and heads, predicted and true mel, audio of a phrase."""
         hp, audio = self.hp, self.hp.audio
         sung, batch = self.sing(network), self.phrases
         symbols = batch.symbols[0, : batch.symbol_lengths[0]].tolist()

@@ -80,6 +80,7 @@ class Experiment(ABC, Generic[Network, Batch]):
     structure: ClassVar[tuple[str, ...]]  # sections that a resumed run cannot change
     start: ClassVar[Any] = (0, 0)  # the position of a new run
     corpus_buffers: ClassVar[tuple[str, ...]] = ()  # of the model; --start-from leaves them alone
+    descriptions: ClassVar[Mapping[str, str]] = {}  # of its scalars, for TensorBoard
     find_unused_parameters: ClassVar[bool] = False  # a loss may leave some out (DDP must know)
 
     hyperparams: Hyperparams

@@ -20,6 +20,15 @@ from torch.utils.tensorboard import SummaryWriter
 from utils.files import write_text
 
 STATS = "stats.jsonl"
+DESCRIPTIONS = {  # of the scalars that every run logs
+    "train/loss": "the loss that is minimised, mean since the last log",
+    "train/learning_rate": "of the last step",
+    "train/gradient_norm": "before clipping, mean since the last log",
+    "train/seconds_per_step": "mean since the last log",
+    "train/frames_per_second": "throughput, padding not counted",
+    "train/memory_gib": "peak memory of the GPU, or of this process, GiB",
+    "validation/score": "smaller is better; decides which checkpoint is `best`",
+}
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -106,6 +115,8 @@ class RunLog:
         self.lines = _truncate(self.path, lines)
         self.writer = SummaryWriter(str(directory), purge_step=step + 1 if step else None)
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115, lives as long as the run
+        self._terms: dict[str, set[str]] = {"train": set(), "validation": set()}
+        self._charted: list[str] = []
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Append a line {step, time, name: value, ...}; what is not finite becomes null."""
@@ -116,6 +127,26 @@ class RunLog:
         self.lines += 1
         for name, value in plain.items():
             self.writer.add_scalar(name, value, step)
+            part, _, term = name.partition("/")
+            if part in self._terms:
+                self._terms[part].add(term)
+
+    def describe(self, step: int, hyperparams: str, descriptions: Mapping[str, str]) -> None:
+        """Write to TensorBoard, as text, the hyperparameters (YAML) and what the scalars mean."""
+        indented = "".join(f"    {line}\n" for line in hyperparams.splitlines())
+        self.writer.add_text("hyperparameters", indented, step)
+        rows = (
+            f"| {tag} | {text} |\n" for tag, text in (DESCRIPTIONS | dict(descriptions)).items()
+        )
+        self.writer.add_text("scalars", "| scalar | meaning |\n| - | - |\n" + "".join(rows), step)
+
+    def chart_together(self) -> None:
+        """Lay out TensorBoard's custom scalars: training and validation of a loss in one chart."""
+        both = [n for n in sorted(self._terms["train"]) if n in self._terms["validation"]]
+        if both and both != self._charted:
+            self._charted = both
+            charts = {n: ["Multiline", [f"train/{n}", f"validation/{n}"]] for n in both}
+            self.writer.add_custom_scalars({"training and validation": charts})
 
     def close(self) -> None:
         """Flush both records."""

@@ -55,9 +55,12 @@ def train(
 
     What is wrong with the arguments, the corpus or a checkpoint (ValueError, FileNotFoundError
     before the first step) is said in one message, exit code 2; anything later is a fault with its
-    trace. description: the script's docstring, of which `--help` shows the first paragraph.
+    trace. description: the script's docstring, of which `--help` shows the first two paragraphs.
     """
-    parser = argparse.ArgumentParser(description=description.split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        description="\n\n".join(description.split("\n\n")[:2]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     config.add_run_arguments(parser, config.presets())
     experiment_class.add_arguments(parser)
     arguments = parser.parse_args(argv)
@@ -133,6 +136,8 @@ class Trainer:
             raise
         if world.is_main:
             self.log = RunLog(self.directory, self.step, lines)
+            text = config.to_yaml(experiment.hyperparams)
+            self.log.describe(self.step, text, experiment.descriptions)
         self._shared_model: Any = self._share()
 
     @property
@@ -299,6 +304,7 @@ class Trainer:
             self.log.writer.flush()
             if metrics:
                 self.log.write(self.step, {f"validation/{key}": v for key, v in metrics.items()})
+                self.log.chart_together()
                 shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
                 logger.info("step %d: validation: %s", self.step, shown)
             self._keep_best(metrics.get("score", math.nan))

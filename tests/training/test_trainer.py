@@ -354,6 +354,25 @@ def test_tensorboard_and_stats_hold_the_same_scalars(uninterrupted: Path) -> Non
                 found = {event.step: event.value for event in events.Scalars(name)}
                 assert found[line["step"]] == pytest.approx(value, rel=1e-5)
     assert json.loads((uninterrupted / "stats.jsonl").read_text().splitlines()[-1])["step"] == 12
+    texts = {tag: events.Tensors(tag)[-1].tensor_proto.string_val[0].decode() for tag in TEXTS}
+    assert "width: 8" in texts["hyperparameters/text_summary"]
+    assert "| validation/score | smaller is better" in texts["scalars/text_summary"]
+
+
+TEXTS = ("hyperparameters/text_summary", "scalars/text_summary")
+
+
+def test_tensorboard_charts_training_and_validation_of_a_loss_together(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+
+    make_trainer(tmp_path, with_training(steps=3), validate=lambda _: {"l1": 1.0, "x": 2.0}).run()
+    events = EventAccumulator(str(tmp_path / "postnet" / "toy"))
+    events.Reload()
+    content = events.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val[0]
+    (category,) = Layout.FromString(content).category
+    charts = {chart.title: list(chart.multiline.tag) for chart in category.chart}
+    assert charts == {"l1": ["train/l1", "validation/l1"]}
 
 
 @pytest.mark.parametrize(

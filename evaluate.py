@@ -67,7 +67,7 @@ from synthesis import DEMO, SAVE
 from text.frontend import Pronouncer
 from text.lyrics import read_lyrics
 from text.symbols import SYMBOL_TO_ID
-from training.batching import spread
+from training.batching import evenly_spaced
 from training.curves import BY_LEVEL, error_curves, learning_curves, noise_level_curves
 from training.runlog import read_stats
 from transcription.labels import class_table
@@ -146,7 +146,7 @@ def conclude(
     """Write evaluation.json and, when asked, report.html of some items; return the exit code."""
     write_result(arguments.out / "evaluation.json", settings | result | {"items": records})
     if arguments.report:
-        entries = (entry(r["id"], r) for r in spread(records, arguments.report))
+        entries = (entry(r["id"], r) for r in evenly_spaced(records, arguments.report))
         print(write_report(arguments.out / "report.html", title, settings, result, entries))
     return 0
 
@@ -199,7 +199,7 @@ def song(arguments: argparse.Namespace) -> int:
         asked["inpainter"] = describe_weights(last_stage.inpainter)
         asked["inpainting"] = asdict(last_stage.inpainter.hyperparams.inpainting)
     settings = evaluation_song.identity(voice, judges, asked)
-    ids = spread(list(judge.numbers), arguments.limit or len(judge.numbers))
+    ids = evenly_spaced(list(judge.numbers), arguments.limit or len(judge.numbers))
     records = Journal(arguments.out / "song.jsonl", settings).complete(ids, judge.judge, "phrase")
     songs = {record["song"] for record in records}
     title = f"{len(records)} phrases of {len(songs)} songs, {arguments.data}/{arguments.split}"

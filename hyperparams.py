@@ -70,7 +70,6 @@ class Transformer:
     history_zero_max: float = 1.0  # share of a phrase's history frames zeroed ~ U(0, this)
     history_noise_max: float = 0.4  # noise on the history, in standard deviations ~ U(0, this)
     history_steps: int = 1000  # both grow linearly to these: alignment is learnt from a clean one
-    stretch_max: float = 0.0  # training phrases play at a tempo of 1 ± this; for small corpora
     structure_weight: float = 0.5  # of the mel's local contrast beside its L1: less blur
     stop_pos_weight: float = 8.0  # one stop frame against hundreds of others
     guided_layers: int = 2  # last decoder layers with guided heads (1710.08969, section 4.1)
@@ -117,7 +116,6 @@ class Synthesis:
     max_seconds_per_symbol: float = 0.35  # s; the longest rendering scales with the text
     min_seconds_per_symbol: float = 0.03  # s; a stop before this is not believed
     predict_durations: bool = True  # speech follows predicted times; false: attention alone
-    monotonic_window: int = 0  # symbols attention may move ahead in a step of speech; 0 = free
     griffin_lim_iterations: int = 32  # fast Griffin-Lim; 16 already equal 60 plain iterations
     griffin_lim_momentum: float = 0.99  # Perraudin et al. 2013
     magnitude_power: float = 1.2  # magnitudes are raised to it before phase recovery: less haze
@@ -395,16 +393,20 @@ class Training:
     clip_norm: float = 1.0  # gradient norm
     ema_decay: float = 0.0  # 0 = no moving average of the weights
     accumulate: int = 1  # batches per optimiser step
-    precision: str = "float32"  # float32 | bfloat16 (autocast)
+    precision: str = "auto"  # auto (the faster here) | float32 | bfloat16 (autocast)
     compile: bool = False  # torch.compile: minutes at the start, faster steps on a GPU
     log_every: int = 50  # steps
     validate_every: int = 1000  # steps; previews too
     save_every: int = 1000  # steps; `last`
-    keep_every: int = 0  # steps; numbered checkpoints that stay; 0 = none
+    keep: int = 3  # last validated steps that stay as numbered checkpoints, weights only
+    keep_every: int = 0  # steps; numbered checkpoints that stay for good; 0 = none
     validate_batches: int = 8  # spread over the validation split
 
     def __post_init__(self) -> None:
-        allowed = {"schedule": ("noam", "cosine", "constant"), "precision": ("float32", "bfloat16")}
+        allowed = {
+            "schedule": ("noam", "cosine", "constant"),
+            "precision": ("auto", "float32", "bfloat16"),
+        }
         for name, values in allowed.items():
             if getattr(self, name) not in values:
                 raise ValueError(
@@ -430,7 +432,11 @@ class Hyperparams:
     )
     postnet_training: Training = field(
         default_factory=lambda: Training(
-            segment_frames=200, schedule="cosine", warmup_steps=500, steps=50_000
+            segment_frames=200,
+            schedule="cosine",
+            warmup_steps=500,
+            steps=50_000,
+            precision="float32",  # bfloat16 was not tried
         )
     )
     inpainter_training: Training = field(
@@ -462,6 +468,7 @@ class Hyperparams:
             steps=40_000,
             validate_every=2000,
             validate_batches=22,  # songs
+            precision="float32",  # bfloat16 was not tried
         )
     )
 
@@ -490,7 +497,10 @@ RENAMED = {  # section.name: today's section.name
     "transformer.said_width": "transformer.phoneme_times_width",
     "transformer.said_dropout": "transformer.phoneme_times_dropout",
 }
-REMOVED: dict[str, object] = {}  # section.name: the value at which it did nothing
+REMOVED: dict[str, object] = {  # section.name: the value at which it did nothing
+    "transformer.stretch_max": 0.0,
+    "synthesis.monotonic_window": 0,
+}
 
 # Differences from the defaults above, in the notation of --set; utils/config.py reads them.
 PRESETS: dict[str, tuple[str, ...]] = {
@@ -518,7 +528,6 @@ PRESETS: dict[str, tuple[str, ...]] = {
         "transformer_training.warmup_steps=500",
         "transformer_training.validate_every=500",
         "transformer_training.save_every=250",
-        "transformer_training.precision=bfloat16",
         "transformer_training.batch_frames=4000",
         "postnet_training.steps=6000",
         "postnet_training.batch_size=16",
@@ -527,7 +536,6 @@ PRESETS: dict[str, tuple[str, ...]] = {
         "inpainter_training.batch_size=4",
         "inpainter_training.learning_rate=6e-4",
         "inpainter_training.warmup_steps=200",
-        "inpainter_training.precision=bfloat16",
         "inpainter_training.ema_decay=0.999",
         "inpainter_training.validate_every=900",
         "inpainter_training.save_every=200",

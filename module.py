@@ -22,15 +22,15 @@ from torch.nn import functional as F
 
 
 def padding_mask(lengths: Tensor, size: int) -> Tensor:
-    """True where a position is padding: (B,) lengths → (B, size)."""
+    """Mark padded positions True: lengths (B,) → (B, size)."""
     return torch.arange(size, device=lengths.device)[None, :] >= lengths[:, None]
 
 
 def sinusoid(positions: Tensor, width: int) -> Tensor:
-    """Sinusoidal position codes (Vaswani et al. 2017, 1706.03762, section 3.5).
+    """Return sinusoidal position codes (Vaswani et al. 2017, 1706.03762, section 3.5).
 
-    positions: (T,) float. Returns (T, width); even columns are sines, odd ones cosines. There is
-    no table, hence no longest sequence.
+    positions: (T,) float. Returns (T, width): even columns are sines, odd ones cosines. Computed,
+    not looked up: sequences may have any length.
     """
     rates = torch.exp(
         torch.arange(0, width, 2, device=positions.device) * (-math.log(10_000.0) / width)
@@ -40,7 +40,7 @@ def sinusoid(positions: Tensor, width: int) -> Tensor:
 
 
 class ScaledPositions(nn.Module):
-    """x + α·PE with a learned α (Li et al. 2018, 1809.08895, eq. 3)."""
+    """Add position codes scaled by a learned α: x + α·PE (Li et al. 2018, 1809.08895, eq. 3)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -48,20 +48,20 @@ class ScaledPositions(nn.Module):
         self.alpha = nn.Parameter(torch.ones(()))
 
     def codes(self, start: int, length: int) -> Tensor:
-        """α·PE of positions start … start + length − 1: (length, D)."""
+        """Return α·PE of positions start … start + length − 1: (length, D)."""
         positions = torch.arange(start, start + length, device=self.alpha.device)
         return self.alpha * sinusoid(positions, self.width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) → (B, T, D)."""
+        """Map (B, T, D) → (B, T, D)."""
         return x + self.codes(0, x.shape[1]).to(x.dtype)
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
-    """Zero a share p of the values and scale up the rest, the mean unchanged.
+    """Zero a share p of the values and scale up the rest, so that the mean stays.
 
-    On a CPU torch draws one random number per value, an eighth of a training step; here one draw
-    serves eight values, p being rounded to a multiple of 1/256.
+    On a CPU one 64-bit draw serves eight values, with p rounded to a multiple of 1/256: torch draws
+    one number per value, which is an eighth of a training step.
     """
     if x.device.type != "cpu":
         return F.dropout(x, p)
@@ -75,23 +75,22 @@ def dropout(x: Tensor, p: float) -> Tensor:
 
 
 class Dropout(nn.Module):
-    """`dropout` in training, nothing otherwise."""
+    """Apply `dropout` in training, nothing otherwise."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape."""
+        """Map a tensor of any shape."""
         return dropout(x, self.p) if self.training else x
 
 
 class MaskedConv(nn.Module):
-    """A 1-d convolution of the same length over (B, T, C) for which padding is silence.
+    """Convolve (B, T, C) along T, padded positions counting as zeros; the length stays.
 
-    Padded positions are zeroed before the kernel sees them, so an item gives the same result
-    alone and in a batch of longer ones. Even kernels look one position further back than ahead;
-    causal ones look only back.
+    An item gives the same result alone and in a batch of longer ones. Even kernels look one
+    position further back than ahead; causal ones look only back.
     """
 
     def __init__(
@@ -103,7 +102,7 @@ class MaskedConv(nn.Module):
         self.conv = nn.Conv1d(in_channels, out_channels, kernel_size)
 
     def forward(self, x: Tensor, is_padding: Tensor | None = None) -> Tensor:
-        """x (B, T, C), is_padding (B, T) or None → (B, T, C_out)."""
+        """Map x (B, T, C), is_padding (B, T) or None → (B, T, C_out)."""
         if is_padding is not None:
             x = x.masked_fill(is_padding[..., None], 0.0)
         x = F.pad(x.transpose(1, 2), self.pad)  # (B, C, T + kernel - 1)
@@ -111,10 +110,10 @@ class MaskedConv(nn.Module):
 
 
 class ConvStack(nn.Module):
-    """Convolution → layer norm → activation → dropout, several times over.
+    """Apply convolution → layer norm → activation → dropout, several times.
 
-    Layer norm stands where Tacotron has batch norm: it needs no statistics of the batch, so
-    padding, batch size and the number of processes cannot leak into an item.
+    Layer norm in place of Tacotron's batch norm: an item does not depend on padding, batch size or
+    the number of processes.
     """
 
     def __init__(
@@ -134,7 +133,7 @@ class ConvStack(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, is_padding: Tensor | None = None) -> Tensor:
-        """x (B, T, sizes[0]) → (B, T, sizes[-1])."""
+        """Map x (B, T, sizes[0]) → (B, T, sizes[-1])."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = self.dropout(self.activation(norm(conv(x, is_padding))))
         return x
@@ -149,38 +148,40 @@ class ConvStack(nn.Module):
 class KeyValueCache:
     """Keys and values of the steps decoded so far, of one self-attention layer.
 
-    Storage doubles when it is full: appending is amortised O(1) and memory is at most twice
-    what the sequence needs. `stored`: (2, B, H, capacity, D/H), keys first.
+    stored: (2, B, H, capacity, D/H), keys first. The capacity doubles when it is used up:
+    appending is amortised O(1), and memory is at most twice what the sequence needs.
     """
 
     length: int = 0
     stored: Tensor | None = None
 
     def append(self, new: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the next step's keys and values (2, B, H, D/H); return all of both, each
-        (B, H, length, D/H)."""
+        """Append a step's keys and values (2, B, H, D/H); return all, (B, H, length, D/H) each."""
         if self.stored is None or self.length == self.stored.shape[3]:
-            self._grow(new)
+            self.stored = self._grown(new)
         self.stored[:, :, :, self.length] = new
         self.length += 1
-        return self.stored[:, :, :, : self.length].unbind()
+        keys, values = self.stored[:, :, :, : self.length].unbind()
+        return keys, values
 
-    def _grow(self, new: Tensor) -> None:
+    def _grown(self, new: Tensor) -> Tensor:
+        """Return storage of twice the capacity, or the first, with what is stored so far."""
         grown = new.new_empty(*new.shape[:3], max(64, 2 * self.length), new.shape[3])
         if self.stored is not None:
             grown[:, :, :, : self.length] = self.stored
-        self.stored = grown
+        return grown
 
     @property
     def num_bytes(self) -> int:
-        """Bytes held."""
+        """Size of the storage in bytes."""
         return 0 if self.stored is None else self.stored.numel() * self.stored.element_size()
 
 
 class Attention(nn.Module):
-    """Multi-head scaled dot-product attention whose output projection also sees the query.
+    """Multi-head scaled dot-product attention.
 
-    With `concat`, out = W [input; context] (the earlier system's form); without it, W context.
+    With `concat`, the output projection sees the input too: out = W [input; context]; without it,
+    out = W context.
     """
 
     def __init__(self, width: int, heads: int, concat: bool) -> None:
@@ -192,12 +193,12 @@ class Attention(nn.Module):
         self.out = nn.Linear(2 * width if concat else width, width)
 
     def split(self, x: Tensor) -> Tensor:
-        """(B, T, D) → (B, H, T, D/H)."""
+        """Split (B, T, D) into heads (B, H, T, D/H)."""
         batch, steps, width = x.shape
         return x.view(batch, steps, self.heads, width // self.heads).transpose(1, 2)
 
     def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Memory (B, N, D) → keys and values, each (B, H, N, D/H)."""
+        """Project memory (B, N, D) to keys and values, (B, H, N, D/H) each."""
         keys, values = self.to_key_value(memory).chunk(2, dim=-1)
         return self.split(keys), self.split(values)
 
@@ -230,10 +231,10 @@ class Attention(nn.Module):
 def attend(
     query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, is_causal: bool
 ) -> Tensor:
-    """SDPA: (B, H, T, d) onto (B, H, N, d) → (B, H, T, d) in the query's dtype.
+    """Apply SDPA to (B, H, T, d) and (B, H, N, d) → (B, H, T, d) in the query's dtype.
 
-    On a CPU it runs in float32 also under autocast: the backward of its bfloat16 kernel takes three
-    times as long.
+    On a CPU in float32 even under autocast: the backward of the bfloat16 kernel takes three times
+    as long.
     """
     dtype = query.dtype
     if query.device.type != "cpu" or dtype == torch.float32:
@@ -248,7 +249,7 @@ def attend(
 
 
 def attention_weights(query: Tensor, keys: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
-    """Softmax weights that SDPA does not return: (B, h, T, d), (B, h, N, d) → (B, h, T, N)."""
+    """Compute the weights that SDPA keeps to itself: (B, h, T, d), (B, h, N, d) → (B, h, T, N)."""
     scores = query @ keys.transpose(-1, -2) / math.sqrt(query.shape[-1])  # (B, h, T, N)
     if mask is not None:
         if mask.shape[1] > 1:
@@ -262,7 +263,7 @@ def attention_weights(query: Tensor, keys: Tensor, mask: Tensor | None, is_causa
 
 
 class FeedForward(nn.Module):
-    """Position-wise network: D → inner → D."""
+    """Position-wise feed-forward network, D → inner → D."""
 
     def __init__(self, width: int, inner: int, dropout: float) -> None:
         super().__init__()
@@ -271,12 +272,12 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) → (B, T, D)."""
+        """Map (B, T, D) → (B, T, D)."""
         return self.contract(self.dropout(F.relu(self.expand(x))))
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and feed-forward, each normalised first and added to its input."""
+    """Self-attention and feed-forward, pre-norm, residual."""
 
     def __init__(self, width: int, heads: int, inner: int, concat: bool, dropout: float) -> None:
         super().__init__()
@@ -289,7 +290,7 @@ class EncoderLayer(nn.Module):
     def forward(
         self, x: Tensor, may_attend: Tensor, weight_heads: int = 0
     ) -> tuple[Tensor, Tensor | None]:
-        """x (B, N, D), may_attend (B, 1, 1, N) → (B, N, D) and weights on request."""
+        """Map x (B, N, D), may_attend (B, 1, 1, N) → (B, N, D), and weights on request."""
         normed = self.attention_norm(x)
         keys, values = self.attention.keys_values(normed)
         context, weights = self.attention(
@@ -328,7 +329,7 @@ class DecoderLayer(nn.Module):
         own_heads: int = 0,
         cross_heads: int = 0,
     ) -> tuple[Tensor, LayerWeights]:
-        """The whole sequence at once; `DecoderLayerStep` goes step by step.
+        """Decode a whole sequence at once; `DecoderLayerStep` goes step by step.
 
         x (B, T, D); memory (B, N, D), the encoded symbols; cross_mask broadcastable to
         (B, H, T, N), additive. Returns (B, T, D) and the weights of the first own_heads /
@@ -350,15 +351,15 @@ class DecoderLayer(nn.Module):
 
 
 class DecoderLayerStep:
-    """A trained `DecoderLayer` that takes one step at a time, for inference.
+    """Run a trained `DecoderLayer` one step at a time, for inference.
 
-    A step is bound by the number of operations and by reading the weights once. What depends on
-    the same input is therefore one product: [query; key; value; W_x] x, where the output
-    projection W [x; context] = W_x x + W_c context is split into its halves.
+    A step is bound by the number of operations and by reading the weights once, so all products
+    with the same input are one: [query; key; value; W_x] x, with the output projection
+    W [x; context] = W_x x + W_c context split into its halves.
     """
 
     def __init__(self, layer: DecoderLayer, memory: Tensor) -> None:
-        """memory (B, N, D): the encoded symbols; their keys and values are made here, once."""
+        """Compute the keys and values of memory (B, N, D), the encoded symbols, once."""
         self.layer, self.cache = layer, KeyValueCache()
         self.heads, self.width = layer.own.heads, memory.shape[-1]
         keys_values = (layer.own.to_query, layer.own.to_key_value)
@@ -369,33 +370,35 @@ class DecoderLayerStep:
     def _split(
         self, attention: Attention, projections: Sequence[nn.Linear]
     ) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """(weight, bias) of all that sees the input, and W_c transposed, of one attention."""
+        """Return (weight, bias) of the products with the input, and W_c transposed."""
         out = attention.out.weight
-        seen = out[:, : self.width] if attention.concat else torch.zeros_like(out)
-        weight = torch.cat([*(part.weight for part in projections), seen])
+        of_input = out[:, : self.width] if attention.concat else torch.zeros_like(out)  # W_x
+        weight = torch.cat([*(part.weight for part in projections), of_input])
         bias = torch.cat([*(part.bias for part in projections), attention.out.bias])
         return (weight, bias), out[:, -self.width :].T.contiguous()
 
     def __call__(
         self, x: Tensor, cross_mask: Tensor | None, cross_heads: int = 0
     ) -> tuple[Tensor, Tensor | None]:
-        """x (B, D) → (B, D) and the weights (B, cross_heads, 1, N) of the first heads.
+        """Map x (B, D) → (B, D), and the weights (B, cross_heads, 1, N) of the first heads.
 
         cross_mask: additive, broadcastable to (B, H, 1, N), None = all symbols alike.
         """
         layer, batch = self.layer, len(x)
         depth = self.width // self.heads
-        seen = F.linear(layer.own_norm(x), *self.own_in)  # (B, 4·D)
-        new = seen[:, self.width : 3 * self.width].view(batch, 2, self.heads, depth)
-        query = seen[:, : self.width].view(batch, self.heads, 1, depth)
+        # Causal self-attention: one product gives query, key, value and W_x x.
+        products = F.linear(layer.own_norm(x), *self.own_in)  # (B, 4·D)
+        new = products[:, self.width : 3 * self.width].view(batch, 2, self.heads, depth)
+        query = products[:, : self.width].view(batch, self.heads, 1, depth)
         keys, values = self.cache.append(new.transpose(0, 1))
         context = F.scaled_dot_product_attention(query, keys, values).view(batch, -1)
-        x = torch.addmm(x + seen[:, 3 * self.width :], context, self.own_out)
+        x = torch.addmm(x + products[:, 3 * self.width :], context, self.own_out)
 
-        seen = F.linear(layer.cross_norm(x), *self.cross_in)  # (B, 2·D)
-        query = seen[:, : self.width].view(batch, self.heads, 1, depth)
+        # Attention to the symbols.
+        products = F.linear(layer.cross_norm(x), *self.cross_in)  # (B, 2·D)
+        query = products[:, : self.width].view(batch, self.heads, 1, depth)
         context = F.scaled_dot_product_attention(query, self.keys, self.values, cross_mask)
-        x = torch.addmm(x + seen[:, self.width :], context.view(batch, -1), self.cross_out)
+        x = torch.addmm(x + products[:, self.width :], context.view(batch, -1), self.cross_out)
 
         expand, contract = layer.feedforward.expand, layer.feedforward.contract
         inner = F.linear(layer.feedforward_norm(x), expand.weight, expand.bias).relu_()
@@ -412,10 +415,10 @@ class DecoderLayerStep:
 
 
 class DecoderPrenet(nn.Module):
-    """Bottleneck on the previous frames (Shen et al. 2018, 1712.05884): dropout never sleeps.
+    """Decoder prenet of Tacotron 2 (Shen et al. 2018, 1712.05884): a bottleneck with dropout.
 
-    The dropout masks may be given, so that an item's rendering depends on its own seed alone
-    and cached decoding can be compared with a full pass.
+    Dropout stays active at inference. Its masks may be given, so that an item depends on its own
+    seed alone and cached decoding can be compared with a full pass.
     """
 
     LAYERS = 2
@@ -428,13 +431,13 @@ class DecoderPrenet(nn.Module):
         self.out = nn.Linear(hidden, width)
 
     def draw_keep(self, steps: int, generator: torch.Generator) -> Tensor:
-        """Dropout masks for some steps of one item: (steps, 2, hidden), values 0 or 1/(1−p)."""
+        """Draw dropout masks for the steps of an item: (steps, 2, hidden), 0 or 1/(1 − p)."""
         shape = (steps, self.LAYERS, self.hidden)
         kept = torch.rand(shape, generator=generator) >= self.dropout
         return kept.float() / (1.0 - self.dropout)
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        """x (B, T, M), keep (B, T, 2, hidden) or None (drawn anew) → (B, T, D)."""
+        """Map x (B, T, M), keep (B, T, 2, hidden) or None (drawn anew) → (B, T, D)."""
         for index, layer in enumerate(self.layers):
             x = F.relu(layer(x))
             x = dropout(x, self.dropout) if keep is None else x * keep[:, :, index]
@@ -442,11 +445,7 @@ class DecoderPrenet(nn.Module):
 
 
 class FrameNotes(nn.Module):
-    """What a decoder step knows of the score: the notes of its r frames and the place in them.
-
-    The earlier notes of a phrase reach the decoder through its own history; these tell it what
-    to sing now.
-    """
+    """Embed the notes of a decoder step's r frames and the position in them."""
 
     EMBEDDING = 64
 
@@ -458,9 +457,9 @@ class FrameNotes(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, frame_pitch: Tensor, frame_position: Tensor) -> Tensor:
-        """frame_pitch (B, T) MIDI, 0 = none; frame_position (B, T) in the note, 0 … 1; T = r·steps.
+        """Map frame_pitch and frame_position (B, T) → (B, steps, D), T = r · steps.
 
-        Returns (B, steps, D).
+        frame_pitch: MIDI number, 0 = none; frame_position: in the note, 0 … 1.
         """
         batch, frames = frame_pitch.shape
         x = torch.cat([self.pitch(frame_pitch), frame_position[..., None]], dim=-1)
@@ -469,15 +468,12 @@ class FrameNotes(nn.Module):
 
 
 def has_times(interval: Tensor) -> Tensor:
-    """Which items know when their symbols sound: intervals (B, N, 2) s that are not all zero, (B,).
-
-    A score's intervals say in this way which items of a batch are sung.
-    """
+    """Mark the items whose intervals (B, N, 2) in s are not all zero: (B,)."""
     return interval.amax(dim=(1, 2)) > 0
 
 
 def interval_log_prior(interval: Tensor, frame_times: Tensor, width: Tensor | float) -> Tensor:
-    """Additive attention prior from times: −distance² / 2w² to a symbol's interval.
+    """Return the log prior of attention from times: −distance² / 2w² to a symbol's interval.
 
     interval (B, N, 2) s; frame_times (T,) s; width w in s, one for all or (B,). Returns (B, T, N).
     Inside its interval a symbol has distance 0 (a plateau: a long vowel is as likely at its end as
@@ -491,7 +487,7 @@ def interval_log_prior(interval: Tensor, frame_times: Tensor, width: Tensor | fl
 
 
 def place_in_interval(interval: Tensor, frame_times: Tensor) -> Tensor:
-    """How far each frame is through the symbol that sounds then, 0 … 1: (B, N, 2), (T,) → (B, T).
+    """Return each frame's position in its symbol, 0 … 1: (B, N, 2), (T,) → (B, T).
 
     0 where no symbol sounds.
     """
@@ -502,35 +498,35 @@ def place_in_interval(interval: Tensor, frame_times: Tensor) -> Tensor:
     return (place * sounds).sum(-1).clamp(0.0, 1.0)
 
 
-SOUNDING_WIDTH = 0.02  # s around a bound in which both symbols are heard: a frame either way
-BOUND_WIDTH = 0.05  # s over which the nearness of a bound fades: the length of a consonant
+OVERLAP_WIDTH = 0.02  # s around a boundary in which both symbols count: a frame either way
+BOUNDARY_WIDTH = 0.05  # s over which the nearness of a boundary fades: a consonant's length
 
 
 def phoneme_context(
     memory: Tensor, is_padding: Tensor, interval: Tensor, frame_times: Tensor
 ) -> Tensor:
-    """The symbols at the frames: memory (B, N, D) at interval (B, N, 2) s → (B, T, D + 2).
+    """Look up the symbols at the frames: memory (B, N, D) → (B, T, D + 2).
 
-    The last two features say how near the symbol's beginning and end are, 1 … 0 (is_padding (B, N),
-    frame_times (T,) s). Around a bound both neighbours are heard, over SOUNDING_WIDTH. Items
-    without times get zeros.
+    interval (B, N, 2) s; is_padding (B, N); frame_times (T,) s. The last two features are the
+    nearness of the symbol's onset and offset, 1 … 0. Around a boundary both neighbours are mixed,
+    over OVERLAP_WIDTH. Items without times get zeros.
     """
-    prior = interval_log_prior(interval, frame_times, SOUNDING_WIDTH)  # (B, T, N)
+    prior = interval_log_prior(interval, frame_times, OVERLAP_WIDTH)  # (B, T, N)
     share = prior.masked_fill(is_padding[:, None], -torch.inf).softmax(-1)
     since = (frame_times[None, :, None] - interval[:, None, :, 0]).clamp_min(0.0)  # (B, T, N)
     until = (interval[:, None, :, 1] - frame_times[None, :, None]).clamp_min(0.0)
-    near = [(share * (-distance / BOUND_WIDTH).exp()).sum(-1) for distance in (since, until)]
-    heard = share.to(memory.dtype) @ memory  # (B, T, D)
-    sounding = torch.cat([heard, torch.stack(near, dim=-1).to(heard.dtype)], dim=-1)
-    return sounding * has_times(interval)[:, None, None]
+    near = [(share * (-distance / BOUNDARY_WIDTH).exp()).sum(-1) for distance in (since, until)]
+    symbols = share.to(memory.dtype) @ memory  # (B, T, D)
+    context = torch.cat([symbols, torch.stack(near, dim=-1).to(symbols.dtype)], dim=-1)
+    return context * has_times(interval)[:, None, None]
 
 
 class MelPostnet(nn.Module):
-    """What is added to a decoder's mel, frame by frame (the postnet of Shen et al. 2018, told of
-    the symbol and the note of each frame).
+    """Residual of a decoder's mel from the mel, the symbol and the note of each frame.
 
-    Causal in the mel, because a decoder that is taught on true frames has seen those before: a look
-    ahead would give the answer away. The score is known beforehand: its stream looks both ways.
+    The postnet of Shen et al. 2018, conditioned. Causal in the mel: under teacher forcing a frame
+    ahead has seen the true frame before it and would give the answer away. The symbols and notes
+    are known beforehand, so their convolution looks both ways.
     """
 
     def __init__(
@@ -557,9 +553,12 @@ class MelPostnet(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, mel: Tensor, sounding: Tensor, pitch: Tensor, is_padding: Tensor) -> Tensor:
-        """mel (B, T, M), sounding (B, T, D + 2), pitch (B, T), is_padding (B, T) → (B, T, M)."""
-        score = F.gelu(self.symbol(sounding) + self.pitch(pitch))
+    def forward(self, mel: Tensor, context: Tensor, pitch: Tensor, is_padding: Tensor) -> Tensor:
+        """Map mel (B, T, M), context (B, T, D + 2), pitch, is_padding (B, T) → (B, T, M).
+
+        context: of `phoneme_context`.
+        """
+        score = F.gelu(self.symbol(context) + self.pitch(pitch))
         x = self.mel(mel) + self.context(score, is_padding)
         for norm, conv in zip(self.norms, self.convs, strict=True):
             x = x + self.dropout(F.gelu(conv(norm(x), is_padding)))
@@ -569,11 +568,11 @@ class MelPostnet(nn.Module):
 def corrupt_history(
     mel: Tensor, zero_max: float, noise_max: float, generator: torch.Generator
 ) -> Tensor:
-    """Spoil the frames the decoder is taught on, as its own output will be spoilt.
+    """Corrupt the true frames given to the decoder, against exposure bias.
 
-    mel (B, T, M), standardised. Per item, a share of frames drawn from U(0, zero_max) becomes zero
-    (the mean) and Gaussian noise of a standard deviation drawn from U(0, noise_max) is added.
-    Against exposure bias: a decoder that cannot trust its history reads the text and the score.
+    mel (B, T, M), standardised. Per item, a share ~ U(0, zero_max) of the frames becomes zero (the
+    mean), and Gaussian noise of standard deviation ~ U(0, noise_max) is added: a decoder that
+    cannot rely on its history attends to the text and the score.
     """
     batch, frames, _ = mel.shape
 
@@ -592,7 +591,7 @@ def corrupt_history(
 
 
 class ConvBank(nn.Module):
-    """Convolutions of widths 1 … K side by side on one input, then max-pooled over two steps."""
+    """Convolutions of widths 1 … K in parallel on one input, max-pooled over two steps."""
 
     def __init__(self, in_channels: int, channels: int, kernels: int) -> None:
         super().__init__()
@@ -602,7 +601,7 @@ class ConvBank(nn.Module):
         self.norm = nn.LayerNorm(kernels * channels)
 
     def forward(self, x: Tensor, is_padding: Tensor | None = None) -> Tensor:
-        """(B, T, C_in) → (B, T, K·C)."""
+        """Map (B, T, C_in) → (B, T, K·C)."""
         x = torch.cat([conv(x, is_padding) for conv in self.convs], dim=-1)  # (B, T, K·C)
         x = F.relu(self.norm(x))
         if is_padding is not None:
@@ -621,7 +620,7 @@ class Highway(nn.Module):
         nn.init.constant_(self.gate.bias, -1.0)  # starts as the identity
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) → (B, T, D)."""
+        """Map (B, T, D) → (B, T, D)."""
         gate = torch.sigmoid(self.gate(x))
         return torch.lerp(x, F.relu(self.transform(x)), gate)
 
@@ -634,7 +633,7 @@ class PaddedGRU(nn.Module):
         self.gru = nn.GRU(width, hidden, batch_first=True, bidirectional=True)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """x (B, T, D), lengths (B,) or None when nothing is padded → (B, T, 2·hidden)."""
+        """Map x (B, T, D), lengths (B,) or None (nothing padded) → (B, T, 2·hidden)."""
         if lengths is None or bool((lengths == x.shape[1]).all()):
             return self.gru(x)[0]
         packed = nn.utils.rnn.pack_padded_sequence(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -49,52 +49,45 @@ TYPICAL_SECONDS = 0.08  # of a spoken phoneme: where the predicted durations sta
 
 @dataclass
 class AttentionMaps:
-    """Attention weights by layer, on request: encoder (B, h, N, N), decoder (B, h, T/r, T/r),
-    cross (B, h, T/r, N)."""
+    """Attention weights by layer, where they were asked for."""
 
-    encoder: list[Tensor] = field(default_factory=list)
-    decoder: list[Tensor] = field(default_factory=list)
-    cross: list[Tensor] = field(default_factory=list)
+    encoder: list[Tensor] = field(default_factory=list)  # (B, h, N, N) each
+    decoder: list[Tensor] = field(default_factory=list)  # (B, h, T/r, T/r) each
+    cross: list[Tensor] = field(default_factory=list)  # (B, h, T/r, N) each
 
 
 @dataclass
 class TransformerOutput:
-    """A teacher-forced pass: mel before and after the mel postnet (B, T, M), a stop logit per
-    decoder step (B, T/r), of every symbol ln(1 + frames) and the frames it begins after its slot
-    in the score (B, N), the weights of the guided heads (one (B, h, T/r, N) per guided layer) and,
-    on request, all attention maps."""
+    """A teacher-forced pass."""
 
-    mel_before: Tensor
-    mel: Tensor
-    stop_logits: Tensor
-    log_durations: Tensor
-    onset_shifts: Tensor
-    guided: list[Tensor]
-    attention: AttentionMaps
+    mel_before: Tensor  # (B, T, M), before the mel postnet
+    mel: Tensor  # (B, T, M)
+    stop_logits: Tensor  # (B, T/r)
+    log_durations: Tensor  # (B, N), ln(1 + frames) of each symbol
+    onset_shifts: Tensor  # (B, N), frames by which a symbol begins after its slot in the score
+    guided: list[Tensor]  # weights of the guided heads, (B, h, T/r, N) per guided layer
+    attention: AttentionMaps  # all weights, where they were asked for
 
 
 @dataclass
 class Generated:
-    """A free-running rendering: mel before and after the mel postnet (B, T, M), its valid lengths
-    (B,), what ended each item (`stop head`, `score`, `durations` or `maximum`), the bytes of the
-    key/value cache, and the maps of the cross-attention on request."""
+    """A free-running rendering."""
 
-    mel_before: Tensor
-    mel: Tensor
-    mel_lengths: Tensor
-    ended_by: list[str]
-    cache_bytes: int
-    attention: AttentionMaps
+    mel_before: Tensor  # (B, T, M), before the mel postnet
+    mel: Tensor  # (B, T, M)
+    mel_lengths: Tensor  # (B,), valid frames
+    ended_by: list[str]  # of each item: `stop head`, `score`, `durations` or `maximum`
+    cache_bytes: int  # of keys and values
+    attention: AttentionMaps  # cross-attention, where it was asked for
 
 
 class TransformerTTS(nn.Module):
     """Lyrics, with or without notes, → mel spectrogram (Li et al. 2018, 1809.08895).
 
-    With a score, every symbol carries its note, every frame its current note, and a prior from
-    the note times holds the cross-attention. Speech has no score: there the encoder predicts how
-    long each symbol lasts, and the same prior holds the attention to these times; a network that
-    never saw measured times, or is asked not to use them, finds its way by attention alone. One set
-    of weights serves all.
+    With a score, symbols and frames carry their notes, and a prior from the note times restricts
+    the cross-attention. For speech the encoder predicts durations, and the same prior applies to
+    these; without measured times in training (or with predict_durations off) attention is free. One
+    set of weights serves all.
     """
 
     def __init__(
@@ -131,6 +124,8 @@ class TransformerTTS(nn.Module):
         self.duration = ConvStack([hp.width, hp.width], 3, hp.dropout, nn.ReLU)
         self.duration_out = nn.Linear(hp.width, 1)
         nn.init.constant_(self.duration_out.bias, math.log(1.0 + TYPICAL_SECONDS / frame_seconds))
+        self.knows_durations: Tensor
+        self.knows_onsets: Tensor
         self.register_buffer("knows_durations", torch.tensor(False))  # set by training on times
         self.onset_shift_out = nn.Linear(hp.width, 1)  # of the duration predictor's hidden layer
         nn.init.zeros_(self.onset_shift_out.weight)
@@ -166,7 +161,7 @@ class TransformerTTS(nn.Module):
         score: ScoreBatch | None = None,
         weight_heads: int = 0,
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """symbols (B, N) → memory (B, N, D), is_padding (B, N), self-attention weights."""
+        """Encode symbols (B, N) → memory (B, N, D), is_padding (B, N), self-attention weights."""
         is_padding = padding_mask(symbol_lengths, symbols.shape[1])  # (B, N)
         x = self.symbol(symbols)  # (B, N, D)
         if score is None:
@@ -189,10 +184,10 @@ class TransformerTTS(nn.Module):
         return self.encoder_norm(x), is_padding, maps
 
     def predict_timing(self, memory: Tensor, is_padding: Tensor) -> tuple[Tensor, Tensor]:
-        """memory (B, N, D) → what is learnt of the symbols' times, twice (B, N), 0 on padding:
+        """Predict log-durations (speech) and onset shifts (song) from memory (B, N, D).
 
-        ln(1 + frames) each lasts when it is spoken, and the frames by which it begins after its
-        slot in a score, which says where vowels begin but not how long a consonant takes.
+        ln(1 + frames) of each symbol, and the frames by which it begins after its slot in the
+        score, which places vowels but not consonants: (B, N) each, 0 on padding.
         """
         hidden = self.duration(memory, is_padding)
         heads = self.duration_out(hidden), self.onset_shift_out(hidden)
@@ -202,12 +197,12 @@ class TransformerTTS(nn.Module):
         return log_durations, shifts
 
     def predicted_intervals(self, log_durations: Tensor) -> Tensor:
-        """Predicted durations laid end to end: ln(1 + frames) (B, N) → (B, N, 2) s."""
+        """Lay predicted durations end to end: ln(1 + frames) (B, N) → (B, N, 2) s."""
         end = torch.expm1(log_durations.clamp_min(0.0)).cumsum(1) * self.frame_seconds
         return torch.stack([F.pad(end, (1, 0))[:, :-1], end], dim=-1)
 
     def sung_intervals(self, score: ScoreBatch, shifts: Tensor, is_padding: Tensor) -> Tensor:
-        """Slots of a score, moved: shifts (B, N) in frames → (B, N, 2) s.
+        """Shift the slots of a score: shifts (B, N) in frames → (B, N, 2) s.
 
         Each symbol lasts until the next begins, the last one as long as the score.
         """
@@ -223,10 +218,10 @@ class TransformerTTS(nn.Module):
     def predicted_times(
         self, memory: Tensor, is_padding: Tensor, score: ScoreBatch | None
     ) -> Tensor | None:
-        """When the symbols sound, by what has been learnt of it: (B, N, 2) s.
+        """Predict the intervals of the symbols, (B, N, 2) s.
 
-        Zero for items of a kind (sung, spoken) whose times training never knew; None for speech
-        alone then.
+        Zero for items of a kind (sung, spoken) that had no measured times in training; None for a
+        batch of speech alone then.
         """
         log_durations, shifts = self.predict_timing(memory, is_padding)
         phoneme_times = self.predicted_intervals(log_durations) if self.knows_durations else None
@@ -236,7 +231,7 @@ class TransformerTTS(nn.Module):
         phoneme_times = torch.zeros_like(sung) if phoneme_times is None else phoneme_times
         if self.knows_onsets:
             sung = self.sung_intervals(score, shifts, is_padding)
-        return torch.where(has_times(score.interval)[:, None, None], sung, phoneme_times)
+        return torch.where(score.is_sung[:, None, None], sung, phoneme_times)
 
     def times(
         self, score: ScoreBatch | None, phoneme_times: Tensor | None
@@ -254,7 +249,7 @@ class TransformerTTS(nn.Module):
                     phoneme_times.new_full((len(phoneme_times),), self.hp.phoneme_times_width),
                 )
             )
-        has_score = has_times(score.interval)  # (B,)
+        has_score = score.is_sung  # (B,)
         width = torch.where(has_score, self.hp.prior_width, self.hp.phoneme_times_width)
         if phoneme_times is None:
             return score.interval, width
@@ -265,7 +260,7 @@ class TransformerTTS(nn.Module):
     def cross_mask(
         self, is_padding: Tensor, times: tuple[Tensor, Tensor] | None, start: int, steps: int
     ) -> Tensor:
-        """Additive mask of decoder steps start … start + steps − 1 onto the symbols.
+        """Return the additive mask of decoder steps start … start + steps − 1 on the symbols.
 
         −∞ on padded symbols, plus the log prior of the times: (B, 1, steps or 1, N).
         """
@@ -348,9 +343,9 @@ class TransformerTTS(nn.Module):
         steps: int,
         batch: int,
     ) -> Tensor:
-        """What the steps start … start + steps − 1 know beforehand, (B, steps, D).
+        """Embed the notes of the steps start … start + steps − 1: (B, steps, D).
 
-        The current note and the place in it; for speech note 0 and the place in the symbol.
+        The current note and the position in it; for speech, note 0 and the position in the symbol.
         """
         r = self.reduction_factor
         first, last = start * r, (start + steps) * r
@@ -363,7 +358,7 @@ class TransformerTTS(nn.Module):
         if score is not None:
             pad = (0, max(0, last - score.frame_pitch.shape[1]))
             pitch = F.pad(score.frame_pitch, pad)[:, first:last]
-            has_score = has_times(score.interval)  # (B,)
+            has_score = score.is_sung  # (B,)
             sung = F.pad(score.frame_position, pad)[:, first:last]
             place = torch.where(has_score[:, None], sung, place)
         return self.frame_notes(pitch, place)
@@ -377,22 +372,22 @@ class TransformerTTS(nn.Module):
         times: tuple[Tensor, Tensor] | None,
         score: ScoreBatch | None,
     ) -> Tensor:
-        """The mel postnet's residual over a whole mel: (B, T, M) → (B, T, M).
+        """Add the mel postnet's residual to a whole mel: (B, T, M) → (B, T, M).
 
-        A decoder step makes r frames at once; the postnet is told of each frame what sounds then:
-        memory (B, N, D) at the `times` of the symbols, and the note.
+        A decoder step makes r frames at once from one context; the postnet sees the symbol (memory
+        (B, N, D) at its `times`) and the note of each frame.
         """
         frames = mel_before.shape[1]
         is_padding = padding_mask(mel_lengths, frames)
         frame_times = torch.arange(frames, device=memory.device) * self.frame_seconds
-        sounding = memory.new_zeros(len(memory), frames, memory.shape[-1] + 2)
+        context = memory.new_zeros(len(memory), frames, memory.shape[-1] + 2)
         if times is not None:
-            sounding = phoneme_context(memory, symbol_padding, times[0], frame_times)
+            context = phoneme_context(memory, symbol_padding, times[0], frame_times)
         pitch = torch.zeros(len(memory), frames, dtype=torch.long, device=memory.device)
         if score is not None:
             pad = (0, max(0, frames - score.frame_pitch.shape[1]))
             pitch = F.pad(score.frame_pitch, pad)[:, :frames]
-        return mel_before + self.mel_postnet(mel_before, sounding, pitch, is_padding)
+        return mel_before + self.mel_postnet(mel_before, context, pitch, is_padding)
 
     # -- the frames, free-running --------------------------------------------------------------
 
@@ -406,7 +401,6 @@ class TransformerTTS(nn.Module):
         min_frames: Tensor | None = None,
         score: ScoreBatch | None = None,
         stop_threshold: float = 0.5,
-        monotonic_window: int = 0,
         predict_durations: bool = True,
         need_weights: bool = False,
     ) -> Generated:
@@ -416,15 +410,12 @@ class TransformerTTS(nn.Module):
         item does not depend on its batch; max_frames (B,): with a score its exact length,
         without one a maximum before which the stop head may end the item, but not before
         min_frames (B,). predict_durations: speech follows the predicted times and ends with them,
-        if the network has learnt such. Without them, monotonic_window > 0 lets the guided heads
-        look from one symbol behind to that many ahead of where they are (speech only).
+        if the network has learnt such.
         """
         was_training = self.training
         self.eval()
         try:
-            state = _DecodingState(
-                self, symbols, symbol_lengths, seeds, score, predict_durations, monotonic_window
-            )
+            state = _DecodingState(self, symbols, symbol_lengths, seeds, score, predict_durations)
             r = self.reduction_factor
             if state.predicted_frames is not None:
                 low = torch.ones_like(max_frames) if min_frames is None else min_frames
@@ -475,7 +466,7 @@ class TransformerTTS(nn.Module):
 
 
 class _DecodingState:
-    """What lives from one decoder step to the next: caches, dropout streams, attended position."""
+    """State between decoder steps: caches, dropout streams, recorded weights."""
 
     BLOCK = 64  # steps whose dropout masks, positions, notes and priors are made at once
 
@@ -487,7 +478,6 @@ class _DecodingState:
         seeds: Sequence[int],
         score: ScoreBatch | None,
         predict_durations: bool,
-        monotonic_window: int,
     ) -> None:
         if len(seeds) != len(symbols):
             raise ValueError(f"{len(seeds)} seeds for {len(symbols)} items: give one per item")
@@ -497,7 +487,7 @@ class _DecodingState:
         self.memory = memory
         self.has_score = torch.zeros(len(symbols), dtype=torch.bool, device=symbols.device)
         if score is not None:
-            self.has_score = has_times(score.interval)  # (B,)
+            self.has_score = score.is_sung  # (B,)
         phoneme_times, self.predicted_frames = None, None
         if predict_durations:
             phoneme_times = network.predicted_times(memory, self.symbol_padding, score)
@@ -509,17 +499,18 @@ class _DecodingState:
         if self.predicted_frames is not None:
             self.has_times = torch.ones_like(self.has_score)
         self.may_stop = not bool(self.has_times.all())
-        self.window = 0 if self.times is not None else monotonic_window
-        self.layers = [DecoderLayerStep(layer, memory) for layer in network.decoder]
+        self.layers = [
+            DecoderLayerStep(cast("DecoderLayer", layer), memory) for layer in network.decoder
+        ]
         heads = (network.to_mel, network.to_stop)  # one product for both
         self.out = tuple(torch.cat([getattr(h, n) for h in heads]) for n in ("weight", "bias"))
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self.attended = torch.zeros(len(symbols), dtype=torch.long, device=symbols.device)
         self.recorded: list[list[Tensor]] = [[] for _ in network.decoder]
         self.position = 0
+        self.masks: tuple[Tensor | None, ...] = ()  # of the steps of a block, (B, 1, N)
 
     def _prepare_block(self) -> None:
-        """Everything the next BLOCK steps need and that no output changes."""
+        """Compute what the next BLOCK steps need and no output changes."""
         network, steps = self.network, self.BLOCK
         device = self.symbol_padding.device
         draw = network.decoder_prenet.draw_keep
@@ -532,53 +523,39 @@ class _DecodingState:
         if self.times is not None:
             self.masks = masks.unbind(2)  # of each step, (B, 1, N)
         else:
-            is_free = not self.window and not bool(self.symbol_padding.any())
-            self.masks = [None if is_free else masks[:, :, 0]] * steps
+            is_free = not bool(self.symbol_padding.any())
+            self.masks = (None if is_free else masks[:, :, 0],) * steps
 
     def step(self, previous: Tensor, need_weights: bool) -> tuple[Tensor, Tensor]:
-        """previous (B, r·M) → the next r frames (B, r·M) and their stop logit (B,)."""
-        network, hp = self.network, self.network.hp
+        """Decode r frames: previous (B, r·M) → the next (B, r·M) and their stop logit (B,)."""
+        network = self.network
         k = self.position % self.BLOCK
         if k == 0:
             self._prepare_block()
         x = network.decoder_prenet(previous[:, None], self.keep[:, k : k + 1])[:, 0]
         x = x + self.ahead[k]
-        mask = None if self.masks[k] is None else self.masks[k][:, :, None]  # (B, 1, 1, N)
-        guided_mask = self._monotonic(mask) if self.window else mask
-        first_guided = hp.decoder_layers - hp.guided_layers
-        for index, layer in enumerate(self.layers):
-            is_guided = index >= first_guided
-            is_last = index == hp.decoder_layers - 1
-            heads = hp.heads if need_weights else hp.guided_heads * bool(self.window) * is_last
-            x, weights = layer(x, guided_mask if is_guided else mask, heads)
-            if need_weights:
-                self.recorded[index].append(weights)
-        if self.window:
-            self.attended = weights[:, : hp.guided_heads, 0].mean(1).argmax(-1)
+        mask = self.masks[k]
+        if mask is not None:
+            mask = mask[:, :, None]  # (B, 1, 1, N)
+        heads = network.hp.heads if need_weights else 0
+        for layer, recorded in zip(self.layers, self.recorded, strict=True):
+            x, weights = layer(x, mask, heads)
+            if weights is not None:
+                recorded.append(weights)
         self.position += 1
         out = F.linear(network.decoder_norm(x), *self.out)  # (B, r·M + 1)
         return out[:, :-1], out[:, -1]
 
-    def _monotonic(self, mask: Tensor) -> Tensor:
-        """Keep the guided heads from one symbol behind to `window` ahead: (B, H, 1, N)."""
-        hp = self.network.hp
-        place = torch.arange(mask.shape[-1], device=mask.device)[None]  # (1, N)
-        behind = place < self.attended[:, None] - 1
-        ahead = place > self.attended[:, None] + self.window
-        is_guided = torch.arange(hp.heads, device=mask.device) < hp.guided_heads  # (H,)
-        outside = (behind | ahead)[:, None, None] & is_guided[None, :, None, None]
-        return mask.masked_fill(outside, -torch.inf)
-
     def cross_maps(self) -> list[Tensor]:
-        """Recorded cross-attention, one (B, H, steps, N) per layer; empty when not asked for."""
+        """Return the recorded cross-attention, (B, H, steps, N) per layer, if any."""
         return [torch.cat(layer, dim=2) for layer in self.recorded if layer]
 
 
 class PostNet(nn.Module):
-    """Mel → linear spectrogram: the CBHG of Tacotron (Wang et al. 2017, 1703.10135).
+    """CBHG of Tacotron, mel → linear spectrogram (Wang et al. 2017, 1703.10135).
 
-    A bank of convolutions sees the mel in parallel, two projections return to M channels and add
-    the input, highways and a bidirectional GRU read along time.
+    A bank of convolutions in parallel on the mel, two projections back to M channels plus the
+    input, highway layers, and a bidirectional GRU along time.
     """
 
     def __init__(self, hp: hyperparams.Postnet, n_mels: int, n_linear: int) -> None:
@@ -592,7 +569,7 @@ class PostNet(nn.Module):
         self.to_linear = nn.Linear(2 * hp.gru_width, n_linear)
 
     def forward(self, mel: Tensor, mel_lengths: Tensor | None = None) -> Tensor:
-        """mel (B, T, M), mel_lengths (B,) or None when nothing is padded → linear (B, T, F)."""
+        """Map mel (B, T, M), mel_lengths (B,) or None (nothing padded) → linear (B, T, F)."""
         is_padding = None if mel_lengths is None else padding_mask(mel_lengths, mel.shape[1])
         x = self.projection(self.bank(mel, is_padding), is_padding)
         x = mel + self.projection_out(x, is_padding)
@@ -600,9 +577,24 @@ class PostNet(nn.Module):
         return self.to_linear(self.gru(x, mel_lengths))
 
 
+def build_transformer(hp: hyperparams.Hyperparams, num_symbols: int) -> TransformerTTS:
+    """Return an untrained transformer of these sizes."""
+    audio = hp.audio
+    return TransformerTTS(hp.transformer, num_symbols, audio.n_mels, 1.0 / audio.frame_rate)
+
+
+def build_postnet(hp: hyperparams.Hyperparams) -> PostNet:
+    """Return an untrained PostNet of these sizes."""
+    audio = hp.audio
+    return PostNet(hp.postnet, audio.n_mels, audio.n_linear)
+
+
 def count_flops(network: nn.Module, *inputs: Tensor) -> int:
-    """Floating-point operations of `network(*inputs)`: products and sums of matrix products,
-    convolutions and attention, two per multiplication; pointwise work is not counted."""
+    """Count the floating-point operations of `network(*inputs)`.
+
+    Those of matrix products, convolutions and attention, two per multiplication; pointwise work is
+    not counted.
+    """
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         network(*inputs)

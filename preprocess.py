@@ -25,8 +25,8 @@ from training.batching import (
     Position,
     Sampler,
     SegmentSampler,
+    evenly_spaced,
     prefetched,
-    spread,
     walk,
 )
 from utils.seeds import numpy_generator
@@ -65,6 +65,13 @@ class TextMelBatch(Movable):
     def num_frames(self) -> int:
         """Mel frames without padding."""
         return int(self.mel_lengths.sum())
+
+    @property
+    def is_sung(self) -> Tensor:
+        """Which items have a score, (B,) bool; the others are spoken."""
+        if self.score is None:
+            return torch.zeros(len(self.ids), dtype=torch.bool, device=self.mel.device)
+        return self.score.is_sung
 
     def select(self, row: int) -> TextMelBatch:
         """Return one item as a batch of its own, without padding."""
@@ -249,12 +256,12 @@ class TextMelBatches:
 
     def head(self, count: int) -> Iterator[TextMelBatch]:
         """Yield at most `count` batches, always the same, spread from short to long items."""
-        return map(self._batch, spread(self.sampler.in_order(), count))
+        return map(self._batch, evenly_spaced(self.sampler.in_order(), count))
 
     def fixed(self, count: int) -> TextMelBatch:
         """Return one batch of at most `count` items, always the same, from short to long."""
         order = [number for numbers in self.sampler.in_order() for number in numbers]
-        return self._batch(spread(order, count))
+        return self._batch(evenly_spaced(order, count))
 
 
 class MelLinearBatches:
@@ -289,7 +296,7 @@ class MelLinearBatches:
 
     def head(self, count: int) -> Iterator[MelLinearBatch]:
         """Yield at most `count` batches, always the same: the middles of short to long items."""
-        for numbers in spread(self.by_length.in_order(), count):
+        for numbers in evenly_spaced(self.by_length.in_order(), count):
             yield self.dataset.collate([self.dataset.segment(n, 0.5) for n in numbers])
 
 

@@ -3,20 +3,20 @@
     python prepare_data.py stems DIR --name songs
     python train_inpainter.py --data songs --preset small --run songs --postnet save/demo/postnet.pt
 
-The same command resumes. What is trained is F of the denoiser (diffusion.py), on windows of aligned
-stems with a mixture of masks; `best.pt` is best by the loss at fixed windows, masks and noises. If
-`shuffle_gap` does not grow, the network does not listen to the accompaniment.
+The same command resumes. Trains F of the denoiser (inpainter/diffusion.py) on windows of aligned
+stems with a mixture of masks; `best.pt` is chosen by the loss on fixed windows, masks and noises.
+While `shuffle_gap` does not grow, the network does not use the accompaniment.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,13 +39,17 @@ from inpainter.diffusion import (
 )
 from inpainter.sampling import sample
 from inpainter.unet import UNet1d
+from network import PostNet
 from preprocess import ScoreTracks, StemBatch, StemBatches, StemStore
 from singing.picture import masked_waveform
 from text.symbols import SYMBOL_TO_ID, SYMBOLS
+from training.batching import Position
+from training.experiment import Experiment, StepContext, Term
 from training.simulated_drafts import SimulatedContexts
-from training.trainer import StepContext, Term, Trainer
-from utils import checkpoint, config, distributed, plotting
+from training.trainer import train
+from utils import checkpoint, plotting
 from utils.audio import Features
+from utils.distributed import World
 from utils.loading import (
     Loaded,
     build_unet,
@@ -77,30 +81,90 @@ class Drawn(NamedTuple):
     is_dropped: Tensor  # (B,) bool, items without accompaniment
 
 
-class Objective:
-    """What the network is trained on and judged by."""
+class InpainterExperiment(Experiment[UNet1d, StemBatch]):
+    """A vocal for an accompaniment, any part of a vocal; judged by fixed denoising losses.
+
+    mel_statistics: of the vocals; measured when None.
+    postnet: makes the waveforms of drafts; without one the filterbank's pseudo-inverse.
+    """
+
+    kind = "inpainter"
+    structure = ("audio", "unet", "diffusion")
+    find_unused_parameters = True  # a part of the context that the corpus does not have
+    descriptions: ClassVar = {
+        "train/denoising": "EDM's weighted denoising loss, mean over unknown samples",
+        "validation/from_accompaniment": "the same, vocal unknown, accompaniment given",
+        "validation/shuffle_gap": "its increase by another song's accompaniment",
+    }
 
     def __init__(
         self,
-        hp: Hyperparams,
+        hyperparams: Hyperparams,
         store: StemStore,
-        data: Mapping[str, Any],
         device: torch.device,
-        postnet: Loaded | None = None,
+        mel_statistics: Mapping[str, Sequence[float]] | None = None,
+        postnet: Loaded[PostNet] | None = None,
     ) -> None:
-        """data: what the checkpoint will carry, see `data_of`; postnet: makes the waveforms of
-        drafts, without one the filterbank's pseudo-inverse."""
-        self.hp, self.device = hp, device
-        maker = ContextMaker(hp.audio, data, device)
+        self.hyperparams = self.hp = hp = hyperparams
+        self.device = device
+        self.model = build_unet(hp, len(SYMBOLS))
+        if mel_statistics is None:
+            mel_statistics = measure_mel(some_vocals(store, hp), hp)
+        self.data = data_of(store, hp, mel_statistics, postnet)
+        maker = ContextMaker(hp.audio, self.data, device)
         self.parts = maker.parts
         tracks = ScoreTracks(store.index["items"], SYMBOL_TO_ID) if "pitch" in self.parts else None
         self.contexts = SimulatedContexts(maker, hp.audio, hp.diffusion, tracks, postnet)
-        self.batches = StemBatches(store, "train", hp.inpainter_training, hp.window)
+        self.training_batches = StemBatches(store, "train", hp.inpainter_training, hp.window)
         self.validation = StemBatches(store, "validation", hp.inpainter_training, hp.window)
         d = hp.diffusion
         self.edges = sigma_bin_edges(d.p_mean, d.p_std, d.loss_bins)
         self.levels = bin_medians(d.p_mean, d.p_std, d.loss_bins)
         self.level_names = [f"sigma_{level:.3g}" for level in self.levels]
+
+    @classmethod
+    def add_arguments(cls, parser: ArgumentParser) -> None:
+        """Add --postnet."""
+        parser.add_argument(
+            "--postnet",
+            type=Path,
+            metavar="CHECKPOINT",
+            help="the PostNet that drafts of synthesis go through: training makes its drafts with "
+            "it; a file, a run's folder or its name (default: the filterbank's pseudo-inverse)",
+        )
+
+    @classmethod
+    def from_arguments(
+        cls, arguments: Namespace, hyperparams: Hyperparams, directory: Path, world: World
+    ) -> InpainterExperiment:
+        """Open the songs of --data and the PostNet of --postnet.
+
+        A run that resumes, or begins with the weights of --start-from, keeps their scales.
+        """
+        store = StemStore(arguments.feature_dir / arguments.data)
+        store.check_audio(hyperparams.audio)
+        last = directory / checkpoint.LAST
+        statistics, source = None, last if last.is_file() else None
+        if source is None and arguments.start_from is not None:
+            source = checkpoint.resolve(arguments.start_from, "inpainter")
+        if source is not None:
+            statistics = checkpoint.load(source, "inpainter")["data"]["statistics"]["mel"]
+        postnet = None
+        if arguments.postnet is not None:
+            with torch.random.fork_rng(devices=[]):  # the weights to train depend on the seed alone
+                postnet = load(arguments.postnet, "postnet", world.device)
+            check_spectrograms(postnet, hyperparams, directory)
+        experiment = cls(hyperparams, store, world.device, statistics, postnet)
+        if experiment.model.noise_shape is not None and not last.is_file():
+            vocals = some_vocals(store, hyperparams)
+            experiment.model.noise_shape.measure(vocals / hyperparams.diffusion.sigma_data)
+        return experiment
+
+    def batches(
+        self, position: Position, rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[StemBatch, Position]]:
+        """Yield batches of random windows."""
+        return self.training_batches(position, rank, world_size)
 
     def context(self, batch: StemBatch, generator: torch.Generator) -> Context:
         """Return the context of a batch, simulated from its true vocals."""
@@ -119,16 +183,14 @@ class Objective:
         context = replace(context, is_dropped=is_dropped)
         return Drawn(masks.is_known, given, noise, context, withheld)
 
-    def terms(
-        self, network: nn.Module, batch: StemBatch, context: StepContext
-    ) -> Mapping[str, Term]:
-        """Denoising loss (EDM eq. 2); beside it, unweighted, the same for each bin of σ."""
+    def loss(self, model: nn.Module, batch: StemBatch, context: StepContext) -> dict[str, Term]:
+        """Return the denoising loss (EDM eq. 2) and, without weight, the same for each bin of σ."""
         d, x = self.hp.diffusion, batch.wav
         generator = generator_on(x.device, context.generator)
         drawn = self.draw(batch, generator)
         sigma = draw_sigma(len(x), d.p_mean, d.p_std, generator, d.stratified)
         sums, counts = denoising_loss(
-            denoiser_of(network, self.hp),
+            denoiser_of(model, self.hp),
             x,
             sigma,
             drawn.noise,
@@ -148,18 +210,17 @@ class Objective:
         return terms
 
     def counts(self, batch: StemBatch) -> Mapping[str, float]:
-        """Divisors of `terms` over a global batch; what has no weight needs none."""
+        """Return the counts of `loss`; terms without weight need none."""
         return {"denoising": len(batch.ids)} | dict.fromkeys(self.level_names, 0.0)
 
     def validate(self, network: UNet1d) -> dict[str, float]:
-        """Losses at the median of each bin of σ, on fixed windows, masks and noises.
+        """Return losses at the median of each bin of σ, on fixed windows, masks and noises.
 
-        `score` is the training loss, averaged over the levels, of unimpaired windows.
-        `from_accompaniment` is the loss of a vocal that is all unknown, given the accompaniment and
-        nothing else; `shuffle_gap` is what it loses when the accompaniment is another song's.
+        `score` is the training loss, averaged over the levels, of uncorrupted windows.
+        `from_accompaniment` is the loss of an unknown vocal given the accompaniment alone;
+        `shuffle_gap` is its increase when the accompaniment is another song's.
         """
         denoiser, d = denoiser_of(network, self.hp), self.hp.diffusion
-        of_drafts = {"huber": d.draft_huber, "spectral": d.draft_spectral}
         rows = ("mixture", "own", "other")
         totals = torch.zeros(len(rows), len(self.levels), 2, dtype=torch.float64)
         count = self.hp.inpainter_training.validate_batches
@@ -167,18 +228,25 @@ class Objective:
             batch = batch.to(self.device)
             generator = generator_on(self.device, torch_generator(FIXED_SEED, number))
             drawn = self.draw(batch, generator)
-            tasks = {
-                "mixture": (batch.wav, drawn.is_known, drawn.context),
+            tasks: dict[str, tuple[Tensor, Tensor, Context | None]] = {
+                "mixture": (batch.wav, drawn.is_known, drawn.context)
             }
-            if self.hp.unet.mask_input:  # else it is not told what is known
+            if self.hp.unet.mask_input:  # else the network cannot tell what is known
                 tasks["own"] = (batch.wav, vocal_unknown(batch.wav), None)
             if self.hp.unet.mask_input and batch.other is not None:
                 tasks["other"] = (batch.shuffled(), vocal_unknown(batch.wav), None)
             for k, level in enumerate(self.levels):
                 sigma = torch.full((len(batch.wav),), level, device=self.device)
-                for row, (x, is_known, seen) in tasks.items():
+                for row, (x, is_known, task_context) in tasks.items():
                     sums, counts = denoising_loss(
-                        denoiser, x, sigma, drawn.noise, is_known, seen, **of_drafts
+                        denoiser,
+                        x,
+                        sigma,
+                        drawn.noise,
+                        is_known,
+                        task_context,
+                        huber=d.draft_huber,
+                        spectral=d.draft_spectral,
                     )
                     total = (sums / counts.clamp_min(1)).sum().item()
                     totals[rows.index(row), k] += torch.tensor([total, len(x)])
@@ -192,7 +260,7 @@ class Objective:
         return result
 
     def preview(self, network: UNet1d, writer: SummaryWriter, step: int) -> None:
-        """One window sung in four ways (PREVIEWS): vocal, mix, and spectrogram with its mask."""
+        """Write one window inpainted in four ways (PREVIEWS): vocal, mix, spectrogram and mask."""
         audio = self.hp.audio
         batch = next(iter(self.validation.head(1))).to(self.device)
         truth = batch.wav[:1]  # (1, 2, S)
@@ -224,7 +292,7 @@ class Objective:
 
 
 def generator_on(device: torch.device, generator: torch.Generator) -> torch.Generator:
-    """A generator on `device` that the CPU's `generator` determines."""
+    """Return a generator on `device`, seeded from the CPU's `generator`."""
     if device.type == "cpu":
         return generator
     seed = int(torch.randint(2**62, (), generator=generator))
@@ -232,89 +300,38 @@ def generator_on(device: torch.device, generator: torch.Generator) -> torch.Gene
 
 
 def some_vocals(store: StemStore, hp: Hyperparams) -> Tensor:
-    """Vocals (B, S) of training, windows spread evenly: what statistics are measured on."""
+    """Return evenly spaced windows of training vocals (B, S), to measure statistics on."""
     one_each = replace(hp.inpainter_training, batch_size=1)
     windows = StemBatches(store, "train", one_each, hp.window).head(STATISTICS_WINDOWS)
     return torch.cat([batch.wav[:, VOCAL] for batch in windows])
 
 
 def measure_mel(vocals: Tensor, hp: Hyperparams) -> dict[str, list[float]]:
-    """Mean and deviation of the mel (M,) of vocals (B, S)."""
+    """Measure mean and standard deviation of the mel (M,) of vocals (B, S)."""
     mels = window_mel(Features(hp.audio), vocals)  # (B, T, M)
     return Moments.of(mels.flatten(0, 1).numpy()).statistics()
 
 
 def data_of(
-    store: StemStore, hp: Hyperparams, last: Path, start: Path | None, postnet: Loaded | None = None
-) -> dict[str, object]:
-    """What the network needs of its corpus, and which PostNet makes its drafts; a run that resumes
-    from `last`, or begins with the weights of `start`, keeps their scale."""
-    source = last if last.is_file() else start
-    if source is not None:
-        mel = checkpoint.load(source, "inpainter")["data"]["statistics"]["mel"]
-    else:
-        mel = measure_mel(some_vocals(store, hp), hp)
+    store: StemStore,
+    hp: Hyperparams,
+    mel_statistics: Mapping[str, Sequence[float]],
+    postnet: Loaded[PostNet] | None,
+) -> dict[str, Any]:
+    """Return what the network needs of its corpus, and which PostNet makes its drafts."""
     data = store.for_checkpoint()
-    parts = context_parts(hp.unet, all("score" in item for item in store.index["items"]))
-    statistics = data["statistics"] | {"mel": mel}
-    told = {"symbols": list(SYMBOLS), "context": list(parts)}
-    told["postnet"] = None if postnet is None else describe_weights(postnet)["sha256"]
-    return data | told | {"statistics": statistics}
-
-
-def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
-    """Corpus, network and objective of the command line, in a trainer."""
-    hp = config.from_arguments(arguments, config.presets(), "inpainter_training")
-    directory = checkpoint.run_directory(arguments.save_dir, "inpainter", arguments.run)
-    store = StemStore(arguments.feature_dir / arguments.data)
-    store.check_audio(hp.audio)
-    for line in config.differences(config.preset(arguments.preset), hp):
-        print(line)
-    postnet = None
-    if arguments.postnet is not None:
-        postnet = load(arguments.postnet, "postnet", world.device)
-        check_spectrograms(postnet, hp, directory)
-    last = directory / checkpoint.LAST
-    data = data_of(store, hp, last, arguments.start_from, postnet)
-    torch.manual_seed(hp.inpainter_training.seed)
-    network = build_unet(hp, len(SYMBOLS))
-    if network.noise_shape is not None and not last.is_file():  # a resumed run has it
-        network.noise_shape.measure(some_vocals(store, hp) / hp.diffusion.sigma_data)
-    if arguments.start_from is not None:
-        for line in checkpoint.start_from(network, arguments.start_from, "inpainter"):
-            print(line)
-    objective = Objective(hp, store, data, world.device, postnet)
-    return Trainer(
-        kind="inpainter",
-        directory=directory,
-        model=network,
-        loss_terms=objective.terms,
-        term_counts=objective.counts,
-        batches=objective.batches,
-        training=hp.inpainter_training,
-        hyperparams=hp,
-        data=data,
-        world=world,
-        structure=("audio", "unet", "diffusion"),
-        validate=objective.validate,
-        preview=objective.preview,
-        fresh=arguments.fresh,
-        find_unused_parameters=True,  # a part of the context that the corpus does not have
-    )
+    has_scores = all("score" in item for item in store.index["items"])
+    return data | {
+        "statistics": data["statistics"] | {"mel": mel_statistics},
+        "symbols": list(SYMBOLS),
+        "context": list(context_parts(hp.unet, has_scores)),
+        "postnet": None if postnet is None else describe_weights(postnet)["sha256"],
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train from the shell; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    config.add_run_arguments(parser, config.presets())
-    parser.add_argument(
-        "--postnet",
-        type=Path,
-        metavar="FILE",
-        help="the PostNet that drafts of synthesis go through: training makes its drafts with it "
-        "(default: the filterbank's pseudo-inverse)",
-    )
-    return distributed.run_script(build, parser.parse_args(argv))
+    return train(InpainterExperiment, __doc__ or "", argv)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ The same command resumes.
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -26,34 +27,83 @@ from tqdm import tqdm
 from corpora.cache import save_array
 from corpora.stores import open_features
 from hyperparams import Hyperparams
-from network import PostNet
+from network import PostNet, TransformerTTS, build_postnet
 from preprocess import FeatureStore, MelLinearBatch, MelLinearBatches, TextMelDataset
 from singing.chain import linear_from_mel, waveform
+from training.batching import Position
+from training.experiment import Experiment, StepContext, Term
 from training.losses import masked_l1
-from training.trainer import StepContext, Term, Trainer
-from utils import checkpoint, config, distributed, plotting
-from utils.loading import Loaded, build_postnet, load
+from training.trainer import train
+from utils import plotting
+from utils.distributed import World
+from utils.loading import Loaded, load
 
 
-class Objective:
-    """What the network is trained on and judged by."""
+class PostNetExperiment(Experiment[PostNet, MelLinearBatch]):
+    """Mel → linear magnitude; judged beside the filterbank's pseudo-inverse."""
 
-    def __init__(self, hp: Hyperparams, store: FeatureStore) -> None:
-        self.hp = hp
+    kind = "postnet"
+    structure = ("audio", "postnet")
+    descriptions: ClassVar = {
+        "train/linear": "L1 of the standardised linear spectrogram",
+        "validation/score": "the same on fixed segments of validation items",
+        "validation/floor": "the same for the filterbank's pseudo-inverse",
+    }
+
+    def __init__(self, hyperparams: Hyperparams, store: FeatureStore) -> None:
+        self.hyperparams = self.hp = hyperparams
+        self.model = build_postnet(hyperparams)
+        self.data = store.for_checkpoint()
         self.mel_statistics = store.standardiser("mel")
         self.linear_statistics = store.standardiser("linear")
-        self.batches = MelLinearBatches(store, "train", hp.postnet_training)
-        self.validation = MelLinearBatches(store, "validation", hp.postnet_training)
+        training = hyperparams.postnet_training
+        self.training_batches = MelLinearBatches(store, "train", training)
+        self.validation = MelLinearBatches(store, "validation", training)
 
-    def terms(
-        self, network: nn.Module, batch: MelLinearBatch, context: StepContext
-    ) -> Mapping[str, Term]:
-        """L1 of the standardised linear spectrogram over valid frames."""
-        linear = network(batch.mel, batch.lengths)
+    @classmethod
+    def add_arguments(cls, parser: ArgumentParser) -> None:
+        """Add --transformer."""
+        parser.add_argument(
+            "--transformer",
+            type=Path,
+            metavar="CHECKPOINT",
+            help="learn from this transformer's teacher-forced mels instead of the true ones "
+            "(a file, a run's folder or its name)",
+        )
+
+    @classmethod
+    def from_arguments(
+        cls, arguments: Namespace, hyperparams: Hyperparams, directory: Path, world: World
+    ) -> PostNetExperiment:
+        """Open the corpora of --data; with --transformer, have it write its mels first."""
+        store = open_features(arguments.feature_dir, arguments.data)
+        store.check_audio(hyperparams.audio)
+        experiment = cls(hyperparams, store)
+        if arguments.transformer is not None:
+            teacher = load(arguments.transformer, "transformer", world.device)
+            mels = directory / "teacher_mel"
+            if world.is_main:
+                teacher_mels(teacher, store, mels)
+            world.barrier()
+            store.elsewhere["mel"] = mels
+            experiment.data["teacher"] = str(arguments.transformer)
+        return experiment
+
+    def batches(
+        self, position: Position, rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[MelLinearBatch, Position]]:
+        """Yield batches of random segments."""
+        return self.training_batches(position, rank, world_size)
+
+    def loss(
+        self, model: nn.Module, batch: MelLinearBatch, context: StepContext
+    ) -> dict[str, Term]:
+        """Return L1 of the standardised linear spectrogram over valid frames."""
+        linear = model(batch.mel, batch.lengths)
         return {"linear": Term(*masked_l1(linear, batch.linear, batch.lengths))}
 
     def validate(self, network: PostNet) -> dict[str, float]:
-        """L1 on fixed segments, `score`; and the same for the filterbank's pseudo-inverse, `floor`.
+        """Return L1 on fixed segments, `score`, and of the filterbank's pseudo-inverse, `floor`.
 
         A network that does not beat the floor has learnt nothing.
         """
@@ -68,7 +118,7 @@ class Objective:
         return {"score": float(totals[0] / totals[2]), "floor": float(totals[1] / totals[2])}
 
     def preview(self, network: PostNet, writer: SummaryWriter, step: int) -> None:
-        """Predicted and true linear spectrogram of one segment, and how both sound."""
+        """Write predicted and true linear spectrogram of one segment, and their audio."""
         audio = self.hp.audio
         batch = next(iter(self.validation.head(1)))
         length = int(batch.lengths[0])
@@ -83,11 +133,11 @@ class Objective:
 
 
 @torch.inference_mode()
-def teacher_mels(teacher: Loaded, store: FeatureStore, directory: Path) -> None:
+def teacher_mels(teacher: Loaded[TransformerTTS], store: FeatureStore, directory: Path) -> None:
     """Write the transformer's teacher-forced mel of every training and validation item.
 
-    directory/ID.npy (T, M) float16, natural logs, as the corpus has its own. What is there already
-    is kept, so an interrupted pass goes on.
+    To directory/ID.npy, (T, M) float16, natural logs, as the corpus stores its own. Existing files
+    are kept, so that an interrupted pass continues.
     """
     device = next(teacher.network.parameters()).device
     standardiser = teacher.standardiser("mel")
@@ -112,56 +162,9 @@ def teacher_mels(teacher: Loaded, store: FeatureStore, directory: Path) -> None:
             save_array(path, standardiser.inverse(out.mel[0]).cpu().numpy().astype(np.float16))
 
 
-def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
-    """Corpus, network and objective of the command line, in a trainer."""
-    hp = config.from_arguments(arguments, config.presets(), "postnet_training")
-    directory = checkpoint.run_directory(arguments.save_dir, "postnet", arguments.run)
-    store = open_features(arguments.feature_dir, arguments.data)
-    store.check_audio(hp.audio)
-    for line in config.differences(config.preset(arguments.preset), hp):
-        print(line)
-    data = store.for_checkpoint()
-    if arguments.transformer is not None:
-        teacher = load(arguments.transformer, "transformer", world.device)
-        taught = directory / "teacher_mel"
-        if world.is_main:
-            teacher_mels(teacher, store, taught)
-        world.barrier()
-        store.elsewhere["mel"] = taught
-        data["teacher"] = str(arguments.transformer)
-    torch.manual_seed(hp.postnet_training.seed)
-    network = build_postnet(hp)
-    if arguments.start_from is not None:
-        for line in checkpoint.start_from(network, arguments.start_from, "postnet"):
-            print(line)
-    objective = Objective(hp, store)
-    return Trainer(
-        kind="postnet",
-        directory=directory,
-        model=network,
-        loss_terms=objective.terms,
-        batches=objective.batches,
-        training=hp.postnet_training,
-        hyperparams=hp,
-        data=data,
-        world=world,
-        validate=objective.validate,
-        preview=objective.preview,
-        fresh=arguments.fresh,
-    )
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Train from the shell; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    config.add_run_arguments(parser, config.presets())
-    parser.add_argument(
-        "--transformer",
-        type=Path,
-        metavar="FILE",
-        help="learn from this transformer's teacher-forced mels instead of the true ones",
-    )
-    return distributed.run_script(build, parser.parse_args(argv))
+    return train(PostNetExperiment, __doc__ or "", argv)
 
 
 if __name__ == "__main__":

@@ -7,21 +7,21 @@ with a speaking voice beside the songs, for their phonemes (prepare_data.py ljsp
 
     python train_transcriber.py --data songbook-stems --speech ljspeech=LJSpeech-1.1 ...
 
-The same command resumes. Windows of vocals are played at other pitches and tempi, put into rooms,
-under accompaniments and noise; each frame is asked for its phoneme and for the notes that begin,
-end and sound there. Validation transcribes whole songs: `score`, the mean of what is missing to
-phoneme accuracy, onset F1 and onset + pitch F1 on clean vocals, decides `best.pt`.
+The same command resumes. Windows of vocals are augmented (pitch and tempo, reverberation,
+accompaniment, noise); the targets of a frame are its phoneme and the onset, offset and activity of
+a note. Validation transcribes whole songs: `score`, 1 − the mean of phoneme accuracy, onset F1 and
+onset + pitch F1 on clean vocals, decides `best.pt`.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -38,13 +38,15 @@ from music.score_batch import with_sung_times
 from preprocess import ScoreTracks, StemBatch, StemBatches, StemStore
 from text.symbols import SYMBOL_TO_ID
 from training.augmentation import augment, source_samples
-from training.batching import Position, spread
-from training.trainer import StepContext, Term, Trainer
+from training.batching import Position, evenly_spaced
+from training.experiment import Experiment, StepContext, Term
+from training.trainer import train
 from transcription.labels import NOTE_TARGETS, PHONEME_CLASSES, class_table, note_targets
 from transcription.network import Transcriber
 from transcription.pictures import listening_picture
 from transcription.transcribe import Transcribed, build_transcriber, hear
-from utils import checkpoint, config, distributed, plotting
+from utils import plotting
+from utils.distributed import World
 from utils.seeds import numpy_generator
 
 SCORED = METRICS[:3]  # offsets are a matter of taste
@@ -52,23 +54,36 @@ PREVIEW_SECONDS = 12.0  # of a song, from its first note
 
 
 class Targets(NamedTuple):
-    """What the frames of a batch should be heard as."""
+    """Targets of the frames of a batch."""
 
     phoneme: Tensor  # (B, T) int64, a class of PHONEME_CLASSES
     note: Tensor  # (B, T, 3), see note_targets
 
 
-class Objective:
-    """What the network is trained on and judged by."""
+class TranscriberExperiment(Experiment[Transcriber, StemBatch]):
+    """Singing → phonemes and notes; judged by transcriptions of whole songs."""
+
+    kind = "transcriber"
+    structure = ("audio", "transcriber")
+    descriptions: ClassVar = {
+        "train/phoneme": "cross-entropy of the phoneme, per frame",
+        "train/onset": "binary cross-entropy of note onsets, per frame of song",
+        "train/offset": "binary cross-entropy of note offsets, per frame of song",
+        "train/activation": "binary cross-entropy of sounding notes, per frame of song",
+    }
 
     def __init__(
         self,
-        hp: Hyperparams,
+        hyperparams: Hyperparams,
         store: StemStore,
         device: torch.device,
         speech: SpokenWindows | None = None,
     ) -> None:
-        self.hp, self.store, self.device, self.speech = hp, store, device, speech
+        self.hyperparams = self.hp = hp = hyperparams
+        self.store, self.device, self.speech = store, device, speech
+        self.model = build_transcriber(hp)
+        corpora = {"phonemes": list(PHONEME_CLASSES), "speech": speech.name if speech else ""}
+        self.data = store.for_checkpoint() | corpora
         training, knobs = hp.transcriber_training, hp.transcriber
         items = store.index["items"]
         if not all("score" in item for item in items):
@@ -91,18 +106,41 @@ class Objective:
         self.window = source_samples(self.samples, knobs)
         self.frames = 1 + training.segment_frames
         self.songs_only = StemBatches(store, "train", training, self.window)
-        self.songs = spread(store.items("validation"), training.validate_batches)
+        self.songs = evenly_spaced(store.items("validation"), training.validate_batches)
+
+    @classmethod
+    def add_arguments(cls, parser: ArgumentParser) -> None:
+        """Add --speech."""
+        parser.add_argument(
+            "--speech", metavar="NAME=DIR", help="a prepared, aligned corpus and its recordings"
+        )
+
+    @classmethod
+    def from_arguments(
+        cls, arguments: Namespace, hyperparams: Hyperparams, directory: Path, world: World
+    ) -> TranscriberExperiment:
+        """Open the songs of --data and the speech of --speech."""
+        if find_spec("mir_eval") is None:
+            raise ValueError(
+                "validation needs mir_eval: pip install -r requirements-evaluation.txt"
+            )
+        store = StemStore(arguments.feature_dir / arguments.data)
+        store.check_audio(hyperparams.audio)
+        speech = None
+        if arguments.speech:
+            speech = open_speech(arguments.speech, arguments.feature_dir, hyperparams)
+        return cls(hyperparams, store, world.device, speech)
 
     def batches(
         self, position: Position = (0, 0), rank: int = 0, world_size: int = 1
     ) -> Iterator[tuple[StemBatch, Position]]:
-        """As `StemBatches`; a share of the vocals is speech where there is a corpus of it."""
+        """Yield windows as `StemBatches`; with --speech, a share of the vocals is speech."""
         for batch, following in self.songs_only(position, rank, world_size):
             number = following[1] - world_size + rank
             yield self.with_speech(batch, (following[0], number)), following
 
     def with_speech(self, batch: StemBatch, position: Position) -> StemBatch:
-        """Speech in place of the last vocals; their accompaniments stay."""
+        """Replace the last vocals of a batch with speech; their accompaniments stay."""
         count = round(self.hp.transcriber.speech_share * len(batch.ids))
         if self.speech is None or not count:
             return batch
@@ -116,11 +154,11 @@ class Objective:
         ids, starts, vocals = zip(*windows, strict=True)
         wav = batch.wav.clone()
         wav[-count:, VOCAL] = torch.stack(vocals)
-        starts = torch.cat([batch.starts[:-count], torch.tensor(starts)])
-        return replace(batch, ids=[*batch.ids[:-count], *ids], starts=starts, wav=wav)
+        all_starts = torch.cat([batch.starts[:-count], torch.tensor(starts)])
+        return replace(batch, ids=[*batch.ids[:-count], *ids], starts=all_starts, wav=wav)
 
     def targets(self, id: str, start: float, rate: float, num_frames: int) -> Targets:
-        """Classes (T,) and notes (T, 3) of a song from `start` s, played `rate` times as fast."""
+        """Return classes (T,) and notes (T, 3) of a song from `start` s, `rate` times as fast."""
         step = self.hop_seconds * rate  # s of the song per frame
         symbols, _ = self.tracks.window(id, start, step, num_frames)
         width = self.hp.transcriber.note_width * rate
@@ -128,7 +166,7 @@ class Objective:
         return Targets(self.classes[symbols], notes)
 
     def batch_targets(self, batch: StemBatch, rate: Tensor) -> Targets:
-        """The targets of a batch, whose windows are played at `rate` (B,), on its device."""
+        """Return the targets of a batch whose windows are played at `rate` (B,), on its device."""
         starts = (batch.starts.double() / self.hp.audio.sample_rate).tolist()
         rows = [
             self.targets(id, start, speed, self.frames)
@@ -136,15 +174,13 @@ class Objective:
         ]
         return Targets(*(torch.stack(part).to(self.device) for part in zip(*rows, strict=True)))
 
-    def terms(
-        self, network: nn.Module, batch: StemBatch, context: StepContext
-    ) -> Mapping[str, Term]:
-        """Cross-entropy of the phonemes, binary cross-entropies of the notes, each per frame.
+    def loss(self, model: nn.Module, batch: StemBatch, context: StepContext) -> dict[str, Term]:
+        """Return cross-entropies of phonemes and binary ones of notes, each per frame.
 
-        Speech has phonemes but no notes: nothing is asked of it there.
+        Speech has phonemes but no notes: it does not count for the notes.
         """
         knobs = self.hp.transcriber
-        heard = augment(
+        augmented = augment(
             batch.wav[:, VOCAL],
             batch.wav[:, ACCOMPANIMENT],
             self.samples,
@@ -152,8 +188,8 @@ class Objective:
             knobs,
             context.generator,
         )
-        targets = self.batch_targets(batch, heard.rate)
-        out = network(heard.wav)
+        targets = self.batch_targets(batch, augmented.rate)
+        out = model(augmented.wav)
         logits = out.phoneme.float().flatten(0, 1)  # (B · T, 39)
         phoneme = F.cross_entropy(logits, targets.phoneme.flatten(), reduction="sum")
         weight = torch.tensor([knobs.note_pos_weight, knobs.note_pos_weight, 1.0]).to(logits)
@@ -169,32 +205,32 @@ class Objective:
         }
 
     def counts(self, batch: StemBatch) -> Mapping[str, float]:
-        """Divisors of `terms` over a global batch: its frames, and those of songs."""
+        """Return the counts of `loss`: frames, and frames of songs for the notes."""
         songs = sum(id in self.notes for id in batch.ids)
         counts = dict.fromkeys(NOTE_TARGETS, songs * self.frames)
         return {"phoneme": len(batch.ids) * self.frames} | counts
 
     def song(self, item: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """A whole vocal and the mix with its accompaniment, as they are in the corpus: (S,)."""
+        """Read a whole vocal and its mix with the accompaniment, (S,) each."""
         stems = self.store.window(item["id"], 0, item["num_samples"])
         return stems[VOCAL], stems.sum(0)
 
-    def heard(self, network: Transcriber, wav: Tensor) -> Transcribed:
-        """What a network hears in wav (S,)."""
+    def transcribed(self, network: Transcriber, wav: Tensor) -> Transcribed:
+        """Transcribe wav (S,)."""
         return hear(network, self.hp.transcriber, wav, self.hp.audio.sample_rate)
 
     def validate(self, network: Transcriber) -> dict[str, float]:
-        """Phoneme accuracy, onset F1 and onset + pitch F1 of whole songs, clean and as mixes.
+        """Score transcriptions of whole songs, clean and as mixes: phoneme accuracy and note F1s.
 
-        `score` is the mean of what is missing to 1 on the clean vocals.
+        `score` is 1 − the mean of phoneme accuracy, onset F1 and onset + pitch F1, clean.
         """
         rows: dict[str, list[dict[str, float]]] = {"": [], "mix_": []}
         for item in self.songs:
             for kind, wav in zip(rows, self.song(item), strict=True):
-                heard = self.heard(network, wav)
-                truth = self.targets(item["id"], 0.0, 1.0, len(heard.phoneme)).phoneme
+                found = self.transcribed(network, wav)
+                truth = self.targets(item["id"], 0.0, 1.0, len(found.phoneme)).phoneme
                 notes = self.notes[item["id"]]
-                rows[kind].append(transcription_scores(heard, notes, truth))
+                rows[kind].append(transcription_scores(found, notes, truth))
         means = {
             kind + metric: float(np.mean([row[metric] for row in values]))
             for kind, values in rows.items()
@@ -203,7 +239,7 @@ class Objective:
         return {"score": 1 - float(np.mean([means[metric] for metric in SCORED]))} | means
 
     def preview(self, network: Transcriber, writer: SummaryWriter, step: int) -> None:
-        """The beginning of a song, its vocal and its mix: posteriorgram and piano roll."""
+        """Write posteriorgram and piano roll of the beginning of a song, as vocal and as mix."""
         item = self.songs[0]
         rate, notes = self.hp.audio.sample_rate, self.notes[item["id"]]
         first = int(notes[0][0] * rate)
@@ -211,16 +247,16 @@ class Objective:
         moved = [(on - first / rate, off - first / rate, pitch) for on, off, pitch in notes]
         moved = [note for note in moved if note[0] < PREVIEW_SECONDS]
         for kind, wav in zip(("vocal", "mix"), self.song(item), strict=True):
-            heard = self.heard(network, wav[here])
-            truth = self.targets(item["id"], first / rate, 1.0, len(heard.phoneme)).phoneme
+            found = self.transcribed(network, wav[here])
+            truth = self.targets(item["id"], first / rate, 1.0, len(found.phoneme)).phoneme
             title = f"{item['id']}, {kind}, step {step}"
-            figure = listening_picture(heard, truth.numpy(), moved, title)
+            figure = listening_picture(found, truth.numpy(), moved, title)
             writer.add_image(kind, plotting.figure_to_image(figure), step)
             writer.add_audio(kind, wav[here].clamp(-1, 1), step, rate)
 
 
 def open_speech(argument: str, feature_dir: Path, hp: Hyperparams) -> SpokenWindows:
-    """The training split of a prepared and aligned corpus, given as NAME=DIR."""
+    """Open the training split of a prepared and aligned corpus, given as NAME=DIR."""
     name, _, directory = argument.partition("=")
     if not name or not directory:
         raise ValueError(
@@ -232,48 +268,9 @@ def open_speech(argument: str, feature_dir: Path, hp: Hyperparams) -> SpokenWind
     return SpokenWindows(store, Path(directory), "train")
 
 
-def build(arguments: argparse.Namespace, world: distributed.World) -> Trainer:
-    """Corpus, network and objective of the command line, in a trainer."""
-    hp = config.from_arguments(arguments, config.presets(), "transcriber_training")
-    if find_spec("mir_eval") is None:
-        raise ValueError("validation needs mir_eval: pip install -r requirements-evaluation.txt")
-    store = StemStore(arguments.feature_dir / arguments.data)
-    store.check_audio(hp.audio)
-    for line in config.differences(config.preset(arguments.preset), hp):
-        print(line)
-    spoken = arguments.speech.partition("=")[0] if arguments.speech else ""
-    torch.manual_seed(hp.transcriber_training.seed)
-    network = build_transcriber(hp)
-    if arguments.start_from is not None:
-        for line in checkpoint.start_from(network, arguments.start_from, "transcriber"):
-            print(line)
-    speech = open_speech(arguments.speech, arguments.feature_dir, hp) if arguments.speech else None
-    objective = Objective(hp, store, world.device, speech)
-    return Trainer(
-        kind="transcriber",
-        directory=checkpoint.run_directory(arguments.save_dir, "transcriber", arguments.run),
-        model=network,
-        loss_terms=objective.terms,
-        term_counts=objective.counts,
-        batches=objective.batches,
-        training=hp.transcriber_training,
-        hyperparams=hp,
-        data=store.for_checkpoint() | {"phonemes": list(PHONEME_CLASSES), "speech": spoken},
-        world=world,
-        validate=objective.validate,
-        preview=objective.preview,
-        fresh=arguments.fresh,
-    )
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Train from the shell; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    config.add_run_arguments(parser, config.presets())
-    parser.add_argument(
-        "--speech", metavar="NAME=DIR", help="a prepared, aligned corpus and its recordings"
-    )
-    return distributed.run_script(build, parser.parse_args(argv))
+    return train(TranscriberExperiment, __doc__ or "", argv)
 
 
 if __name__ == "__main__":

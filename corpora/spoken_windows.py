@@ -25,6 +25,7 @@ class SpokenWindows:
 
         Raises FileNotFoundError and ValueError where recordings or their times are missing.
         """
+        self.name = store.directory.name
         times = store.phoneme_times()
         paths = {u.id: u.wav_path for u in read_ljspeech(directory)[0]}
         self.sample_rate = store.index["sample_rate"]

@@ -40,6 +40,11 @@ class ScoreBatch(Movable):
     frame_pitch: Tensor  # (B, T) int64, the note that sounds at the frame, 0 = none
     frame_position: Tensor  # (B, T) float32, 0 at the note's onset, towards 1 at its offset
 
+    @property
+    def is_sung(self) -> Tensor:
+        """Which items have a score, (B,) bool; the others are spoken."""
+        return self.interval.amax(dim=(1, 2)) > 0
+
     def select(self, row: int, num_symbols: int, num_frames: int) -> ScoreBatch:
         """Return one item as a batch of its own, without padding."""
         sizes = {name: num_frames for name in ("frame_pitch", "frame_position")}

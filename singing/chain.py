@@ -65,7 +65,6 @@ def generate_mel(
             low,
             score,
             synthesis.stop_threshold,
-            synthesis.monotonic_window,
             synthesis.predict_durations,
             need_weights,
         )

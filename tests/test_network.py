@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny import TINY
 
 from module import phoneme_context
+from music.score_batch import ScoreBatch
 from network import PostNet, TransformerTTS
 
 N_MELS, N_LINEAR, NUM_SYMBOLS, FRAME = 20, 65, 30, 0.016
@@ -36,12 +36,12 @@ def keep_masks(network: TransformerTTS, seeds: list[int], steps: int) -> torch.T
     return torch.stack(masks)
 
 
-def random_score(symbols: torch.Tensor, frames: int) -> SimpleNamespace:
+def random_score(symbols: torch.Tensor, frames: int) -> ScoreBatch:
     """Notes that share the time equally among the symbols of each item."""
     batch, count = symbols.shape
     edges = torch.linspace(0, frames * FRAME, count + 1).expand(batch, -1)
     interval = torch.stack([edges[:, :-1], edges[:, 1:]], dim=-1)
-    return SimpleNamespace(
+    return ScoreBatch(
         pitch=torch.randint(50, 70, (batch, count)),
         duration=interval[..., 1] - interval[..., 0],
         position=torch.randint(0, 4, (batch, count)),
@@ -49,14 +49,6 @@ def random_score(symbols: torch.Tensor, frames: int) -> SimpleNamespace:
         interval=interval,
         frame_pitch=torch.randint(50, 70, (batch, frames)),
         frame_position=torch.rand(batch, frames),
-    )
-
-
-def select(score: SimpleNamespace, item: int, symbols: int, frames: int) -> SimpleNamespace:
-    """One item of a score without its padding."""
-    sizes = {"frame_pitch": frames, "frame_position": frames}
-    return SimpleNamespace(
-        **{k: v[item : item + 1, : sizes.get(k, symbols)] for k, v in vars(score).items()}
     )
 
 
@@ -83,7 +75,7 @@ def predicted_by(
     network: TransformerTTS,
     symbols: torch.Tensor,
     lengths: torch.Tensor,
-    score: SimpleNamespace | None = None,
+    score: ScoreBatch | None = None,
 ) -> torch.Tensor | None:
     """The times that the network predicts for its symbols, (B, N, 2), None when it knows none."""
     memory, is_padding, _ = network.encode(symbols, lengths, score)
@@ -152,7 +144,7 @@ def test_an_item_does_not_depend_on_its_batch(network: TransformerTTS, mode: str
     keep = keep_masks(network, [7, 8, 9], -(-90 // network.reduction_factor))
     forced = network(symbols, lengths, history, frames, score, phoneme_times, keep=keep)
     for i, (n, t) in enumerate(zip(lengths.tolist(), frames.tolist(), strict=True)):
-        own = None if score is None else select(score, i, n, t)
+        own = None if score is None else score.select(i, n, t)
         one = symbols[i : i + 1, :n], lengths[i : i + 1]
         alone = network.generate(*one, [7 + i], frames[i : i + 1], score=own)
         assert together.mel_lengths[i] == alone.mel_lengths[0]
@@ -274,23 +266,6 @@ def test_sung_symbols_keep_the_score_from_its_first_to_its_last_time(
     torch.testing.assert_close(still[0, :, 0], ordered)
 
 
-def test_monotonic_window_keeps_the_guided_heads_near(network: TransformerTTS) -> None:
-    """From one step to the next the attended symbol never leaves [−1, +window]."""
-    symbols = torch.randint(1, NUM_SYMBOLS, (1, 25))
-    out = network.generate(
-        symbols,
-        torch.tensor([25]),
-        [0],
-        torch.tensor([120]),
-        monotonic_window=2,
-        need_weights=True,
-    )
-    guided = out.attention.cross[-1][0, : network.hp.guided_heads].mean(0)  # (steps, N)
-    path = torch.cat([torch.zeros(1, dtype=torch.long), guided.argmax(-1)])
-    moves = path.diff()
-    assert moves.min() >= -1 and moves.max() <= 2
-
-
 @pytest.mark.parametrize("predict", [True, False])
 def test_a_batch_of_song_and_speech_decodes_as_its_items(
     network: TransformerTTS, predict: bool
@@ -300,16 +275,14 @@ def test_a_batch_of_song_and_speech_decodes_as_its_items(
     with torch.no_grad():
         network.duration_out.bias.fill_(2.0)
     symbols, lengths = torch.randint(1, NUM_SYMBOLS, (2, 8)), torch.tensor([8, 8])
-    score = random_score(symbols, 60)
-    for name, value in vars(score).items():  # the second item has no notes
-        value = value.clone()
-        value[1] = 0
-        setattr(score, name, value)
+    is_sung = torch.tensor([1, 0])  # the second item has no notes
+    parts = vars(random_score(symbols, 60)).values()
+    score = ScoreBatch(*(part * is_sung.view(-1, *[1] * (part.dim() - 1)) for part in parts))
     limits = torch.tensor([60, 90])
     together = network.generate(
         symbols, lengths, [5, 6], limits, score=score, predict_durations=predict
     )
-    for item, alone_score in ((0, select(score, 0, 8, 60)), (1, None)):
+    for item, alone_score in ((0, score.select(0, 8, 60)), (1, None)):
         alone = network.generate(
             symbols[item : item + 1],
             lengths[:1],

@@ -24,7 +24,7 @@ from preprocess import (
     TextMelBatches,
     collate_scores,
 )
-from training.batching import FrameBudgetSampler, SegmentSampler, prefetched, spread, walk
+from training.batching import FrameBudgetSampler, SegmentSampler, evenly_spaced, prefetched, walk
 from utils.files import write_json
 
 torch.set_num_threads(1)
@@ -392,6 +392,6 @@ def test_leaving_the_iteration_ends_the_thread() -> None:
 
 
 def test_values_are_spread_evenly() -> None:
-    assert spread(list(range(10)), 2) == [2, 7]
-    assert spread([1, 2, 3], 9) == [1, 2, 3]
-    assert spread([4, 5, 6], 1) == [5]
+    assert evenly_spaced(list(range(10)), 2) == [2, 7]
+    assert evenly_spaced([1, 2, 3], 9) == [1, 2, 3]
+    assert evenly_spaced([4, 5, 6], 1) == [5]

@@ -21,7 +21,7 @@ from inpainter.context import Context, window_mel
 from inpainter.diffusion import ACCOMPANIMENT, MASK_KINDS, VOCAL
 from preprocess import StemBatch, StemStore
 from text.symbols import SYMBOLS
-from train_inpainter import Objective, data_of
+from train_inpainter import InpainterExperiment
 from training.experiment import seeded_context
 from utils import checkpoint, config
 from utils.audio import Features
@@ -62,13 +62,12 @@ def store(feature_dir: Path) -> StemStore:
 
 
 @pytest.fixture
-def objective(store: StemStore) -> Objective:
-    data = data_of(store, HP, Path("nowhere"), None)
-    return Objective(HP, store, data, torch.device("cpu"))
+def experiment(store: StemStore) -> InpainterExperiment:
+    return InpainterExperiment(HP, store, torch.device("cpu"))
 
 
-def batch_of(objective: Objective, size: int) -> StemBatch:
-    batches = objective.batches
+def batch_of(experiment: InpainterExperiment, size: int) -> StemBatch:
+    batches = experiment.training_batches
     batches.batch_size = size
     return next(iter(batches((0, 0))))[0]
 
@@ -121,7 +120,8 @@ def test_stopped_and_resumed_equals_uninterrupted(
     feature_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Masks, noises, impairments and windows all come from (seed, step)."""
-    monkeypatch.setattr(Objective, "preview", lambda *_: None)  # pictures take most of the time
+    # Pictures take most of the time.
+    monkeypatch.setattr(InpainterExperiment, "preview", lambda *_: None)
     steady = ["--set", "inpainter_training.schedule=constant"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert train_inpainter.main(flags(feature_dir, whole, "--steps", "4", *steady)) == 0
@@ -194,11 +194,11 @@ def test_a_network_that_sees_no_mask_and_no_context(
 
 
 def test_guidance_hears_the_draft_and_nothing_else_is_told_without_one(
-    objective: Objective,
+    experiment: InpainterExperiment,
 ) -> None:
     """The null of lyrics keeps a draft's waveform; where that is missing, so is all it gives."""
-    drawn = objective.draw(batch_of(objective, 400), torch.Generator().manual_seed(0)).context
-    frames = [drawn.is_dropped[part] for part in objective.parts if part != "wav"]
+    drawn = experiment.draw(batch_of(experiment, 400), torch.Generator().manual_seed(0)).context
+    frames = [drawn.is_dropped[part] for part in experiment.parts if part != "wav"]
     untold = drawn.is_dropped["wav"]
     assert all(dropped[untold].all() for dropped in frames)
     assert untold.float().mean() == pytest.approx(HP.diffusion.draft_dropout, abs=0.06)
@@ -206,11 +206,11 @@ def test_guidance_hears_the_draft_and_nothing_else_is_told_without_one(
     assert null == pytest.approx(HP.diffusion.dropout, abs=0.06)
 
 
-def test_what_is_drawn_keeps_what_is_known(objective: Objective) -> None:
+def test_what_is_drawn_keeps_what_is_known(experiment: InpainterExperiment) -> None:
     """Only vocals are impaired, only what is given is withheld, and a seed decides it all."""
-    batch = batch_of(objective, 64)
+    batch = batch_of(experiment, 64)
     wav = batch.wav
-    drawn = objective.draw(batch, torch.Generator().manual_seed(0))
+    drawn = experiment.draw(batch, torch.Generator().manual_seed(0))
     assert torch.equal(drawn.given[:, ACCOMPANIMENT], wav[:, ACCOMPANIMENT])
     unknown = ~drawn.is_known
     assert torch.equal(drawn.given[unknown], wav[unknown])
@@ -219,15 +219,17 @@ def test_what_is_drawn_keeps_what_is_known(objective: Objective) -> None:
     assert drawn.is_dropped.any() and not drawn.is_dropped.all()
     assert drawn.is_known[drawn.is_dropped][:, ACCOMPANIMENT].all()
     assert drawn.context.is_dropped["mel"].any()
-    again = objective.draw(batch, torch.Generator().manual_seed(0))
-    other = objective.draw(batch, torch.Generator().manual_seed(1))
+    again = experiment.draw(batch, torch.Generator().manual_seed(0))
+    other = experiment.draw(batch, torch.Generator().manual_seed(1))
     assert torch.equal(drawn.noise, again.noise) and torch.equal(
         drawn.context.mel, again.context.mel
     )
     assert not torch.equal(drawn.is_known, other.is_known)
 
 
-def test_a_window_has_one_mel_frame_per_hop_and_the_same_as_the_song(objective: Objective) -> None:
+def test_a_window_has_one_mel_frame_per_hop_and_the_same_as_the_song(
+    experiment: InpainterExperiment,
+) -> None:
     """Frames of a window are those of the song away from its edges: nothing moves."""
     audio = HP.audio
     wav = torch.randn(1, 4 * HP.window)
@@ -241,18 +243,18 @@ def test_a_window_has_one_mel_frame_per_hop_and_the_same_as_the_song(objective: 
     )
 
 
-def test_the_terms_are_the_loss_and_its_levels(objective: Objective) -> None:
+def test_the_terms_are_the_loss_and_its_levels(experiment: InpainterExperiment) -> None:
     """Each scored element is in one bin of σ, the bins carry no weight and no gradient."""
     torch.manual_seed(0)
     network = build_unet(HP, 90)
-    batch = batch_of(objective, 8)
+    batch = batch_of(experiment, 8)
     context = seeded_context(0, 0, 0, torch.device("cpu"))
-    terms = objective.terms(network, batch, context)
-    levels = [terms[name] for name in objective.level_names]
+    terms = experiment.loss(network, batch, context)
+    levels = [terms[name] for name in experiment.level_names]
     assert [term.weight for term in terms.values()] == [1.0] + [0.0] * HP.diffusion.loss_bins
     assert sum(int(term.count > 0) for term in levels) == HP.diffusion.loss_bins  # stratified
-    assert terms["denoising"].count == objective.counts(batch)["denoising"] == 8
-    drawn = objective.draw(batch, seeded_context(0, 0, 0, torch.device("cpu")).generator)
+    assert terms["denoising"].count == experiment.counts(batch)["denoising"] == 8
+    drawn = experiment.draw(batch, seeded_context(0, 0, 0, torch.device("cpu")).generator)
     scored = ~drawn.is_known
     scored[:, ACCOMPANIMENT] &= ~drawn.is_dropped[:, None]
     assert sum(float(term.count) for term in levels) == float(scored.sum())
@@ -261,21 +263,21 @@ def test_the_terms_are_the_loss_and_its_levels(objective: Objective) -> None:
 
 
 def test_validation_repeats_itself_and_leaves_shuffle_gap_out_for_one_song(
-    objective: Objective,
+    experiment: InpainterExperiment,
 ) -> None:
     network = build_unet(HP, 90).eval()
     with torch.no_grad():
-        first, second = objective.validate(network), objective.validate(network)
+        first, second = experiment.validate(network), experiment.validate(network)
     assert first == second
     assert first["shuffle_gap"] == 0.0  # its output is still zero
-    alone = objective.validation.head
+    alone = experiment.validation.head
 
     def without_other(count: int):
         return (replace(batch, other=None) for batch in alone(count))
 
-    objective.validation.head = without_other
+    experiment.validation.head = without_other
     with torch.no_grad():
-        assert "shuffle_gap" not in objective.validate(network)
+        assert "shuffle_gap" not in experiment.validate(network)
 
 
 def scored_store(store: StemStore) -> StemStore:
@@ -293,11 +295,10 @@ def scored_store(store: StemStore) -> StemStore:
 
 def test_symbols_and_notes_stand_where_they_are_sung(store: StemStore) -> None:
     """Tracks of a window that begins between two frames; voicing is that of the symbols."""
-    data = data_of(scored_store(store), HP, Path("nowhere"), None)
-    assert data["context"] == list(Context.PARTS)
-    objective = Objective(HP, store, data, torch.device("cpu"))
-    batch = replace(batch_of(objective, 1), starts=torch.tensor([3000]))
-    context = objective.context(batch, torch.Generator().manual_seed(0))
+    experiment = InpainterExperiment(HP, scored_store(store), torch.device("cpu"))
+    assert experiment.data["context"] == list(Context.PARTS)
+    batch = replace(batch_of(experiment, 1), starts=torch.tensor([3000]))
+    context = experiment.context(batch, torch.Generator().manual_seed(0))
     times = (3000 + HP.audio.hop_length * torch.arange(context.mel.shape[1])) / 16000
     names = [SYMBOLS[i] if i else "" for i in context.phoneme[0].tolist()]
     expected = ["S" if 0.25 <= t < 0.4 else "IY1" if 0.4 <= t < 0.75 else "" for t in times]
@@ -307,13 +308,8 @@ def test_symbols_and_notes_stand_where_they_are_sung(store: StemStore) -> None:
 
 
 def test_parts_of_the_context_fall_out_one_by_one_and_together(store: StemStore) -> None:
-    objective = Objective(
-        HP,
-        scored_store(store),
-        data_of(store, HP, Path("nowhere"), None),
-        torch.device("cpu"),
-    )
-    drawn = objective.draw(batch_of(objective, 256), torch.Generator().manual_seed(0))
+    experiment = InpainterExperiment(HP, scored_store(store), torch.device("cpu"))
+    drawn = experiment.draw(batch_of(experiment, 256), torch.Generator().manual_seed(0))
     lost = torch.stack([drawn.context.is_dropped[name] for name in Context.PARTS])  # (5, B)
     assert 0.08 < float(lost.all(0).float().mean()) < 0.25
     assert set(lost.sum(0).tolist()) >= {0, 1, 5}
@@ -332,9 +328,11 @@ class Listener(nn.Module):
         return torch.stack([vocal, torch.zeros_like(vocal)], 1)
 
 
-def test_the_shuffle_gap_tells_listening_from_not_listening(objective: Objective) -> None:
+def test_the_shuffle_gap_tells_listening_from_not_listening(
+    experiment: InpainterExperiment,
+) -> None:
     """Where vocal = accompaniment, a network that copies it loses everything by a shuffle."""
-    result = objective.validate(Listener())
+    result = experiment.validate(Listener())
     assert result["from_accompaniment"] == pytest.approx(0.0, abs=1e-6)
     assert result["shuffle_gap"] > 1.0
 
@@ -349,7 +347,7 @@ def test_the_denoiser_of_a_network_has_its_knobs() -> None:
     )
 
 
-def test_previews_are_written(objective: Objective) -> None:
+def test_previews_are_written(experiment: InpainterExperiment) -> None:
     class Writer:
         def __init__(self) -> None:
             self.images, self.sounds = {}, {}
@@ -362,7 +360,7 @@ def test_previews_are_written(objective: Objective) -> None:
 
     writer = Writer()
     with torch.no_grad():
-        objective.preview(build_unet(HP, 90).eval(), writer, 0)
+        experiment.preview(build_unet(HP, 90).eval(), writer, 0)
     assert set(writer.images) == {"vocal", "draft", "prefix", "gap", "truth"}
     truth, gap = writer.sounds["truth/vocal"], writer.sounds["gap/vocal"]
     start = int(0.4 * HP.window)

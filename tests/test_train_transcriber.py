@@ -30,7 +30,7 @@ from evaluation.transcriber import (
     transcription_scores,
 )
 from preprocess import StemStore
-from train_transcriber import Objective
+from train_transcriber import TranscriberExperiment
 from training.experiment import seeded_context
 from transcription.labels import PHONEME_CLASSES, SILENCE, phoneme_class
 from transcription.network import Transcription
@@ -80,8 +80,8 @@ def feature_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def objective(feature_dir: Path) -> Objective:
-    return Objective(HP, StemStore(feature_dir / "x"), torch.device("cpu"))
+def experiment(feature_dir: Path) -> TranscriberExperiment:
+    return TranscriberExperiment(HP, StemStore(feature_dir / "x"), torch.device("cpu"))
 
 
 def test_sung_times_replace_the_slots_of_the_score(feature_dir: Path) -> None:
@@ -90,12 +90,12 @@ def test_sung_times_replace_the_slots_of_the_score(feature_dir: Path) -> None:
     id = store.index["items"][0]["id"]
     times = {"onset": [0.1, 0.3, 0.9], "offset": [0.3, 0.75, 1.5]}
     write_phoneme_times(store.directory, {id: times})
-    objective = Objective(HP, store, torch.device("cpu"))
+    experiment = TranscriberExperiment(HP, store, torch.device("cpu"))
     seconds = [0.2, 0.35, 0.95, 1.6]
-    frames = [round(time / objective.hop_seconds) for time in seconds]
-    timed = objective.targets(id, 0.0, 1.0, 100).phoneme[frames]
+    frames = [round(time / experiment.hop_seconds) for time in seconds]
+    timed = experiment.targets(id, 0.0, 1.0, 100).phoneme[frames]
     assert [PHONEME_CLASSES[c] for c in timed] == ["S", "IY", "AA", SILENCE]
-    other = objective.targets(store.index["items"][1]["id"], 0.0, 1.0, 100).phoneme[frames]
+    other = experiment.targets(store.index["items"][1]["id"], 0.0, 1.0, 100).phoneme[frames]
     assert [PHONEME_CLASSES[c] for c in other] == [SILENCE, "S", SILENCE, SILENCE]
 
 
@@ -122,7 +122,8 @@ def test_stopped_and_resumed_equals_uninterrupted(
     feature_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Windows, augmentation and dropout all come from (seed, step)."""
-    monkeypatch.setattr(Objective, "preview", lambda *_: None)  # pictures take most of the time
+    # Pictures take most of the time.
+    monkeypatch.setattr(TranscriberExperiment, "preview", lambda *_: None)
     steady = ["--set", "transcriber_training.schedule=constant"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert train_transcriber.main(flags(feature_dir, whole, "--steps", "4", *steady)) == 0
@@ -138,10 +139,10 @@ def test_stopped_and_resumed_equals_uninterrupted(
     assert train_transcriber.main(flags(feature_dir, parts, *changed)) == 2
 
 
-def test_targets_stand_where_they_are_sung(objective: Objective) -> None:
+def test_targets_stand_where_they_are_sung(experiment: TranscriberExperiment) -> None:
     """Against the score, computed by hand; at another rate, at the times it is then heard."""
     for start, rate in ((0.0, 1.0), (0.3, 1.25)):
-        targets = objective.targets("song-00", start, rate, 60)
+        targets = experiment.targets("song-00", start, rate, 60)
         times = start + rate * 0.02 * np.arange(60)
         names = [PHONEME_CLASSES[k] for k in targets.phoneme.tolist()]
         expected = [
@@ -154,19 +155,19 @@ def test_targets_stand_where_they_are_sung(objective: Objective) -> None:
         assert np.array_equal(targets.note[:, 2].numpy(), active.astype(np.float32))
         heard = (1.0 - start) / rate / 0.02  # frame of the second onset
         assert abs(int(targets.note[20:, 0].argmax()) + 20 - heard) <= 0.5
-    after = objective.targets("song-00", 1.6, 1.0, 5)
+    after = experiment.targets("song-00", 1.6, 1.0, 5)
     assert (after.phoneme == PHONEME_CLASSES.index("sil")).all() and not after.note.any()
 
 
-def test_terms_count_frames_and_repeat_themselves(objective: Objective) -> None:
+def test_terms_count_frames_and_repeat_themselves(experiment: TranscriberExperiment) -> None:
     torch.manual_seed(0)
     network = build_transcriber(HP).eval()
-    batch = next(iter(objective.batches((0, 0))))[0]
+    batch = next(iter(experiment.batches((0, 0))))[0]
     terms, again = (
-        objective.terms(network, batch, seeded_context(0, 0, 0, torch.device("cpu")))
+        experiment.loss(network, batch, seeded_context(0, 0, 0, torch.device("cpu")))
         for _ in range(2)
     )
-    counts = objective.counts(batch)
+    counts = experiment.counts(batch)
     assert set(terms) == set(counts) == {"phoneme", "onset", "offset", "activation"}
     for name, term in terms.items():
         assert term.total.requires_grad and float(term.count) == counts[name] == 2 * 26
@@ -174,7 +175,7 @@ def test_terms_count_frames_and_repeat_themselves(objective: Objective) -> None:
 
 
 def test_speech_takes_its_share_has_phonemes_and_no_notes(
-    objective: Objective, speech_corpus: Callable[..., Path], tmp_path: Path
+    experiment: TranscriberExperiment, speech_corpus: Callable[..., Path], tmp_path: Path
 ) -> None:
     """Windows are cut at their times at another rate, the same whenever they are asked for."""
     folder = speech_corpus(6)
@@ -194,9 +195,9 @@ def test_speech_takes_its_share_has_phonemes_and_no_notes(
     path = store.directory / "phoneme_times.json"
     path.write_text(json.dumps({"version": 1, "items": times}))
     speech = SpokenWindows(store, folder, "train")
-    mixed = Objective(HP, objective.store, torch.device("cpu"), speech)
+    mixed = TranscriberExperiment(HP, experiment.store, torch.device("cpu"), speech)
     mixed.hp = replace(HP, transcriber=replace(HP.transcriber, speech_share=0.5))
-    (batch, following), (song, _) = (next(o.batches((0, 3))) for o in (mixed, objective))
+    (batch, following), (song, _) = (next(o.batches((0, 3))) for o in (mixed, experiment))
     assert following == (0, 4) and batch.ids[0] == song.ids[0]
     assert torch.equal(batch.wav[0], song.wav[0])
     assert torch.equal(batch.wav[1, 1], song.wav[1, 1])  # another's accompaniment
@@ -221,21 +222,21 @@ def test_speech_takes_its_share_has_phonemes_and_no_notes(
 class Perfect(torch.nn.Module):
     """Hears the fixture's score in any of its songs, from the beginning."""
 
-    def __init__(self, objective: Objective) -> None:
+    def __init__(self, experiment: TranscriberExperiment) -> None:
         super().__init__()
-        self.objective, self.weight = objective, torch.nn.Parameter(torch.zeros(()))
+        self.experiment, self.weight = experiment, torch.nn.Parameter(torch.zeros(()))
 
     def forward(self, wav: torch.Tensor) -> Transcription:
         frames = 1 + wav.shape[1] // HP.transcriber.hop_length
-        targets = self.objective.targets("song-00", 0.0, 1.0, frames)
+        targets = self.experiment.targets("song-00", 0.0, 1.0, frames)
         phoneme = torch.nn.functional.one_hot(targets.phoneme, 39) * 20.0
         note = (targets.note - 0.5) * 20
         return Transcription(phoneme[None], note[None])
 
 
-def test_validation_of_a_perfect_listener_is_perfect(objective: Objective) -> None:
+def test_validation_of_a_perfect_listener_is_perfect(experiment: TranscriberExperiment) -> None:
     """All the way from samples through F0 and decoding to the scores; mixes have a drone."""
-    result = objective.validate(Perfect(objective))
+    result = experiment.validate(Perfect(experiment))
     assert result["phoneme_accuracy"] == result["onset_f1"] == result["onset_pitch_f1"] == 1
     assert result["score"] == pytest.approx(0)
     assert result["mix_onset_f1"] == 1
@@ -365,7 +366,7 @@ def test_a_transcriber_is_judged_on_a_split(
     assert result["rows"]["floor"]["onset_f1"]["value"] <= 1
 
 
-def test_scores_of_a_transcription_by_hand(objective: Objective) -> None:
+def test_scores_of_a_transcription_by_hand(experiment: TranscriberExperiment) -> None:
     """Of ten frames three are wrong; frames that only one side has are wrong too."""
     classes = torch.tensor([0, 0, 0, 1, 1, 1, 38, 38, 38, 38])
     heard = torch.tensor([0, 0, 2, 1, 1, 1, 1, 38, 38, 0])

@@ -1,4 +1,4 @@
-"""Training windows of singing made harder: another pitch and tempo, a room, a band, noise, gain.
+"""Data augmentation of the transcriber: pitch and tempo, room, accompaniment, noise, gain.
 
 Shapes: B batch, S samples. Everything random comes from one generator on the CPU.
 """
@@ -15,20 +15,20 @@ from torch import Tensor
 if TYPE_CHECKING:
     from hyperparams import Transcriber
 
-QUIET = 1e-8  # mean square under which a signal is silence (-80 dB)
-ROOM_FALL = math.log(1000)  # nepers that a room's sound falls within its reverberation time
+SILENT_POWER = 1e-8  # mean square under which a signal is silence (-80 dB)
+REVERB_DECAY = math.log(1000)  # nepers (60 dB) within the reverberation time
 
 
 @dataclass(frozen=True)
 class Augmented:
-    """wav (B, S); at its time t sounds what the song has at start + rate · t: rate (B,)."""
+    """Augmented windows; time t of a window maps to song time start + rate · t."""
 
-    wav: Tensor
-    rate: Tensor
+    wav: Tensor  # (B, S)
+    rate: Tensor  # (B,)
 
 
 def source_samples(samples: int, knobs: Transcriber) -> int:
-    """How many samples of a song a window of `samples` takes at most."""
+    """Return how many samples of a song a window of `samples` takes at most."""
     return math.ceil(samples * 2 ** (knobs.shift_max / 12)) + 3
 
 
@@ -40,10 +40,10 @@ def augment(
     knobs: Transcriber,
     generator: torch.Generator,
 ) -> Augmented:
-    """Make windows of `samples` from stems (B, S') with S' = `source_samples`.
+    """Make windows of `samples` from stems (B, S'), S' = `source_samples`.
 
-    Vocal and accompaniment are played faster or slower together; then the vocal gets its room, the
-    mix its balance, noise and gain. A probability of 0 leaves that step out for all items.
+    Resample vocal and accompaniment together; then reverberate the vocal, mix, add noise, apply a
+    gain. A probability of 0 leaves that step out.
     """
     if vocal.shape[1] < source_samples(samples, knobs):
         raise ValueError(
@@ -68,12 +68,12 @@ def augment(
     gain = uniform(-knobs.gain_max, knobs.gain_max)
 
     rate = 2 ** (semitones.double() / 12)  # (B,)
-    wav = play(vocal, rate, samples)
+    wav = resample_by(vocal, rate, samples)
     if in_room.any():
         impulses = room_impulses(seconds[in_room], level[in_room], sample_rate, generator)
         wav[in_room] = convolve(wav[in_room], impulses.to(wav.device))
     if is_mixed.any():
-        backing = play(accompaniment[is_mixed], rate[is_mixed], samples)
+        backing = resample_by(accompaniment[is_mixed], rate[is_mixed], samples)
         wav[is_mixed] = add_at(wav[is_mixed], backing, balance[is_mixed])
     if is_noisy.any():
         noise = torch.randn(int(is_noisy.sum()), samples, generator=generator).to(wav.device)
@@ -81,8 +81,8 @@ def augment(
     return Augmented(wav * decibels(gain).to(wav.device)[:, None], rate)
 
 
-def play(wav: Tensor, rate: Tensor, samples: int) -> Tensor:
-    """Play wav (B, S') at `rate` (B,), from its first sample: (B, samples).
+def resample_by(wav: Tensor, rate: Tensor, samples: int) -> Tensor:
+    """Resample wav (B, S') to play at `rate` (B,) from its first sample: (B, samples).
 
     Cubic (Catmull-Rom) interpolation without a filter: what aliases lies above 6 kHz at the rates
     of a few semitones, which is small in a voice. A rate of 1 copies.
@@ -106,35 +106,37 @@ def play(wav: Tensor, rate: Tensor, samples: int) -> Tensor:
 def room_impulses(
     seconds: Tensor, level: Tensor, sample_rate: int, generator: torch.Generator
 ) -> Tensor:
-    """Rooms as decaying noise behind the direct sound: (B, S).
+    """Draw room impulse responses (B, S): exponentially decaying noise after the direct sound.
 
     seconds: until the noise has fallen by 60 dB; level: dB of its energy against the direct sound.
     """
     time = torch.arange(math.ceil(float(seconds.max()) * sample_rate)) / sample_rate  # (S,)
     noise = torch.randn(len(seconds), len(time), generator=generator)
-    tail = noise * torch.exp(-ROOM_FALL * time / seconds[:, None])
+    tail = noise * torch.exp(-REVERB_DECAY * time / seconds[:, None])
     tail *= (time <= seconds[:, None]).float()
-    energy = tail.square().sum(1, keepdim=True).clamp_min(QUIET)
+    energy = tail.square().sum(1, keepdim=True).clamp_min(SILENT_POWER)
     tail *= decibels(level)[:, None] / energy.sqrt()
     tail[:, 0] = 1.0  # the direct sound
     return tail
 
 
 def convolve(wav: Tensor, impulses: Tensor) -> Tensor:
-    """wav (B, S) through impulses (B, L), cut to (B, S)."""
+    """Convolve wav (B, S) with impulses (B, L), cut to (B, S)."""
     size = 1 << (wav.shape[1] + impulses.shape[1] - 1).bit_length()
     spectrum = torch.fft.rfft(wav, size) * torch.fft.rfft(impulses, size)
     return torch.fft.irfft(spectrum, size)[:, : wav.shape[1]]
 
 
 def add_at(wav: Tensor, other: Tensor, balance: Tensor) -> Tensor:
-    """wav + other (B, S), the first `balance` (B,) dB louder; as it is where either is silent."""
+    """Return wav + other (B, S), the first `balance` (B,) dB louder; wav where one is silent."""
     powers = [signal.square().mean(1) for signal in (wav, other)]
-    is_heard = (powers[0] > QUIET) & (powers[1] > QUIET)
-    scale = (powers[0] / powers[1].clamp_min(QUIET)).sqrt() / decibels(balance).to(wav.device)
-    return wav + other * torch.where(is_heard, scale, 1.0)[:, None]
+    both_sound = (powers[0] > SILENT_POWER) & (powers[1] > SILENT_POWER)
+    scale = (powers[0] / powers[1].clamp_min(SILENT_POWER)).sqrt() / decibels(balance).to(
+        wav.device
+    )
+    return wav + other * torch.where(both_sound, scale, 1.0)[:, None]
 
 
 def decibels(level: Tensor) -> Tensor:
-    """Factor of a level in dB."""
+    """Return the amplitude factor of a level in dB."""
     return 10 ** (level / 20)

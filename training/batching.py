@@ -1,4 +1,4 @@
-"""Which items come when: epoch plans that are pure functions of (seed, epoch), and prefetching.
+"""Samplers (epoch plans that are pure functions of (seed, epoch)) and prefetching.
 
 A position (epoch, batch) names the batch that comes next; it is all that a checkpoint needs.
 """
@@ -18,14 +18,15 @@ from utils.seeds import numpy_generator
 logger = logging.getLogger(__name__)
 
 Position = tuple[int, int]  # (epoch, batch)
-Batch = TypeVar("Batch")
+Value = TypeVar("Value")
 LENGTH_JITTER = 0.1  # share of its length by which an item may stray into a neighbouring bucket
 
 
 class Sampler(Protocol):
     """Plans an epoch: lists of item numbers, one for each batch, never an empty one."""
 
-    def epoch(self, epoch: int) -> list[list[int]]: ...
+    def epoch(self, epoch: int) -> list[list[int]]:
+        """Return the batches of an epoch, a pure function of its number."""
 
 
 class FrameBudgetSampler:
@@ -121,13 +122,13 @@ def walk(
         yield *mine, following
 
 
-def spread(values: Sequence[Any], count: int) -> list[Any]:
+def evenly_spaced(values: Sequence[Any], count: int) -> list[Any]:
     """Choose `count` values evenly over a list; all of them when there are fewer."""
     count = min(count, len(values))
     return [values[int((place + 0.5) * len(values) / count)] for place in range(count)]
 
 
-def prefetched(batches: Iterable[Batch], depth: int) -> Iterator[Batch]:
+def prefetched(batches: Iterable[Value], depth: int) -> Iterator[Value]:
     """Yield the same values, prepared up to `depth` ahead by a thread; 0 = without a thread.
 
     An exception of the source is raised at its place; leaving the iteration ends the thread.

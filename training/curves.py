@@ -152,6 +152,7 @@ def _panels(keys: set[str]) -> dict[str, dict[str, str]]:
 
 
 def finish_curves(axes: Axes, title: str) -> None:
+    """Label and decorate a panel of curves over steps."""
     axes.set_title(title, fontsize=9)
     axes.set_xlabel("step", fontsize=8)
     axes.ticklabel_format(axis="y", useOffset=False, scilimits=(-3, 5))

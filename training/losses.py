@@ -14,7 +14,7 @@ from module import has_times, padding_mask
 
 
 def masked_l1(prediction: Tensor, target: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of |prediction − target| over valid frames and the number of values in it.
+    """Return Σ |prediction − target| over valid frames and the number of values in it.
 
     prediction, target (B, T, M); lengths (B,).
     """
@@ -29,12 +29,12 @@ CONTRAST_FLOOR = 0.03  # variance below which contrast is noise: (0.03 of a rang
 
 
 def structure_loss(prediction: Tensor, target: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of 1 − contrast-structure over valid frames and bands, and their number.
+    """Return Σ (1 − contrast-structure) over valid frames and bands, and their number.
 
-    The second factor of the structural similarity (Wang et al. 2004, eq. 9 and 10), from local
-    moments: (2σ_xy + c) / (σ_x² + σ_y² + c). Of what correlates with the target by ρ, L1 wants
-    less than ρ of its contrast, this all of it: regression that does not blur. prediction, target
-    (B, T, M), standardised; lengths (B,).
+    The second factor of the structural similarity (Wang et al. 2004, eq. 9 and 10) from local
+    moments: (2σ_xy + c) / (σ_x² + σ_y² + c). L1 shrinks the contrast of what it can predict only
+    in part; this does not, so the regression blurs less. prediction, target (B, T, M),
+    standardised; lengths (B,).
     """
     is_valid = ~padding_mask(lengths, target.shape[1])  # (B, T)
     x, y = (mel.float() * is_valid[..., None] for mel in (prediction, target))
@@ -48,10 +48,12 @@ def structure_loss(prediction: Tensor, target: Tensor, lengths: Tensor) -> tuple
 
 
 def _window(size: int, device: torch.device) -> Tensor:
-    """The Gaussian window around every place as a symmetric matrix (size, size): products are
-    faster than convolutions of one channel."""
-    place = torch.arange(size, device=device)
-    distance = (place[:, None] - place[None]).abs()
+    """Return the Gaussian window around every position as a symmetric matrix (size, size).
+
+    Products with it are faster than convolutions of one channel.
+    """
+    position = torch.arange(size, device=device)
+    distance = (position[:, None] - position[None]).abs()
     weight = torch.exp(-(distance**2) / (2 * WINDOW_STD**2)) * (distance <= WINDOW_REACH)
     whole = torch.exp(-(torch.arange(-WINDOW_REACH, WINDOW_REACH + 1) ** 2) / (2 * WINDOW_STD**2))
     return weight / whole.sum().item()
@@ -60,10 +62,10 @@ def _window(size: int, device: torch.device) -> Tensor:
 def stop_loss(
     logits: Tensor, mel_lengths: Tensor, reduction_factor: int, pos_weight: float
 ) -> tuple[Tensor, Tensor]:
-    """Binary cross-entropy of the stop head: 1 on the step of the last valid frame, 0 before it.
+    """Return the binary cross-entropy of the stop head, and the number of steps.
 
-    logits (B, steps). Steps past the end are not trained: synthesis never gets there. The one
-    positive step of an item weighs pos_weight.
+    The target is 1 on the step of the last valid frame, weighted by pos_weight, and 0 before it.
+    Steps past the end, which synthesis never reaches, are left out. logits (B, steps).
     """
     last = -(-mel_lengths // reduction_factor) - 1  # (B,)
     step = torch.arange(logits.shape[1], device=logits.device)[None]
@@ -78,7 +80,7 @@ def stop_loss(
 
 
 def diagonal_penalty(steps: Tensor, symbols: Tensor, sigma: float, size: tuple[int, int]) -> Tensor:
-    """W = 1 − exp(−(n/N − t/T)² / 2g²) of Tachibana et al. 2017 (1710.08969, eq. 3).
+    """Return W = 1 − exp(−(n/N − t/T)² / 2g²) of Tachibana et al. 2017 (1710.08969, eq. 3).
 
     steps (B,) and symbols (B,): each item's valid T and N; size: the padded (T, N). Zero outside
     the valid rectangle. Returns (B, T, N).
@@ -99,7 +101,7 @@ def guided_attention_loss(
     applies: Tensor,
     log_prior: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """−log of the attention mass near the diagonal, averaged over steps and heads.
+    """Return Σ −log(attention mass near the diagonal) over steps and heads, and their number.
 
     weights: one (B, h, T, N) per guided layer; applies (B,): True for items without a score
     (a score places the symbols by itself); log_prior (B, T, N): where the times of an item's
@@ -107,7 +109,7 @@ def guided_attention_loss(
     Tachibana et al. average the penalty Σ W·w itself; −log(1 − Σ W·w) equals it when attention is
     nearly right and pulls harder while it is lost.
     """
-    penalty = diagonal_penalty(steps, symbols, sigma, tuple(weights[0].shape[-2:]))
+    penalty = diagonal_penalty(steps, symbols, sigma, (weights[0].shape[-2], weights[0].shape[-1]))
     if log_prior is not None:
         is_known = (log_prior < 0).any(dim=(1, 2))[:, None, None]
         penalty = torch.where(is_known, 1.0 - log_prior.exp(), penalty)
@@ -124,7 +126,7 @@ def guided_attention_loss(
 def duration_loss(
     log_durations: Tensor, phoneme_times: Tensor, symbol_lengths: Tensor, frame_seconds: float
 ) -> tuple[Tensor, Tensor]:
-    """|ln(1 + frames)| error of the predicted durations over the symbols of items with times.
+    """Return Σ |error of ln(1 + frames)| over the symbols of items with times, and their number.
 
     log_durations (B, N); phoneme_times (B, N, 2) s, all zero for an item without times.
     """
@@ -142,7 +144,7 @@ def onset_loss(
     symbol_lengths: Tensor,
     frame_seconds: float,
 ) -> tuple[Tensor, Tensor]:
-    """|error| in frames of where the symbols of sung items with known times begin.
+    """Return Σ |error of the onset shift| in frames over symbols of sung items with times.
 
     shifts (B, N) frames after the slots (B, N, 2) s of the score, zero for what is spoken;
     phoneme_times (B, N, 2) s, all zero for an item without times.

@@ -1,4 +1,4 @@
-"""What changes weights besides gradients: learning rates, optimiser groups, moving averages."""
+"""Learning rates, optimiser groups, moving averages of weights."""
 
 from __future__ import annotations
 

@@ -1,17 +1,18 @@
-"""The record of a run: means since the last log, written to TensorBoard and to stats.jsonl."""
+"""What surrounds a run: its log (TensorBoard and stats.jsonl), its lock, signals, memory."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
-import resource
+import signal
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -19,10 +20,20 @@ from torch.utils.tensorboard import SummaryWriter
 from utils.files import write_text
 
 STATS = "stats.jsonl"
+DESCRIPTIONS = {  # of the scalars that every run logs
+    "train/loss": "the loss that is minimised, mean since the last log",
+    "train/learning_rate": "of the last step",
+    "train/gradient_norm": "before clipping, mean since the last log",
+    "train/seconds_per_step": "mean since the last log",
+    "train/frames_per_second": "throughput, padding not counted",
+    "train/memory_gib": "peak memory of the GPU, or of this process, GiB",
+    "validation/score": "smaller is better; decides which checkpoint is `best`",
+}
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
-class Meter:
+class StepMeter:
     """Sums since the last log; plain values, so that a checkpoint carries them."""
 
     steps: int = 0
@@ -53,7 +64,7 @@ class Meter:
         }
 
     def state(self) -> dict[str, Any]:
-        """Return plain values from which `Meter(**state)` continues."""
+        """Return plain values from which `StepMeter(**state)` continues."""
         return asdict(self)
 
 
@@ -67,8 +78,8 @@ class RunLock:
         directory.mkdir(parents=True, exist_ok=True)
         self._file = open(directory / ".lock", "w", encoding="utf-8")  # noqa: SIM115
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            _lock(self._file)
+        except OSError:
             self._file.close()
             raise ValueError(
                 f"{directory} is being trained by another process: wait for it, stop it, or begin "
@@ -78,6 +89,18 @@ class RunLock:
     def release(self) -> None:
         """Let another process train in this folder."""
         self._file.close()
+
+
+def _lock(file: IO[str]) -> None:
+    """Lock a file for this process until it is closed; OSError when another one has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 class RunLog:
@@ -92,6 +115,8 @@ class RunLog:
         self.lines = _truncate(self.path, lines)
         self.writer = SummaryWriter(str(directory), purge_step=step + 1 if step else None)
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115, lives as long as the run
+        self._terms: dict[str, set[str]] = {"train": set(), "validation": set()}
+        self._charted: list[str] = []
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Append a line {step, time, name: value, ...}; what is not finite becomes null."""
@@ -102,6 +127,26 @@ class RunLog:
         self.lines += 1
         for name, value in plain.items():
             self.writer.add_scalar(name, value, step)
+            part, _, term = name.partition("/")
+            if part in self._terms:
+                self._terms[part].add(term)
+
+    def describe(self, step: int, hyperparams: str, descriptions: Mapping[str, str]) -> None:
+        """Write to TensorBoard, as text, the hyperparameters (YAML) and what the scalars mean."""
+        indented = "".join(f"    {line}\n" for line in hyperparams.splitlines())
+        self.writer.add_text("hyperparameters", indented, step)
+        rows = (
+            f"| {tag} | {text} |\n" for tag, text in (DESCRIPTIONS | dict(descriptions)).items()
+        )
+        self.writer.add_text("scalars", "| scalar | meaning |\n| - | - |\n" + "".join(rows), step)
+
+    def chart_together(self) -> None:
+        """Lay out TensorBoard's custom scalars: training and validation of a loss in one chart."""
+        both = [n for n in sorted(self._terms["train"]) if n in self._terms["validation"]]
+        if both and both != self._charted:
+            self._charted = both
+            charts = {n: ["Multiline", [f"train/{n}", f"validation/{n}"]] for n in both}
+            self.writer.add_custom_scalars({"training and validation": charts})
 
     def close(self) -> None:
         """Flush both records."""
@@ -118,9 +163,16 @@ def read_stats(path: Path) -> list[dict[str, float]]:
 
 
 def peak_memory(device: torch.device) -> float:
-    """Return the peak memory in GiB: of the GPU, or of this process on another device."""
+    """Return the peak memory in GiB: of the GPU, or of this process on another device.
+
+    NaN where the system does not tell (Windows).
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
+    try:
+        import resource
+    except ImportError:
+        return math.nan
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
@@ -132,3 +184,41 @@ def _truncate(path: Path, lines: int) -> int:
     kept = path.read_text(encoding="utf-8").splitlines()[:lines]
     write_text(path, "".join(line + "\n" for line in kept))
     return len(kept)
+
+
+@dataclass
+class Interruption:
+    """The signal that asked the run to end, None as long as none did."""
+
+    number: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The signal in words, for messages."""
+        return signal.Signals(self.number).name if self.number is not None else "another process"
+
+    @property
+    def exit_code(self) -> int:
+        """128 + signal, as shells count it: 130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + (self.number if self.number is not None else signal.SIGTERM)
+
+
+@contextmanager
+def deferred_signals() -> Iterator[Interruption]:
+    """Remember the first SIGINT or SIGTERM; a second one raises KeyboardInterrupt at once."""
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption  # only the main thread may install handlers
+        return
+
+    def remember(number: int, frame: Any) -> None:
+        if interruption.number is not None:
+            raise KeyboardInterrupt
+        interruption.number = number
+
+    handlers = {number: signal.signal(number, remember) for number in STOPPING}
+    try:
+        yield interruption
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -1,6 +1,8 @@
-"""One training loop for every network.
+"""One training loop for every network, and the entry of the training scripts.
 
-A script builds data, a model, a loss, a validation and a preview, and calls `Trainer(...).run()`.
+    def main(argv=None):
+        return train(MyExperiment, __doc__, argv)
+
 Order of a turn: log → validate + preview → checkpoint → done? → one step. The same command resumes
 exactly: all randomness comes from (seed, step, batch), so an interrupted run ends with the weights
 of an uninterrupted one, bit for bit on CPU.
@@ -12,93 +14,117 @@ like one that accumulates twice as many batches.
 
 from __future__ import annotations
 
+import argparse
 import logging
 import math
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from training import resume, signals
-from training.experiment import NonFiniteLoss, StepContext, Term, seeded_context
+from hyperparams import Training
+from training.experiment import Experiment, NonFiniteLoss, compare, seeded_context
 from training.optimizer import MovingAverage, build_optimizer, learning_rate
-from training.runlog import Meter, RunLock, RunLog, peak_memory
+from training.runlog import (
+    Interruption,
+    RunLock,
+    RunLog,
+    StepMeter,
+    deferred_signals,
+    peak_memory,
+)
 from utils import checkpoint, config, distributed
 from utils.files import write_text
 from utils.seeds import derived_seed
 
-if TYPE_CHECKING:
-    from hyperparams import Training
-
 logger = logging.getLogger(__name__)
 
 
-class Trainer:
-    """Trains one network; see `run`.
+def train(
+    experiment_class: type[Experiment[Any, Any]], description: str, argv: Sequence[str] | None
+) -> int:
+    """Train from the shell; return the exit code.
 
-    kind: one of checkpoint.KINDS.
+    What is wrong with the arguments, the corpus or a checkpoint (ValueError, FileNotFoundError
+    before the first step) is said in one message, exit code 2; anything later is a fault with its
+    trace. description: the script's docstring, of which `--help` shows the first two paragraphs.
+    """
+    parser = argparse.ArgumentParser(
+        description="\n\n".join(description.split("\n\n")[:2]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    config.add_run_arguments(parser, config.presets())
+    experiment_class.add_arguments(parser)
+    arguments = parser.parse_args(argv)
+    world = None
+    try:
+        try:
+            world = distributed.start(arguments.device)
+            trainer = _trainer_of(experiment_class, arguments, world)
+        except (ValueError, FileNotFoundError) as error:
+            sys.stderr.write(f"{Path(sys.argv[0]).name}: {error}\n")
+            return 2
+        return trainer.run()
+    finally:
+        if world is not None:
+            distributed.close(world)
+
+
+def _trainer_of(
+    experiment_class: type[Experiment[Any, Any]],
+    arguments: argparse.Namespace,
+    world: distributed.World,
+) -> Trainer:
+    """Build the experiment of the command line, in a trainer."""
+    kind = experiment_class.kind
+    hyperparams = config.from_arguments(arguments, config.presets(), f"{kind}_training")
+    directory = checkpoint.run_directory(arguments.save_dir, kind, arguments.run)
+    for line in config.differences(config.preset(arguments.preset), hyperparams):
+        print(line)
+    torch.manual_seed(getattr(hyperparams, f"{kind}_training").seed)
+    experiment = experiment_class.from_arguments(arguments, hyperparams, directory, world)
+    if arguments.start_from is not None:
+        own = experiment.corpus_buffers
+        for line in checkpoint.start_from(experiment.model, arguments.start_from, kind, own):
+            print(line)
+    return Trainer(experiment, directory, world, fresh=arguments.fresh)
+
+
+class Trainer:
+    """Train the network of an experiment; see `run`.
+
     directory: save/KIND/RUN. world: from distributed.start.
-    model: its parameters train. Losses call it as model(...), never its other methods, so that
-        DistributedDataParallel sees the call.
-    loss_terms(model, batch, context) -> {name: Term}: the loss is Σ weight · total / count, totals
-        and counts summed over the global batch (over accumulated batches only when `term_counts`
-        is given; without it their losses are averaged).
-    term_counts(batch) -> {name: count}: the counts of loss_terms without computing the loss.
-    batches(position) -> endless iterator of (batch, position after it). Under torchrun it is called
-        as batches(position, rank, world_size): the rank-th of every world_size batches, with the
-        position after all of them. Positions are plain values; `start` is that of a new run.
-    validate(model) -> {name: value}: `score`, smaller is better, decides `best`.
-    preview(model, writer, step): writes pictures and sounds to TensorBoard.
-    monitor(model) -> {name: value}: scalars of the model itself, such as alphas.
-    training: the section KIND_training of hyperparams, the knobs of this run.
-    hyperparams: all sections, stored in every checkpoint; a resumed run cannot change those named
-        in `structure` (by default audio and the one called like the kind).
-    data: what the network needs of its corpus (symbols, statistics), stored in every checkpoint.
     fresh: refuse a directory that holds a run.
     """
 
     def __init__(
         self,
-        *,
-        kind: str,
+        experiment: Experiment[Any, Any],
         directory: Path,
-        model: nn.Module,
-        loss_terms: Callable[[nn.Module, Any, StepContext], Mapping[str, Term]],
-        batches: Callable[..., Iterator[tuple[Any, Any]]],
-        training: Training,
-        hyperparams: Any,
-        data: Mapping[str, Any],
         world: distributed.World,
-        structure: tuple[str, ...] | None = None,
-        start: Any = (0, 0),
-        validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
-        preview: Callable[[nn.Module, SummaryWriter, int], None] | None = None,
-        monitor: Callable[[nn.Module], Mapping[str, float]] | None = None,
-        term_counts: Callable[[Any], Mapping[str, float]] | None = None,
+        *,
         fresh: bool = False,
-        find_unused_parameters: bool = False,
     ) -> None:
-        self.kind, self.directory, self.world = kind, Path(directory), world
-        self.training, self.hyperparams, self.data = training, hyperparams, dict(data)
-        self.structure = structure if structure is not None else ("audio", kind)
-        self.loss_terms, self.batches, self.term_counts = loss_terms, batches, term_counts
-        self.validate, self.preview, self.monitor = validate, preview, monitor
-
-        self.step, self.position = 0, start
+        self.experiment, self.directory, self.world = experiment, Path(directory), world
+        self.kind = experiment.kind
+        self.training: Training = getattr(experiment.hyperparams, f"{self.kind}_training")
+        self.step, self.position = 0, experiment.start
         self.best: dict[str, Any] | None = None  # {score, step}
         self.validated, self.saved = -1, -1  # the last steps at which it was done
-        self.meter = Meter()
+        self.meter = StepMeter()
         self.frames, self.seconds = 0.0, 0.0  # of the whole run
+        self.kept: list[int] = []  # validated steps whose weights stay, the newest last
+        self.precision = ""  # float32 or bfloat16
         self.log: RunLog | None = None  # on the main rank
-        self.model = model.to(world.device)
+        self.model: nn.Module = experiment.model.to(world.device)
         self.optimizer = build_optimizer(self.model, self.training)
         decay = self.training.ema_decay
         self.average = MovingAverage(self.model, decay) if decay else None
@@ -110,7 +136,9 @@ class Trainer:
             raise
         if world.is_main:
             self.log = RunLog(self.directory, self.step, lines)
-        self._shared_model = self._share(find_unused_parameters)
+            text = config.to_yaml(experiment.hyperparams)
+            self.log.describe(self.step, text, experiment.descriptions)
+        self._shared_model: Any = self._share()
 
     @property
     def last(self) -> Path:
@@ -120,7 +148,7 @@ class Trainer:
     def run(self) -> int:
         """Train to the last step; return the exit code: 0, or 128 + signal when one stopped it."""
         try:
-            with signals.deferred() as interruption, logging_redirect_tqdm(), self._bar() as bar:
+            with deferred_signals() as interruption, logging_redirect_tqdm(), self._bar() as bar:
                 stopped = self._turns(interruption, bar)
             self.world.barrier()  # no rank tears down its connections while another still works
         finally:
@@ -137,7 +165,7 @@ class Trainer:
         self._say_done()
         return 0
 
-    def _turns(self, interruption: signals.Interruption, bar: tqdm) -> bool:
+    def _turns(self, interruption: Interruption, bar: tqdm) -> bool:
         """Turn until the last step (False) or until a signal stops some rank (True)."""
         batches = self._batches()
         while True:
@@ -190,29 +218,34 @@ class Trainer:
         micro = index * self.world.size + self.world.rank  # its place in the global batch
         context = seeded_context(self.training.seed, self.step, micro, self.world.device)
         with self._autocast():
-            terms = self.loss_terms(self._shared_model, batch, context)
-        sums = [term.total for term in terms.values()] + [term.count for term in terms.values()]
-        frames, *sums = self._summed([getattr(batch, "num_frames", len(batch.ids)), *sums])
+            terms = self.experiment.loss(self._shared_model, batch, context)
+        frames, *sums = self._summed(
+            [
+                getattr(batch, "num_frames", len(batch.ids)),
+                *(term.total for term in terms.values()),
+                *(term.count for term in terms.values()),
+            ]
+        )
         totals, batch_counts = sums[: len(terms)], sums[len(terms) :]
         if not all(map(math.isfinite, totals)):
             self._refuse(dict(zip(terms, totals, strict=True)), ids)
-        loss: Tensor | float = 0.0
+        parts = []
         for (name, term), total, count in zip(terms.items(), totals, batch_counts, strict=True):
             divisor = count * self.training.accumulate if counts is None else counts[name]
             scale = term.weight / divisor if divisor else 0.0
-            loss = loss + term.total * scale
+            parts.append(term.total * scale)
             self.meter.loss += total * scale
             self.meter.add_term(name, total, count)
         # DistributedDataParallel averages gradients over the ranks; this loss is a sum over them.
-        (loss * self.world.size).backward()
+        (sum(parts[1:], parts[0]) * self.world.size).backward()
         self.frames += frames
         self.meter.frames += frames
 
     def _global_counts(self, batches: list[Any]) -> dict[str, float] | None:
         """Return each term's count over the global batch; None when only the loss knows it."""
-        if self.term_counts is None:
+        counts = [c for c in map(self.experiment.counts, batches) if c is not None]
+        if not counts:
             return None
-        counts = [self.term_counts(batch) for batch in batches]
         names = list(counts[0])
         sums = self._summed([sum(float(count[name]) for count in counts) for name in names])
         return dict(zip(names, sums, strict=True))
@@ -242,14 +275,14 @@ class Trainer:
         """Write the means since the last log."""
         if not due or not self.meter.steps:
             return
-        means, self.meter = self.meter.means(), Meter()
+        means, self.meter = self.meter.means(), StepMeter()
         if self.log is None:
             return
         scalars = {
             **means,
             "train/learning_rate": self.optimizer.param_groups[0]["lr"],
             "train/memory_gib": peak_memory(self.world.device),
-            **(self.monitor(self.model) if self.monitor is not None else {}),
+            **self.experiment.monitor(self.model),
         }
         self.log.write(self.step, scalars)
         speed = f"loss {means['train/loss']:.4f}, {means['train/frames_per_second']:,.0f} frames/s"
@@ -266,20 +299,20 @@ class Trainer:
             self.model.eval()
             lent = self.average.applied(self.model) if self.average is not None else nullcontext()
             with lent, torch.no_grad(), self._autocast():
-                metrics = self._seeded(self.validate, self.model) or {}
-                self._seeded(self.preview, self.model, self.log.writer, self.step)
+                metrics = self._seeded(self.experiment.validate, self.model)
+                self._seeded(self.experiment.preview, self.model, self.log.writer, self.step)
             self.log.writer.flush()
             if metrics:
                 self.log.write(self.step, {f"validation/{key}": v for key, v in metrics.items()})
+                self.log.chart_together()
                 shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
                 logger.info("step %d: validation: %s", self.step, shown)
             self._keep_best(metrics.get("score", math.nan))
+            self._keep_validated()
         self.world.barrier()
 
-    def _seeded(self, function: Callable[..., Any] | None, *arguments: Any) -> Any:
+    def _seeded(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function under randomness of its own; every step seeds again by itself."""
-        if function is None:
-            return None
         torch.manual_seed(derived_seed(self.training.seed, self.step, "validation"))
         return function(*arguments)
 
@@ -289,6 +322,16 @@ class Trainer:
             self.best = {"score": float(score), "step": self.step}
             state = {**self._state(), "optimizer": None}
             checkpoint.save(self.directory / checkpoint.BEST, state)
+
+    def _keep_validated(self) -> None:
+        """Write the weights of a validated step; of those written so, the last `keep` stay."""
+        if not self.step or not self.training.keep or self._due(self.training.keep_every):
+            return  # untrained, not wanted, or kept as a whole by _save
+        state = {**self._state(), "optimizer": None}
+        checkpoint.save(self.directory / checkpoint.numbered(self.step), state)
+        self.kept = [step for step in self.kept if step != self.step] + [self.step]
+        while len(self.kept) > self.training.keep:
+            (self.directory / checkpoint.numbered(self.kept.pop(0))).unlink(missing_ok=True)
 
     def _save(self, due: bool) -> None:
         """Write `last`, and the same as a numbered checkpoint where one is kept."""
@@ -314,14 +357,16 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
             "position": self.position,
-            "hyperparams": config.to_dict(self.hyperparams),
-            "data": self.data,
+            "hyperparams": config.to_dict(self.experiment.hyperparams),
+            "data": self.experiment.data,
             "progress": {
                 "validated": self.validated,
                 "lines": self.log.lines if self.log is not None else 0,
                 "meter": self.meter.state(),
                 "frames": self.frames,
                 "seconds": self.seconds,
+                "precision": self.precision,
+                "kept": list(self.kept),
             },
         }
 
@@ -338,7 +383,9 @@ class Trainer:
                 f"--fresh: {self.directory} holds a run already. Leave --fresh out to resume it, "
                 f"choose another --run, or remove it: rm -r {self.directory}"
             )
-        lines = self._resume(checkpoint.load(self.last, self.kind)) if exists else 0
+        state = checkpoint.load(self.last, self.kind) if exists else None
+        lines = self._resume(state) if state is not None else 0
+        self._choose_precision(state)
         steps = self.world.gather(self.step)  # every rank has looked before the main one writes
         if len(set(steps)) > 1:
             raise ValueError(
@@ -346,7 +393,9 @@ class Trainer:
                 "file system that all machines share (--save-dir)"
             )
         if self.world.is_main:
-            write_text(self.directory / "hyperparams.yaml", config.to_yaml(self.hyperparams))
+            write_text(
+                self.directory / "hyperparams.yaml", config.to_yaml(self.experiment.hyperparams)
+            )
         logger.info(
             "%s %s at step %d of %d",
             "resumes" if exists else "begins",
@@ -358,9 +407,7 @@ class Trainer:
 
     def _resume(self, state: dict[str, Any]) -> int:
         """Take over a checkpoint after comparing its hyperparameters and data with today's."""
-        forbidden, harmless = resume.compare(
-            state, self.hyperparams, self.data, self.structure, f"{self.kind}_training"
-        )
+        forbidden, harmless = compare(state, self.experiment)
         if forbidden:
             raise ValueError(
                 f"{self.last} cannot be resumed; what has changed:\n  "
@@ -379,8 +426,9 @@ class Trainer:
         self.step, self.position, self.best = state["step"], state["position"], state["best"]
         progress = state["progress"]
         self.validated, self.saved = progress["validated"], self.step
-        self.meter = Meter(**progress["meter"])
+        self.meter = StepMeter(**progress["meter"])
         self.frames, self.seconds = progress["frames"], progress["seconds"]
+        self.kept = list(progress.get("kept", []))
         return progress["lines"]
 
     # Surroundings
@@ -394,19 +442,31 @@ class Trainer:
             self._lock.release()
 
     def _batches(self) -> Iterator[tuple[Any, Any]]:
-        if self.world.size == 1:
-            return iter(self.batches(self.position))
-        return iter(self.batches(self.position, self.world.rank, self.world.size))
+        return self.experiment.batches(self.position, self.world.rank, self.world.size)
 
-    def _share(self, find_unused_parameters: bool) -> nn.Module:
+    def _share(self) -> nn.Module:
         """Return the model as the loss sees it: compiled, and shared when there are more ranks."""
-        model = torch.compile(self.model) if self.training.compile else self.model
+        model: Any = torch.compile(self.model) if self.training.compile else self.model
         if self.world.size == 1:
             return model
-        return DistributedDataParallel(model, find_unused_parameters=find_unused_parameters)
+        unused = self.experiment.find_unused_parameters
+        return DistributedDataParallel(model, find_unused_parameters=unused)
+
+    def _choose_precision(self, state: dict[str, Any] | None) -> None:
+        """Settle the precision for all ranks: a run keeps what it began with."""
+        begun_with = None
+        if state is not None:
+            stored = state["hyperparams"][f"{self.kind}_training"].get("precision")
+            begun_with = state["progress"].get("precision", stored)
+        wanted, device = self.training.precision, self.world.device
+        chosen = ""
+        if self.world.is_main:
+            chosen, line = distributed.choose_precision(wanted, device, begun_with)
+            logger.log(logging.WARNING if " slow " in line else logging.INFO, line)
+        self.precision = self.world.gather(chosen)[0]
 
     def _autocast(self) -> Any:
-        enabled = self.training.precision == "bfloat16"
+        enabled = self.precision == "bfloat16"
         return torch.autocast(self.world.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def _bar(self) -> tqdm:

@@ -83,6 +83,7 @@ def published_transcriber(source: Path, save_dir: Path, base: Hyperparams) -> Pa
 
 def load_transcriber(path: Path, device: torch.device) -> Loaded:
     """Rebuild a transcriber from its checkpoint; errors as `utils.checkpoint.load`."""
+    path = checkpoint.resolve(path, "transcriber")
     state = checkpoint.load(path, "transcriber")
     hyperparams = config.from_dict(state["hyperparams"], Hyperparams, SECTIONS)
     network = build_transcriber(hyperparams)

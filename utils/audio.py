@@ -10,7 +10,7 @@ import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # librosa's "kaiser_best" of torchaudio's documentation: passband to 0.948 of the lower Nyquist.
-RESAMPLING = {
+RESAMPLING: dict[str, Any] = {
     "lowpass_filter_width": 64,
     "rolloff": 0.9475937167399596,
     "resampling_method": "sinc_interp_kaiser",
@@ -168,6 +168,8 @@ class Features(nn.Module):
         )
         self.log_floor = audio.log_floor
         filterbank = mel_filterbank(audio)
+        self.window: Tensor
+        self.filterbank: Tensor
         self.register_buffer("window", torch.hann_window(audio.win_length), persistent=False)
         self.register_buffer("filterbank", filterbank, persistent=False)  # (F, M)
 
@@ -245,6 +247,8 @@ class Standardiser(nn.Module):
             )
         if not (torch.isfinite(mean).all() and torch.isfinite(std).all() and (std > 0).all()):
             raise ValueError("statistics hold values that are not finite, or a std that is not > 0")
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", mean)
         self.register_buffer("std", std.clamp(min=MIN_STANDARD_DEVIATION))
 
@@ -413,7 +417,10 @@ def _k_weighting(sample_rate: int) -> list[tuple[Tensor, Tensor]]:
         (high - middle * resonance + k * k) / norm,
     ]
     filters = [(shelf_numerator, shelf_denominator), ([1.0, -2.0, 1.0], high_pass[-1])]
-    return [tuple(torch.tensor(part, dtype=torch.float64) for part in pair) for pair in filters]
+    return [
+        (torch.tensor(b, dtype=torch.float64), torch.tensor(a, dtype=torch.float64))
+        for b, a in filters
+    ]
 
 
 def _pole_pair(

@@ -1,7 +1,8 @@
 """Checkpoints: one file per state, written atomically, made of tensors and plain values only.
 
 A run lives in save/KIND/RUN/ as last.pt (to resume), best.pt (lowest validation score, without
-optimiser), step-00001000.pt (kept for good), hyperparams.yaml, stats.jsonl and TensorBoard events.
+optimiser), step-00001000.pt (the last validated steps, without optimiser, and those kept for
+good), hyperparams.yaml, stats.jsonl and TensorBoard events.
 A state is {kind, version, step, model, ema, optimizer, best, position, hyperparams, data}.
 """
 
@@ -9,7 +10,8 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from utils.files import atomic
 VERSION = 1
 KINDS = ("transformer", "postnet", "inpainter", "transcriber")
 LAST, BEST = "last.pt", "best.pt"
+MOST_LISTED = 20  # checkpoints in an error message
 REQUIRED = ("kind", "version", "step", "model", "hyperparams", "data")
 
 
@@ -102,15 +105,23 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Path 
     module.load_state_dict(dict(tensors))
 
 
-def start_from(module: nn.Module, path: Path, kind: str) -> list[str]:
+def start_from(
+    module: nn.Module, path: Path, kind: str, own_buffers: Sequence[str] = ()
+) -> list[str]:
     """Begin with the weights (moving average, if any) of another run; errors as `load`.
 
     What the other run has not, or has in another shape, stays as it was initialised; the lines
-    returned say what. ValueError when that would be more than half of the parameters.
+    returned say what. ValueError when that would be more than half of the parameters. own_buffers
+    describe the new run's corpus and stay as they are.
     """
+    path = resolve(path, kind)
     tensors, own = weights(load(path, kind)), module.state_dict()
-    fitting = {n: t for n, t in tensors.items() if n in own and t.shape == own[n].shape}
-    new = [name for name in own if name not in fitting]
+    fitting = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if name in own and tensor.shape == own[name].shape and name not in own_buffers
+    }
+    new = [name for name in own if name not in fitting and name not in own_buffers]
     if 2 * sum(own[name].numel() for name in new) > sum(t.numel() for t in own.values()):
         load_weights(module, tensors, path)  # says what differs
     module.load_state_dict({**own, **fitting})
@@ -119,28 +130,74 @@ def start_from(module: nn.Module, path: Path, kind: str) -> list[str]:
     return [line] if new else []
 
 
-def resolve(reference: Path | str, kind: str, save_dir: Path = Path("save")) -> Path:
-    """Find a checkpoint file by its path, its run folder (best, else last) or its run's name.
+def resolve(
+    reference: Path | str, kind: str, save_dir: Path = Path("save"), step: int | None = None
+) -> Path:
+    """Find a checkpoint by its file, its run's folder or its run's name.
 
-    Raises FileNotFoundError listing what exists and the command that would train it.
+    Of a run, the one with the best validation score, else the last one; with `step`, the one of
+    that step. Raises FileNotFoundError listing what exists and the command that would train it.
     """
     reference = Path(reference)
     for candidate in (reference, Path(save_dir) / kind / reference):
-        if candidate.is_file():
+        if candidate.is_file() and (step is None or step_of(candidate) == step):
             return candidate
-        for name in (BEST, LAST):
-            if (candidate / name).is_file():
-                return candidate / name
-    raise FileNotFoundError(_missing(reference, kind, Path(save_dir)))
+        folder = candidate.parent if candidate.is_file() else candidate
+        if step is None:
+            names = [BEST, LAST]
+        else:
+            names = [n for n in (numbered(step), BEST, LAST) if step_of(folder / n) == step]
+        for name in names:
+            if (folder / name).is_file():
+                return folder / name
+    raise FileNotFoundError(_missing(reference, kind, Path(save_dir), step))
 
 
-def listing(save_dir: Path) -> str:
-    """Return one line per checkpoint below `save_dir`, newest first, or say that there is none."""
-    found = sorted(Path(save_dir).rglob("*.pt"), key=lambda p: p.stat().st_mtime, reverse=True)
+def step_of(path: Path) -> int | None:
+    """Return the step of a checkpoint; None where there is none that can be read."""
+    state = _glance(path)
+    return None if state is None else state["step"]
+
+
+def listing(save_dir: Path, kind: str | None = None) -> str:
+    """Return one line per checkpoint (of a kind) below `save_dir`, newest first: step, age, size.
+
+    Where there is none, say so.
+    """
+    paths = sorted(Path(save_dir).rglob("*.pt"), key=lambda p: p.stat().st_mtime, reverse=True)
+    states = ((path, _glance(path)) for path in paths)
+    found = [(p, s) for p, s in states if s is None or kind is None or s["kind"] == kind]
+    if kind is not None:  # what cannot be read may be meant only where nothing else is there
+        found = [entry for entry in found if entry[1] is not None] or found
     if not found:
-        return f"  no checkpoints below {save_dir}/"
-    lines = [f"  {path} ({path.stat().st_size / 2**20:.1f} MiB)" for path in found[:20]]
-    return "\n".join(lines + ([f"  and {len(found) - 20} more"] if len(found) > 20 else []))
+        return f"  no {kind or ''} checkpoints below {save_dir}/".replace("no  ", "no ")
+    lines = []
+    for path, state in found[:MOST_LISTED]:
+        what = "unreadable" if state is None else f"{state['kind']}, step {state['step']}"
+        size = path.stat().st_size / 2**20
+        lines.append(f"  {path}: {what}, {_age(path)} old, {size:.1f} MiB")
+    more = len(found) - MOST_LISTED
+    return "\n".join(lines + ([f"  and {more} more"] if more > 0 else []))
+
+
+def _glance(path: Path) -> dict[str, Any] | None:
+    """Read a checkpoint without its tensors (they stay on the disk); None where it is none."""
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, KeyError, ValueError):
+        return None
+    is_ours = isinstance(state, dict) and "kind" in state and "step" in state
+    return state if is_ours else None
+
+
+def _age(path: Path) -> str:
+    seconds = max(0.0, time.time() - path.stat().st_mtime)
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def training_command(kind: str, run: str = "RUN") -> str:
@@ -201,18 +258,22 @@ def _check(state: Any, path: Path, kind: str | None) -> None:
     if kind is not None and state["kind"] != kind:
         raise ValueError(
             f"{path} holds a {state['kind']}, expected a {kind}. There are\n"
-            f"{listing(_save_root(path))}\nor train one: {training_command(kind)}"
+            f"{listing(_save_root(path), kind)}\nor train one: {training_command(kind)}"
         )
 
 
-def _missing(path: Path, kind: str | None, save_dir: Path | None = None) -> str:
+def _missing(
+    path: Path, kind: str | None, save_dir: Path | None = None, step: int | None = None
+) -> str:
     root = save_dir if save_dir is not None else _save_root(path)
     name = path.parent.name if path.suffix == ".pt" else path.name
     commands = [training_command(k, name or "RUN") for k in ((kind,) if kind else KINDS)]
+    what = f"{kind} checkpoint" if kind else "checkpoint"
+    of_step = "" if step is None else f" of step {step}"
     return (
-        f"no {kind or ''} checkpoint at {path}. There are\n{listing(root)}\n"
+        f"no {what}{of_step} at {path}. There are\n{listing(root, kind)}\n"
         f"train one: {' or '.join(commands)}"
-    ).replace("no  checkpoint", "no checkpoint")
+    )
 
 
 def _save_root(path: Path) -> Path:

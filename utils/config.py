@@ -86,13 +86,30 @@ def add_run_arguments(parser: argparse.ArgumentParser, presets: Iterable[str]) -
         "--run", default="main", metavar="NAME", help="folder of this run (default: main)"
     )
     how.add_argument(
-        "--device", default="auto", help="auto (cuda, else mps, else cpu), cpu, cuda, cuda:1, mps"
+        "--device",
+        default="auto",
+        help="auto (default: cuda, else mps, else cpu), cpu, cuda, cuda:1, mps",
     )
     how.add_argument("--fresh", action="store_true", help="start anew; refuse a run that exists")
-    how.add_argument("--save-dir", type=Path, default=Path("save"), metavar="DIR")
-    how.add_argument("--feature-dir", type=Path, default=Path("feature"), metavar="DIR")
     how.add_argument(
-        "--start-from", type=Path, metavar="FILE", help="a new run begins with these weights"
+        "--save-dir",
+        type=Path,
+        default=Path("save"),
+        metavar="DIR",
+        help="of all runs (default: save)",
+    )
+    how.add_argument(
+        "--feature-dir",
+        type=Path,
+        default=Path("feature"),
+        metavar="DIR",
+        help="of prepared corpora (default: feature)",
+    )
+    how.add_argument(
+        "--start-from",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="begin a new run with these weights: a file, a run's folder or its name",
     )
     what = parser.add_argument_group("what to train")
     what.add_argument("--steps", type=int, help="steps of the whole run, resumed ones included")
@@ -267,7 +284,7 @@ def _apply(base: H, changes: Mapping[str, Mapping[str, Any]]) -> H:
             sections[section] = dataclasses.replace(getattr(base, section), **knobs)
         except ValueError as error:
             raise ValueError(f"section {section!r}: {error}") from error
-    return dataclasses.replace(base, **sections)
+    return dataclasses.replace(base, **sections)  # type: ignore[type-var]  # H is a dataclass
 
 
 def convert(value: Any, annotation: Any) -> Any:

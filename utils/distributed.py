@@ -5,15 +5,13 @@ The rest of the program sees a `World`: its device, its rank, and sums over all 
 
 from __future__ import annotations
 
-import argparse
 import gc
 import logging
 import os
 import sys
-from collections.abc import Callable
+import time
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +19,8 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+PROBE_SIZE = 256  # of the matrices that precisions are compared by
+WORTH_IT = 1.25  # speed of bfloat16 above which it pays for the conversions around it
 TIMEOUT = timedelta(hours=1)  # the other ranks wait while the main one validates and draws
 
 
@@ -95,6 +95,50 @@ def available_devices() -> list[str]:
     return found + (["mps"] if torch.backends.mps.is_available() else []) + ["cpu"]
 
 
+def bfloat16_speed(device: torch.device) -> float:
+    """Return how many times as fast as float32 this device multiplies bfloat16 matrices.
+
+    CPUs are measured, for a fifth of a second at most: without instructions for bfloat16 they need
+    a hundred times as long, with such half as long or less. CUDA devices have them from compute
+    capability 8.0 on; on others, and on MPS, nothing is gained.
+    """
+    if device.type == "cuda":
+        return 2.0 if torch.cuda.get_device_capability(device) >= (8, 0) else 0.5
+    if device.type != "cpu":
+        return 0.5
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        matrix = torch.ones(PROBE_SIZE, PROBE_SIZE, dtype=dtype)
+        times = []
+        for _ in range(3):  # the first has to set up its kernel
+            began = time.perf_counter()
+            matrix @ matrix
+            times.append(time.perf_counter() - began)
+        seconds[dtype] = min(times)
+    return seconds[torch.float32] / seconds[torch.bfloat16]
+
+
+def choose_precision(
+    wanted: str, device: torch.device, begun_with: str | None = None
+) -> tuple[str, str]:
+    """Return float32 or bfloat16 for `wanted`, and a line that says why.
+
+    auto takes what the run has `begun_with`, else the one whose products are faster here.
+    """
+    if wanted == "auto" and begun_with in ("float32", "bfloat16"):
+        return begun_with, f"precision {begun_with}, as the run began"
+    if wanted == "float32":
+        return wanted, "precision float32, as asked for"
+    speed = bfloat16_speed(device)
+    measured = f"bfloat16 products take {1 / speed:.2g} times as long as float32 ones on {device}"
+    if wanted == "auto":
+        chosen = "bfloat16" if speed >= WORTH_IT else "float32"
+        return chosen, f"precision {chosen}: {measured}"
+    if speed < 1.0:
+        return wanted, f"precision {wanted}, as asked for, is slow here: {measured}; auto is faster"
+    return wanted, f"precision {wanted}, as asked for: {measured}"
+
+
 def describe_device(device: torch.device) -> str:
     """Return a device in words: what a run says at its start and a README quotes."""
     if device.type == "cuda":
@@ -134,23 +178,3 @@ def unwrapped(model: nn.Module) -> nn.Module:
             model = inner  # torch.compile
         else:
             return model
-
-
-def run_script(build: Callable[[argparse.Namespace, World], Any], arguments: Any) -> int:
-    """Start, build a trainer from the command line, run it, clean up; return the exit code.
-
-    What is wrong with the arguments, the corpus or a checkpoint (ValueError, FileNotFoundError
-    while building) is said in one message, exit code 2; anything later is a fault with its trace.
-    """
-    world = None
-    try:
-        try:
-            world = start(arguments.device)
-            trainer = build(arguments, world)
-        except (ValueError, FileNotFoundError) as error:
-            sys.stderr.write(f"{Path(sys.argv[0]).name}: {error}\n")
-            return 2
-        return trainer.run()
-    finally:
-        if world is not None:
-            close(world)

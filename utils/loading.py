@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ from torch import nn
 from hyperparams import Hyperparams
 from inpainter.diffusion import Denoiser
 from inpainter.unet import UNet1d
-from network import PostNet, TransformerTTS
+from network import PostNet, TransformerTTS, build_postnet, build_transformer
 from utils import checkpoint, config
 from utils.audio import Standardiser
 from utils.distributed import unwrapped
@@ -25,11 +25,14 @@ SECTIONS = {  # of the hyperparameters that a network of each kind is used with
 }
 
 
+Network = TypeVar("Network", bound=nn.Module)
+
+
 @dataclass
-class Loaded:
+class Loaded(Generic[Network]):
     """A network for use: weights in float32, in eval mode, with all it was trained with."""
 
-    network: nn.Module
+    network: Network
     hyperparams: Hyperparams
     data: dict[str, Any]  # symbols, statistics, corpus
     path: Path
@@ -41,23 +44,9 @@ class Loaded:
         return standardiser.to(next(self.network.parameters()).device)
 
 
-def describe_weights(loaded: Loaded) -> dict[str, Any]:
+def describe_weights(loaded: Loaded[Any]) -> dict[str, Any]:
     """Path, step and the first half of the digest of a checkpoint."""
     return {"path": str(loaded.path), "step": loaded.step, "sha256": sha256_of(loaded.path)[:32]}
-
-
-def build_transformer(hyperparams: Hyperparams, num_symbols: int) -> TransformerTTS:
-    """A transformer of the sizes that hyperparameters and symbol table dictate."""
-    audio = hyperparams.audio
-    return TransformerTTS(
-        hyperparams.transformer, num_symbols, audio.n_mels, 1.0 / audio.frame_rate
-    )
-
-
-def build_postnet(hyperparams: Hyperparams) -> PostNet:
-    """A postnet of the sizes that the hyperparameters dictate."""
-    audio = hyperparams.audio
-    return PostNet(hyperparams.postnet, audio.n_mels, audio.n_linear)
 
 
 def build_unet(hyperparams: Hyperparams, num_symbols: int) -> UNet1d:
@@ -82,16 +71,31 @@ def denoiser_of(network: nn.Module, hyperparams: Hyperparams) -> Denoiser:
     )
 
 
-def load(path: Path, kind: str, device: torch.device) -> Loaded:
+@overload
+def load(
+    reference: Path, kind: Literal["transformer"], device: torch.device, step: int | None = None
+) -> Loaded[TransformerTTS]: ...
+@overload
+def load(
+    reference: Path, kind: Literal["postnet"], device: torch.device, step: int | None = None
+) -> Loaded[PostNet]: ...
+@overload
+def load(
+    reference: Path, kind: Literal["inpainter"], device: torch.device, step: int | None = None
+) -> Loaded[UNet1d]: ...
+def load(reference: Path, kind: str, device: torch.device, step: int | None = None) -> Loaded[Any]:
     """Rebuild a `transformer`, a `postnet` or an `inpainter` (F; see `denoiser_of`).
 
-    Weights are the moving average when the run kept one. Raises FileNotFoundError and ValueError
-    as utils.checkpoint.load does.
+    reference, step: a file, a run's folder or name, see utils.checkpoint.resolve. Weights are the
+    moving average when the run kept one. Raises FileNotFoundError and ValueError as
+    utils.checkpoint.load does.
     """
-    state = checkpoint.load(path, kind)
     if kind not in SECTIONS:
         raise ValueError(f"kind = {kind!r} is not one of {', '.join(SECTIONS)}")
+    path = checkpoint.resolve(reference, kind, step=step)
+    state = checkpoint.load(path, kind)
     hyperparams = config.from_dict(state["hyperparams"], Hyperparams, SECTIONS[kind])
+    network: nn.Module
     if kind == "transformer":
         network = build_transformer(hyperparams, len(state["data"]["symbols"]))
     elif kind == "inpainter":
@@ -103,12 +107,12 @@ def load(path: Path, kind: str, device: torch.device) -> Loaded:
     return Loaded(network, hyperparams, state["data"], path, state["step"])
 
 
-def check_pair(transformer: Loaded, postnet: Loaded) -> None:
+def check_pair(transformer: Loaded[Any], postnet: Loaded[Any]) -> None:
     """Refuse to chain networks whose spectrograms differ: ValueError naming the knobs."""
     check_spectrograms(transformer, postnet.hyperparams, postnet.path)
 
 
-def check_spectrograms(network: Loaded, hyperparams: Hyperparams, path: Path) -> None:
+def check_spectrograms(network: Loaded[Any], hyperparams: Hyperparams, path: Path) -> None:
     """Refuse to chain a network with another, of `path`, that has other spectrograms."""
     different = config.changed(network.hyperparams, hyperparams)
     wrong = {k: v for k, v in different.items() if k.startswith("audio.")}

@@ -118,7 +118,7 @@ def save_figure(figure: Figure, path: Path, dpi: int = 120) -> Path:
 
 def figure_to_image(figure: Figure) -> np.ndarray:
     """Return the picture as (3, height, width) uint8, as TensorBoard's add_image takes it."""
-    canvas = figure.canvas
+    canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].transpose(2, 0, 1)  # (3, height, width)
 

@@ -12,7 +12,7 @@ from training.augmentation import (
     add_at,
     augment,
     convolve,
-    play,
+    resample_by,
     room_impulses,
     source_samples,
 )
@@ -86,7 +86,7 @@ def test_played_faster_sounds_higher_and_sooner(semitones: float) -> None:
     time = torch.arange(source_samples(RATE, KNOBS)) / RATE
     wav = torch.sin(2 * math.pi * 200 * time) * (time < 0.5)
     rate = torch.tensor([2 ** (semitones / 12)], dtype=torch.float64)
-    played = play(wav[None], rate, RATE)[0]
+    played = resample_by(wav[None], rate, RATE)[0]
     f0 = f0_track(played, RATE, 320)
     middle = f0[5:15]
     assert (1200 * (middle / (200 * rate)).log2()).abs().max() < 5

@@ -45,7 +45,7 @@ def test_two_processes_train_like_one_at_the_same_global_batch(tmp_path: Path) -
         for name in a.keys() & {f"train/{part}" for part in ("loss", "l1", "l2", "gradient_norm")}:
             assert a[name] == pytest.approx(b[name], rel=1e-5)
     states = [checkpoint.load(directory / checkpoint.LAST) for directory in (two, one)]
-    assert states[0]["position"] == states[1]["position"] == [8]
+    assert states[0]["position"] == states[1]["position"] == (8,)
     for part in ("model", "ema"):
         for name in ("inner.weight", "inner.bias", "outer.weight", "outer.bias"):
             torch.testing.assert_close(states[0][part][name], states[1][part][name])
@@ -71,3 +71,7 @@ def test_devices_that_are_not_here_are_refused_with_those_that_are() -> None:
         with pytest.raises(ValueError, match=r"available: auto, .*cpu"):
             distributed.choose_device("cuda")
     assert "cpu (" in distributed.describe_device(torch.device("cpu"))
+
+
+def test_the_speed_of_bfloat16_is_measured_here() -> None:
+    assert distributed.bfloat16_speed(torch.device("cpu")) > 0

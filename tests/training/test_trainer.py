@@ -30,10 +30,10 @@ from toy_training import (
 )
 
 from hyperparams import Training
+from training.experiment import NonFiniteLoss, StepContext, Term
 from training.optimizer import MovingAverage, build_optimizer, learning_rate
 from training.runlog import read_stats
-from training.trainer import NonFiniteLoss, StepContext, Term
-from utils import checkpoint
+from utils import checkpoint, distributed
 
 TOY = Path(__file__).with_name("toy_training.py")
 
@@ -94,7 +94,7 @@ def test_a_run_that_crashes_ends_like_one_that_does_not(
             return loss_terms(model, batch, context)
 
         with pytest.raises(Crash):
-            make_trainer(tmp_path, loss_terms=crashing).run()
+            make_trainer(tmp_path, loss=crashing).run()
     assert make_trainer(tmp_path).run() == 0
     assert_same_run(tmp_path / "postnet" / "toy", uninterrupted)
 
@@ -124,7 +124,7 @@ def test_signals_finish_the_step_and_save(
         return loss_terms(model, batch, context)
 
     handler = signal.getsignal(number)
-    assert make_trainer(tmp_path, loss_terms=interrupted).run() == code
+    assert make_trainer(tmp_path, loss=interrupted).run() == code
     assert signal.getsignal(number) is handler
     directory = tmp_path / "postnet" / "toy"
     assert checkpoint.load(directory / checkpoint.LAST)["step"] == step + 1
@@ -176,17 +176,18 @@ def test_the_order_of_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         lambda path, state: (events.append(f"save {path.name}"), save(path, state)),
     )
     knobs = with_training(steps=2, log_every=1, validate_every=1, save_every=1, keep_every=2)
+    # Step 2 is kept for good, as a whole; step 1 is only one of the last validated ones.
     make_trainer(
         tmp_path,
         knobs,
-        loss_terms=stepping,
+        loss=stepping,
         validate=record("validate", {"score": 1.0}),
         preview=record("preview"),
         monitor=record("log", {"alpha/encoder": 1.0}),
     ).run()
     turn = ["step", "log", "validate", "preview", "save last.pt"]
     untrained = ["validate", "preview", "save last.pt"]
-    first = [*turn[:-1], "save best.pt", "save last.pt"]
+    first = [*turn[:-1], "save best.pt", "save step-00000001.pt", "save last.pt"]
     assert events == [*untrained, *first, *turn, "save step-00000002.pt"]
 
 
@@ -198,6 +199,51 @@ def test_best_follows_the_score_and_ignores_nan(tmp_path: Path) -> None:
     assert trainer.best == {"score": 1.0, "step": 2}
     state = checkpoint.load(tmp_path / "postnet/toy/best.pt")
     assert state["step"] == 2 and state["optimizer"] is None
+
+
+def test_the_last_validated_steps_stay_and_no_other_file_goes(tmp_path: Path) -> None:
+    """Also where the run is resumed; a step kept for good by an earlier setting is left alone."""
+    directory = tmp_path / "postnet" / "toy"
+    make_trainer(tmp_path, with_training(steps=4, validate_every=1, keep=2, keep_every=2)).run()
+    assert steps_in(directory) == [1, 2, 3, 4]
+    assert checkpoint.load(directory / checkpoint.numbered(3))["optimizer"] is None
+    assert checkpoint.load(directory / checkpoint.numbered(2))["optimizer"] is not None
+    make_trainer(tmp_path, with_training(steps=7, validate_every=1, keep=2)).run()
+    assert steps_in(directory) == [2, 4, 6, 7]
+    kept = checkpoint.load(directory / checkpoint.numbered(7))
+    last = checkpoint.load(directory / checkpoint.LAST)
+    assert all(torch.equal(tensor, last["ema"][name]) for name, tensor in kept["ema"].items())
+
+
+def steps_in(directory: Path) -> list[int]:
+    return sorted(int(path.stem.removeprefix("step-")) for path in directory.glob("step-*.pt"))
+
+
+@pytest.mark.parametrize(("speed", "chosen"), [(0.01, "float32"), (2.0, "bfloat16")])
+def test_a_run_keeps_the_precision_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speed: float, chosen: str
+) -> None:
+    """auto takes the faster one; on another machine the same command goes on as it began."""
+    monkeypatch.setattr(distributed, "bfloat16_speed", lambda device: speed)
+    trainer = make_trainer(tmp_path, with_training(steps=2, precision="auto"))
+    assert trainer.precision == chosen and trainer.run() == 0
+    monkeypatch.setattr(distributed, "bfloat16_speed", lambda device: 1 / speed)
+    resumed = make_trainer(tmp_path, with_training(steps=4, precision="auto"))
+    assert resumed.precision == chosen and resumed.run() == 0
+    whole = make_trainer(tmp_path / "whole", with_training(steps=4, precision=chosen))
+    whole.run()
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], tensor)
+
+
+def test_a_slow_precision_is_taken_when_asked_for_and_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(distributed, "bfloat16_speed", lambda device: 0.02)
+    trainer = make_trainer(tmp_path, with_training(steps=1, precision="bfloat16"))
+    assert trainer.precision == "bfloat16" and trainer.run() == 0
+    (warning,) = (r.message for r in caplog.records if r.levelno == logging.WARNING)
+    assert "slow here: bfloat16 products take 50 times as long" in warning
 
 
 def test_validation_sees_the_average_and_gives_the_weights_back(tmp_path: Path) -> None:
@@ -217,7 +263,7 @@ def test_a_loss_that_is_not_finite_stops_naming_step_items_and_terms(tmp_path: P
             return {**terms, "l2": replace(terms["l2"], total=terms["l2"].total * float("inf"))}
         return terms
 
-    trainer = make_trainer(tmp_path, loss_terms=exploding)
+    trainer = make_trainer(tmp_path, loss=exploding)
     with pytest.raises(
         NonFiniteLoss, match=r"step 5: l1 = .*, l2 = inf; items: item-5-0, item-5-1"
     ):
@@ -233,7 +279,7 @@ def test_a_gradient_that_is_not_finite_stops_too(tmp_path: Path) -> None:
         return {"root": Term(torch.sqrt(zero), 1.0)}  # finite value, infinite slope
 
     with pytest.raises(NonFiniteLoss, match="step 0: gradient norm = nan"):
-        make_trainer(tmp_path, loss_terms=steep, term_counts=None).run()
+        make_trainer(tmp_path, loss=steep, counts=lambda batch: None).run()
 
 
 def test_fresh_refuses_a_run_that_exists(tmp_path: Path) -> None:
@@ -267,12 +313,14 @@ def test_accumulated_batches_have_the_loss_and_gradient_of_one_large_batch(tmp_p
     class Pair(ToyBatch):
         """Two batches as one."""
 
-    def pair(position: list[int]) -> Iterator[tuple[ToyBatch, list[int]]]:
+    def pair(
+        position: tuple[int], rank: int, world_size: int
+    ) -> Iterator[tuple[ToyBatch, tuple[int]]]:
         index = position[0]
         while True:
             a, b = make_batch(index), make_batch(index + 1)
             x, mask = torch.cat([a.x, b.x]), torch.cat([a.is_padding, b.is_padding])
-            yield Pair([*a.ids, *b.ids], x, mask), [index + 2]
+            yield Pair([*a.ids, *b.ids], x, mask), (index + 2,)
             index += 2
 
     def quiet(model: nn.Module, batch: ToyBatch, context: StepContext) -> Mapping[str, Term]:
@@ -283,7 +331,7 @@ def test_accumulated_batches_have_the_loss_and_gradient_of_one_large_batch(tmp_p
         return {"l1": batch.num_frames}
 
     knobs = replace(with_training(steps=3, accumulate=2, log_every=1), postnet=Toy(dropout=0.0))
-    same = {"loss_terms": quiet, "term_counts": count}
+    same = {"loss": quiet, "counts": count}
     two = make_trainer(tmp_path / "two", knobs, **same)
     knobs = replace(with_training(steps=3, log_every=1), postnet=Toy(dropout=0.0))
     one = make_trainer(tmp_path / "one", knobs, batches=pair, **same)
@@ -306,6 +354,25 @@ def test_tensorboard_and_stats_hold_the_same_scalars(uninterrupted: Path) -> Non
                 found = {event.step: event.value for event in events.Scalars(name)}
                 assert found[line["step"]] == pytest.approx(value, rel=1e-5)
     assert json.loads((uninterrupted / "stats.jsonl").read_text().splitlines()[-1])["step"] == 12
+    texts = {tag: events.Tensors(tag)[-1].tensor_proto.string_val[0].decode() for tag in TEXTS}
+    assert "width: 8" in texts["hyperparameters/text_summary"]
+    assert "| validation/score | smaller is better" in texts["scalars/text_summary"]
+
+
+TEXTS = ("hyperparameters/text_summary", "scalars/text_summary")
+
+
+def test_tensorboard_charts_training_and_validation_of_a_loss_together(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+
+    make_trainer(tmp_path, with_training(steps=3), validate=lambda _: {"l1": 1.0, "x": 2.0}).run()
+    events = EventAccumulator(str(tmp_path / "postnet" / "toy"))
+    events.Reload()
+    content = events.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val[0]
+    (category,) = Layout.FromString(content).category
+    charts = {chart.title: list(chart.multiline.tag) for chart in category.chart}
+    assert charts == {"l1": ["train/l1", "validation/l1"]}
 
 
 @pytest.mark.parametrize(

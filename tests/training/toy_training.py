@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyperparams import Audio, Training
-from training.trainer import StepContext, Term, Trainer
+from training.experiment import Experiment, StepContext, Term
+from training.trainer import Trainer
 from utils import config, distributed
 from utils.checkpoint import run_directory
 
@@ -49,6 +50,7 @@ class ToyHyperparams:
             log_every=3,
             validate_every=4,
             save_every=2,
+            precision="float32",
         )
     )
 
@@ -97,16 +99,6 @@ def make_batch(index: int) -> ToyBatch:
     return ToyBatch([f"item-{index}-{row}" for row in range(3)], x, is_padding)
 
 
-def batches(
-    position: list[int], rank: int = 0, world_size: int = 1
-) -> Iterator[tuple[ToyBatch, list[int]]]:
-    """Yield the rank-th of every `world_size` batches after `position`."""
-    index = position[0]
-    while True:
-        yield make_batch(index + rank), [index + world_size]
-        index += world_size
-
-
 def loss_terms(model: nn.Module, batch: ToyBatch, context: StepContext) -> dict[str, Term]:
     """Return masked L1 and L2 distances to the noisy reversed input."""
     is_known = ~batch.is_padding[..., None]
@@ -119,42 +111,63 @@ def loss_terms(model: nn.Module, batch: ToyBatch, context: StepContext) -> dict[
     }
 
 
-def term_counts(batch: ToyBatch) -> dict[str, float]:
-    """Return the counts of `loss_terms`."""
-    return {"l1": batch.num_frames * 4, "l2": batch.num_frames}
+class ToyExperiment(Experiment[ToyModel, ToyBatch]):
+    """x → x reversed in time."""
 
+    kind = "postnet"
+    structure = ("audio", "postnet")
+    start = (0,)
 
-def validate(model: nn.Module) -> dict[str, float]:
-    """Return the error on a batch that is never trained; uses global randomness on purpose."""
-    batch = make_batch(10**6)
-    torch.rand(7)
-    return {"score": float((model(batch.x) - batch.x.flip(1)).abs().mean())}
+    def __init__(self, hyperparams: ToyHyperparams) -> None:
+        torch.manual_seed(0)
+        self.hyperparams, self.model = hyperparams, ToyModel(hyperparams.postnet)
+        self.data = {"symbols": ["_", "a"], "statistics": {"mean": [0.0, 1.0]}}
+
+    @classmethod
+    def from_arguments(cls, arguments, hyperparams, directory, world) -> ToyExperiment:
+        """Build the toy."""
+        return cls(hyperparams)
+
+    def batches(
+        self, position: tuple[int], rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[ToyBatch, tuple[int]]]:
+        """Yield the rank-th of every `world_size` batches after `position`."""
+        index = position[0]
+        while True:
+            yield make_batch(index + rank), (index + world_size,)
+            index += world_size
+
+    def loss(self, model: nn.Module, batch: ToyBatch, context: StepContext) -> dict[str, Term]:
+        """Return `loss_terms`."""
+        return loss_terms(model, batch, context)
+
+    def counts(self, batch: ToyBatch) -> dict[str, float]:
+        """Return the counts of `loss_terms`."""
+        return {"l1": batch.num_frames * 4, "l2": batch.num_frames}
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Return the error on a batch that is never trained; uses global randomness on purpose."""
+        batch = make_batch(10**6)
+        torch.rand(7)
+        return {"score": float((model(batch.x) - batch.x.flip(1)).abs().mean())}
 
 
 def make_trainer(
     save_dir: Path,
     hyperparams: ToyHyperparams | None = None,
     world: distributed.World | None = None,
+    fresh: bool = False,
     **changes: object,
 ) -> Trainer:
-    """Return a trainer of the toy; `changes` replace its arguments."""
-    hyperparams = hyperparams or ToyHyperparams()
-    torch.manual_seed(0)
-    arguments = {
-        "kind": "postnet",
-        "directory": run_directory(save_dir, "postnet", "toy"),
-        "model": ToyModel(hyperparams.postnet),
-        "loss_terms": loss_terms,
-        "batches": batches,
-        "training": hyperparams.postnet_training,
-        "hyperparams": hyperparams,
-        "data": {"symbols": ["_", "a"], "statistics": {"mean": [0.0, 1.0]}},
-        "world": world or distributed.World(torch.device("cpu")),
-        "start": [0],
-        "validate": validate,
-        "term_counts": term_counts,
-    }
-    return Trainer(**{**arguments, **changes})
+    """Return a trainer of the toy; `changes` replace parts of its experiment."""
+    experiment = ToyExperiment(hyperparams or ToyHyperparams())
+    for name, value in changes.items():
+        assert hasattr(experiment, name), name
+        setattr(experiment, name, value)
+    directory = run_directory(save_dir, "postnet", "toy")
+    return Trainer(
+        experiment, directory, world or distributed.World(torch.device("cpu")), fresh=fresh
+    )
 
 
 def with_training(**knobs: object) -> ToyHyperparams:
@@ -174,11 +187,11 @@ def main() -> int:
     hyperparams = config.build("toy", None, arguments.assignments, {"toy": ToyHyperparams()})
     world = distributed.start("cpu")
 
-    def slow_loss_terms(*parts: object) -> dict[str, Term]:
+    def slow_loss(*parts: object) -> dict[str, Term]:
         time.sleep(arguments.slow)
         return loss_terms(*parts)
 
-    trainer = make_trainer(arguments.save_dir, hyperparams, world, loss_terms=slow_loss_terms)
+    trainer = make_trainer(arguments.save_dir, hyperparams, world, loss=slow_loss)
     code = trainer.run()
     distributed.close(world)
     return code

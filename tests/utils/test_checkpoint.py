@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -116,13 +117,17 @@ def test_a_truncated_file_is_named(tmp_path: Path, share: float) -> None:
 
 def test_a_missing_checkpoint_lists_the_others_and_the_command(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "postnet/old/best.pt", make_state())
+    state = make_state(step=12) | {"kind": "transformer"}
+    checkpoint.save(tmp_path / "transformer/voice/best.pt", state)
     with pytest.raises(FileNotFoundError) as error:
         checkpoint.resolve("songs", "transformer", tmp_path)
-    assert "postnet/old/best.pt" in str(error.value)
+    line = r"transformer/voice/best\.pt: transformer, step 12, \d+ seconds old, 0\.0 MiB"
+    assert re.search(line, str(error.value))
+    assert "postnet" not in str(error.value)  # of another kind
     assert "python train_transformer.py --data NAME --run songs" in str(error.value)
     with pytest.raises(FileNotFoundError, match=r"train_postnet\.py --data NAME --run new"):
         checkpoint.load(tmp_path / "postnet/new/best.pt", "postnet")
-    with pytest.raises(FileNotFoundError, match="no checkpoints below"):
+    with pytest.raises(FileNotFoundError, match="no transformer checkpoints below"):
         checkpoint.resolve("songs", "transformer", tmp_path / "empty")
 
 
@@ -133,6 +138,17 @@ def test_resolve_prefers_best_and_takes_paths_and_names(tmp_path: Path) -> None:
     checkpoint.save(run / "best.pt", make_state())
     for reference in ("a", run, run / "best.pt"):
         assert checkpoint.resolve(reference, "postnet", tmp_path) == run / "best.pt"
+
+
+def test_a_step_of_a_run_can_be_named(tmp_path: Path) -> None:
+    run = tmp_path / "postnet" / "a"
+    for name, step in (("last.pt", 9), ("best.pt", 4), ("step-00000006.pt", 6)):
+        checkpoint.save(run / name, make_state(step=step))
+    for step, name in ((9, "last.pt"), (4, "best.pt"), (6, "step-00000006.pt")):
+        for reference in ("a", run, run / "last.pt"):
+            assert checkpoint.resolve(reference, "postnet", tmp_path, step) == run / name
+    with pytest.raises(FileNotFoundError, match=r"of step 5(.|\n)*step-00000006\.pt: .*step 6"):
+        checkpoint.resolve("a", "postnet", tmp_path, 5)
 
 
 def test_other_kinds_versions_and_files_are_refused(tmp_path: Path) -> None:

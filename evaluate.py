@@ -12,7 +12,7 @@
     python evaluate.py melody --data songbook-stems --split test  # composed for its accompaniments
     python evaluate.py transcriber --data songbook-stems --split test  # what it hears of songs
 
-`speech` counts the word errors that an independent recogniser makes on held-out sentences: on the
+`speech` counts the word errors that independent recognisers make on held-out sentences: on the
 true mel through PostNet and Griffin-Lim (the ceiling), on the transformer's teacher-forced mel, on
 its free-running mel (what synthesis gives), and on that against another sentence's text (the
 floor). `song` renders held-out phrases from lyrics and notes alone, the same four ways, and
@@ -37,7 +37,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from corpora.aligner import SpeechRecogniser
+from corpora.aligner import recognisers
 from corpora.songbook import phrase_places
 from corpora.stores import open_features
 from evaluation import arguments as evaluation_arguments
@@ -158,11 +158,16 @@ def speech(arguments: argparse.Namespace) -> int:
     store = open_features(arguments.feature_dir, arguments.data)
     store.check_audio(voice.hyperparams.audio)
     dataset = TextMelDataset(store, arguments.split)
-    judge = evaluation_speech.SpeechJudge(voice, dataset, arguments.seed, SpeechRecogniser())
+    found, missing = recognisers()
+    for needed in missing.values():
+        print(f"not measured: {needed}", file=sys.stderr)
+    if not found:
+        raise ImportError("no recogniser is installed: pip install -r requirements-evaluation.txt")
+    judge = evaluation_speech.SpeechJudge(voice, dataset, arguments.seed, found)
     settings = {
         "data": arguments.data,
         "split": arguments.split,
-        "judge": SpeechRecogniser.NAME,
+        "judges": [recogniser.NAME for recogniser in found.values()],
         "seed": arguments.seed,
         **describe_voice(voice),
     }
@@ -170,7 +175,7 @@ def speech(arguments: argparse.Namespace) -> int:
     journal = Journal(arguments.out / "speech.jsonl", settings)
     records = journal.complete(ids, judge.judge)
     result, lines = evaluation_speech.summary(records)
-    print(f"{len(records)} items of {arguments.data}/{arguments.split}; {SpeechRecogniser.NAME}")
+    print(f"{len(records)} items of {arguments.data}/{arguments.split}")
     print("\n".join(lines))
     write_result(arguments.out / "evaluation.json", settings | result | {"items": records})
     return 0

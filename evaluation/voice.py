@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from corpora.aligner import ForcedAligner
+from corpora.aligner import ForcedAligner, WhisperRecogniser, spoken_words
 from evaluation.cepstra import mel_cepstral_distortion
 from evaluation.frechet import SpeechEmbedding
 from evaluation.score_metrics import note_track, onset_deviations
@@ -40,6 +40,7 @@ class Reference:
     f0: np.ndarray  # (T,) Hz of the true recording, through the same path where there is one
     notes: list[Sequence[float]] | None = None  # onset s, offset s, MIDI number
     symbols: tuple[str, ...] | None = None
+    text: str | None = None  # its words as they are written
     score: Mapping[str, Sequence[float]] | None = None  # onset, pitch of each symbol
     wrong: list[tuple[str, ...]] = field(default_factory=list)  # lyrics of others
 
@@ -51,6 +52,7 @@ class Judges:
     audio: Audio
     aligner: ForcedAligner | None = None
     embedding: SpeechEmbedding | None = None
+    whisper: WhisperRecogniser | None = None
     transcriber: Loaded | None = None
     missing: dict[str, str] = field(default_factory=dict)
 
@@ -67,7 +69,12 @@ class Judges:
         if find_spec("mir_eval") is None:
             judges.missing["mir_eval"] = "note scores need mir_eval: "
             judges.missing["mir_eval"] += "pip install -r requirements-evaluation.txt"
-        for name, kind in (("aligner", ForcedAligner), ("embedding", SpeechEmbedding)):
+        kinds = {
+            "aligner": ForcedAligner,
+            "embedding": SpeechEmbedding,
+            "whisper": WhisperRecogniser,
+        }
+        for name, kind in kinds.items():
             try:
                 setattr(judges, name, kind())
             except ImportError as error:
@@ -76,7 +83,7 @@ class Judges:
 
     def names(self) -> list[str]:
         """What the numbers come from, for the record."""
-        found = [judge.NAME for judge in (self.aligner, self.embedding) if judge is not None]
+        found = [judge.NAME for judge in (self.aligner, self.embedding, self.whisper) if judge]
         if self.transcriber is not None:
             found.append(f"transcriber {self.transcriber.path}, step {self.transcriber.step}")
         return ["YIN pitch track", *found]
@@ -97,6 +104,10 @@ class Judges:
         }
         if self.aligner is not None and reference.symbols is not None:
             result |= self.lyrics(wav, reference)
+        if self.whisper is not None and reference.text is not None:
+            words = self.whisper.words(wav, self.audio.sample_rate)
+            errors = word_errors(words, spoken_words(reference.text))
+            result |= {"word_errors": errors, "words_heard": " ".join(words)}
         if self.transcriber is not None:
             result |= self.heard(self.transcribe(wav), reference)
         return {name: plain(value) for name, value in result.items()}
@@ -158,22 +169,22 @@ class Judges:
             result["note_onset"], result["note_pitch"] = found.onset, found.onset_pitch
             result["note_offset"] = found.onset_pitch_offset
         if reference.symbols is not None:
-            result["phoneme_error_rate"] = phoneme_error_rate(heard, reference.symbols)
+            errors, count = result["phoneme_errors"] = phoneme_errors(heard, reference.symbols)
+            result["phoneme_error_rate"] = errors / count if count else float("nan")
         bits = phoneme_entropies(heard.phoneme.clamp_min(1e-9).log())
         result["phoneme_accuracy"], result["phoneme_variety"] = bits.accuracy, bits.variety
         return result
 
 
-def phoneme_error_rate(heard: Transcribed, symbols: Sequence[str]) -> float:
-    """Edits from the phonemes of a line to those that were heard, per phoneme of the line."""
+def phoneme_errors(heard: Transcribed, symbols: Sequence[str]) -> tuple[int, int]:
+    """Return the edits from the phonemes of a line to those heard, and how many phonemes it has."""
     wanted = [
         PHONEME_CLASSES[phoneme_class(symbol)]
         for first, last in word_spans(symbols)
         for symbol in symbols[first : last + 1]
     ]
     found = [run.phoneme for run in phoneme_runs(heard.phoneme.numpy()) if run.phoneme != SILENCE]
-    errors, count = word_errors(found, wanted)
-    return errors / count if count else float("nan")
+    return word_errors(found, wanted)
 
 
 def plain(value: Any) -> Any:

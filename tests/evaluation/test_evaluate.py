@@ -105,6 +105,8 @@ def test_song_says_every_number_with_its_ceiling(
     assert ceiling["voicing_recall"] in (1.0, None) and ceiling["voicing_false_alarm"] in (0, None)
     assert 0 <= free["coverage"] <= 1 and free["mcd"] > 0
     assert {"note_onset", "phoneme_error_rate", "phoneme_variety"} <= set(free)
+    errors, count = free["phoneme_errors"]
+    assert errors / count == free["phoneme_error_rate"]
     assert "raw pitch accuracy" in shown and "free_running / ceiling" in shown
     assert "chord tones on beats" in shown  # not measured, and said so
     page = (tmp_path / "out" / "report.html").read_text()
@@ -275,7 +277,14 @@ def test_speech_continues_too(
     argv += ["--postnet", str(weights / "postnet.pt"), "--out", str(tmp_path / "out")]
     assert evaluate.main(argv) == 0
     first = (tmp_path / "out" / "evaluation.json").read_text()
-    assert {"word_error_rate", "free_running", "items"} <= set(json.loads(first))
+    result = json.loads(first)
+    assert {"word_error_rate", "free_running", "items"} <= set(result)
+    for name, rows in result["word_error_rate"].items():
+        for row, rate in rows.items():
+            errors, words = zip(
+                *(item["errors"][name][row] for item in result["items"]), strict=True
+            )
+            assert rate["value"] == pytest.approx(sum(errors) / sum(words))
     assert "WER" in capsys.readouterr().out
     assert evaluate.main(argv) == 0
     assert (tmp_path / "out" / "evaluation.json").read_text() == first

@@ -43,6 +43,14 @@ def test_values_ratios_and_medians() -> None:
     assert evaluation_table.plain(found)["onset_deviation"]["made"]["value"]["count"] == 3
 
 
+def test_errors_are_weighed_by_what_can_be_wrong() -> None:
+    """A phrase of one word that is missed is one word of ten, not half of the phrases."""
+    pairs = {"a": (1, 1), "b": (0, 9), "c": None}
+    records = [record(song, made={"word_errors": pair}) for song, pair in pairs.items()]
+    rate = evaluation_table.estimates(records, ("made",), "ceiling")["word_errors"]["made"]["value"]
+    assert rate.value == pytest.approx(10) and rate.count == 2
+
+
 def test_no_metric_disappears_without_a_word() -> None:
     found = evaluation_table.estimates(RECORDS, ROWS, "ceiling")
     missing = {"transcriber": "train one", "accompaniment": "none"}

@@ -42,8 +42,8 @@ from training.batching import Position, spread
 from training.trainer import StepContext, Term, Trainer
 from transcription.labels import NOTE_TARGETS, PHONEME_CLASSES, class_table, note_targets
 from transcription.network import Transcriber
-from transcription.pictures import listening_picture
-from transcription.transcribe import Transcribed, build_transcriber, hear
+from transcription.pictures import transcription_picture
+from transcription.transcribe import Transcribed, build_transcriber, transcribe_at_rate
 from utils import checkpoint, config, distributed, plotting
 from utils.seeds import numpy_generator
 
@@ -181,7 +181,7 @@ class Objective:
 
     def heard(self, network: Transcriber, wav: Tensor) -> Transcribed:
         """What a network hears in wav (S,)."""
-        return hear(network, self.hp.transcriber, wav, self.hp.audio.sample_rate)
+        return transcribe_at_rate(network, self.hp.transcriber, wav, self.hp.audio.sample_rate)
 
     def validate(self, network: Transcriber) -> dict[str, float]:
         """Phoneme accuracy, onset F1 and onset + pitch F1 of whole songs, clean and as mixes.
@@ -214,7 +214,7 @@ class Objective:
             heard = self.heard(network, wav[here])
             truth = self.targets(item["id"], first / rate, 1.0, len(heard.phoneme)).phoneme
             title = f"{item['id']}, {kind}, step {step}"
-            figure = listening_picture(heard, truth.numpy(), moved, title)
+            figure = transcription_picture(heard, truth.numpy(), moved, title)
             writer.add_image(kind, plotting.figure_to_image(figure), step)
             writer.add_audio(kind, wav[here].clamp(-1, 1), step, rate)
 

@@ -1,25 +1,23 @@
-"""Does a melody fit its backing: chord tones on the beats, and onsets near them."""
+"""Fit of a melody to its backing: chord tones on the beats, onsets near the beats."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from music.harmony import NO_CHORD, chord_tones
+from evaluation.table import SHUFFLED
+from music.harmony import NO_CHORD, Harmony, chord_tones
 from utils.pitch import TimedNote
-
-if TYPE_CHECKING:
-    from music.harmony import Harmony
 
 MIDDLE = 0.05  # s behind a beat: a singer a little late is on it
 
 
 def chord_tone_ratio(notes: Sequence[TimedNote], harmony: Harmony) -> float:
-    """Share of the beats with a note and a chord whose note is of the chord; NaN without such.
+    """Return the share of the beats with a note and a chord whose note is of the chord.
 
-    The note of a beat is the one that sounds 50 ms behind it, its pitch the nearest semitone.
+    The note of a beat is the one that sounds 50 ms behind it, its pitch the nearest semitone. NaN
+    without such a beat.
     """
     hits = []
     for beat, chord in zip(harmony.beats, harmony.chords, strict=True):
@@ -30,9 +28,9 @@ def chord_tone_ratio(notes: Sequence[TimedNote], harmony: Harmony) -> float:
 
 
 def onset_to_beat(notes: Sequence[TimedNote], harmony: Harmony) -> list[float]:
-    """Seconds from each onset to the nearest half beat, early < 0, of the notes inside the beats.
+    """Return seconds from each onset to the nearest half beat, early < 0, inside the beats.
 
-    On no beat at all they are spread evenly: the median |deviation| is then an eighth of a beat.
+    Onsets without any relation to the beats have a median |deviation| of an eighth of a beat.
     """
     beats = np.asarray(harmony.beats, dtype=float)
     if len(beats) < 2:
@@ -44,3 +42,24 @@ def onset_to_beat(notes: Sequence[TimedNote], harmony: Harmony) -> list[float]:
     right = np.clip(np.searchsorted(grid, onsets), 1, len(grid) - 1)
     before, after = onsets - grid[right - 1], onsets - grid[right]
     return np.where(before < -after, before, after).tolist()
+
+
+def harmony_fit(
+    notes: Sequence[TimedNote], harmony: Harmony, others: Sequence[Harmony]
+) -> dict[str, float | list[float]]:
+    """Measure chord tones and beat deviations on the own harmony, and on others (SHUFFLED).
+
+    NaN for what has no beat to be measured on; without others there is no shuffled number.
+    """
+    result: dict[str, float | list[float]] = {
+        "chord_tones": chord_tone_ratio(notes, harmony),
+        "beat_deviation": onset_to_beat(notes, harmony),
+    }
+    if others:
+        ratios = [chord_tone_ratio(notes, other) for other in others]
+        known = [ratio for ratio in ratios if not np.isnan(ratio)]
+        result[SHUFFLED["chord_tones"]] = float(np.mean(known)) if known else float("nan")
+        result[SHUFFLED["beat_deviation"]] = [
+            deviation for other in others for deviation in onset_to_beat(notes, other)
+        ]
+    return result

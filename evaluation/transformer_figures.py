@@ -1,4 +1,4 @@
-"""Pictures of a training run for the README: attention, alphas, learning curves, mels."""
+"""What does a transformer attend to? Figures of one item, and of the run its weights are from."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from matplotlib.figure import Figure
 
-from network import TransformerTTS
+from corpora.stores import open_features
+from preprocess import TextMelDataset
 from singing.chain import generate_mel
 from training.curves import alpha_curves, learning_curves
 from utils import plotting
-from utils.loading import Loaded
+from utils.checkpoint import resolve
+from utils.loading import Loaded, load
 
 if TYPE_CHECKING:
     from preprocess import TextMelBatch
@@ -19,18 +22,30 @@ if TYPE_CHECKING:
 SEED = 0  # of the dropout of the rendered phrase
 
 
-@torch.inference_mode()
-def transformer_pictures(loaded: Loaded, batch: TextMelBatch, out: Path) -> list[Path]:
-    """Draw the item of a batch of one as the network reads and says it, and the run it is from.
+def item_of(
+    checkpoint: Path, feature_dir: Path, data: str, split: str, item: int
+) -> tuple[Loaded, TextMelBatch]:
+    """Load a transformer, and an item of a split by its number as a batch of one."""
+    loaded = load(resolve(checkpoint, "transformer"), "transformer", torch.device("cpu"))
+    dataset = TextMelDataset(open_features(feature_dir, data), split)
+    if not 0 <= item < len(dataset):
+        raise ValueError(f"--item {item}: {data}/{split} has items 0 to {len(dataset) - 1}")
+    dataset.standardise = loaded.standardiser("mel")
+    return loaded, dataset.collate([dataset[item]])
 
-    Writes attention_cross.png (free-running: every decoder layer and head over the symbols),
-    attention_encoder.png, attention_decoder.png (teacher-forced), mel.png (free-running against
-    true) and, when the run folder has a stats.jsonl, alphas.png and learning_curves.png.
+
+@torch.inference_mode()
+def transformer_figures(loaded: Loaded, batch: TextMelBatch) -> dict[str, Figure]:
+    """Draw the item of a batch of one, and the run of the checkpoint, by name of the figure.
+
+    attention_cross (free-running: every decoder layer and head over the symbols),
+    attention_encoder, attention_decoder (teacher-forced), mel (free-running against true) and, when
+    the run folder has a stats.jsonl, alphas and learning_curves.
     """
-    network: TransformerTTS = loaded.network
+    network = loaded.network
     names = [loaded.data["symbols"][symbol] for symbol in batch.symbols[0].tolist()]
     seconds = network.reduction_factor * network.frame_seconds
-    sung = generate_mel(
+    free = generate_mel(
         network,
         batch.symbols,
         batch.symbol_lengths,
@@ -49,11 +64,12 @@ def transformer_pictures(loaded: Loaded, batch: TextMelBatch, out: Path) -> list
         batch.phoneme_times,
         need_weights=True,
     )
+    assert free.attention is not None and forced.attention is not None
     title = f"{batch.ids[0]}, step {loaded.step}"
     statistics = loaded.standardiser("mel")
     figures = {
         "attention_cross": plotting.attention_grid(
-            [layer[0] for layer in sung.attention.cross], names, seconds, f"{title}: on the symbols"
+            [layer[0] for layer in free.attention.cross], names, seconds, f"{title}: on the symbols"
         ),
         "attention_encoder": plotting.attention_grid(
             [layer[0] for layer in forced.attention.encoder], names, None, f"{title}: encoder"
@@ -62,7 +78,7 @@ def transformer_pictures(loaded: Loaded, batch: TextMelBatch, out: Path) -> list
             [layer[0] for layer in forced.attention.decoder], None, seconds, f"{title}: decoder"
         ),
         "mel": plotting.spectrogram_pair(
-            statistics.inverse(sung.mel[0]),
+            statistics.inverse(free.mel[0]),
             statistics.inverse(batch.mel[0]),
             loaded.hyperparams.audio,
             ("free-running", "true"),
@@ -72,4 +88,4 @@ def transformer_pictures(loaded: Loaded, batch: TextMelBatch, out: Path) -> list
     if stats.is_file():
         figures["alphas"] = alpha_curves(stats)
         figures["learning_curves"] = learning_curves(stats)
-    return [plotting.save_figure(figure, out / f"{name}.png") for name, figure in figures.items()]
+    return figures

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from transcription.note_decoding import SungNote
-from transcription.pictures import listening_picture
+from transcription.pictures import transcription_picture
 from transcription.transcribe import Transcribed
 from utils.plotting import figure_to_image
 
@@ -20,7 +20,7 @@ def heard(frames: int, notes: list[SungNote]) -> Transcribed:
 
 @pytest.mark.parametrize("frames", [1, 100])
 def test_silence_is_drawn(frames: int) -> None:
-    image = figure_to_image(listening_picture(heard(frames, [])))
+    image = figure_to_image(transcription_picture(heard(frames, [])))
     assert image.shape[0] == 3 and image.std() > 0
 
 
@@ -28,7 +28,7 @@ def test_notes_heard_and_notes_of_the_score_are_bars() -> None:
     notes = [SungNote(0.1, 0.5, 60.0), SungNote(0.5, 1.0, 62.0)]
     classes = np.full(100, 38)
     classes[5:20] = 3
-    figure = listening_picture(heard(100, notes), classes, [(0.1, 0.6, 60)], "a title")
+    figure = transcription_picture(heard(100, notes), classes, [(0.1, 0.6, 60)], "a title")
     upper, lower = figure.axes
     assert upper.get_title() == "a title" and lower.get_xlabel() == "seconds"
     bars = [(patch.get_x(), patch.get_y(), patch.get_width()) for patch in lower.patches]

@@ -121,7 +121,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def build_parser() -> argparse.ArgumentParser:
+def evaluation_parser() -> argparse.ArgumentParser:
     """Build the command line; nothing but argparse is imported for it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -228,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         script, prefix = MOVED[words[0]]
         print(f"evaluate.py {words[0]} is now: python {' '.join((f'{script}.py', *prefix))}")
         return importlib.import_module(script).main([*prefix, *words[1:]])
-    options = vars(build_parser().parse_args(words))
+    options = vars(evaluation_parser().parse_args(words))
     command = options.pop("command")
     # Imported now: --help should not wait for torch.
     module = importlib.import_module(f"evaluation.{command}")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 # Inside functions: --help should not wait for torch and matplotlib.
@@ -53,7 +53,7 @@ def samplers(out: Path) -> None:
     print(save_figure(figure, out / "samplers.png"))
 
 
-def build_parser() -> argparse.ArgumentParser:
+def plot_parser() -> argparse.ArgumentParser:
     """Build the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -67,13 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
             description=f"python plot.py {name} {example}\n\n{text}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.add_argument(
-            "--out",
-            type=Path,
-            default=Path(out),
-            metavar="PATH",
-            help="picture or folder of pictures (default: %(default)s)",
-        )
+        add_option(command, "--out", Path(out), "picture, or folder of pictures")
         return command
 
     run = add("curves", "save/inpainter/songs", "losses of a training run", "png/curves.png")
@@ -88,24 +82,31 @@ def build_parser() -> argparse.ArgumentParser:
         help="a run's name, its folder or a file of it",
     )
     drawn.add_argument("--data", required=True, metavar="NAME", help="corpus below --feature-dir")
-    for flag, default, explanation in (
-        ("--split", "validation", "train, validation or test"),
-        ("--feature-dir", Path("feature"), "prepared corpora"),
-        ("--item", 0, "its number in the split"),
-    ):
-        kind = type(default) if not isinstance(default, Path) else Path
-        help_text = f"{explanation} (default: %(default)s)"
-        drawn.add_argument(flag, type=kind, default=default, help=help_text)
+    add_option(drawn, "--split", "validation", "train, validation or test")
+    add_option(drawn, "--feature-dir", Path("feature"), "prepared corpora")
+    add_option(drawn, "--item", 0, "its number in the split")
     add("samplers", "", "errors of all samplers where the posterior is known", "png")
     return parser
 
 
+def add_option(
+    parser: argparse.ArgumentParser, flag: str, default: str | int | Path, text: str
+) -> None:
+    """Add an option of the type of its default."""
+    kind = Path if isinstance(default, Path) else type(default)
+    parser.add_argument(flag, type=kind, default=default, help=f"{text} (default: %(default)s)")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw from the shell; return the exit code."""
-    options = vars(build_parser().parse_args(argv))
-    command = {"curves": curves, "pictures": pictures, "samplers": samplers}[options.pop("command")]
+    options = vars(plot_parser().parse_args(argv))
+    drawings: dict[str, Callable[..., None]] = {
+        "curves": curves,
+        "pictures": pictures,
+        "samplers": samplers,
+    }
     try:
-        command(**options)
+        drawings[options.pop("command")](**options)
     except (ValueError, FileNotFoundError) as error:
         print(f"plot.py: {error}", file=sys.stderr)
         return 2

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from evaluation.frechet import EmbeddingStore
 from evaluation.harmony_fit import harmony_fit
-from evaluation.report import Entry, shown_path, write_outcome
+from evaluation.report import ReportItem, shown_path, write_outcome
 from evaluation.score_metrics import mel_level, wrong_lyrics
 from evaluation.table import WRONG_LYRICS, counted, print_table
 from evaluation.voice import Judges, Reference, without_nan
@@ -232,12 +232,12 @@ class FolderJudge:
         others = [self.harmonies[other]] if other != id else []
         return harmony_fit(transcribed.notes, self.harmonies[id], others)
 
-    def entry(self, id: str, record: Mapping[str, Any]) -> Entry:
+    def entry(self, id: str, record: Mapping[str, Any]) -> ReportItem:
         """Show a name in the report."""
         reference = self.reference(id)
         wavs = {row: self.wav(path) for row, path in self.recordings(id).items() if row != "floor"}
         judged = wavs[JUDGED]
-        return Entry(
+        return ReportItem(
             id=id,
             text=id,
             audio=self.judges.audio,

@@ -89,7 +89,9 @@ def evaluate_inpainting(
     settings = {"data": data, "split": split, **judge.settings()}
     ids = ids_of(names, len(batches))
     records = Journal(out / "inpainting.jsonl", settings).complete(ids, judge.judge, "batch")
-    found, control, lines = rows_of(records), {}, []
+    found = rows_of(records)
+    control: dict[str, Any] = {}
+    lines: list[str] = []
     if control_windows and hp.unet.mask_input:  # else the network does not see what is known
         # Drafts are compared when the network takes a context, and their waveform can be made.
         has_draft = hp.unet.context_width and (chained or not hp.unet.draft_input)
@@ -114,7 +116,7 @@ def installed_embedding() -> SpeechEmbedding | None:
         return None
 
 
-def distances(
+def window_distances(
     features: Features, made: Tensor, true: Tensor, part: tuple[float, float]
 ) -> list[list[float]]:
     """Measure [LSD in dB, mel distance in dB] of each item over a part of the window.
@@ -204,7 +206,7 @@ class InpaintingJudge:
                 self.embeddings.keep("true", number, list(true.cpu()), rate)
         return {
             "songs": [song_of(id) for id in batch.ids],
-            "distances": distances(self.features, made, true, part),
+            "distances": window_distances(self.features, made, true, part),
             "evaluations": evaluations,
             "seconds": seconds / true.numel() if way is not None else 0.0,  # per second of audio
         }

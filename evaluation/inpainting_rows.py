@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,31 +47,32 @@ class InpaintingRow:
         return self.start or not self.diffuse or (self.draft and unet.draft_input)
 
 
-def _drafted(note: str, changes: Mapping[str, Any] | None = None, **options: bool) -> InpaintingRow:
-    return InpaintingRow(note, changes or {}, draft=True, **options)
-
-
-def _gap(note: str, changes: Mapping[str, Any] | None = None) -> InpaintingRow:
-    return InpaintingRow(note, changes or {}, GAP)
-
-
-INPAINTING_ROWS = {
+_WHOLE = {
     "default": InpaintingRow("all of the vocal, from the accompaniment"),
     "repaint": InpaintingRow("the same by RePaint 40×5, between the same levels", REPAINT),
     "shuffled": InpaintingRow("the same from another song's accompaniment", own=False),
-    "draft": _drafted("all of the vocal, from accompaniment and draft"),
-    "draft_unmixed": _drafted("with nothing of the draft's own waveform", {"draft_share": 0.0}),
-    "draft_walked": _drafted("by as many levels as without a draft", WALK),
-    "draft_repaint": _drafted("by RePaint 40×5", REPAINT),
-    "draft_shuffled": _drafted("from another accompaniment and the draft", own=False),
-    "draft_griffin_lim": _drafted("the draft by PostNet, Griffin-Lim", diffuse=False),
-    "draft_refined": _drafted("from Griffin-Lim's waveform, half the schedule", REFINE, start=True),
-    "gap": _gap("a gap in the vocal, from what is around it"),
-    "gap_repaint": _gap("the same by RePaint 40×5", REPAINT),
-    "gap_replacement": _gap("by replacement", {"method": "replacement"}),
-    "gap_repaint_equal": _gap("by RePaint, as many evaluations as the default", REPAINT_EQUAL),
-    "gap_mcg": _gap("by manifold-constrained gradient", {"method": "mcg"}),
-    "gap_guided": _gap("by reconstruction guidance", {"method": "guided"}),
+}
+_DRAFTED = {
+    "draft": InpaintingRow("all of the vocal, from accompaniment and draft"),
+    "draft_unmixed": InpaintingRow("without the draft's own waveform", {"draft_share": 0.0}),
+    "draft_walked": InpaintingRow("by as many levels as without a draft", WALK),
+    "draft_repaint": InpaintingRow("by RePaint 40×5", REPAINT),
+    "draft_shuffled": InpaintingRow("from another accompaniment and the draft", own=False),
+    "draft_griffin_lim": InpaintingRow("the draft by PostNet, Griffin-Lim", diffuse=False),
+    "draft_refined": InpaintingRow("from Griffin-Lim's, half the schedule", REFINE, start=True),
+}
+_GAP = {
+    "gap": InpaintingRow("a gap in the vocal, from what is around it"),
+    "gap_repaint": InpaintingRow("the same by RePaint 40×5", REPAINT),
+    "gap_replacement": InpaintingRow("by replacement", {"method": "replacement"}),
+    "gap_repaint_equal": InpaintingRow("by RePaint, evaluations as the default", REPAINT_EQUAL),
+    "gap_mcg": InpaintingRow("by manifold-constrained gradient", {"method": "mcg"}),
+    "gap_guided": InpaintingRow("by reconstruction guidance", {"method": "guided"}),
+}
+INPAINTING_ROWS = {
+    **_WHOLE,
+    **{name: replace(row, draft=True) for name, row in _DRAFTED.items()},
+    **{name: replace(row, unknown=GAP) for name, row in _GAP.items()},
 }
 DEFAULT_ROWS = (
     *("default", "repaint", "shuffled", "draft", "draft_repaint", "draft_shuffled"),

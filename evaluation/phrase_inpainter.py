@@ -41,7 +41,7 @@ class PhraseInpainter:
         inpainter: Loaded,
         stems: StemStore,
         places: Mapping[str, PhrasePlace],
-        items: Sequence[Mapping[str, Any]],
+        items: Sequence[dict[str, Any]],
         seed: int,
     ) -> None:
         """Check the phrases: ValueError when a song is not among the stems, or for other symbols.
@@ -67,7 +67,7 @@ class PhraseInpainter:
 
     @classmethod
     def of_corpus(
-        cls, inpainter: Loaded, directory: Path, items: Sequence[Mapping[str, Any]], seed: int
+        cls, inpainter: Loaded, directory: Path, items: Sequence[dict[str, Any]], seed: int
     ) -> PhraseInpainter:
         """Open the stems NAME-stems beside the phrases that were cut from them, NAME."""
         stems = StemStore(directory.with_name(f"{directory.name}-stems"))

@@ -43,7 +43,7 @@ figure { margin: 1em 0 } img { max-width: 100% }
 
 
 @dataclass
-class Entry:
+class ReportItem:
     """One item of the report: the sound of each row, and what its pictures show."""
 
     id: str
@@ -116,7 +116,7 @@ def write_outcome(
     settings: Mapping[str, Any],
     result: Mapping[str, Any],
     records: Sequence[Mapping[str, Any]],
-    entry: Callable[[str, Mapping[str, Any]], Entry],
+    entry: Callable[[str, Mapping[str, Any]], ReportItem],
     items: int,
 ) -> None:
     """Write evaluation.json and, with some of the items, report.html; print their paths.
@@ -126,7 +126,7 @@ def write_outcome(
     write_result(out / "evaluation.json", {**settings, **result, "items": records})
     if items:
         entries = (entry(record["id"], record) for record in spread(records, items))
-        print(write_report(out / "report.html", title, settings, result, entries))
+        print(write_page(out / "report.html", title, settings, result, entries))
 
 
 def write_result(path: Path, content: Mapping[str, Any]) -> None:
@@ -135,12 +135,12 @@ def write_result(path: Path, content: Mapping[str, Any]) -> None:
     print(path)
 
 
-def write_report(
+def write_page(
     path: Path,
     title: str,
     settings: Mapping[str, Any],
     result: Mapping[str, Any],
-    entries: Iterable[Entry],
+    entries: Iterable[ReportItem],
 ) -> Path:
     """Write the page: the table, the settings and the entries; return its path.
 
@@ -195,7 +195,7 @@ def _table(cells: Sequence[Sequence[str]]) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
-def _entry(entry: Entry) -> str:
+def _entry(entry: ReportItem) -> str:
     """One item: players side by side, pictures under each other, its numbers folded away."""
     rate = entry.audio.sample_rate
     players = "".join(

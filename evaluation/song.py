@@ -20,7 +20,7 @@ from evaluation import statistics
 from evaluation.chain import describe_voice, free_running, sound, teacher_forced
 from evaluation.frechet import EmbeddingStore, Frechet
 from evaluation.phrase_inpainter import PhraseInpainter
-from evaluation.report import Entry, write_outcome
+from evaluation.report import ReportItem, write_outcome
 from evaluation.score_metrics import frame_distance, mel_level, wrong_lyrics
 from evaluation.statistics import Estimate, PairedTest
 from evaluation.table import WRONG_LYRICS, counted, print_table
@@ -93,7 +93,10 @@ def evaluate_song(
     title = f"{counted(len(records), 'phrase')} of {songs}, {data}/{split}"
     print(title)
     result = print_table(records, list(judge.rows), JUDGED, judges.missing, judge.frechet(ids))
-    compared = {**judge.compared(records), **judge.frechet_change(records)}
+    compared: dict[str, PairedTest | Estimate] = {
+        **judge.compared(records),
+        **judge.frechet_change(records),
+    }
     for name, test in compared.items():
         print(f"{INPAINTED} - {JUDGED}, {name}: {test}")
     result["rows"] = judge.rows
@@ -102,7 +105,7 @@ def evaluate_song(
 
 
 @dataclass(frozen=True)
-class Rendering:
+class PhraseRendering:
     """A phrase rendered by one row."""
 
     mel: Tensor | None  # (T, M) standardised; None for what was made as a waveform
@@ -167,7 +170,7 @@ class SongJudge:
         others = [other for id, other in self.numbers.items() if song_of(id) != song]
         return min(others, key=lambda other: (abs(lengths[other] - lengths[number]), other))
 
-    def render(self, id: str) -> dict[str, Rendering]:
+    def render(self, id: str) -> dict[str, PhraseRendering]:
         """Render a phrase by each row."""
         number = self.numbers[id]
         batch, other, seed = self.batch(number), self.other(number), self.seed + number
@@ -180,15 +183,15 @@ class SongJudge:
         }
         alignment = {JUDGED: free.alignment}
         rendered = {
-            row: Rendering(mel.cpu(), sound(self.voice, mel, seed), alignment.get(row))
+            row: PhraseRendering(mel.cpu(), sound(self.voice, mel, seed), alignment.get(row))
             for row, mel in mels.items()
         }
         if self.phrase_inpainter is not None:
             inpainted = self.phrase_inpainter(id, rendered[JUDGED].wav)
-            rendered[INPAINTED] = Rendering(None, inpainted, None)
+            rendered[INPAINTED] = PhraseRendering(None, inpainted, None)
         return rendered
 
-    def reference(self, id: str, ceiling: Rendering) -> Reference:
+    def reference(self, id: str, ceiling: PhraseRendering) -> Reference:
         """Return the truth of a phrase; it is voiced where the ceiling is."""
         item = self.item(id)
         mel, linear = (
@@ -228,7 +231,7 @@ class SongJudge:
         return {"song": song_of(id), "text": self.item(id)["text"], "rows": rows}
 
     def measure_mel(
-        self, rendering: Rendering, ceiling: Rendering, reference: Reference
+        self, rendering: PhraseRendering, ceiling: PhraseRendering, reference: Reference
     ) -> dict[str, Any]:
         """Measure level, sharpness and distance of a mel; nothing for a mere waveform."""
         if rendering.mel is None or ceiling.mel is None:
@@ -268,7 +271,7 @@ class SongJudge:
             tests[name] = statistics.paired_test(made, draft, songs)
         return tests
 
-    def entry(self, id: str, record: Mapping[str, Any]) -> Entry:
+    def entry(self, id: str, record: Mapping[str, Any]) -> ReportItem:
         """Render a phrase once more for the report."""
         rendered, item = self.render(id), self.item(id)
         audio, network = self.voice.hyperparams.audio, self.voice.transformer.network
@@ -276,7 +279,7 @@ class SongJudge:
         judged, ceiling = rendered[JUDGED], rendered["ceiling"]
         assert judged.mel is not None and ceiling.mel is not None
         score, symbols = item["score"], item["symbols"]
-        return Entry(
+        return ReportItem(
             id=id,
             text=item["text"],
             audio=audio,

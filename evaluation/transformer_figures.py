@@ -17,6 +17,7 @@ from utils.checkpoint import resolve
 from utils.loading import Loaded, load
 
 if TYPE_CHECKING:
+    from network import TransformerTTS
     from preprocess import TextMelBatch
 
 SEED = 0  # of the dropout of the rendered phrase
@@ -24,7 +25,7 @@ SEED = 0  # of the dropout of the rendered phrase
 
 def item_of(
     checkpoint: Path, feature_dir: Path, data: str, split: str, item: int
-) -> tuple[Loaded, TextMelBatch]:
+) -> tuple[Loaded[TransformerTTS], TextMelBatch]:
     """Load a transformer, and an item of a split by its number as a batch of one."""
     loaded = load(resolve(checkpoint, "transformer"), "transformer", torch.device("cpu"))
     dataset = TextMelDataset(open_features(feature_dir, data), split)
@@ -35,7 +36,7 @@ def item_of(
 
 
 @torch.inference_mode()
-def transformer_figures(loaded: Loaded, batch: TextMelBatch) -> dict[str, Figure]:
+def transformer_figures(loaded: Loaded[TransformerTTS], batch: TextMelBatch) -> dict[str, Figure]:
     """Draw the item of a batch of one, and the run of the checkpoint, by name of the figure.
 
     attention_cross (free-running: every decoder layer and head over the symbols),

@@ -35,7 +35,7 @@ from train_transcriber import Objective
 from training.experiment import seeded_context
 from transcription.labels import PHONEME_CLASSES, SILENCE, phoneme_class
 from transcription.network import Transcription
-from transcription.note_decoding import SungNote
+from transcription.note_decoding import TranscribedNote
 from transcription.transcribe import Transcribed, build_transcriber, load_transcriber, transcribe
 from utils import checkpoint
 from utils.audio import read_wav
@@ -376,7 +376,7 @@ def test_scores_of_a_transcription_by_hand(objective: Objective) -> None:
     classes = torch.tensor([0, 0, 0, 1, 1, 1, 38, 38, 38, 38])
     heard = torch.tensor([0, 0, 2, 1, 1, 1, 1, 38, 38, 0])
     phoneme = torch.nn.functional.one_hot(heard, 39).float()
-    notes = [SungNote(0.0, 0.06, 60.0), SungNote(0.06, 0.12, 62.0)]
+    notes = [TranscribedNote(0.0, 0.06, 60.0), TranscribedNote(0.06, 0.12, 62.0)]
     one = Transcribed(phoneme, torch.zeros(10, 3), torch.zeros(10), notes, 0.02)
     scores = transcription_scores(one, [(0.0, 0.06, 60), (0.2, 0.3, 62)], classes)
     assert scores["phoneme_accuracy"] == pytest.approx(0.7)

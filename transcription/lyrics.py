@@ -23,7 +23,7 @@ from text.lyrics import LyricLine
 from text.syllables import syllabify
 from text.symbols import VOWELS
 from transcription.labels import PHONEME_CLASSES, SILENCE, phoneme_class
-from transcription.note_decoding import SungNote
+from transcription.note_decoding import TranscribedNote
 from transcription.transcribe import Transcribed
 
 SHORTEST_PHONEME = 2  # frames; a shorter run is an error of the recogniser
@@ -179,7 +179,7 @@ def _lyric(syllables: Sequence[Syllable], first: int, end: int) -> Lyric:
     return Lyric(text, not last.ends_word, bool(after) and after[0].line != last.line)
 
 
-def _melody(notes: Sequence[SungNote], lyrics: Sequence[Lyric | None]) -> Melody | None:
+def _melody(notes: Sequence[TranscribedNote], lyrics: Sequence[Lyric | None]) -> Melody | None:
     """Round the notes to semitones; None without notes."""
     if not notes:
         return None

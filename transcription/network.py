@@ -22,6 +22,9 @@ class DecibelMel(nn.Module):
     a fast transform rounds otherwise, which moves soft bands by up to 2e-4 dB.
     """
 
+    waves: Tensor  # (2F, 1, W)
+    filterbank: Tensor  # (M, F)
+
     def __init__(
         self,
         sample_rate: int,

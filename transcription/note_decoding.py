@@ -19,7 +19,7 @@ REACH = 2  # frames on each side that a peak stands above
 LOWEST_PITCH, HIGHEST_PITCH = 1.0, 127.0  # MIDI numbers that a file can hold as a sung note
 
 
-class SungNote(NamedTuple):
+class TranscribedNote(NamedTuple):
     """A transcribed note."""
 
     onset: float  # s
@@ -63,7 +63,7 @@ def note_spans(note: np.ndarray, knobs: Transcriber) -> list[tuple[int, int]]:
 
 def decode_notes(
     note: np.ndarray, f0: np.ndarray, hop_seconds: float, knobs: Transcriber
-) -> list[SungNote]:
+) -> list[TranscribedNote]:
     """Decode the notes of `note_spans` with the pitch of an F0 track (T,) in Hz, 0 = none.
 
     A span without pitch is no note.
@@ -75,7 +75,7 @@ def decode_notes(
     for first, last in note_spans(note, knobs):
         pitch = summarise_pitch(midi[first:last], activation[first:last], knobs.pitch_summary)
         if pitch is not None and LOWEST_PITCH <= pitch <= HIGHEST_PITCH:
-            notes.append(SungNote(first * hop_seconds, last * hop_seconds, pitch))
+            notes.append(TranscribedNote(first * hop_seconds, last * hop_seconds, pitch))
     return notes
 
 

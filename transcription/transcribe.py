@@ -20,7 +20,7 @@ from hyperparams import Hyperparams
 from hyperparams import Transcriber as TranscriberKnobs
 from legacy import weights as legacy_weights
 from transcription.network import Transcriber
-from transcription.note_decoding import SungNote, decode_notes, note_spans
+from transcription.note_decoding import TranscribedNote, decode_notes, note_spans
 from transcription.note_pitch import NotePitch
 from utils import checkpoint, config
 from utils.audio import convert
@@ -37,7 +37,7 @@ class Transcribed:
     phoneme: Tensor  # (T, 39) probabilities, see labels.PHONEME_CLASSES; the last is silence
     note: Tensor  # (T, 3) probabilities of onset, offset, activation
     f0: Tensor  # (T,) Hz, 0 = no pitch; by note_pitch in notes, by utils.pitch elsewhere
-    notes: list[SungNote]  # (onset s, offset s, MIDI number with its fraction)
+    notes: list[TranscribedNote]  # (onset s, offset s, MIDI number with its fraction)
     hop_seconds: float
 
 
@@ -81,7 +81,7 @@ def legacy_transcriber(source: Path, save_dir: Path, base: Hyperparams) -> Path:
     return legacy_weights.convert_transcriber(source, save_dir, build)
 
 
-def load_transcriber(path: Path, device: torch.device) -> Loaded:
+def load_transcriber(path: Path, device: torch.device) -> Loaded[Transcriber]:
     """Rebuild a transcriber from its checkpoint; errors as `utils.checkpoint.load`."""
     state = checkpoint.load(path, "transcriber")
     hyperparams = config.from_dict(state["hyperparams"], Hyperparams, SECTIONS)
@@ -90,7 +90,7 @@ def load_transcriber(path: Path, device: torch.device) -> Loaded:
     return Loaded(network.to(device).eval(), hyperparams, state["data"], path, state["step"])
 
 
-def transcribe(loaded: Loaded, wav: Tensor, sample_rate: int) -> Transcribed:
+def transcribe(loaded: Loaded[Transcriber], wav: Tensor, sample_rate: int) -> Transcribed:
     """Transcribe phonemes, F0 and notes of a recording, wav (S,) or (C, S) at any rate in Hz.
 
     T = 1 + S // transcriber.hop_length at the network's rate; a recording of no samples has one

@@ -185,7 +185,7 @@ def test_the_transcriber_that_ships_is_the_default(
 
 @pytest.mark.parametrize("command", ["", *evaluate.EXAMPLES])
 def test_every_option_has_its_help_and_default(command: str) -> None:
-    parser = evaluate.build_parser()
+    parser = evaluate.evaluation_parser()
     if command:
         (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
         parser = commands.choices[command]

@@ -25,7 +25,7 @@ from transcription.lyrics import (
     phoneme_runs,
     write_melody,
 )
-from transcription.note_decoding import SungNote
+from transcription.note_decoding import TranscribedNote
 from transcription.transcribe import Transcribed
 
 HELLO_WORLD = "sil:10 HH:5 AH:20 L:5 OW:20 W:4 ER:20 L:3 D:4 sil:10"
@@ -40,7 +40,7 @@ def transcribed(phonemes: str, notes: list[tuple[float, float, float]]) -> Trans
         classes += [PHONEME_CLASSES.index(name)] * int(frames)
     phoneme = torch.nn.functional.one_hot(torch.tensor(classes), 39).float()
     frames = len(classes)
-    sung = [SungNote(*note) for note in notes]
+    sung = [TranscribedNote(*note) for note in notes]
     return Transcribed(phoneme, torch.zeros(frames, 3), torch.zeros(frames), sung, 0.02)
 
 

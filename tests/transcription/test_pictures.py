@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from transcription.note_decoding import SungNote
+from transcription.note_decoding import TranscribedNote
 from transcription.pictures import transcription_picture
 from transcription.transcribe import Transcribed
 from utils.plotting import figure_to_image
 
 
-def heard(frames: int, notes: list[SungNote]) -> Transcribed:
+def heard(frames: int, notes: list[TranscribedNote]) -> Transcribed:
     phoneme = torch.zeros(frames, 39)
     phoneme[:, 38] = 1.0
     return Transcribed(phoneme, torch.zeros(frames, 3), torch.zeros(frames), notes, 0.02)
@@ -25,7 +25,7 @@ def test_silence_is_drawn(frames: int) -> None:
 
 
 def test_notes_heard_and_notes_of_the_score_are_bars() -> None:
-    notes = [SungNote(0.1, 0.5, 60.0), SungNote(0.5, 1.0, 62.0)]
+    notes = [TranscribedNote(0.1, 0.5, 60.0), TranscribedNote(0.5, 1.0, 62.0)]
     classes = np.full(100, 38)
     classes[5:20] = 3
     figure = transcription_picture(heard(100, notes), classes, [(0.1, 0.6, 60)], "a title")

@@ -13,43 +13,31 @@ import sys
 from collections.abc import Sequence
 
 from utils import config
+from utils.flags import command_line, device_option, exit_code, option
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Measure the rows of the command line."""
+    config.preset(arguments.preset)  # refuse an unknown name before waiting for torch
+    from evaluation.costs import measure_costs
+
+    measure_costs(arguments)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure from the shell; return the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--preset", default="base", help="sizes of the networks (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--precision",
-        default="float32",
-        choices=("float32", "bfloat16"),
-        help="of the networks (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--rows", default="", metavar="WORD", help="rows whose name has it (default: all)"
-    )
+    parser = command_line(__doc__)
+    option(parser, "--preset", "base", "sizes of the networks", metavar="NAME")
+    device_option(parser)
+    precisions = ("float32", "bfloat16")
+    option(parser, "--precision", "float32", "of the networks", choices=precisions)
+    option(parser, "--rows", "", "rows whose name has it; none given: all", metavar="WORD")
+    option(parser, "--threads", 0, "CPU threads; 0: all cores", metavar="N")
     parser.add_argument(
         "--compile", action="store_true", help="U-Nets by torch.compile as well (default: not)"
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
-    options = vars(parser.parse_args(argv))
-    try:
-        config.preset(options["preset"])
-        # Imported now: --help should not wait for torch.
-        from evaluation.costs import measure_costs
-
-        measure_costs(**options)
-    except ValueError as error:
-        print(f"benchmark.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    arguments = parser.parse_args(argv)
+    return exit_code("benchmark.py", lambda: measure(arguments))
 
 
 if __name__ == "__main__":

@@ -27,9 +27,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.inpainting_rows import DEFAULT_ROWS
+from utils.flags import (
+    command_line,
+    corpus_options,
+    device_option,
+    exit_code,
+    network_option,
+    option,
+    subcommands,
+)
 from utils.paths import DEMO
 
-EXAMPLES = {  # command: (what it answers, the options of an example)
+COMMANDS = {  # what it answers, the options of an example
     "song": ("sung phrases from lyrics and notes alone", "--data songbook --report"),
     "speech": ("word error rates of the spoken chain", "--data ljspeech"),
     "inpainting": (
@@ -47,30 +56,61 @@ MOVED = {  # commands that became scripts of their own
     "curves": ("plot", ("curves",)),
     "samplers": ("plot", ("samplers",)),
 }
-RUN = "a run's name, its folder or a file (default: %(default)s)"
+REFERENCE = "a run's name, its folder or a file"
 
 
-def add_corpus(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say which items are judged."""
-    parser.add_argument("--data", required=True, metavar="NAME", help="corpus below --feature-dir")
-    parser.add_argument(
-        "--split",
-        default="test",
-        choices=("train", "validation", "test"),
-        help="part of the corpus (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--feature-dir",
+def evaluation_parser() -> argparse.ArgumentParser:
+    """Build the command line; nothing slow is imported for it."""
+    parser = command_line(__doc__)
+    moved = ", ".join(f"{name} ({script}.py)" for name, (script, _) in MOVED.items())
+    commands = subcommands(parser, "evaluate.py", COMMANDS, help=f"moved: {moved}")
+    for name, command in commands.items():
+        if name not in ("folder", "phonemes"):
+            corpus_options(command)
+        if name not in ("folder", "phonemes", "transcriber"):
+            option(command, "--seed", 0, "of the rendering; item i has seed + i", metavar="N")
+        if name not in ("folder", "melody"):
+            device_option(command)
+        if name != "phonemes":
+            option(command, "--out", Path("out/evaluation"), "results", metavar="DIR")
+    for name in ("song", "speech"):
+        network_option(commands[name], "transformer", "--checkpoint")
+        network_option(commands[name], "postnet")
+    text = "items, song's spread evenly over the split, speech's the first ones; 0: all"
+    for name in ("song", "speech"):
+        option(commands[name], "--limit", 0, text, metavar="N")
+    for name in ("song", "folder"):
+        add_judges(commands[name])
+    commands["song"].add_argument(
+        "--inpainter",
         type=Path,
-        default=Path("feature"),
-        metavar="DIR",
-        help="prepared corpora (default: %(default)s)",
+        metavar="RUN",
+        help=f"a row more: the chain with this inpainter, {REFERENCE} (default: without)",
     )
-
-
-def add_network(parser: argparse.ArgumentParser, flag: str, file: str) -> None:
-    """Add the option of a network that ships."""
-    parser.add_argument(flag, type=Path, default=DEMO / file, metavar="RUN", help=RUN)
+    add_inpainting(commands["inpainting"])
+    network_option(commands["transcriber"], "transcriber")
+    folder = commands["folder"]
+    folder.add_argument("rendered", type=Path, metavar="RENDERED", help="folder of recordings")
+    folder.add_argument(
+        "--references",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="recordings of the same names; NAME.mid, NAME.txt and NAME.accompaniment.wav beside "
+        "them are used",
+    )
+    lyrics = Path("examples/lyrics.txt")
+    option(commands["melody"], "--lyrics", lyrics, "words that are set to music", metavar="FILE")
+    phonemes = commands["phonemes"]
+    phonemes.add_argument("files", nargs="+", type=Path, metavar="FILE", help="vocals alone")
+    phonemes.add_argument(
+        "--transcriber",
+        type=Path,
+        metavar="RUN",
+        help=f"{REFERENCE} (default: the earlier project's download if it is there, else "
+        f"{DEMO / 'transcriber.pt'})",
+    )
+    return parser
 
 
 def add_judges(parser: argparse.ArgumentParser) -> None:
@@ -79,8 +119,8 @@ def add_judges(parser: argparse.ArgumentParser) -> None:
         "--transcriber",
         type=Path,
         metavar="RUN",
-        help=f"judge of notes and phonemes: a run's name, its folder or a file; none: without "
-        f"(default: {DEMO / 'transcriber.pt'} if it is there)",
+        help=f"judge of notes and phonemes, {REFERENCE}; none: without (default: "
+        f"{DEMO / 'transcriber.pt'} if it is there)",
     )
     parser.add_argument(
         "--report",
@@ -89,136 +129,22 @@ def add_judges(parser: argparse.ArgumentParser) -> None:
         const=4,
         default=0,
         metavar="N",
-        help="write report.html with N items to hear and see (default of N: 4; without the flag: "
-        "no report)",
+        help="write report.html with N items to hear and see (default: none; without N: 4)",
     )
 
 
-def add_count(parser: argparse.ArgumentParser, flag: str, default: int, text: str) -> None:
-    """Add an option that is a whole number."""
-    parser.add_argument(
-        flag, type=int, default=default, metavar="N", help=f"{text} (default: %(default)s)"
-    )
-
-
-def add_out(parser: argparse.ArgumentParser, device: bool = True) -> None:
-    """Add the folder of the results and, for networks, the device."""
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("out/evaluation"),
-        metavar="DIR",
-        help="results (default: %(default)s)",
-    )
-    if device:
-        add_device(parser)
-
-
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add the device that the networks run on."""
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)"
-    )
-
-
-def evaluation_parser() -> argparse.ArgumentParser:
-    """Build the command line; nothing but argparse is imported for it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    moved = ", ".join(f"{name} ({script}.py)" for name, (script, _) in MOVED.items())
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", help=f"moved: {moved}"
-    )
-    parsers = {
-        name: commands.add_parser(
-            name,
-            help=text,
-            description=f"python evaluate.py {name} {example}\n\n{text}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        for name, (text, example) in EXAMPLES.items()
-    }
-    for name in ("song", "speech", "inpainting", "transcriber", "melody"):
-        add_corpus(parsers[name])
-    for name in ("song", "speech"):
-        add_network(parsers[name], "--checkpoint", "transformer.pt")
-        add_network(parsers[name], "--postnet", "postnet.pt")
-        add_count(parsers[name], "--seed", 0, "item i of the split is rendered with seed + i")
-        add_out(parsers[name])
-    add_count(parsers["song"], "--limit", 0, "phrases, spread evenly over the split; 0: all")
-    add_count(parsers["speech"], "--limit", 0, "sentences, the first ones; 0: all")
-    add_judges(parsers["song"])
-    parsers["song"].add_argument(
-        "--inpainter",
-        type=Path,
-        metavar="RUN",
-        help="judge the chain with this inpainter as a row of its own, on the songs' stems: a "
-        "run's name, its folder or a file (default: without)",
-    )
-    _add_inpainting(parsers["inpainting"])
-    add_network(parsers["transcriber"], "--transcriber", "transcriber.pt")
-    add_out(parsers["transcriber"])
-    _add_folder(parsers["folder"])
-    melody = parsers["melody"]
-    melody.add_argument(
-        "--lyrics",
-        type=Path,
-        default=Path("examples/lyrics.txt"),
-        metavar="FILE",
-        help="words that are set to music (default: %(default)s)",
-    )
-    add_count(melody, "--seed", 0, "of the composer")
-    add_out(melody, device=False)
-    phonemes = parsers["phonemes"]
-    phonemes.add_argument(
-        "files", nargs="+", type=Path, metavar="FILE", help="vocals without backing"
-    )
-    phonemes.add_argument(
-        "--transcriber",
-        type=Path,
-        metavar="RUN",
-        help="a run's name, its folder or a file (default: the earlier project's download if it is "
-        f"there, else {DEMO / 'transcriber.pt'})",
-    )
-    add_device(phonemes)
-    return parser
-
-
-def _add_inpainting(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--inpainter",
-        type=Path,
-        required=True,
-        metavar="RUN",
-        help="a run's name, its folder or a file",
-    )
-    add_network(parser, "--postnet", "postnet.pt")
-    parser.add_argument(
-        "--rows",
-        nargs="+",
-        metavar="ROW|all",
-        help=f"ways to make a vocal (default: {' '.join(DEFAULT_ROWS)})",
-    )
-    add_count(parser, "--windows", 8, "windows, spread evenly over the split")
-    add_count(parser, "--control-windows", 32, "windows of the loss's shuffle control; 0: none")
-    add_count(parser, "--batch-size", 4, "windows at once")
-    add_count(parser, "--seed", 0, "of the noise")
-    add_out(parser)
-
-
-def _add_folder(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("rendered", type=Path, metavar="RENDERED", help="folder of recordings")
-    parser.add_argument(
-        "--references",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="recordings of the same names; NAME.mid, NAME.txt and NAME.accompaniment.wav beside "
-        "them are used",
-    )
-    add_judges(parser)
-    add_out(parser, device=False)
+def add_inpainting(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `inpainting`."""
+    parser.add_argument("--inpainter", type=Path, required=True, metavar="RUN", help=REFERENCE)
+    network_option(parser, "postnet")
+    rows = f"ways to make a vocal (default: {' '.join(DEFAULT_ROWS)})"
+    parser.add_argument("--rows", nargs="+", metavar="ROW|all", help=rows)
+    for flag, default, text in (
+        ("--windows", 8, "windows, spread evenly over the split"),
+        ("--control-windows", 32, "windows of the loss's shuffle control; 0: none"),
+        ("--batch-size", 4, "windows at once"),
+    ):
+        option(parser, flag, default, text, metavar="N")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -228,16 +154,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         script, prefix = MOVED[words[0]]
         print(f"evaluate.py {words[0]} is now: python {' '.join((f'{script}.py', *prefix))}")
         return importlib.import_module(script).main([*prefix, *words[1:]])
-    options = vars(evaluation_parser().parse_args(words))
-    command = options.pop("command")
+    arguments = evaluation_parser().parse_args(words)
     # Imported now: --help should not wait for torch.
-    module = importlib.import_module(f"evaluation.{command}")
-    try:
-        getattr(module, f"evaluate_{command}")(**options)
-    except (ValueError, FileNotFoundError, ImportError) as error:
-        print(f"evaluate.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    module = importlib.import_module(f"evaluation.{arguments.command}")
+    evaluate = getattr(module, f"evaluate_{arguments.command}")
+    return exit_code("evaluate.py", lambda: evaluate(arguments))
 
 
 if __name__ == "__main__":

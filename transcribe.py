@@ -8,17 +8,14 @@ With --lyrics every note gets its syllable; without, the phonemes that were reco
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.paths import DEMO
+from utils.flags import command_line, device_option, exit_code, network_option
 
 
-def transcribe_file(
-    file: Path, out: Path, lyrics: Path | None, transcriber: Path, device: str
-) -> None:
+def transcribe_file(file: Path, out: Path, lyrics: Path | None, network: Path, device: str) -> None:
     """Transcribe one recording, write the MIDI file and print what it holds."""
     # Imported now: --help should not wait for torch.
     from text.frontend import Pronouncer
@@ -30,7 +27,7 @@ def transcribe_file(
     from utils.checkpoint import resolve
 
     lines = read_lyrics(lyrics) if lyrics else None
-    path = resolve(transcriber, "transcriber")
+    path = resolve(network, "transcriber")
     wav, rate = read_audio(file)
     found = transcribe(load_transcriber(path, distributed.start(device).device), wav, rate)
     melody = phoneme_melody(found) if lines is None else align_lyrics(found, lines, Pronouncer())
@@ -41,36 +38,22 @@ def transcribe_file(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Transcribe from the shell; return the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("file", type=Path, metavar="FILE", help="a vocal, any rate and channels")
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE.mid", help="the transcription"
-    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.mid", help="what is heard")
     parser.add_argument(
         "--lyrics",
         type=Path,
         metavar="FILE",
         help="its words, .txt or .lrc (default: recognised phonemes are written)",
     )
-    parser.add_argument(
-        "--transcriber",
-        type=Path,
-        default=DEMO / "transcriber.pt",
-        metavar="RUN",
-        help="a run's name, its folder or a file (default: %(default)s)",
+    network_option(parser, "transcriber")
+    device_option(parser)
+    a = parser.parse_args(argv)
+    return exit_code(
+        "transcribe.py",
+        lambda: transcribe_file(a.file, a.out, a.lyrics, a.transcriber, a.device),
     )
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)"
-    )
-    arguments = parser.parse_args(argv)
-    try:
-        transcribe_file(**vars(arguments))
-    except (ValueError, FileNotFoundError, ImportError) as error:
-        print(f"transcribe.py: {error}", file=sys.stderr)
-        return 2
-    return 0
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -348,18 +349,17 @@ def cost_table(rows: Sequence[Cost], machine: Machine) -> str:
     return "\n".join(lines)
 
 
-def measure_costs(
-    preset: str, device: str, precision: str, rows: str, compile: bool, threads: int | None
-) -> None:
-    """Measure the machine, then the rows whose name contains a word; print the table."""
+def measure_costs(arguments: Namespace) -> None:
+    """Measure the machine, then the rows of benchmark.py's command line; print the table."""
+    rows, preset, precision = arguments.rows, arguments.preset, arguments.precision
     groups = {name: measure for name, measure in COSTS.items() if rows in name}
     if not groups:
         raise ValueError(f"--rows {rows}: expected part of {', '.join(COSTS)}")
-    if threads:
-        torch.set_num_threads(threads)
-    where = distributed.start(device).device
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    where = distributed.start(arguments.device).device
     machine = measure_machine(where, getattr(torch, precision))
-    machine = replace(machine, compiles=compile)
+    machine = replace(machine, compiles=arguments.compile)
     print(
         f"{distributed.describe_device(where)}, {precision}: matrix products "
         f"{machine.flop_rate / 1e9:.0f} GFLOP/s, copies {machine.byte_rate / 1e9:.1f} GB/s; "

@@ -7,6 +7,7 @@ backing.
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +17,8 @@ from typing import Any
 from torch import Tensor
 
 from evaluation.frechet import EmbeddingStore
-from evaluation.harmony_fit import harmony_fit
 from evaluation.report import ReportItem, shown_path, write_outcome
-from evaluation.score_metrics import mel_level, wrong_lyrics
+from evaluation.score_metrics import harmony_fit, mel_level, wrong_lyrics
 from evaluation.table import WRONG_LYRICS, counted, print_table
 from evaluation.voice import Judges, Reference, without_nan
 from hyperparams import Hyperparams
@@ -104,23 +104,23 @@ def _files(rendered: Path, reference: Path) -> Files:
     )
 
 
-def evaluate_folder(
-    rendered: Path, references: Path, transcriber: Path | None, report: int, out: Path
-) -> None:
+def evaluate_folder(arguments: Namespace) -> None:
     """Judge a folder of recordings; print the table, write evaluation.json and the report."""
-    items = match(rendered, references)
-    judges = Judges.available(Hyperparams().audio, transcriber)
+    items = match(arguments.rendered, arguments.references)
+    judges = Judges.available(Hyperparams().audio, arguments.transcriber)
+    out = arguments.out
     judge = FolderJudge(items, judges, Pronouncer(), out / "embeddings")
     settings = judge.settings()
-    records = Journal(out / "folder.jsonl", settings).complete(list(items), judge.judge, "file")
+    journal = Journal(out / "folder.jsonl", settings)
+    records = journal.complete(list(items), judge.judge, "file")
     title = (
-        f"{counted(len(records), 'recording')} of {shown_path(rendered)} against "
-        f"{shown_path(references)}"
+        f"{counted(len(records), 'recording')} of {shown_path(arguments.rendered)} against "
+        f"{shown_path(arguments.references)}"
     )
     print(f"{title}, at {judges.audio.sample_rate} Hz")
     distances = judge.embeddings.distances([JUDGED], "ceiling", list(items))
-    result = print_table(records, list(ROWS), JUDGED, judges.missing, distances)
-    write_outcome(out, title, settings, result | {"rows": ROWS}, records, judge.entry, report)
+    result = print_table(records, list(ROWS), JUDGED, judges.missing, distances) | {"rows": ROWS}
+    write_outcome(out, title, settings, result, records, judge.entry, arguments.report)
 
 
 class FolderJudge:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -51,58 +52,41 @@ if TYPE_CHECKING:
     from preprocess import StemBatch
 
 
-def evaluate_inpainting(
-    data: str,
-    split: str,
-    feature_dir: Path,
-    inpainter: Path,
-    postnet: Path,
-    rows: list[str] | None,
-    windows: int,
-    control_windows: int,
-    batch_size: int,
-    seed: int,
-    out: Path,
-    device: str,
-) -> None:
-    """Judge an inpainter on windows of a split; print the tables, write JSON, picture and sounds.
-
-    control_windows: of the shuffle control of the loss; 0: without it.
-    """
-    where = distributed.start(device).device
-    path = resolve(inpainter, "inpainter")
+def evaluate_inpainting(arguments: Namespace) -> None:
+    """Judge an inpainter on windows of a split; print tables, write JSON, picture and sounds."""
+    where, out = distributed.start(arguments.device).device, arguments.out
+    path = resolve(arguments.inpainter, "inpainter")
     loaded = load(path, "inpainter", where)
-    hp = loaded.hyperparams
-    names = choose_rows(rows, hp, str(path))
-    chained = None
+    hp, chained = loaded.hyperparams, None
+    names = choose_rows(arguments.rows, hp, str(path))
     if any(INPAINTING_ROWS[name].needs_waveform(hp.unet) for name in names):
-        chained = load(resolve(postnet, "postnet"), "postnet", where)
+        chained = load(resolve(arguments.postnet, "postnet"), "postnet", where)
         check_pair(loaded, chained)
-    store = StemStore(feature_dir / data)
+    store = StemStore(arguments.feature_dir / arguments.data)
     store.check_audio(hp.audio)
-    training = replace(hp.inpainter_training, batch_size=batch_size)
-    source = StemBatches(store, split, training, hp.window)
-    batches = list(source.head(math.ceil(windows / batch_size)))
+    size, seed = arguments.batch_size, arguments.seed
+    training = replace(hp.inpainter_training, batch_size=size)
+    windows = StemBatches(store, arguments.split, training, hp.window)
+    batches = list(windows.head(math.ceil(arguments.windows / size)))
     if batches[0].other is None:
         raise ValueError(f"{store.directory} holds one song: a shuffle control needs two")
     judge = InpaintingJudge(loaded, chained, batches, seed, out, installed_embedding())
-    settings = {"data": data, "split": split, **judge.settings()}
-    ids = ids_of(names, len(batches))
-    records = Journal(out / "inpainting.jsonl", settings).complete(ids, judge.judge, "batch")
-    found = rows_of(records)
+    settings = {"data": arguments.data, "split": arguments.split, **judge.settings()}
+    journal = Journal(out / "inpainting.jsonl", settings)
+    rows = rows_of(journal.complete(ids_of(names, len(batches)), judge.judge, "batch"))
     control: dict[str, Any] = {}
     lines: list[str] = []
-    if control_windows and hp.unet.mask_input:  # else the network does not see what is known
+    if arguments.control_windows and hp.unet.mask_input:  # else it does not see what is known
         # Drafts are compared when the network takes a context, and their waveform can be made.
         has_draft = hp.unet.context_width and (chained or not hp.unet.draft_input)
-        controlled = list(source.head(math.ceil(control_windows / batch_size)))
-        control, lines = shuffle_control(
-            loaded, controlled, seed, judge.context if has_draft else None, settings, out
-        )
-    print(f"{path} (step {loaded.step}), {counted(len(judge.vocals), 'window')} of {data}/{split}")
-    print("\n".join([*inpainting_table(found), *lines]))
-    tests = {name: test.as_dict() | {"if": mean} for name, (test, mean) in controls(found).items()}
-    result = {"rows": found, "controls": tests, "shuffle_control": control}
+        context_of = judge.context if has_draft else None
+        controlled = list(windows.head(math.ceil(arguments.control_windows / size)))
+        control, lines = shuffle_control(loaded, controlled, seed, context_of, settings, out)
+    judged = f"{counted(len(judge.vocals), 'window')} of {arguments.data}/{arguments.split}"
+    print(f"{path} (step {loaded.step}), {judged}")
+    print("\n".join([*inpainting_table(rows), *lines]))
+    tests = {name: test.as_dict() | {"if": mean} for name, (test, mean) in controls(rows).items()}
+    result = {"rows": rows, "controls": tests, "shuffle_control": control}
     write_result(out / "inpainting.json", settings | result | print_frechet(judge, names))
     print(plotting.save_figure(judge.picture(names), out / "inpainting.png"))
 

@@ -6,10 +6,10 @@ same melody under other songs' harmonies; the written melody says how much can b
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from corpora.records import song_of
 from evaluation import table
-from evaluation.harmony_fit import harmony_fit
 from evaluation.report import write_result
+from evaluation.score_metrics import harmony_fit
 from evaluation.table import Metric, Records, counted
 from evaluation.voice import without_nan
 from hyperparams import Hyperparams
@@ -57,13 +57,11 @@ class Accompanied:
     notes: Sequence[TimedNote]
 
 
-def evaluate_melody(
-    data: str, split: str, feature_dir: Path, lyrics: Path, seed: int, out: Path
-) -> None:
+def evaluate_melody(arguments: Namespace) -> None:
     """Compose for the accompaniments of a split; print the table, write melody.json."""
-    store = StemStore(feature_dir / data)
+    store = StemStore(arguments.feature_dir / arguments.data)
     rate = store.index["sample_rate"]
-    items = [item for item in store.items(split) if "score" in item]
+    items = [item for item in store.items(arguments.split) if "score" in item]
 
     def read(item: dict[str, Any]) -> Accompanied:
         wav = store.window(item["id"], 0, item["num_samples"])[ACCOMPANIMENT]
@@ -71,18 +69,19 @@ def evaluate_melody(
 
     records = judge_melodies(
         [partial(read, item) for item in items],
-        read_lyrics(lyrics),
+        read_lyrics(arguments.lyrics),
         Pronouncer(),
         Hyperparams().composer,
-        seed,
+        arguments.seed,
         partial(tqdm, desc="melody", unit="song"),
     )
     for record in records:
         if "fault" in record:
             print(f"nothing composed for {record['id']}: {record['fault']}")
-    print(f"{counted(len(records), 'accompaniment')} of {data}/{split}")
-    settings = {"data": data, "split": split, "lyrics": str(lyrics), "seed": seed}
-    write_result(out / "melody.json", settings | print_melodies(records) | {"songs": records})
+    print(f"{counted(len(records), 'accompaniment')} of {arguments.data}/{arguments.split}")
+    settings = {name: str(getattr(arguments, name)) for name in ("data", "split", "lyrics", "seed")}
+    result = print_melodies(records) | {"songs": records}
+    write_result(arguments.out / "melody.json", settings | result)
 
 
 def judge_melodies(

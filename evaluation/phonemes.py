@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 
 import torch
@@ -35,15 +36,15 @@ def transcriber_path(transcriber: Path | None) -> Path:
 
 
 @torch.inference_mode()
-def evaluate_phonemes(files: list[Path], transcriber: Path | None, device: str) -> None:
+def evaluate_phonemes(arguments: Namespace) -> None:
     """Print accuracy and variety of the phonemes of each recording, in bits over sung frames."""
-    path = transcriber_path(transcriber)
-    where = distributed.start(device).device
+    path = transcriber_path(arguments.transcriber)
+    where = distributed.start(arguments.device).device
     loaded = load_transcriber(path, where)
     rate = loaded.hyperparams.audio.sample_rate
     print(f"{path}, step {loaded.step}; entropies in bits over sung frames")
     print(f"{'accuracy':>10} {'variety':>10} {'sung':>7}")
-    for file in files:
+    for file in arguments.files:
         wav, _ = read_wav(file, rate)
         found = phoneme_entropies(loaded.network.recognise(wav[None].to(where))[0])
         bits = [

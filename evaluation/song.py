@@ -6,6 +6,7 @@ is another song's phrase. With an inpainter there is a row of it behind the free
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,9 +16,8 @@ import numpy as np
 from torch import Tensor
 
 from corpora.records import song_of
-from corpora.stores import open_features
 from evaluation import statistics
-from evaluation.chain import describe_voice, free_running, sound, teacher_forced
+from evaluation.chain import describe_voice, free_running, open_chain, sound, teacher_forced
 from evaluation.frechet import EmbeddingStore, Frechet
 from evaluation.phrase_inpainter import PhraseInpainter
 from evaluation.report import ReportItem, write_outcome
@@ -25,18 +25,15 @@ from evaluation.score_metrics import frame_distance, mel_level, wrong_lyrics
 from evaluation.statistics import Estimate, PairedTest
 from evaluation.table import WRONG_LYRICS, counted, print_table
 from evaluation.voice import Judges, Reference, without_nan
-from preprocess import TextMelDataset
-from singing.voice import load_voice
 from text.symbols import is_vowel, word_spans
 from training.batching import spread
-from utils import distributed
 from utils.checkpoint import resolve
 from utils.journal import Journal
 from utils.loading import check_pair, describe_weights, load
 from utils.metrics import attention_health, frame_difference_ratio
 
 if TYPE_CHECKING:
-    from preprocess import TextMelBatch
+    from preprocess import TextMelBatch, TextMelDataset
     from singing.voice import Voice
 
 ROWS = {
@@ -52,45 +49,29 @@ JUDGED = "free_running"
 RECORDING = "recording"  # the true vocal itself
 
 
-def evaluate_song(
-    data: str,
-    split: str,
-    feature_dir: Path,
-    checkpoint: Path,
-    postnet: Path,
-    inpainter: Path | None,
-    transcriber: Path | None,
-    limit: int,
-    report: int,
-    seed: int,
-    out: Path,
-    device: str,
-) -> None:
+def evaluate_song(arguments: Namespace) -> None:
     """Judge phrases of a split; print the table, write evaluation.json and the report."""
-    where = distributed.start(device).device
-    voice = load_voice(resolve(checkpoint, "transformer"), resolve(postnet, "postnet"), where)
-    store = open_features(feature_dir, data)
-    store.check_audio(voice.hyperparams.audio)
-    dataset = TextMelDataset(store, split)
-    stage = None
-    settings: dict[str, Any] = {"data": data, "split": split, "seed": seed}
-    if inpainter is not None:
-        network = load(resolve(inpainter, "inpainter"), "inpainter", where)
+    voice, dataset = open_chain(arguments)
+    seed, out, stage = arguments.seed, arguments.out, None
+    settings: dict[str, Any] = {"data": arguments.data, "split": arguments.split, "seed": seed}
+    if arguments.inpainter is not None:
+        network = load(resolve(arguments.inpainter, "inpainter"), "inpainter", voice.device)
         check_pair(voice.transformer, network)
-        stage = PhraseInpainter.of_corpus(network, feature_dir / data, dataset.items, seed)
+        corpus = arguments.feature_dir / arguments.data
+        stage = PhraseInpainter.of_corpus(network, corpus, dataset.items, seed)
         settings["inpainter"] = describe_weights(network)
         settings["inpainting"] = asdict(network.hyperparams.inpainting)
-    judges = Judges.available(voice.hyperparams.audio, transcriber)
+    judges = Judges.available(voice.hyperparams.audio, arguments.transcriber)
     judges.missing["accompaniment"] = (
         "phrases have none; evaluate.py folder reads NAME.accompaniment.wav"
     )
     judge = SongJudge(voice, dataset, seed, judges, out / "embeddings", stage)
     settings |= {**describe_voice(voice), "judges": judges.names()}
     settings["phrases"] = len(judge.numbers)  # the floor is another one
-    ids = spread(list(judge.numbers), limit or len(judge.numbers))
+    ids = spread(list(judge.numbers), arguments.limit or len(judge.numbers))
     records = Journal(out / "song.jsonl", settings).complete(ids, judge.judge, "phrase")
     songs = counted(len({record["song"] for record in records}), "song")
-    title = f"{counted(len(records), 'phrase')} of {songs}, {data}/{split}"
+    title = f"{counted(len(records), 'phrase')} of {songs}, {arguments.data}/{arguments.split}"
     print(title)
     result = print_table(records, list(judge.rows), JUDGED, judges.missing, judge.frechet(ids))
     compared: dict[str, PairedTest | Estimate] = {
@@ -101,7 +82,7 @@ def evaluate_song(
         print(f"{INPAINTED} - {JUDGED}, {name}: {test}")
     result["rows"] = judge.rows
     result["compared"] = {name: test.as_dict() for name, test in compared.items()}
-    write_outcome(out, title, settings, result, records, judge.entry, report)
+    write_outcome(out, title, settings, result, records, judge.entry, arguments.report)
 
 
 @dataclass(frozen=True)

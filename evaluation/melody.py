@@ -1,30 +1,37 @@
-"""Does a composed melody belong to its accompaniment? Held-out songs, against the written melody
-and against other songs' harmonies.
+"""Does a composed melody belong to its accompaniment? Held-out songs, beside the written melody.
 
-Every accompaniment is analysed as synthesis does (beats, key, a chord per beat). A melody fits when
-its notes on the beats are tones of the chords there; the same notes under another song's harmony
-are the control, and the melody that was written for the song says how much can be expected.
+Every accompaniment is analysed as synthesis does (beats, key, a chord per beat). The control is the
+same melody under other songs' harmonies; the written melody says how much can be expected.
 """
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
 from corpora.records import song_of
-from evaluation import statistics as bootstrap
-from evaluation import table as evaluation_table
-from evaluation.harmony_fit import chord_tone_ratio, onset_to_beat
+from evaluation import table
+from evaluation.report import write_result
+from evaluation.score_metrics import harmony_fit
+from evaluation.table import Metric, Records, counted
+from evaluation.voice import without_nan
+from hyperparams import Hyperparams
+from inpainter.diffusion import ACCOMPANIMENT
 from music.compose import compose
 from music.harmony import Harmony, analyse
+from preprocess import StemStore
+from text.frontend import Pronouncer
+from text.lyrics import read_lyrics
 from utils.pitch import TimedNote
 
 if TYPE_CHECKING:
     from hyperparams import Composer
-    from text.frontend import Pronouncer
     from text.lyrics import LyricLine
 
 ROWS = {
@@ -32,13 +39,12 @@ ROWS = {
     "written": "melody that was written for the song",
 }
 METRICS = {
-    "own": "notes on beats that are tones of the chord",
-    "other": "the same under other songs' harmonies",
-    "onset": "median distance of onsets from the nearest half beat (s)",
-    "leap": "largest interval (semitones)",
-    "span": "lowest to highest note (semitones)",
+    "chord_tones": Metric("notes on beats that are tones of the chord", "%", 100),
+    "chord_tones_shuffled": Metric("  under other songs' harmonies", "%", 100),
+    "beat_deviation": Metric("onset to half beat, median", "ms", 1000, True, is_median=True),
+    "leap": Metric("largest interval", "semitones"),
+    "span": Metric("lowest to highest note", "semitones"),
 }
-Estimates = dict[str, dict[str, bootstrap.Estimate]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,34 @@ class Accompanied:
     notes: Sequence[TimedNote]
 
 
-def evaluate_melodies(
+def evaluate_melody(arguments: Namespace) -> None:
+    """Compose for the accompaniments of a split; print the table, write melody.json."""
+    store = StemStore(arguments.feature_dir / arguments.data)
+    rate = store.index["sample_rate"]
+    items = [item for item in store.items(arguments.split) if "score" in item]
+
+    def read(item: dict[str, Any]) -> Accompanied:
+        wav = store.window(item["id"], 0, item["num_samples"])[ACCOMPANIMENT]
+        return Accompanied(item["id"], wav.numpy(), rate, item["score"]["notes"])
+
+    records = judge_melodies(
+        [partial(read, item) for item in items],
+        read_lyrics(arguments.lyrics),
+        Pronouncer(),
+        Hyperparams().composer,
+        arguments.seed,
+        partial(tqdm, desc="melody", unit="song"),
+    )
+    for record in records:
+        if "fault" in record:
+            print(f"nothing composed for {record['id']}: {record['fault']}")
+    print(f"{counted(len(records), 'accompaniment')} of {arguments.data}/{arguments.split}")
+    settings = {name: str(getattr(arguments, name)) for name in ("data", "split", "lyrics", "seed")}
+    result = print_melodies(records) | {"songs": records}
+    write_result(arguments.out / "melody.json", settings | result)
+
+
+def judge_melodies(
     songs: Sequence[Callable[[], Accompanied]],
     lines: Sequence[LyricLine],
     pronouncer: Pronouncer,
@@ -59,88 +92,59 @@ def evaluate_melodies(
     seed: int,
     progress: Callable = iter,
 ) -> list[dict[str, Any]]:
-    """One record per song: {metric: value} for each of ROWS, or why it could not be composed for.
+    """Measure both melodies of each song; `fault` says why nothing could be composed.
 
     songs: read one at a time. Raises ValueError for fewer than two: the control needs another.
     """
     if len(songs) < 2:
         raise ValueError("one song alone: the control needs another's harmony")
+    melodies: list[dict[str, Sequence[TimedNote]]] = []
     records: list[dict[str, Any]] = []
-    melodies: list[dict[str, list[TimedNote]]] = []
     harmonies: list[Harmony] = []
     for read in progress(songs):
         song = read()
         harmony = analyse(song.wav, song.sample_rate)
-        record: dict[str, Any] = {"id": song.id}
-        melody = {"written": list(song.notes)}
+        records.append({"id": song.id, "song": song_of(song.id), "rows": {}})
+        melodies.append({"written": song.notes})
+        harmonies.append(harmony)
         try:
             score = compose(lines, harmony, pronouncer, knobs, seed).score
-            melody["composed"] = [(n.onset, n.offset, n.pitch) for n in score.notes]
+            melodies[-1]["composed"] = [(n.onset, n.offset, n.pitch) for n in score.notes]
         except ValueError as error:
-            record["fault"] = str(error)
-        records.append(record)
-        melodies.append(melody)
-        harmonies.append(harmony)
-    for number, (record, melody) in enumerate(zip(records, melodies, strict=True)):
-        song = song_of(record["id"])
-        others = [h for r, h in zip(records, harmonies, strict=True) if song_of(r["id"]) != song]
-        for row, notes in melody.items():
-            record[row] = measures(notes, harmonies[number], others)
+            records[-1]["fault"] = str(error)
+    for record, melody, harmony in zip(records, melodies, harmonies, strict=True):
+        pairs = zip(records, harmonies, strict=True)
+        others = [h for other, h in pairs if other["song"] != record["song"]]
+        record["rows"] = {
+            row: without_nan(measure_melody(melody[row], harmony, others))
+            for row in ROWS
+            if row in melody
+        }
     return records
 
 
-def measures(
+def measure_melody(
     notes: Sequence[TimedNote], harmony: Harmony, others: Sequence[Harmony]
-) -> dict[str, float]:
-    """METRICS of a melody on its harmony; NaN for what cannot be said of it."""
+) -> dict[str, Any]:
+    """Measure METRICS of a melody on its harmony; NaN for what it does not have."""
     pitches = np.array([pitch for _, _, pitch in notes], float)
-    distances = np.abs(onset_to_beat(notes, harmony))
-    control = [chord_tone_ratio(notes, other) for other in others]
-    control = [value for value in control if not np.isnan(value)]
-    return {
-        "own": chord_tone_ratio(notes, harmony),
-        "other": float(np.mean(control)) if control else float("nan"),
-        "onset": float(np.median(distances)) if len(distances) else float("nan"),
+    return harmony_fit(notes, harmony, others) | {
         "leap": float(np.abs(np.diff(pitches)).max()) if len(pitches) > 1 else 0.0,
         "span": float(np.ptp(pitches)) if len(pitches) else float("nan"),
     }
 
 
-def table(records: Sequence[dict[str, Any]]) -> Estimates:
-    """Means over songs with their bootstrap intervals, by row and metric; takes of a song are
-    drawn together."""
-    found: Estimates = {}
-    for row in ROWS:
-        rows = [record for record in records if row in record]
-        groups = [song_of(record["id"]) for record in rows]
-        found[row] = {
-            metric: bootstrap.mean([record[row][metric] for record in rows], groups)
-            for metric in METRICS
-        }
-    return found
-
-
-def shuffle_controls(records: Sequence[dict[str, Any]]) -> dict[str, bootstrap.PairedTest]:
-    """Own minus other harmonies, of each row, as a paired test over songs."""
-    found = {}
-    for row in ROWS:
-        rows = [record for record in records if row in record]
-        own, other = ([record[row][name] for record in rows] for name in ("own", "other"))
-        found[row] = bootstrap.paired_test(own, other, [song_of(r["id"]) for r in rows])
-    return found
-
-
-def layout(estimates: Estimates, controls: dict[str, bootstrap.PairedTest]) -> list[str]:
-    """Lines of text: one per metric, then one per control."""
-    rows = [["", *estimates]]
-    for metric, text in METRICS.items():
-        cells = [estimates[row][metric] for row in estimates]
-        rows.append([text, *(f"{c.value:.3f} [{c.low:.3f}, {c.high:.3f}]" for c in cells)])
-    lines = evaluation_table.layout(rows)
-    for row, test in controls.items():
-        change = test.difference
-        lines.append(
-            f"shuffle control, {row}: {change.value:+.3f} [{change.low:.3f}, {change.high:.3f}] "
-            f"own - other, p = {test.p_value:.4f} ({change.count} songs)"
-        )
-    return lines
+def print_melodies(records: Records) -> dict[str, Any]:
+    """Print the table and the shuffle controls; return their numbers for melody.json."""
+    found = table.estimates(records, list(ROWS), "written", metrics=METRICS)
+    lines = table.cells(found, list(ROWS), "composed", {}, METRICS)
+    print("\n".join(table.layout(lines)))
+    controls = {row: table.shuffle_controls(records, row).get("chord_tones") for row in ROWS}
+    tests = {row: test for row, test in controls.items() if test is not None}
+    for row, test in tests.items():
+        songs = counted(test.difference.count, "song")
+        print(f"shuffle control, {row}: {test} own - other ({songs})")
+    return {
+        "metrics": table.plain(found),
+        "shuffle_control": {row: test.as_dict() for row, test in tests.items()},
+    }

@@ -1,4 +1,4 @@
-"""The inpainter as the chain's last stage on phrases of songs: their drafts sung anew.
+"""The inpainter behind the chain, on phrases of songs.
 
 Shapes: S samples, T frames.
 """
@@ -8,44 +8,46 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from corpora.songbook import phrase_places
 from inpainter.context import Condition
 from inpainter.diffusion import ACCOMPANIMENT, VOCAL
 from music.score_batch import ScoreTracks
+from preprocess import StemStore
 from singing.inpaint import check_symbols, sing
 from singing.song import draft_gain, pad_to
 from utils.audio import active_level
 from utils.loading import Loaded
 
-if TYPE_CHECKING:
-    from preprocess import StemStore
-
 
 @dataclass(frozen=True)
-class Place:
-    """Where a phrase stands: the take of the stems it was cut from, and its start in s."""
+class PhrasePlace:
+    """The take of the stems that a phrase was cut from, and its start in s."""
 
     take: str
     start: float
 
 
-class LastStage:
-    """Drafts of phrases → vocals, each with the accompaniment that its song has there."""
+class PhraseInpainter:
+    """Inpaint drafts of phrases, each with its song's accompaniment at its place."""
 
     def __init__(
         self,
         inpainter: Loaded,
         stems: StemStore,
-        places: Mapping[str, Place],
-        items: Sequence[Mapping[str, Any]],
+        places: Mapping[str, PhrasePlace],
+        items: Sequence[dict[str, Any]],
         seed: int,
     ) -> None:
-        """items: of the phrases' index. ValueError for phrases whose song is not among the stems,
-        or a network with other symbols."""
+        """Check the phrases: ValueError when a song is not among the stems, or for other symbols.
+
+        items: of the phrases' index, those with a score are used.
+        """
         self.inpainter, self.stems, self.seed = inpainter, stems, seed
         known = {song["id"] for song in stems.index["items"]}
         self.items = {item["id"]: item for item in items if item.get("score")}
@@ -63,14 +65,24 @@ class LastStage:
             list(self.items.values()), {symbol: index for index, symbol in enumerate(self.table)}
         )
 
+    @classmethod
+    def of_corpus(
+        cls, inpainter: Loaded, directory: Path, items: Sequence[dict[str, Any]], seed: int
+    ) -> PhraseInpainter:
+        """Open the stems NAME-stems beside the phrases that were cut from them, NAME."""
+        stems = StemStore(directory.with_name(f"{directory.name}-stems"))
+        stems.check_audio(inpainter.hyperparams.audio)
+        places = {id: PhrasePlace(*place) for id, place in phrase_places(directory).items()}
+        return cls(inpainter, stems, places, items, seed)
+
     def stem(self, id: str, channel: int, length: int) -> Tensor:
-        """The song's VOCAL or ACCOMPANIMENT from the start of a phrase on, (length,)."""
+        """Read VOCAL or ACCOMPANIMENT of the song from the start of a phrase on, (length,)."""
         place = self.places[id]
         start = round(place.start * self.inpainter.hyperparams.audio.sample_rate)
         return pad_to(self.stems.window(place.take, start, length)[channel], length)
 
     def __call__(self, id: str, wav: Tensor) -> Tensor:
-        """The draft (S,) of a phrase sung anew, at the draft's level; silence stays silence."""
+        """Inpaint the draft (S,) of a phrase at the level of the draft; silence stays silence."""
         hp = self.inpainter.hyperparams
         hop, rate = hp.audio.hop_length, hp.audio.sample_rate
         frames = -(-len(wav) // hop)
@@ -96,5 +108,5 @@ class LastStage:
         return sung * 10 ** ((active_level(wav, hop) - level) / 20)
 
     def recording(self, id: str, length: int) -> Tensor:
-        """The true vocal of a phrase, (length,)."""
+        """Read the true vocal of a phrase, (length,)."""
         return self.stem(id, VOCAL, length)

@@ -1,6 +1,6 @@
-"""The evaluation as one HTML file: players, pictures and the table, opened without a network.
+"""evaluation.json, and report.html: players, pictures and the table in one file.
 
-Sounds are MP3 and pictures PNG inside the file; it refers to nothing outside itself.
+Sounds are MP3 and pictures PNG inside the page; it refers to nothing outside itself.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import base64
 import html
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import librosa
 import numpy as np
 import soundfile
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from evaluation.frechet import Frechet
-from transcription.labels import PHONEME_CLASSES
-from utils import plotting
+from training.batching import evenly_spaced
+from transcription.pictures import posteriorgram
+from utils import files, plotting
 from utils.pitch import midi_of
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ figure { margin: 1em 0 } img { max-width: 100% }
 
 
 @dataclass
-class Entry:
-    """One item as it is shown: how each row sounds, and what there is to see."""
+class ReportItem:
+    """One item of the report: the sound of each row, and what its pictures show."""
 
     id: str
     text: str
@@ -58,11 +58,11 @@ class Entry:
     alignment: np.ndarray | None = None  # (steps, N)
     symbols: Sequence[str] = ()
     seconds_per_step: float = 0.0
-    heard: Transcribed | None = None
+    transcribed: Transcribed | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def figures(self) -> dict[str, Figure]:
-        """Every picture that there is something for, by its caption."""
+        """Draw every picture that there is data for, by its caption."""
         found = {
             "Spectrograms": plotting.spectrogram_pair(
                 self.mel, self.true_mel, self.audio, ("judged", "true")
@@ -75,8 +75,8 @@ class Entry:
             found["Attention: symbols over time"] = plotting.attention_grid(
                 [self.alignment[None]], list(self.symbols), self.seconds_per_step
             )
-        if self.heard is not None:
-            found["Phonemes that the transcriber hears"] = posteriorgram(self.heard)
+        if self.transcribed is not None:
+            found["Phoneme probabilities of the transcriber"] = posteriorgram(self.transcribed)
         return found
 
 
@@ -88,7 +88,7 @@ def piano_roll(
 ) -> Figure:
     """Draw notes (onset, offset, MIDI number) as bars and pitch tracks (T,) in Hz over them."""
     length = max([note[1] for note in notes] + [len(t) * seconds_per_frame for t in f0.values()])
-    figure = _figure(min(16.0, max(7.0, 1.6 * length)), 3.2)
+    figure = plotting.new_figure(min(16.0, max(7.0, 1.6 * length)), 3.2)
     axes = figure.subplots()
     for onset, offset, pitch in notes:
         axes.barh(pitch, offset - onset, left=onset, height=0.8, color="#cfe3f5", edgecolor="#777")
@@ -110,37 +110,41 @@ def piano_roll(
     return figure
 
 
-def posteriorgram(heard: Transcribed) -> Figure:
-    """Draw the probability of each phoneme class over time."""
-    probabilities = heard.phoneme.numpy().T  # (39, T)
-    seconds = probabilities.shape[1] * heard.hop_seconds
-    figure = _figure(min(16.0, max(7.0, 1.6 * seconds)), 5.0)
-    axes = figure.subplots()
-    extent = (0, seconds, -0.5, len(PHONEME_CLASSES) - 0.5)
-    axes.imshow(
-        probabilities, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=0, vmax=1
-    )
-    axes.set_yticks(range(len(PHONEME_CLASSES)), PHONEME_CLASSES, fontsize=6)
-    axes.set_xlabel("time (s)")
-    return figure
+def write_outcome(
+    out: Path,
+    title: str,
+    settings: Mapping[str, Any],
+    result: Mapping[str, Any],
+    records: Sequence[Mapping[str, Any]],
+    entry: Callable[[str, Mapping[str, Any]], ReportItem],
+    items: int,
+) -> None:
+    """Write evaluation.json and, with some of the items, report.html; print their paths.
+
+    entry(id, record): what the report shows of an item; items: how many, spread evenly.
+    """
+    write_result(out / "evaluation.json", {**settings, **result, "items": records})
+    if items:
+        entries = (entry(record["id"], record) for record in evenly_spaced(records, items))
+        print(write_page(out / "report.html", title, settings, result, entries))
 
 
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
+def write_result(path: Path, content: Mapping[str, Any]) -> None:
+    """Write the numbers of an evaluation as JSON and print the path."""
+    files.write_json(path, content, indent=2, allow_nan=True)
+    print(path)
 
 
-def write_report(
+def write_page(
     path: Path,
     title: str,
     settings: Mapping[str, Any],
     result: Mapping[str, Any],
-    entries: Iterable[Entry],
+    entries: Iterable[ReportItem],
 ) -> Path:
-    """Write the page: the table, what was asked, and the entries; return its path.
+    """Write the page: the table, the settings and the entries; return its path.
 
-    result: what `evaluate.py` puts into evaluation.json, with its `table` of cells.
+    result: of `evaluation.table.print_table`.
     """
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>",
@@ -152,13 +156,30 @@ def write_report(
         parts.append(f"<p>{html.escape(row)}: {html.escape(str(Frechet(**distance)))}</p>")
     parts.append(f"<details><summary>Settings</summary><pre>{_json(settings)}</pre></details>")
     parts += [_entry(entry) for entry in entries]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(parts) + "</html>\n", encoding="utf-8")
+    files.write_text(path, "\n".join(parts) + "</html>\n")
     return path
 
 
+def shown_path(path: Path | str) -> str:
+    """Return a path as a page for others may show it: relative to here, or its last name alone."""
+    path = Path(path)
+    if path.is_absolute():
+        here = Path.cwd()
+        return str(path.relative_to(here)) if path.is_relative_to(here) else path.name
+    return str(path)
+
+
+def _shareable(value: Any) -> Any:
+    """Shorten the absolute paths in plain values, keys included."""
+    if isinstance(value, Mapping):
+        return {_shareable(key): _shareable(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_shareable(part) for part in value]
+    return shown_path(value) if isinstance(value, str) and Path(value).is_absolute() else value
+
+
 def _json(content: Mapping[str, Any]) -> str:
-    return html.escape(json.dumps(content, indent=2, ensure_ascii=False))
+    return html.escape(json.dumps(_shareable(content), indent=2, ensure_ascii=False))
 
 
 def _table(cells: Sequence[Sequence[str]]) -> str:
@@ -174,7 +195,7 @@ def _table(cells: Sequence[Sequence[str]]) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
-def _entry(entry: Entry) -> str:
+def _entry(entry: ReportItem) -> str:
     """One item: players side by side, pictures under each other, its numbers folded away."""
     rate = entry.audio.sample_rate
     players = "".join(

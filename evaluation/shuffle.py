@@ -1,21 +1,22 @@
-"""The shuffle control of the inpainter: what another song's accompaniment costs it.
+"""Does the inpainter use the accompaniment? The loss with its own, and with another song's.
 
-A vocal that is all unknown is denoised from its own accompaniment and from another song's, with the
-same noise. What the second loses is what the network knows of the first: no sampling blurs it.
+The vocal, all unknown, is denoised from both with the same noise; no sampling blurs the difference.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from corpora.records import song_of
-from evaluation import statistics as bootstrap
+from evaluation import statistics
 from evaluation.statistics import PairedTest
 from inpainter.diffusion import bin_medians, denoising_loss, vocal_unknown
 from inpainter.sampling import ItemNoise
+from utils.journal import Journal
 from utils.loading import Loaded, denoiser_of
 from utils.seeds import torch_generator
 
@@ -28,7 +29,7 @@ ALL = "all"  # the mean over the levels
 
 
 class ShuffleJudge:
-    """Losses of held-out windows by kind and noise level, own and other."""
+    """Measure the losses of held-out windows by kind and noise level, own and other."""
 
     def __init__(
         self,
@@ -37,7 +38,7 @@ class ShuffleJudge:
         seed: int,
         context_of: Callable[[StemBatch, int], Context] | None,
     ) -> None:
-        """context_of(batch, number of its first window): the drafts; None: they are left out."""
+        """Take the noise levels of validation; context_of(batch, first window): drafts or None."""
         self.loaded, self.batches, self.seed = loaded, batches, seed
         self.context_of = context_of
         self.device = next(loaded.network.parameters()).device
@@ -46,14 +47,14 @@ class ShuffleJudge:
 
     @torch.no_grad()
     def judge(self, number: str) -> dict[str, Any]:
-        """The record of a batch: kind → level → (own, other) losses of its windows."""
+        """Measure a batch: kind → level → (own, other) losses of its windows."""
         batch = self.batches[int(number)].to(self.device)
         first = sum(len(before.ids) for before in self.batches[: int(number)])
         denoiser = denoiser_of(self.loaded.network, self.loaded.hyperparams)
         generators = [torch_generator(self.seed, first + row, 2) for row in range(len(batch.ids))]
         noise = ItemNoise(generators, batch.wav)()
         is_known = vocal_unknown(batch.wav)
-        contexts = {"alone": None}
+        contexts: dict[str, Context | None] = {"alone": None}
         if self.context_of is not None:
             contexts["draft"] = self.context_of(batch, first)
         losses: dict[str, dict[str, list[list[float]]]] = {}
@@ -69,8 +70,32 @@ class ShuffleJudge:
         return {"songs": [song_of(id) for id in batch.ids], "losses": losses}
 
 
-def controls(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, PairedTest]]:
-    """Kind → noise level or ALL → paired test over songs of (other − own)."""
+def shuffle_control(
+    loaded: Loaded,
+    batches: Sequence[StemBatch],
+    seed: int,
+    context_of: Callable[[StemBatch, int], Context] | None,
+    settings: Mapping[str, Any],
+    out: Path,
+) -> tuple[dict[str, Any], list[str]]:
+    """Run the control; return its tests as plain values, and one line per kind.
+
+    Interrupted, it continues from shuffle.jsonl in `out`; settings: what else decides the numbers.
+    """
+    judge = ShuffleJudge(loaded, batches, seed, context_of)
+    ids = [batch.ids for batch in batches]
+    journal = Journal(out / "shuffle.jsonl", {**settings, "windows": ids})
+    records = journal.complete(map(str, range(len(batches))), judge.judge, "batch")
+    found = shuffle_tests(records)
+    plain = {
+        kind: {level: test.as_dict() for level, test in tests.items()}
+        for kind, tests in found.items()
+    }
+    return plain, lines(found, sum(map(len, ids)))
+
+
+def shuffle_tests(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, PairedTest]]:
+    """Test (other − own) over songs: kind → noise level or ALL → paired test."""
     songs = [song for record in records for song in record["songs"]]
     found: dict[str, dict[str, PairedTest]] = {}
     for kind, levels in records[0]["losses"].items():
@@ -86,13 +111,14 @@ def controls(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Paired
             for parts in zip(*pairs.values(), strict=True)
         ]
         found[kind] = {
-            level: bootstrap.paired_test(other, own, songs) for level, (other, own) in pairs.items()
+            level: statistics.paired_test(other, own, songs)
+            for level, (other, own) in pairs.items()
         }
     return found
 
 
 def lines(found: Mapping[str, Mapping[str, PairedTest]], windows: int) -> list[str]:
-    """What the controls say, one line per kind."""
+    """Lay out the tests, one line per kind."""
     shown = []
     for kind, tests in found.items():
         by_level = ", ".join(

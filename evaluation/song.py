@@ -1,13 +1,14 @@
-"""The sung transformer on held-out phrases: from lyrics and notes alone, against the truth.
+"""How well does the network sing? Held-out phrases, rendered from lyrics and notes alone.
 
-Every rendering goes the same way: mel → PostNet → Griffin-Lim; so the true mel is the ceiling of
-what the judges can find, and another phrase's rendering their floor.
+Every row goes the same way, mel → PostNet → Griffin-Lim, so the true mel is the ceiling. The floor
+is another song's phrase. With an inpainter there is a row of it behind the free-running one.
 """
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +16,23 @@ import numpy as np
 from torch import Tensor
 
 from corpora.records import song_of
-from evaluation import statistics as bootstrap
-from evaluation.chain import describe_voice, free_running, sound, teacher_forced
-from evaluation.frechet import Frechet, frechet, frechet_difference, store, stored
-from evaluation.report import Entry
+from evaluation import statistics
+from evaluation.chain import describe_voice, free_running, open_chain, sound, teacher_forced
+from evaluation.frechet import EmbeddingStore, Frechet
+from evaluation.phrase_inpainter import PhraseInpainter
+from evaluation.report import ReportItem, write_outcome
 from evaluation.score_metrics import frame_distance, mel_level, wrong_lyrics
 from evaluation.statistics import Estimate, PairedTest
-from evaluation.table import WRONG_LYRICS
-from evaluation.voice import Judges, Reference, plain
+from evaluation.table import WRONG_LYRICS, counted, print_table
+from evaluation.voice import Judges, Reference, without_nan
 from text.symbols import is_vowel, word_spans
+from training.batching import evenly_spaced
+from utils.checkpoint import resolve
+from utils.journal import Journal
+from utils.loading import check_pair, describe_weights, load
 from utils.metrics import attention_health, frame_difference_ratio
 
 if TYPE_CHECKING:
-    from evaluation.phrase_inpainter import LastStage
     from preprocess import TextMelBatch, TextMelDataset
     from singing.voice import Voice
 
@@ -38,15 +43,51 @@ ROWS = {
     "floor": "free-running rendering of another song's phrase, judged as this one",
 }
 INPAINTED = "inpainted"
-LAST_STAGE = {INPAINTED: "the free-running waveform sung anew by the inpainter, on its song"}
-COMPARED = ("lsd", "phoneme_error_rate", "pitch_accuracy")  # paired, by both last stages
+INPAINTED_NOTE = "the free-running waveform through the inpainter, with its song's accompaniment"
+COMPARED = ("lsd", "phoneme_error_rate", "pitch_accuracy")  # paired: inpainted − free-running
 JUDGED = "free_running"
 RECORDING = "recording"  # the true vocal itself
 
 
+def evaluate_song(arguments: Namespace) -> None:
+    """Judge phrases of a split; print the table, write evaluation.json and the report."""
+    voice, dataset = open_chain(arguments)
+    seed, out, stage = arguments.seed, arguments.out, None
+    settings: dict[str, Any] = {"data": arguments.data, "split": arguments.split, "seed": seed}
+    if arguments.inpainter is not None:
+        network = load(resolve(arguments.inpainter, "inpainter"), "inpainter", voice.device)
+        check_pair(voice.transformer, network)
+        corpus = arguments.feature_dir / arguments.data
+        stage = PhraseInpainter.of_corpus(network, corpus, dataset.items, seed)
+        settings["inpainter"] = describe_weights(network)
+        settings["inpainting"] = asdict(network.hyperparams.inpainting)
+    judges = Judges.available(voice.hyperparams.audio, arguments.transcriber)
+    judges.missing["accompaniment"] = (
+        "phrases have none; evaluate.py folder reads NAME.accompaniment.wav"
+    )
+    judge = SongJudge(voice, dataset, seed, judges, out / "embeddings", stage)
+    settings |= {**describe_voice(voice), "judges": judges.names()}
+    settings["phrases"] = len(judge.numbers)  # the floor is another one
+    ids = evenly_spaced(list(judge.numbers), arguments.limit or len(judge.numbers))
+    records = Journal(out / "song.jsonl", settings).complete(ids, judge.judge, "phrase")
+    songs = counted(len({record["song"] for record in records}), "song")
+    title = f"{counted(len(records), 'phrase')} of {songs}, {arguments.data}/{arguments.split}"
+    print(title)
+    result = print_table(records, list(judge.rows), JUDGED, judges.missing, judge.frechet(ids))
+    compared: dict[str, PairedTest | Estimate] = {
+        **judge.compared(records),
+        **judge.frechet_change(records),
+    }
+    for name, test in compared.items():
+        print(f"{INPAINTED} - {JUDGED}, {name}: {test}")
+    result["rows"] = judge.rows
+    result["compared"] = {name: test.as_dict() for name, test in compared.items()}
+    write_outcome(out, title, settings, result, records, judge.entry, arguments.report)
+
+
 @dataclass(frozen=True)
-class Rendering:
-    """One phrase by one row."""
+class PhraseRendering:
+    """A phrase rendered by one row."""
 
     mel: Tensor | None  # (T, M) standardised; None for what was made as a waveform
     wav: Tensor  # (S,)
@@ -54,7 +95,7 @@ class Rendering:
 
 
 class SongJudge:
-    """Renders phrases of a dataset by every row of ROWS and measures them."""
+    """Render phrases of a dataset by every row and measure them."""
 
     def __init__(
         self,
@@ -63,12 +104,12 @@ class SongJudge:
         seed: int,
         judges: Judges,
         cache: Path,
-        last_stage: LastStage | None = None,
+        phrase_inpainter: PhraseInpainter | None = None,
     ) -> None:
-        """cache: a folder for what is too large for a record, the embeddings; last_stage: gives a
-        row more, and with it the true recordings to which the Fréchet distance is measured.
+        """Check the phrases: ValueError for other symbols, no notes, or one song alone.
 
-        Raises ValueError for phrases without notes, or symbols the network does not know.
+        cache: folder of the embeddings; phrase_inpainter: adds the row INPAINTED; the Fréchet
+        distance is then measured to the true recordings instead of the ceiling.
         """
         if list(dataset.store.symbols) != list(voice.transformer.data["symbols"]):
             raise ValueError(
@@ -77,8 +118,10 @@ class SongJudge:
             )
         dataset.standardise = voice.transformer.standardiser("mel").cpu()
         self.voice, self.dataset, self.seed, self.judges = voice, dataset, seed, judges
-        self.cache, self.last_stage = cache, last_stage
-        self.rows = ROWS | (LAST_STAGE if last_stage else {})
+        self.embeddings = EmbeddingStore(cache, judges.embedding)
+        self.phrase_inpainter = phrase_inpainter
+        self.target = RECORDING if phrase_inpainter else "ceiling"  # of the Fréchet distance
+        self.rows = ROWS | ({INPAINTED: INPAINTED_NOTE} if phrase_inpainter else {})
         self.numbers = {
             item["id"]: number for number, item in enumerate(dataset.items) if item.get("score")
         }
@@ -95,21 +138,21 @@ class SongJudge:
             )
 
     def item(self, id: str) -> dict[str, Any]:
-        """What the index says of a phrase."""
+        """Return the record of a phrase in the index."""
         return self.dataset.items[self.numbers[id]]
 
     def batch(self, number: int) -> TextMelBatch:
-        """One item on the chain's device."""
+        """Collate one item on the device of the chain."""
         return self.dataset.collate([self.dataset[number]]).to(self.voice.device)
 
     def other(self, number: int) -> int:
-        """The phrase of another song that is nearest in length."""
+        """Return the phrase of another song that is nearest in length."""
         song, lengths = song_of(self.dataset.items[number]["id"]), self.dataset.lengths
         others = [other for id, other in self.numbers.items() if song_of(id) != song]
         return min(others, key=lambda other: (abs(lengths[other] - lengths[number]), other))
 
-    def render(self, id: str) -> dict[str, Rendering]:
-        """One phrase by each row."""
+    def render(self, id: str) -> dict[str, PhraseRendering]:
+        """Render a phrase by each row."""
         number = self.numbers[id]
         batch, other, seed = self.batch(number), self.other(number), self.seed + number
         free = free_running(self.voice, batch, seed)
@@ -121,16 +164,16 @@ class SongJudge:
         }
         alignment = {JUDGED: free.alignment}
         rendered = {
-            row: Rendering(mel.cpu(), sound(self.voice, mel, seed), alignment.get(row))
+            row: PhraseRendering(mel.cpu(), sound(self.voice, mel, seed), alignment.get(row))
             for row, mel in mels.items()
         }
-        if self.last_stage is not None:
-            sung = self.last_stage(id, rendered[JUDGED].wav)
-            rendered[INPAINTED] = Rendering(None, sung, None)
+        if self.phrase_inpainter is not None:
+            inpainted = self.phrase_inpainter(id, rendered[JUDGED].wav)
+            rendered[INPAINTED] = PhraseRendering(None, inpainted, None)
         return rendered
 
-    def reference(self, id: str, ceiling: Rendering) -> Reference:
-        """What a phrase should have been; it is voiced where the ceiling is."""
+    def reference(self, id: str, ceiling: PhraseRendering) -> Reference:
+        """Return the truth of a phrase; it is voiced where the ceiling is."""
         item = self.item(id)
         mel, linear = (
             np.asarray(self.dataset.store.array(kind, id), dtype=np.float32)
@@ -142,100 +185,92 @@ class SongJudge:
             f0=self.judges.track(ceiling.wav, len(mel)),
             notes=item["score"]["notes"],
             symbols=tuple(item["symbols"]),
+            text=item["text"],
             score=item["score"],
             wrong=wrong_lyrics(item, self.dataset.items, WRONG_LYRICS),
         )
 
     def judge(self, id: str) -> dict[str, Any]:
-        """The record of one phrase: what METRICS names, for each row that has it."""
+        """Measure a phrase: the metrics of evaluation.table that each row has."""
         rendered = self.render(id)
         reference = self.reference(id, rendered["ceiling"])
-        true = rendered["ceiling"].mel
-        inverse = self.voice.transformer.standardiser("mel").cpu().inverse
-        rows = {}
+        rate, rows = self.voice.hyperparams.audio.sample_rate, {}
         for row, rendering in rendered.items():
             result = self.judges.measure(rendering.wav, reference)
-            if rendering.mel is not None:
-                level = mel_level(inverse(rendering.mel).numpy()) - mel_level(reference.mel)
-                result["level_difference"] = level
-                result["sharpness"] = frame_difference_ratio(rendering.mel.numpy(), true.numpy())
-                result["distance"] = frame_distance(rendering.mel.numpy(), true.numpy())
+            result |= self.measure_mel(rendering, rendered["ceiling"], reference)
             if rendering.alignment is not None:
-                weights = rendering.alignment.cpu().numpy()
-                health = attention_health(weights, word_spans(reference.symbols))
+                words = word_spans(self.item(id)["symbols"])
+                health = attention_health(rendering.alignment.cpu().numpy(), words)
                 result["coverage"] = health.coverage
                 result["repeated"] = float(len(health.repeated))
-            rows[row] = {name: plain(value) for name, value in result.items()}
-            self.embed(row, id, rendering.wav)
-        if self.last_stage is not None:
+            rows[row] = without_nan(result)
+            self.embeddings.keep(row, id, [rendering.wav], rate)
+        if self.phrase_inpainter is not None:
             length = len(rendered["ceiling"].wav)
-            self.embed(RECORDING, id, self.last_stage.recording(id, length))
+            recording = self.phrase_inpainter.recording(id, length)
+            self.embeddings.keep(RECORDING, id, [recording], rate)
         return {"song": song_of(id), "text": self.item(id)["text"], "rows": rows}
 
-    def embed(self, row: str, id: str, wav: Tensor) -> None:
-        """Keep the embeddings of a waveform (S,)."""
-        if self.judges.embedding is not None:
-            embedding = self.judges.embedding(wav, self.voice.hyperparams.audio.sample_rate)
-            store(self.embedding_path(row, id), [embedding])
-
-    def embedding_path(self, row: str, id: str) -> Path:
-        """Where the embeddings of a rendering lie."""
-        return self.cache / row / f"{id.replace('/', '_')}.npz"
-
-    def frechet(self, ids: Sequence[str]) -> dict[str, Frechet]:
-        """The Fréchet distance of each row to the ceiling, or to the recordings where these are
-        known; empty when there is no embedding."""
-        if self.judges.embedding is None:
+    def measure_mel(
+        self, rendering: PhraseRendering, ceiling: PhraseRendering, reference: Reference
+    ) -> dict[str, Any]:
+        """Measure level, sharpness and distance of a mel; nothing for a mere waveform."""
+        if rendering.mel is None or ceiling.mel is None:
             return {}
-        target = "ceiling" if self.last_stage is None else RECORDING
-        rows = dict.fromkeys([*self.rows, target])
-        sets = {row: [stored(self.embedding_path(row, id))[0] for id in ids] for row in rows}
+        inverse = self.voice.transformer.standardiser("mel").cpu().inverse
+        mel, true = rendering.mel.numpy(), ceiling.mel.numpy()
+        level = mel_level(inverse(rendering.mel).numpy()) - mel_level(reference.mel)
         return {
-            row: frechet(sets[row], sets[target], self.judges.embedding.NAME)
-            for row in self.rows
-            if row != target
+            "level_difference": level,
+            "sharpness": frame_difference_ratio(mel, true),
+            "distance": frame_distance(mel, true),
         }
 
-    def frechet_change(self, records: Sequence[Mapping[str, Any]]) -> Estimate | None:
-        """How much farther from the recordings the last stage is than what it is compared with."""
-        if self.judges.embedding is None or self.last_stage is None:
-            return None
-        sets = [
-            [stored(self.embedding_path(row, record["id"]))[0] for record in records]
-            for row in (INPAINTED, JUDGED, RECORDING)
-        ]
-        return frechet_difference(*sets, [record["song"] for record in records])
+    def frechet(self, ids: Sequence[str]) -> dict[str, Frechet]:
+        """Measure the Fréchet distance of each row to the target; empty without an embedding."""
+        return self.embeddings.distances(self.rows, self.target, ids)
+
+    def frechet_change(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Estimate]:
+        """Estimate by how much the inpainter moves away from the recordings."""
+        if self.phrase_inpainter is None:
+            return {}
+        ids, songs = ([record[key] for record in records] for key in ("id", "song"))
+        found = self.embeddings.differences([(INPAINTED, JUDGED)], RECORDING, ids, songs)
+        return dict(zip(["frechet_distance"], found.values(), strict=False))
 
     def compared(self, records: Sequence[Mapping[str, Any]]) -> dict[str, PairedTest]:
-        """What the last stage changes: metric → paired test over songs of (inpainted − judged)."""
-        if self.last_stage is None:
+        """Test what the inpainter changes: metric → paired test over songs of COMPARED."""
+        if self.phrase_inpainter is None:
             return {}
         songs = [record["song"] for record in records]
         tests = {}
         for name in COMPARED:
-            pair = [
-                [float("nan") if (v := r["rows"][row].get(name)) is None else v for r in records]
-                for row in (INPAINTED, JUDGED)
-            ]
-            tests[name] = bootstrap.paired_test(*pair, songs)
+            values = (
+                [record["rows"][row].get(name) for record in records] for row in (INPAINTED, JUDGED)
+            )
+            made, draft = (np.array(column, dtype=float) for column in values)
+            tests[name] = statistics.paired_test(made, draft, songs)
         return tests
 
-    def entry(self, id: str, record: Mapping[str, Any]) -> Entry:
-        """One phrase for the report; it is rendered once more, as it was."""
+    def entry(self, id: str, record: Mapping[str, Any]) -> ReportItem:
+        """Render a phrase once more for the report."""
         rendered, item = self.render(id), self.item(id)
         audio, network = self.voice.hyperparams.audio, self.voice.transformer.network
         inverse = self.voice.transformer.standardiser("mel").cpu().inverse
-        judged, frames = rendered[JUDGED], item["num_frames"]
+        judged, ceiling = rendered[JUDGED], rendered["ceiling"]
+        assert judged.mel is not None and ceiling.mel is not None
         score, symbols = item["score"], item["symbols"]
-        drawn = [(row, rendered[row].wav) for row in ("ceiling", JUDGED)]
-        return Entry(
+        return ReportItem(
             id=id,
             text=item["text"],
             audio=audio,
             sounds={row: rendering.wav for row, rendering in rendered.items() if row != "floor"},
             mel=inverse(judged.mel).numpy(),
-            true_mel=inverse(rendered["ceiling"].mel).numpy(),
-            f0={row: self.judges.track(wav, frames) for row, wav in drawn},
+            true_mel=inverse(ceiling.mel).numpy(),
+            f0={
+                row: self.judges.track(rendered[row].wav, item["num_frames"])
+                for row in ("ceiling", JUDGED)
+            },
             notes=score["notes"],
             syllables=[
                 (onset, symbol.rstrip("012").lower())
@@ -245,11 +280,6 @@ class SongJudge:
             alignment=None if judged.alignment is None else judged.alignment.cpu().numpy(),
             symbols=symbols,
             seconds_per_step=network.reduction_factor / audio.frame_rate,
-            heard=None if self.judges.transcriber is None else self.judges.transcribe(judged.wav),
+            transcribed=self.judges.transcribe(judged.wav),
             record=record,
         )
-
-
-def identity(voice: Voice, judges: Judges, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides the numbers: the question, the weights, the judges."""
-    return {**asked, **describe_voice(voice), "judges": judges.names()}

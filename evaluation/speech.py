@@ -1,18 +1,19 @@
-"""The spoken chain on held-out sentences: what an independent recogniser understands of it."""
+"""How well is the voice understood? Word errors of recognisers on held-out sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from argparse import Namespace
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from corpora.aligner import SpeechRecogniser, plain_words
-from evaluation import statistics as bootstrap
-from evaluation.chain import free_running, sound, teacher_forced
-from evaluation.statistics import Estimate
-from text.normalize import normalise
+from corpora.aligner import RECOGNISERS, Recogniser, recognisers, spoken_words
+from evaluation import table
+from evaluation.chain import describe_voice, free_running, open_chain, sound, teacher_forced
+from evaluation.report import write_result
+from evaluation.table import Metric, counted
 from text.symbols import word_spans
+from utils.journal import Journal
 from utils.metrics import aligned_distance, attention_health, frame_difference_ratio, word_errors
 
 if TYPE_CHECKING:
@@ -25,81 +26,112 @@ ROWS = {
     "free_running": "transformer fed with its own output",
     "floor": "free-running against another sentence's text",
 }
-MEANS = ("distance", "sharpness", "length_ratio")
-ATTENTION_MEANS = ("focus", "diagonality", "coverage")
+METRICS = {
+    **{
+        f"{name}_errors": Metric(f"word error rate, {name}", "%", 100, is_pooled=True, needs=name)
+        for name in RECOGNISERS
+    },
+    "distance": Metric("mel distance along the best path", "sd"),
+    "sharpness": Metric("frame difference ratio"),
+    "length_ratio": Metric("length, over the true one"),
+    "focus": Metric("attention focus"),
+    "diagonality": Metric("attention diagonality"),
+    "coverage": Metric("words read", "%", 100),
+}
+
+
+def evaluate_speech(arguments: Namespace) -> None:
+    """Judge sentences of a split; print the table, write evaluation.json."""
+    found, missing = recognisers()
+    for needed in missing.values():
+        print(f"not measured: {needed}", file=sys.stderr)
+    if not found:
+        raise ImportError("no recogniser is installed: pip install -r requirements-evaluation.txt")
+    voice, dataset = open_chain(arguments)
+    judge = SpeechJudge(voice, dataset, arguments.seed, found)
+    settings = {
+        "data": arguments.data,
+        "split": arguments.split,
+        "judges": [recogniser.NAME for recogniser in found.values()],
+        "seed": arguments.seed,
+        "sentences": len(judge.numbers),  # the floor is another one
+        **describe_voice(voice),
+    }
+    ids = list(judge.numbers)[: arguments.limit or None]
+    records = Journal(arguments.out / "speech.jsonl", settings).complete(ids, judge.judge)
+    print(f"{counted(len(records), 'sentence')} of {arguments.data}/{arguments.split}")
+    for recogniser in found.values():
+        print(f"judge: {recogniser.NAME}")
+    estimates = table.estimates(records, list(ROWS), "ceiling", metrics=METRICS)
+    lines = table.cells(estimates, list(ROWS), "free_running", missing, METRICS)
+    print("\n".join(table.layout(lines)))
+    if not any("floor" in record["rows"] for record in records):
+        print("floor not measured: the split has one sentence, and the floor needs another's words")
+    result = {"metrics": table.plain(estimates), "rows": ROWS, "items": records}
+    write_result(arguments.out / "evaluation.json", settings | result)
 
 
 class SpeechJudge:
-    """Renders sentences of a dataset by every row of ROWS and counts the word errors."""
+    """Render sentences of a dataset by every row of ROWS and count the word errors."""
 
     def __init__(
-        self, voice: Voice, dataset: TextMelDataset, seed: int, recogniser: SpeechRecogniser
+        self,
+        voice: Voice,
+        dataset: TextMelDataset,
+        seed: int,
+        recognisers: Mapping[str, Recogniser],
     ) -> None:
         dataset.standardise = voice.transformer.standardiser("mel").cpu()
-        self.voice, self.dataset, self.seed, self.recogniser = voice, dataset, seed, recogniser
+        self.voice, self.dataset, self.seed, self.recognisers = voice, dataset, seed, recognisers
         self.numbers = {item["id"]: number for number, item in enumerate(dataset.items)}
 
     def words(self, number: int) -> list[str]:
-        """What should be heard."""
-        return plain_words(normalise(self.dataset.items[number]["text"]))
+        """Return the words of a sentence as they are spoken."""
+        return spoken_words(self.dataset.items[number]["text"])
+
+    def other_words(self, number: int) -> list[str] | None:
+        """Return the words of the nearest sentence before it that has others; None without one."""
+        own = self.words(number)
+        before = (self.words(other) for other in range(number - 1, number - len(self.numbers), -1))
+        return next((words for words in before if words != own), None)
 
     def judge(self, id: str) -> dict[str, Any]:
-        """The record of one sentence: word errors of every row, attention, distance to the truth.
+        """Measure a sentence: word errors of every row, attention, distance to the truth.
 
-        The floor is this sentence's rendering against the text of the sentence before it.
+        The floor is its free-running rendering against the words of another sentence; there is none
+        when the split has no other words.
         """
         number = self.numbers[id]
         rate, seed = self.voice.hyperparams.audio.sample_rate, self.seed + number
         batch = self.dataset.collate([self.dataset[number]]).to(self.voice.device)
-        sung = free_running(self.voice, batch, seed)
+        free = free_running(self.voice, batch, seed)
         mels = {
             "ceiling": batch.mel[0],
             "teacher_forced": teacher_forced(self.voice, batch, seed).mel,
-            "free_running": sung.mel,
+            "free_running": free.mel,
         }
-        heard = {
-            row: self.recogniser.words(sound(self.voice, mel, seed), rate)
-            for row, mel in mels.items()
+        wavs = {row: sound(self.voice, mel, seed) for row, mel in mels.items()}
+        words, others = self.words(number), self.other_words(number)
+        rows: dict[str, dict[str, Any]] = {row: {} for row in mels}
+        if others is not None:
+            rows["floor"] = {}
+        for name, recogniser in self.recognisers.items():
+            for row, wav in wavs.items():
+                recognised = recogniser.words(wav, rate)
+                rows[row][name] = " ".join(recognised)
+                rows[row][f"{name}_errors"] = word_errors(recognised, words)
+                if row == "free_running" and others is not None:
+                    rows["floor"][f"{name}_errors"] = word_errors(recognised, others)
+        spans = word_spans([str(symbol) for symbol in self.dataset.items[number]["symbols"]])
+        assert free.alignment is not None
+        health = attention_health(free.alignment.cpu().numpy(), spans)
+        mel, true = free.mel.cpu().numpy(), batch.mel[0].cpu().numpy()
+        rows["free_running"] |= {
+            "distance": aligned_distance(mel, true),
+            "sharpness": frame_difference_ratio(mel, true),
+            "length_ratio": len(mel) / len(true),
+            "focus": health.focus,
+            "diagonality": health.diagonality,
+            "coverage": health.coverage,
         }
-        texts = self.words(number)
-        errors = {row: word_errors(words, texts) for row, words in heard.items()}
-        errors["floor"] = word_errors(heard["free_running"], self.words(number - 1))
-        names = [str(symbol) for symbol in self.dataset.items[number]["symbols"]]
-        free, truth = sung.mel.cpu().numpy(), batch.mel[0].cpu().numpy()
-        return {
-            "words": texts,
-            "heard": heard,
-            "errors": errors,
-            "attention": attention_health(
-                sung.alignment.cpu().numpy(), word_spans(names)
-            ).as_dict(),
-            "distance": aligned_distance(free, truth),
-            "sharpness": frame_difference_ratio(free, truth),
-            "length_ratio": len(free) / len(truth),
-        }
-
-
-def word_error_rate(records: Sequence[dict[str, Any]], row: str, seed: int = 0) -> Estimate:
-    """Errors per reference word over all items, and its interval over items."""
-    errors, words = zip(*(record["errors"][row] for record in records), strict=True)
-    return bootstrap.ratio(errors, words, seed=seed)
-
-
-def summary(records: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[str]]:
-    """What the records say, for JSON and as lines of a table."""
-    rates = {row: word_error_rate(records, row) for row in ROWS}
-    lines = [
-        f"{row:>15}  WER {100 * rate.value:5.1f} %  [{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
-        f"  {ROWS[row]}"
-        for row, rate in rates.items()
-    ]
-    means = {name: float(np.mean([record[name] for record in records])) for name in MEANS}
-    means |= {
-        name: float(np.mean([record["attention"][name] for record in records]))
-        for name in ATTENTION_MEANS
-    }
-    lines.append("free-running: " + ", ".join(f"{name} {v:.3f}" for name, v in means.items()))
-    rows = {
-        row: {"value": rate.value, "interval": [rate.low, rate.high]} for row, rate in rates.items()
-    }
-    return {"word_error_rate": rows, "free_running": means}, lines
+        return {"song": id, "words": words, "rows": rows}

@@ -1,6 +1,6 @@
-"""How sure a number is: bootstrap intervals over items, of means, ratios and paired differences.
+"""Bootstrap intervals over items, of means, ratios and paired differences.
 
-Items of one group (phrases of one song) are drawn together: they are no independent evidence.
+Items of one group (phrases of one song) are drawn together: they are not independent.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import numpy as np
 RESAMPLINGS = 2000
 CONFIDENCE = 0.95
 
+Numbers = Sequence[float] | np.ndarray
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its bootstrap interval, and of how many items; NaN when there is none."""
+    """A number, its 95 % bootstrap interval and its number of items; NaN without an item."""
 
     value: float
     low: float
@@ -28,7 +30,7 @@ class Estimate:
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
     def as_dict(self) -> dict[str, float | int | None]:
-        """Plain values for JSON, which has no NaN."""
+        """Return plain values for JSON, which has no NaN."""
         return {
             name: None if isinstance(value, float) and np.isnan(value) else value
             for name, value in asdict(self).items()
@@ -36,7 +38,7 @@ class Estimate:
 
 
 def _weights(groups: Sequence[object], seed: int) -> np.ndarray:
-    """How often each resampling draws each item, (RESAMPLINGS, items)."""
+    """Draw groups with replacement; return how often each item is drawn, (RESAMPLINGS, items)."""
     _, group = np.unique([str(name) for name in groups], return_inverse=True)
     random = np.random.default_rng(seed)
     size = int(group.max()) + 1
@@ -57,30 +59,30 @@ def _interval(value: float, resampled: np.ndarray, count: int) -> Estimate:
 def of_sets(
     statistic: Callable[[np.ndarray], float], groups: Sequence[object], seed: int = 0
 ) -> np.ndarray:
-    """A number that belongs to a whole set of items, then that of each resampling of the set.
+    """Evaluate a statistic of the whole set of items, then of each resampling of the set.
 
-    statistic(weights (items,)) of the set in which item i stands weights[i] times; groups: of each
-    item. Differences of two such arrays, for `estimate`, are paired.
+    statistic(weights (items,)): of the set that contains item i weights[i] times; groups: of each
+    item. Returns (1 + RESAMPLINGS,). Differences of two such arrays are paired; see `estimate`.
     """
     weights = [np.ones(len(groups)), *_weights(groups, seed)]
-    return np.array([statistic(times) for times in weights])  # (1 + RESAMPLINGS,)
+    return np.array([statistic(times) for times in weights])
 
 
 def estimate(values: np.ndarray, count: int) -> Estimate:
-    """The first of the values of `of_sets` with the 95 % interval of the others."""
+    """Return the first value of `of_sets` with the 95 % interval of the others."""
     return _interval(float(values[0]), values[1:], count)
 
 
 def ratio(
-    numerators: Sequence[float],
-    denominators: Sequence[float],
+    numerators: Numbers,
+    denominators: Numbers,
     groups: Sequence[object] | None = None,
     seed: int = 0,
 ) -> Estimate:
-    """Σ numerators / Σ denominators over items, and its 95 % interval.
+    """Estimate Σ numerators / Σ denominators over items.
 
-    Items of which either is NaN are left out of both; groups: the group of each item, each item its
-    own when None. NaN for no item, or denominators that sum to 0.
+    Items of which either is NaN are left out. groups: the group of each item; None: each item is
+    its own. NaN for no item, or denominators that sum to 0.
     """
     pair = np.array([numerators, denominators], dtype=float)
     valid = ~np.isnan(pair).any(0)
@@ -95,26 +97,21 @@ def ratio(
     return _interval(float(pair[0].sum() / pair[1].sum()), resampled, len(kept))
 
 
-def mean(
-    values: Sequence[float], groups: Sequence[object] | None = None, seed: int = 0
-) -> Estimate:
-    """Mean of values over items and its 95 % interval; NaN items are left out."""
-    values = np.asarray(values, dtype=float)
+def mean(values: Numbers, groups: Sequence[object] | None = None, seed: int = 0) -> Estimate:
+    """Estimate the mean over items; NaN items are left out."""
     return ratio(values, np.ones(len(values)), groups, seed)
 
 
-def median(
-    values: Sequence[float], groups: Sequence[object] | None = None, seed: int = 0
-) -> Estimate:
-    """Median of values over items and its 95 % interval; NaN items are left out."""
-    values = np.asarray(values, dtype=float)
-    valid = ~np.isnan(values)
-    groups = range(len(values)) if groups is None else groups
+def median(values: Numbers, groups: Sequence[object] | None = None, seed: int = 0) -> Estimate:
+    """Estimate the median over items; NaN items are left out."""
+    numbers = np.asarray(values, dtype=float)
+    valid = ~np.isnan(numbers)
+    groups = range(len(numbers)) if groups is None else groups
     kept = [group for group, is_valid in zip(groups, valid, strict=True) if is_valid]
     if not kept:
         return Estimate(float("nan"), float("nan"), float("nan"), 0)
-    order = np.argsort(values[valid], kind="stable")
-    ordered = values[valid][order]
+    order = np.argsort(numbers[valid], kind="stable")
+    ordered = numbers[valid][order]
     weights = _weights(kept, seed)[:, order].cumsum(1)
     middle = (weights < weights[:, -1:] / 2).sum(1)
     return _interval(float(np.median(ordered)), ordered[middle], len(kept))
@@ -122,7 +119,7 @@ def median(
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Mean of a - b over items, its interval, and how likely one so far from 0 is by chance."""
+    """Mean of a - b over items, its interval, and its p-value under a mean of 0."""
 
     difference: Estimate
     p_value: float  # two-sided, by flipping the signs of whole groups
@@ -132,17 +129,14 @@ class PairedTest:
         return f"{d.value:+.4f} [{d.low:.4f}, {d.high:.4f}], p = {self.p_value:.4f}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {"difference": self.difference.as_dict(), "p_value": self.p_value}
 
 
 def paired_test(
-    a: Sequence[float],
-    b: Sequence[float],
-    groups: Sequence[object] | None = None,
-    seed: int = 0,
+    a: Numbers, b: Numbers, groups: Sequence[object] | None = None, seed: int = 0
 ) -> PairedTest:
-    """Do two ways of doing the same items differ? Randomisation test of the paired differences.
+    """Test by randomisation whether the paired differences of the same items have a mean of 0.
 
     The p-value is (1 + flips at least as far from 0) / (1 + flips) (Davison & Hinkley 1997,
     section 4.3). Raises ValueError for unequal lengths.

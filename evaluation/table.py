@@ -1,50 +1,52 @@
-"""What is measured of a voice, and the one table that says it.
+"""The table of an evaluation: what is measured, over which items, with which interval.
 
-A record holds {row: {metric: number}} of one item; rows are ways to make it, among them a ceiling.
+A record holds {"id", "song", "rows": {row: {metric: number}}} of one item. Rows are ways to render
+the item, among them a ceiling and a floor. Intervals are over songs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from evaluation import statistics as bootstrap
+from evaluation import statistics
+from evaluation.frechet import Frechet
 from evaluation.statistics import Estimate
 
-WRONG_LYRICS = 4  # lines that each item's own lyrics are compared with
+WRONG_LYRICS = 4  # lines of other songs that an item's own lyrics are compared with
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One number: how it is called, how it is averaged, and what it needs."""
+    """A metric: its title, how items are averaged, what it needs."""
 
     title: str
     unit: str = ""
-    scale: float = 1.0  # from the record's unit to the shown one
-    is_absolute: bool = False  # the sign is dropped: a mean of |x|
-    is_median: bool = False  # of the values of all items, instead of the mean of the items
+    scale: float = 1.0  # from the record's unit to the printed one
+    is_absolute: bool = False  # average |x|
+    is_median: bool = False  # median over the values of all items instead of the mean over items
+    is_pooled: bool = False  # a record holds (errors, words): Σ errors / Σ words over the items
     has_ratio: bool = False  # to the ceiling
-    needs: str = ""  # judges of evaluation.voice, parts of the reference
+    needs: str = ""  # fields of evaluation.voice.Judges, or parts of the reference
 
 
+_NOTES = "transcriber mir_eval"
+_BACKING = "accompaniment transcriber"
 METRICS = {
     "pitch_accuracy": Metric("raw pitch accuracy, 50 cents", "%", 100, has_ratio=True),
     "pitch_chroma": Metric("the same, octaves forgiven", "%", 100, has_ratio=True),
     "pitch_rmse": Metric("F0 RMSE", "cents"),
     "voicing_recall": Metric("voicing recall", "%", 100),
     "voicing_false_alarm": Metric("voicing false alarms", "%", 100),
-    "note_onset": Metric("note F1: onset", "%", 100, has_ratio=True, needs="transcriber mir_eval"),
-    "note_pitch": Metric(
-        "note F1: onset, pitch", "%", 100, has_ratio=True, needs="transcriber mir_eval"
-    ),
-    "note_offset": Metric(
-        "note F1: onset, pitch, offset", "%", 100, has_ratio=True, needs="transcriber mir_eval"
-    ),
-    "phoneme_error_rate": Metric("phoneme error rate", "%", 100, needs="transcriber"),
-    "phoneme_accuracy": Metric("phoneme entropy of a frame", "bits", needs="transcriber"),
+    "note_onset": Metric("note F1: onset", "%", 100, has_ratio=True, needs=_NOTES),
+    "note_pitch": Metric("note F1: onset, pitch", "%", 100, has_ratio=True, needs=_NOTES),
+    "note_offset": Metric("note F1: onset, pitch, offset", "%", 100, has_ratio=True, needs=_NOTES),
+    "word_errors": Metric("word error rate", "%", 100, is_pooled=True, needs="whisper"),
+    "phoneme_errors": Metric("phoneme error rate", "%", 100, is_pooled=True, needs="transcriber"),
+    "phoneme_entropy": Metric("phoneme entropy of a frame", "bits", needs="transcriber"),
     "phoneme_variety": Metric("phoneme variety", "bits", needs="transcriber"),
     "accepted": Metric("right lyrics accepted", "%", 100, has_ratio=True, needs="aligner"),
     "preferred": Metric(
@@ -61,25 +63,13 @@ METRICS = {
     "mcd": Metric("mel-cepstral distortion", "dB", has_ratio=True),
     "mcd_warped": Metric("the same, time-warped", "dB", has_ratio=True),
     "lsd": Metric("log-spectral distance", "dB", has_ratio=True),
-    "chord_tones": Metric("chord tones on beats", "%", 100, needs="accompaniment transcriber"),
-    "chord_tones_shuffled": Metric(
-        "  on another's accompaniment", "%", 100, needs="accompaniment transcriber"
-    ),
+    "chord_tones": Metric("chord tones on beats", "%", 100, needs=_BACKING),
+    "chord_tones_shuffled": Metric("  on another's accompaniment", "%", 100, needs=_BACKING),
     "beat_deviation": Metric(
-        "onset to half beat, median",
-        "ms",
-        1000,
-        True,
-        is_median=True,
-        needs="accompaniment transcriber",
+        "onset to half beat, median", "ms", 1000, True, is_median=True, needs=_BACKING
     ),
     "beat_deviation_shuffled": Metric(
-        "  on another's accompaniment",
-        "ms",
-        1000,
-        True,
-        is_median=True,
-        needs="accompaniment transcriber",
+        "  on another's accompaniment", "ms", 1000, True, is_median=True, needs=_BACKING
     ),
 }
 SHUFFLED = {
@@ -88,35 +78,39 @@ SHUFFLED = {
 }
 
 Estimates = dict[str, dict[str, dict[str, Estimate]]]  # metric → row → "value", "ratio"
+Records = Sequence[Mapping[str, Any]]
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 phrase` or `3 phrases`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def estimates(
-    records: Sequence[Mapping[str, Any]], rows: Sequence[str], ceiling: str, seed: int = 0
+    records: Records,
+    rows: Sequence[str],
+    ceiling: str,
+    seed: int = 0,
+    metrics: Mapping[str, Metric] = METRICS,
 ) -> Estimates:
-    """For each metric and row that has it: `value`, and `ratio` to the ceiling.
-
-    Intervals are over the records' groups (`song`).
-    """
+    """Estimate every metric of every row that has it: `value`, and `ratio` to the ceiling."""
     groups = [record["song"] for record in records]
     result: Estimates = {}
-    for name, metric in METRICS.items():
+    for name, metric in metrics.items():
+        top = _scaled(_values(records, name, ceiling), metric) if metric.has_ratio else None
         result[name] = {}
         for row in rows:
             if not any(name in record["rows"].get(row, {}) for record in records):
                 continue
             values = _values(records, name, row)
-            if metric.is_median:
-                result[name][row] = {"value": _median(values, groups, metric, seed)}
-                continue
-            scaled = _scaled(values, metric)
-            result[name][row] = {"value": bootstrap.mean(scaled, groups, seed)}
-            if metric.has_ratio and row != ceiling:
-                top = _scaled(_values(records, name, ceiling), metric)
-                result[name][row]["ratio"] = bootstrap.ratio(scaled, top, groups, seed)
+            result[name][row] = {"value": _estimate(values, groups, metric, seed)}
+            if top is not None and row != ceiling:
+                ratio = statistics.ratio(_scaled(values, metric), top, groups, seed)
+                result[name][row]["ratio"] = ratio
     return result
 
 
-def _values(records: Sequence[Mapping[str, Any]], name: str, row: str) -> list[Any]:
+def _values(records: Records, name: str, row: str) -> list[Any]:
     return [record["rows"].get(row, {}).get(name) for record in records]
 
 
@@ -125,16 +119,20 @@ def _scaled(values: Sequence[Any], metric: Metric) -> np.ndarray:
     return (np.abs(scaled) if metric.is_absolute else scaled) * metric.scale
 
 
-def _median(values: Sequence[Any], groups: Sequence[str], metric: Metric, seed: int) -> Estimate:
-    """Of lists of values: all of them count alike, those of a group are drawn together."""
-    lists = [value or [] for value in values]
-    pooled = [part for value in lists for part in value]
-    owners = [group for group, value in zip(groups, lists, strict=True) for _ in value]
-    return bootstrap.median(_scaled(pooled, metric), owners, seed)
+def _estimate(values: Sequence[Any], groups: Sequence[str], metric: Metric, seed: int) -> Estimate:
+    if metric.is_median:  # a record holds a list; all values count alike, groups are drawn whole
+        lists = [value or [] for value in values]
+        pooled = [part for value in lists for part in value]
+        owners = [group for group, value in zip(groups, lists, strict=True) for _ in value]
+        return statistics.median(_scaled(pooled, metric), owners, seed)
+    if metric.is_pooled:
+        errors, words = np.array([value or (np.nan, np.nan) for value in values], dtype=float).T
+        return statistics.ratio(errors * metric.scale, words, groups, seed)
+    return statistics.mean(_scaled(values, metric), groups, seed)
 
 
 def plain(estimates: Estimates) -> dict[str, Any]:
-    """Estimates for JSON."""
+    """Convert estimates to plain values for JSON."""
     return {
         name: {
             row: {kind: estimate.as_dict() for kind, estimate in kinds.items()}
@@ -145,28 +143,35 @@ def plain(estimates: Estimates) -> dict[str, Any]:
 
 
 def cells(
-    estimates: Estimates, rows: Sequence[str], judged: str, missing: Mapping[str, str]
+    estimates: Estimates,
+    rows: Sequence[str],
+    judged: str,
+    missing: Mapping[str, str],
+    metrics: Mapping[str, Metric] = METRICS,
 ) -> list[list[str]]:
-    """The table as text: a title row, then each metric with its rows and `judged` / ceiling.
+    """Lay out a title line, then one line per metric: its rows, and `judged` / ceiling.
 
-    missing: what a judge that is not there needs, by the `needs` of the metrics.
+    missing: what an absent judge needs, by the names in `Metric.needs`. A metric without a number
+    is a line of two cells: its title and the reason.
     """
-    lines = [["", *rows, f"{judged} / ceiling"]]
-    for name, metric in METRICS.items():
+    has_ratio = any(metric.has_ratio for metric in metrics.values())
+    lines = [["", *rows, *([f"{judged} / ceiling"] if has_ratio else [])]]
+    for name, metric in metrics.items():
         title = f"{metric.title} ({metric.unit})" if metric.unit else metric.title
         found = estimates.get(name, {})
-        if found:
+        if any(not np.isnan(kinds["value"].value) for kinds in found.values()):
             shown = [cell(found.get(row, {}).get("value")) for row in rows]
-            lines.append([title, *shown, cell(found.get(judged, {}).get("ratio"), 3)])
+            ratio = [cell(found.get(judged, {}).get("ratio"), 3)] if has_ratio else []
+            lines.append([title, *shown, *ratio])
         else:
-            reasons = [missing[name] for name in metric.needs.split() if name in missing]
+            reasons = [missing[need] for need in metric.needs.split() if need in missing]
             reason = reasons[0] if reasons else f"no item has the {metric.needs or 'sound'} for it"
             lines.append([title, f"not measured: {reason}"])
     return lines
 
 
 def cell(estimate: Estimate | None, digits: int = 1) -> str:
-    """A number and its interval."""
+    """Format a number and its interval."""
     if estimate is None or np.isnan(estimate.value):
         return "-"
     digits = 2 if digits == 1 and abs(estimate.value) < 10 else digits
@@ -175,34 +180,60 @@ def cell(estimate: Estimate | None, digits: int = 1) -> str:
 
 
 def layout(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Cells as aligned lines; one that has fewer than the first is no row of numbers."""
+    """Align cells in columns; a line with fewer cells than the first is not aligned."""
     full = [line for line in lines if len(line) == len(lines[0])]
     widths = [max(len(line[column]) for line in full) for column in range(len(lines[0]))]
     widths[0] = max(len(line[0]) for line in lines)
     shown = []
     for line in lines:
-        if len(line) < len(lines[0]):
-            shown.append("  ".join([line[0].ljust(widths[0]), *line[1:]]))
-            continue
-        columns = [text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True)]
+        columns = list(line[1:])
+        if len(line) == len(lines[0]):
+            columns = [text.rjust(w) for text, w in zip(columns, widths[1:], strict=True)]
         shown.append("  ".join([line[0].ljust(widths[0]), *columns]))
     return shown
 
 
-def shuffle_controls(records: Sequence[Mapping[str, Any]], row: str) -> dict[str, Any]:
-    """Is the fit to the own accompaniment better than to another's? Paired, with its p-value."""
+def shuffle_controls(records: Records, row: str) -> dict[str, statistics.PairedTest]:
+    """Test the fit to the own accompaniment against the fit to another's, paired over songs."""
     groups = [record["song"] for record in records]
     result = {}
     for name, shuffled in SHUFFLED.items():
         own, other = ([_one(value) for value in _values(records, n, row)] for n in (name, shuffled))
-        test = bootstrap.paired_test(own, other, groups)
+        test = statistics.paired_test(own, other, groups)
         if test.difference.count:
-            result[name] = test.as_dict()
+            result[name] = test
     return result
 
 
 def _one(value: Any) -> float:
-    """A number of an item: the median of a list."""
+    """Reduce the value of an item to a number: a list to its median |x|."""
     if isinstance(value, list):
         return float(np.median(np.abs(value))) if value else float("nan")
     return float("nan") if value is None else float(value)
+
+
+def print_table(
+    records: Records,
+    rows: Sequence[str],
+    judged: str,
+    missing: Mapping[str, str],
+    distances: Mapping[str, Frechet],
+) -> dict[str, Any]:
+    """Print the table of `song` and `folder`; return its numbers for evaluation.json."""
+    found = estimates(records, rows, "ceiling")
+    lines = cells(found, rows, judged, missing)
+    print("\n".join(layout(lines)))
+    for row, distance in distances.items():
+        print(f"{row}: {distance}")
+    if "embedding" in missing:
+        print(f"Fréchet distance not measured: {missing['embedding']}")
+    controls = shuffle_controls(records, judged)
+    for name, control in controls.items():
+        print(f"shuffle control, {name}: {control} own - other")
+    return {
+        "metrics": plain(found),
+        "frechet_distance": {row: asdict(distance) for row, distance in distances.items()},
+        "shuffle_control": {name: control.as_dict() for name, control in controls.items()},
+        "missing": dict(missing),
+        "table": lines,
+    }

@@ -1,44 +1,59 @@
-"""How well a transcriber hears held-out songs: phonemes and notes, with ceilings and a floor.
+"""How well does a transcriber hear? Phonemes and notes of held-out songs, alone and in the mix.
 
 Shapes: S samples, T frames.
 """
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from corpora.records import song_of
-from evaluation import statistics as bootstrap
-from evaluation.notes import note_scores
-from transcription.labels import PHONEME_CLASSES, note_targets
-from transcription.transcribe import Transcribed, assemble, transcribe
+from evaluation import table
+from evaluation.report import write_result
+from evaluation.score_metrics import note_scores
+from evaluation.table import Metric, counted
+from inpainter.diffusion import VOCAL
+from music.score_batch import ScoreTracks, with_sung_times
+from preprocess import StemStore
+from text.symbols import SYMBOL_TO_ID
+from transcription.labels import PHONEME_CLASSES, class_table, note_targets
+from transcription.transcribe import Transcribed, assemble, load_transcriber, transcribe
+from utils import distributed
+from utils.checkpoint import resolve
 from utils.pitch import TimedNote, f0_track
 
 if TYPE_CHECKING:
-    from hyperparams import Transcriber
+    from hyperparams import Transcriber as TranscriberKnobs
     from utils.loading import Loaded
 
-Estimates = dict[str, dict[str, bootstrap.Estimate]]  # of each row and metric
-
-METRICS = ("phoneme_accuracy", "onset_f1", "onset_pitch_f1", "onset_pitch_offset_f1")
+METRIC_TITLES = {
+    "phoneme_accuracy": Metric("phonemes, share of frames", "%", 100),
+    "onset_f1": Metric("note F1: onset", "%", 100),
+    "onset_pitch_f1": Metric("note F1: onset, pitch", "%", 100),
+    "onset_pitch_offset_f1": Metric("note F1: onset, pitch, offset", "%", 100),
+}
+METRICS = tuple(METRIC_TITLES)
 ROWS = {
     "clean": "the vocal alone",
     "mix": "the vocal with its accompaniment, as balanced in the corpus",
     "ceiling": "true frames; pitch and notes decoded from the vocal",
     "ceiling_mix": "true frames; pitch and notes decoded from the mix",
-    "floor": "what was heard in another song's vocal",
+    "floor": "the transcription of another song's vocal",
 }
 
 
 @dataclass(frozen=True)
 class SungSong:
-    """A song and what is sung in it."""
+    """A song with its true notes and phoneme classes."""
 
     id: str
     vocal: Tensor  # (S,)
@@ -47,44 +62,84 @@ class SungSong:
     classes: Tensor  # (T,) int64, the true class of each frame
 
 
+def evaluate_transcriber(arguments: Namespace) -> None:
+    """Judge a transcriber on the songs of a split; print the table, write transcriber.json."""
+    path = resolve(arguments.transcriber, "transcriber")
+    loaded = load_transcriber(path, distributed.start(arguments.device).device)
+    store = StemStore(arguments.feature_dir / arguments.data)
+    store.check_audio(loaded.hyperparams.audio)
+    songs = open_songs(store, arguments.split, loaded)
+    records = judge_transcriber(loaded, songs, partial(tqdm, desc="transcribe", unit="song"))
+    judged = f"{counted(len(records), 'song')} of {arguments.data}/{arguments.split}"
+    print(f"{path} (step {loaded.step}), {judged}")
+    estimates = table.estimates(records, list(ROWS), "ceiling", metrics=METRIC_TITLES)
+    lines = table.cells(estimates, list(ROWS), "clean", {}, METRIC_TITLES)
+    print("\n".join(table.layout(lines)))
+    if not any("floor" in record["rows"] for record in records):
+        print("floor not measured: the split holds one song, and the floor needs another")
+    result = {
+        "data": arguments.data,
+        "split": arguments.split,
+        "transcriber": {"path": str(path), "step": loaded.step},
+        "metrics": table.plain(estimates),
+        "rows": ROWS,
+        "songs": records,
+    }
+    write_result(arguments.out / "transcriber.json", result)
+
+
+def open_songs(store: StemStore, split: str, loaded: Loaded) -> list[Callable[[], SungSong]]:
+    """Prepare to read the songs of a split that have a score; ValueError when none has."""
+    hop = loaded.hyperparams.transcriber.hop_length
+    seconds = hop / loaded.hyperparams.audio.sample_rate  # of a frame
+    items = [item for item in store.items(split) if "score" in item]
+    if not items:
+        raise ValueError(f"{store.directory}: no song of the {split} split has a score")
+    tracks = ScoreTracks(with_sung_times(items, store.phoneme_times()), SYMBOL_TO_ID)
+    classes = class_table()
+
+    def read(item: dict[str, Any]) -> SungSong:
+        stems = store.window(item["id"], 0, item["num_samples"])
+        symbols, _ = tracks.window(item["id"], 0.0, seconds, 1 + stems.shape[1] // hop)
+        notes = item["score"]["notes"]
+        return SungSong(item["id"], stems[VOCAL], stems.sum(0), notes, classes[symbols])
+
+    return [partial(read, item) for item in items]
+
+
 def transcription_scores(
-    heard: Transcribed, notes: Sequence[TimedNote], classes: Tensor
+    transcribed: Transcribed, notes: Sequence[TimedNote], classes: Tensor
 ) -> dict[str, float]:
-    """Share of frames whose likeliest phoneme is the true one, and F1 of notes: METRICS.
+    """Measure METRICS: the share of frames whose likeliest phoneme is the true one, F1 of notes.
 
     Frames that only one of the two has are wrong.
     """
-    frames = min(len(heard.phoneme), len(classes))
-    right = (heard.phoneme[:frames].argmax(1) == classes[:frames]).sum().item()
-    found = note_scores(notes, heard.notes)
-    accuracy = right / max(len(heard.phoneme), len(classes), 1)
-    return dict(
-        zip(
-            METRICS,
-            (accuracy, found.onset, found.onset_pitch, found.onset_pitch_offset),
-            strict=True,
-        )
-    )
+    frames = min(len(transcribed.phoneme), len(classes))
+    right = (transcribed.phoneme[:frames].argmax(1) == classes[:frames]).sum().item()
+    found = note_scores(notes, transcribed.notes)
+    accuracy = right / max(len(transcribed.phoneme), len(classes), 1)
+    values = (accuracy, found.onset, found.onset_pitch, found.onset_pitch_offset)
+    return dict(zip(METRICS, values, strict=True))
 
 
-def ceiling(
+def perfect_frames(
     wav: Tensor,
     notes: Sequence[TimedNote],
     classes: Tensor,
-    knobs: Transcriber,
+    knobs: TranscriberKnobs,
     sample_rate: int,
 ) -> Transcribed:
-    """What a network that hears every frame rightly would transcribe of wav (S,)."""
+    """Decode wav (S,) with the true frames in place of a network's: the ceiling."""
     hop = knobs.hop_length
     note = note_targets(notes, 0.0, hop / sample_rate, len(classes), knobs.note_width)
     phoneme = F.one_hot(classes, len(PHONEME_CLASSES)).float()
     return assemble(phoneme, note, f0_track(wav, sample_rate, hop), wav, knobs, sample_rate)
 
 
-def evaluate_transcriber(
+def judge_transcriber(
     loaded: Loaded, songs: Sequence[Callable[[], SungSong]], progress: Callable = iter
 ) -> list[dict[str, Any]]:
-    """One record per song: its id and {metric: value} for each of ROWS.
+    """Measure every row of each song; there is no floor when all are takes of one song.
 
     songs: read one at a time. progress: wraps the songs, such as tqdm.
     """
@@ -94,54 +149,29 @@ def evaluate_transcriber(
     vocals: list[Transcribed] = []
     for read in progress(songs):
         song = read()
-        heard = {
+        rows = {
             "clean": transcribe(loaded, song.vocal, rate),
             "mix": transcribe(loaded, song.mix, rate),
-            "ceiling": ceiling(song.vocal, song.notes, song.classes, knobs, rate),
-            "ceiling_mix": ceiling(song.mix, song.notes, song.classes, knobs, rate),
+            "ceiling": perfect_frames(song.vocal, song.notes, song.classes, knobs, rate),
+            "ceiling_mix": perfect_frames(song.mix, song.notes, song.classes, knobs, rate),
         }
-        scores = {
-            row: transcription_scores(one, song.notes, song.classes) for row, one in heard.items()
-        }
-        records.append({"id": song.id, **scores})
+        scores = {row: transcription_scores(t, song.notes, song.classes) for row, t in rows.items()}
+        records.append({"id": song.id, "song": song_of(song.id), "rows": scores})
         truths.append((song.notes, song.classes))
-        vocals.append(heard["clean"])
-    songs_of = [song_of(record["id"]) for record in records]
-    for number, record in enumerate(records):
-        following = [*range(number + 1, len(records)), *range(number + 1)]  # itself last
-        other = vocals[next((k for k in following if songs_of[k] != songs_of[number]), number)]
-        record["floor"] = transcription_scores(_cut(other, truths[number][1]), *truths[number])
+        vocals.append(rows["clean"])
+    for number, (record, (notes, classes)) in enumerate(zip(records, truths, strict=True)):
+        following = [*range(number + 1, len(records)), *range(number)]
+        other = next((k for k in following if records[k]["song"] != record["song"]), None)
+        if other is not None:
+            cut = cut_to(vocals[other], len(classes))
+            record["rows"]["floor"] = transcription_scores(cut, notes, classes)
     return records
 
 
-def _cut(heard: Transcribed, classes: Tensor) -> Transcribed:
-    """The frames and notes of another song that fall into this one; silence where it is longer."""
-    missing = max(0, len(classes) - len(heard.phoneme))
+def cut_to(transcribed: Transcribed, frames: int) -> Transcribed:
+    """Cut a transcription to `frames`, or pad it with silence."""
+    missing = max(0, frames - len(transcribed.phoneme))
     silence = F.one_hot(torch.full((missing,), len(PHONEME_CLASSES) - 1), len(PHONEME_CLASSES))
-    phoneme = torch.cat([heard.phoneme[: len(classes)], silence.to(heard.phoneme)])
-    end = len(classes) * heard.hop_seconds
-    return replace(heard, phoneme=phoneme, notes=[n for n in heard.notes if n.onset < end])
-
-
-def table(
-    records: Sequence[dict[str, dict[str, float]]],
-) -> dict[str, dict[str, bootstrap.Estimate]]:
-    """Mean over songs of every metric in every row, with its 95 % interval; takes of a song are
-    drawn together."""
-    groups = [song_of(record["id"]) for record in records]
-    return {
-        row: {
-            metric: bootstrap.mean([record[row][metric] for record in records], groups)
-            for metric in METRICS
-        }
-        for row in ROWS
-    }
-
-
-def layout(estimates: Estimates) -> list[str]:
-    """The table as lines of text."""
-    lines = [f"{'':>12}" + "".join(f"  {metric:>24}" for metric in METRICS)]
-    for row, cells in estimates.items():
-        shown = (f"{cell.value:.3f} [{cell.low:.3f}, {cell.high:.3f}]" for cell in cells.values())
-        lines.append(f"{row:>12}" + "".join(f"  {cell:>24}" for cell in shown) + f"  {ROWS[row]}")
-    return lines
+    phoneme = torch.cat([transcribed.phoneme[:frames], silence.to(transcribed.phoneme)])
+    notes = [n for n in transcribed.notes if n.onset < frames * transcribed.hop_seconds]
+    return replace(transcribed, phoneme=phoneme, notes=notes)

@@ -1,36 +1,42 @@
-"""Pictures of a training run for the README: attention, alphas, learning curves, mels."""
+"""What does a transformer attend to? Figures of one item, and of the run its weights are from."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from argparse import Namespace
 
 import torch
+from matplotlib.figure import Figure
 
-from network import TransformerTTS
+from corpora.stores import open_features
+from preprocess import TextMelDataset
 from singing.chain import generate_mel
 from training.curves import alpha_curves, learning_curves
 from utils import plotting
-from utils.loading import Loaded
-
-if TYPE_CHECKING:
-    from preprocess import TextMelBatch
+from utils.checkpoint import resolve
+from utils.loading import load
 
 SEED = 0  # of the dropout of the rendered phrase
 
 
 @torch.inference_mode()
-def transformer_pictures(loaded: Loaded, batch: TextMelBatch, out: Path) -> list[Path]:
-    """Draw the item of a batch of one as the network reads and says it, and the run it is from.
+def transformer_figures(arguments: Namespace) -> dict[str, Figure]:
+    """Draw item number `item` of a split, and the run of the checkpoint, by name of the figure.
 
-    Writes attention_cross.png (free-running: every decoder layer and head over the symbols),
-    attention_encoder.png, attention_decoder.png (teacher-forced), mel.png (free-running against
-    true) and, when the run folder has a stats.jsonl, alphas.png and learning_curves.png.
+    attention_cross (free-running: every decoder layer and head over the symbols),
+    attention_encoder, attention_decoder (teacher-forced), mel (free-running against true) and, when
+    the run folder has a stats.jsonl, alphas and learning_curves.
     """
-    network: TransformerTTS = loaded.network
+    path = resolve(arguments.checkpoint, "transformer")
+    loaded = load(path, "transformer", torch.device("cpu"))
+    network, split, item = loaded.network, arguments.split, arguments.item
+    dataset = TextMelDataset(open_features(arguments.feature_dir, arguments.data), split)
+    if not 0 <= item < len(dataset):
+        raise ValueError(f"--item {item}: the {split} split has items 0 to {len(dataset) - 1}")
+    dataset.standardise = loaded.standardiser("mel")
+    batch = dataset.collate([dataset[item]])
     names = [loaded.data["symbols"][symbol] for symbol in batch.symbols[0].tolist()]
     seconds = network.reduction_factor * network.frame_seconds
-    sung = generate_mel(
+    free = generate_mel(
         network,
         batch.symbols,
         batch.symbol_lengths,
@@ -49,11 +55,12 @@ def transformer_pictures(loaded: Loaded, batch: TextMelBatch, out: Path) -> list
         batch.phoneme_times,
         need_weights=True,
     )
+    assert free.attention is not None and forced.attention is not None
     title = f"{batch.ids[0]}, step {loaded.step}"
     statistics = loaded.standardiser("mel")
     figures = {
         "attention_cross": plotting.attention_grid(
-            [layer[0] for layer in sung.attention.cross], names, seconds, f"{title}: on the symbols"
+            [layer[0] for layer in free.attention.cross], names, seconds, f"{title}: on the symbols"
         ),
         "attention_encoder": plotting.attention_grid(
             [layer[0] for layer in forced.attention.encoder], names, None, f"{title}: encoder"
@@ -62,7 +69,7 @@ def transformer_pictures(loaded: Loaded, batch: TextMelBatch, out: Path) -> list
             [layer[0] for layer in forced.attention.decoder], None, seconds, f"{title}: decoder"
         ),
         "mel": plotting.spectrogram_pair(
-            statistics.inverse(sung.mel[0]),
+            statistics.inverse(free.mel[0]),
             statistics.inverse(batch.mel[0]),
             loaded.hyperparams.audio,
             ("free-running", "true"),
@@ -72,4 +79,4 @@ def transformer_pictures(loaded: Loaded, batch: TextMelBatch, out: Path) -> list
     if stats.is_file():
         figures["alphas"] = alpha_curves(stats)
         figures["learning_curves"] = learning_curves(stats)
-    return [plotting.save_figure(figure, out / f"{name}.png") for name, figure in figures.items()]
+    return figures

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from music.counts import read_table, sung_stress
-from music.harmony import Harmony, chord_tones
+from music.harmony import Harmony
 from music.layout import (
     Grid,
     Line,
@@ -216,20 +216,3 @@ def _meters(harmony: Harmony) -> tuple[Meter, ...]:
     """Return the time signatures: a short first bar when the first beat is no downbeat."""
     bar = Meter(harmony.first_downbeat * TICKS_PER_BEAT, harmony.metre, 4)
     return (bar,) if not bar.tick else (Meter(0, harmony.first_downbeat, 4), bar)
-
-
-def chord_tone_ratio(score: Score, harmony: Harmony, strong_only: bool = True) -> float:
-    """Return the share of notes that are tones of the chord they begin on.
-
-    `strong_only`: of the notes on downbeats and half bars. Notes over no chord are left out; the
-    control is the same score with another song's harmony. nan without any note to judge.
-    """
-    grid = Grid(harmony, 0.0, 0.0)
-    half = grid.slots_per_bar // 2 if harmony.metre == 4 else grid.slots_per_bar
-    judged = []
-    for note in score.notes:
-        slot = grid.nearest(note.onset)
-        tones = chord_tones(grid.chord(slot))
-        if tones and not (strong_only and slot % half):
-            judged.append(note.pitch % 12 in tones)
-    return float(np.mean(judged)) if judged else float("nan")

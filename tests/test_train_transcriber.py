@@ -21,12 +21,13 @@ import train_transcriber
 from corpora.phoneme_times import write_phoneme_times
 from corpora.spoken_windows import SpokenWindows
 from corpora.stores import FeatureStore
+from evaluation import table
 from evaluation import transcriber as evaluation_transcriber
 from evaluation.transcriber import (
     METRICS,
     ROWS,
     SungSong,
-    evaluate_transcriber,
+    judge_transcriber,
     transcription_scores,
 )
 from preprocess import StemStore
@@ -34,7 +35,7 @@ from train_transcriber import TranscriberExperiment
 from training.experiment import seeded_context
 from transcription.labels import PHONEME_CLASSES, SILENCE, phoneme_class
 from transcription.network import Transcription
-from transcription.note_decoding import SungNote
+from transcription.note_decoding import TranscribedNote
 from transcription.transcribe import Transcribed, build_transcriber, load_transcriber, transcribe
 from utils import checkpoint
 from utils.audio import read_wav
@@ -339,12 +340,17 @@ def test_the_floor_is_another_song_and_takes_are_one_song(monkeypatch: pytest.Mo
     monkeypatch.setattr(evaluation_transcriber, "transcribe", heard)
     loaded = Loaded(None, HP, {}, Path("none"), 0)
     ids = ["a@0", "a@1", "b@0", "b@1"]
-    records = evaluate_transcriber(loaded, [partial(song, id) for id in ids])
-    assert [record["clean"]["phoneme_accuracy"] for record in records] == [1.0] * 4
-    assert [record["floor"]["phoneme_accuracy"] for record in records] == [0.0] * 4
-    records[0]["clean"]["phoneme_accuracy"] = records[1]["clean"]["phoneme_accuracy"] = 0.0
-    estimate = evaluation_transcriber.table(records)["clean"]["phoneme_accuracy"]
-    assert (estimate.low, estimate.high) == (0.0, 1.0)  # two songs, not four
+    records = judge_transcriber(loaded, [partial(song, id) for id in ids])
+    rows = [record["rows"] for record in records]
+    assert [row["clean"]["phoneme_accuracy"] for row in rows] == [1.0] * 4
+    assert [row["floor"]["phoneme_accuracy"] for row in rows] == [0.0] * 4
+    rows[0]["clean"]["phoneme_accuracy"] = rows[1]["clean"]["phoneme_accuracy"] = 0.0
+    metrics = evaluation_transcriber.METRIC_TITLES
+    found = table.estimates(records, list(ROWS), "ceiling", metrics=metrics)
+    estimate = found["phoneme_accuracy"]["clean"]["value"]
+    assert (estimate.low, estimate.high) == (0.0, 100.0)  # two songs, not four
+    alone = judge_transcriber(loaded, [partial(song, id) for id in ids[:2]])
+    assert all("floor" not in record["rows"] for record in alone)  # two takes of one song
 
 
 def test_a_transcriber_is_judged_on_a_split(
@@ -361,9 +367,9 @@ def test_a_transcriber_is_judged_on_a_split(
     assert all(row in said for row in ROWS)
     result = json.loads((tmp_path / "out" / "transcriber.json").read_text())
     assert set(result["rows"]) == set(ROWS) and len(result["songs"]) == 2
-    ceiling = result["rows"]["ceiling"]
-    assert {name: cell["value"] for name, cell in ceiling.items()} == dict.fromkeys(METRICS, 1.0)
-    assert result["rows"]["floor"]["onset_f1"]["value"] <= 1
+    ceiling = {name: rows["ceiling"]["value"] for name, rows in result["metrics"].items()}
+    assert {name: cell["value"] for name, cell in ceiling.items()} == dict.fromkeys(METRICS, 100.0)
+    assert result["metrics"]["onset_f1"]["floor"]["value"]["value"] <= 100
 
 
 def test_scores_of_a_transcription_by_hand(experiment: TranscriberExperiment) -> None:
@@ -371,7 +377,7 @@ def test_scores_of_a_transcription_by_hand(experiment: TranscriberExperiment) ->
     classes = torch.tensor([0, 0, 0, 1, 1, 1, 38, 38, 38, 38])
     heard = torch.tensor([0, 0, 2, 1, 1, 1, 1, 38, 38, 0])
     phoneme = torch.nn.functional.one_hot(heard, 39).float()
-    notes = [SungNote(0.0, 0.06, 60.0), SungNote(0.06, 0.12, 62.0)]
+    notes = [TranscribedNote(0.0, 0.06, 60.0), TranscribedNote(0.06, 0.12, 62.0)]
     one = Transcribed(phoneme, torch.zeros(10, 3), torch.zeros(10), notes, 0.02)
     scores = transcription_scores(one, [(0.0, 0.06, 60), (0.2, 0.3, 62)], classes)
     assert scores["phoneme_accuracy"] == pytest.approx(0.7)

@@ -26,6 +26,13 @@ COSTS = {  # scalars that are not losses, and their titles
 }
 
 
+def run_curves(run: Path) -> Figure:
+    """Draw the losses of a run: of an inpainter by noise level, of others with rate and speed."""
+    stats = read_stats(run)
+    by_level = any(key.startswith(BY_LEVEL) for line in stats for key in line)
+    return noise_level_curves(stats) if by_level else learning_curves(stats)
+
+
 def alpha_curves(stats: Path | Sequence[Mapping[str, Any]], prefix: str = "alpha/") -> Figure:
     """Draw the learned scales of the position codes over the steps of a run.
 
@@ -109,7 +116,7 @@ def noise_level_curves(stats: Path | Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def error_curves(curves: Mapping[str, Sequence[tuple[int, float]]], label: str) -> Figure:
+def draw_errors(curves: Mapping[str, Sequence[tuple[int, float]]], label: str) -> Figure:
     """Draw errors against network evaluations on logarithmic axes, one curve per method."""
     figure = new_figure(8.0, 5.0)
     axes = figure.subplots()

@@ -1,7 +1,7 @@
-"""What a transcriber is trained to say of sung frames: phoneme classes, and targets of notes.
+"""Training targets of a transcriber: phoneme classes, and notes.
 
 Shapes: T frames, K notes. The classes are ARPAbet without stress; ZH, which 39 classes have no
-room for, is heard as SH (as in the folding of Lee & Hon 1989); the last class is silence.
+room for, is merged into SH (as in the folding of Lee & Hon 1989); the last class is silence.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NOTE_TARGETS = ("onset", "offset", "activation")
 
 
 def phoneme_class(symbol: str) -> int:
-    """Return the class of a symbol of the text; what is no phoneme is silence."""
+    """Return the class of a symbol of the text; other symbols than phonemes are silence."""
     bare = symbol.rstrip("012")
     name = MERGED.get(bare, bare)
     return PHONEME_CLASSES.index(name if name in PHONEME_CLASSES else SILENCE)
@@ -39,7 +39,7 @@ def class_table() -> Tensor:
 def note_targets(
     notes: Sequence[Sequence[float]], start: float, step: float, num_frames: int, width: float
 ) -> Tensor:
-    """Onset, offset and activation of notes at the times start, start + step, ... in s: (T, 3).
+    """Return onset, offset and activation of notes at start, start + step, ... in s: (T, 3).
 
     notes: rows (onset, offset, MIDI number). Onsets and offsets fall linearly from 1 to 0 within
     `width` s on both sides; a frame is active from its note's onset until before its offset.

@@ -1,4 +1,4 @@
-"""Words for the notes that a transcriber heard: recognised phonemes, or the syllables of a text.
+"""Words for transcribed notes: the recognised phonemes, or the syllables of given lyrics.
 
 Shapes: T frames, K notes, N syllables.
 """
@@ -23,13 +23,13 @@ from text.lyrics import LyricLine
 from text.syllables import syllabify
 from text.symbols import VOWELS
 from transcription.labels import PHONEME_CLASSES, SILENCE, phoneme_class
-from transcription.note_decoding import SungNote
+from transcription.note_decoding import TranscribedNote
 from transcription.transcribe import Transcribed
 
-SHORTEST_PHONEME = 2  # frames; what is heard for less is a slip
-ONSET_SLACK = 4  # frames that a vowel may be heard before its note
+SHORTEST_PHONEME = 2  # frames; a shorter run is an error of the recogniser
+ONSET_SLACK = 4  # frames that a vowel may begin before its note
 VOWEL_SHARE = 0.6  # of a note, from its beginning, in which its vowel is looked for
-FLOOR = 1e-3  # probability of a vowel at least: one slip of the recogniser decides nothing
+FLOOR = 1e-3  # least probability of a vowel: one error of the recogniser decides nothing
 MELISMA_COST = 1.5  # nats of a note that goes on with the syllable before it
 SKIP_COST = 3.0  # nats of a syllable that gets no note of its own
 UNSUNG_COST = 2.5  # nats of a note behind the end of the lyrics, which need not be the whole song's
@@ -44,7 +44,7 @@ class Run(NamedTuple):
 
 
 def phoneme_runs(phoneme: np.ndarray) -> list[Run]:
-    """Runs of the likeliest class of probabilities (T, 39); slips are left out."""
+    """Return the runs of the likeliest class of probabilities (T, 39), without short ones."""
     classes = phoneme.argmax(1)
     edges = np.flatnonzero(np.diff(classes)) + 1
     bounds = [0, *edges.tolist(), len(classes)]
@@ -60,18 +60,18 @@ def phoneme_runs(phoneme: np.ndarray) -> list[Run]:
     return runs
 
 
-def heard_syllables(heard: Transcribed) -> list[tuple[str, ...]]:
-    """Phonemes of each note, (K,) tuples, empty where a note goes on with the vowel before it.
+def note_phonemes(transcribed: Transcribed) -> list[tuple[str, ...]]:
+    """Return the phonemes of each note (K,), empty where a note continues the vowel before it.
 
     A vowel belongs to the note it begins with; the consonants between two notes are parted
-    as English parts syllables, or at the silence between them.
+    as English syllables are, or at the silence between them.
     """
-    notes, hop = heard.notes, heard.hop_seconds
+    notes, hop = transcribed.notes, transcribed.hop_seconds
     syllables: list[list[str]] = [[] for _ in notes]
     starts = np.array([note.onset / hop for note in notes])
     waiting: list[str] = []  # consonants since the last vowel or silence
     place, vowel = -1, ""  # the note of the last vowel, and the vowel where no silence followed
-    for run in phoneme_runs(heard.phoneme.numpy()):
+    for run in phoneme_runs(transcribed.phoneme.numpy()):
         if run.phoneme == SILENCE:
             if place >= 0:
                 syllables[place] += waiting
@@ -93,18 +93,18 @@ def heard_syllables(heard: Transcribed) -> list[tuple[str, ...]]:
     return [tuple(syllable) for syllable in syllables]
 
 
-def heard_melody(heard: Transcribed) -> Melody | None:
-    """The notes with the phonemes recognised in each as its lyric; None when there is no note."""
+def phoneme_melody(transcribed: Transcribed) -> Melody | None:
+    """Return the notes with the phonemes of each as its lyric; None without notes."""
     lyrics = [
-        Lyric(" ".join(phonemes)) if phonemes else None for phonemes in heard_syllables(heard)
+        Lyric(" ".join(phonemes)) if phonemes else None for phonemes in note_phonemes(transcribed)
     ]
-    return _melody(heard.notes, lyrics)
+    return _melody(transcribed.notes, lyrics)
 
 
-def lay_heard(
-    heard: Transcribed, lines: Sequence[LyricLine], pronouncer: Pronouncer
+def align_lyrics(
+    transcribed: Transcribed, lines: Sequence[LyricLine], pronouncer: Pronouncer
 ) -> Melody | None:
-    """The notes with the syllables of lyrics, each where its vowel is heard; None without notes.
+    """Return the notes with the syllables of lyrics, each at its vowel; None without notes.
 
     Syllables stay in order. A note that repeats the vowel before it may go on with that syllable,
     and a syllable that no note was found for joins the one before it.
@@ -113,36 +113,38 @@ def lay_heard(
     for number, line in enumerate(lines):
         first_word = syllables[-1].word + 1 if syllables else 0
         syllables += text_syllables(line.text, pronouncer, first_word, number, line.line_number)[0]
-    if not syllables or not heard.notes:
-        return _melody(heard.notes, [None] * len(heard.notes))
-    place = align_syllables(vowel_likelihood(heard, syllables))
+    if not syllables or not transcribed.notes:
+        return _melody(transcribed.notes, [None] * len(transcribed.notes))
+    place = align_syllables(vowel_likelihood(transcribed, syllables))
     firsts = sorted(set(place))
     ends = dict(zip(firsts, [*firsts[1:], len(syllables)], strict=True))
     lyrics: list[Lyric | None] = []
     for index, here in enumerate(place):
         is_new = index == 0 or here > place[index - 1]
         lyrics.append(_lyric(syllables, here if index else 0, ends[here]) if is_new else None)
-    return _melody(heard.notes, lyrics)
+    return _melody(transcribed.notes, lyrics)
 
 
-def vowel_likelihood(heard: Transcribed, syllables: Sequence[Syllable]) -> np.ndarray:
-    """Log probability (K, N) of each syllable's vowel in each note, by its first frames."""
+def vowel_likelihood(transcribed: Transcribed, syllables: Sequence[Syllable]) -> np.ndarray:
+    """Return the log probability (K, N) of each vowel in the first frames of each note."""
     classes = [phoneme_class(syllable.phonemes[syllable.nucleus]) for syllable in syllables]
-    probabilities = heard.phoneme.numpy()
+    probabilities = transcribed.phoneme.numpy()
     rows = []
-    for note in heard.notes:
-        first = round(note.onset / heard.hop_seconds)
-        count = max(1, round(VOWEL_SHARE * (note.offset - note.onset) / heard.hop_seconds))
+    for note in transcribed.notes:
+        first = round(note.onset / transcribed.hop_seconds)
+        count = max(1, round(VOWEL_SHARE * (note.offset - note.onset) / transcribed.hop_seconds))
         rows.append(probabilities[first : first + count].mean(0)[classes])  # (N,)
     return np.log(np.array(rows) + FLOOR)
 
 
 def align_syllables(likelihood: np.ndarray) -> list[int]:
-    """Return the syllable of each note, never falling, of log probabilities (K, N).
+    """Find the best syllable of each note, in order, by dynamic programming on (K, N).
+
+    likelihood (K, N): log probabilities of `vowel_likelihood`.
 
     The best path: a note takes the next syllable, goes on with the last one (MELISMA_COST), or
     takes a later one (SKIP_COST for each left out, also at both ends). Notes behind the end of the
-    lyrics (UNSUNG_COST) go on with the last one too, whatever is heard in them.
+    lyrics (UNSUNG_COST) go on with the last one too, whatever their vowel.
     """
     notes, syllables = likelihood.shape
     number = np.arange(syllables)
@@ -169,7 +171,7 @@ def align_syllables(likelihood: np.ndarray) -> list[int]:
 
 
 def _lyric(syllables: Sequence[Syllable], first: int, end: int) -> Lyric:
-    """One lyric of the syllables [first, end), which share a note."""
+    """Join the syllables [first, end), which share a note, to one lyric."""
     text = ""
     for syllable in syllables[first:end]:
         text += (" " if text and syllable.starts_word else "") + syllable.text
@@ -177,8 +179,8 @@ def _lyric(syllables: Sequence[Syllable], first: int, end: int) -> Lyric:
     return Lyric(text, not last.ends_word, bool(after) and after[0].line != last.line)
 
 
-def _melody(notes: Sequence[SungNote], lyrics: Sequence[Lyric | None]) -> Melody | None:
-    """Notes at the nearest semitone; None when there is none."""
+def _melody(notes: Sequence[TranscribedNote], lyrics: Sequence[Lyric | None]) -> Melody | None:
+    """Round the notes to semitones; None without notes."""
     if not notes:
         return None
     rounded = tuple(
@@ -188,7 +190,7 @@ def _melody(notes: Sequence[SungNote], lyrics: Sequence[Lyric | None]) -> Melody
 
 
 def write_melody(melody: Melody | None, path: Path) -> None:
-    """Write a melody as a MIDI file with lyrics; one without notes as a file without notes."""
+    """Write a melody as a MIDI file with lyrics; None as a file without notes."""
     if melody is not None:
         write_midi(melody, path)
         return

@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 class DecibelMel(nn.Module):
     """Power mel spectrogram in decibels: Slaney bands, Hann window, centred frames.
 
-    The spectrum is a convolution with windowed sines, as the earlier transcriber was trained on:
+    The spectrum is a convolution with windowed sines, as the legacy transcriber was trained on:
     a fast transform rounds otherwise, which moves soft bands by up to 2e-4 dB.
     """
+
+    waves: Tensor  # (2F, 1, W)
+    filterbank: Tensor  # (M, F)
 
     def __init__(
         self,
@@ -32,7 +35,7 @@ class DecibelMel(nn.Module):
         fmax: float,
         top_db: float = 80.0,
     ) -> None:
-        """fmin, fmax in Hz; top_db: range kept below the loudest point of an item."""
+        """Build the filterbank; fmin, fmax in Hz; top_db: range kept below the loudest point."""
         super().__init__()
         self.win_length, self.hop_length, self.top_db = win_length, hop_length, top_db
         filterbank = librosa.filters.mel(
@@ -44,7 +47,7 @@ class DecibelMel(nn.Module):
             self.register_buffer("filterbank", torch.from_numpy(filterbank), persistent=False)
 
     def forward(self, wav: Tensor) -> Tensor:
-        """wav (B, S) → (B, T, M) dB, T = 1 + S // hop_length; float32 under autocast too."""
+        """Map wav (B, S) → (B, T, M) dB, T = 1 + S // hop_length; float32 under autocast too."""
         with torch.autocast(wav.device.type, enabled=False):
             half = self.win_length // 2
             padded = F.pad(wav.float()[:, None], (half, half), mode="reflect")  # (B, 1, S + W)
@@ -57,10 +60,10 @@ class DecibelMel(nn.Module):
 
 
 def windowed_waves(size: int) -> Tensor:
-    """The real discrete Fourier transform of a Hann window's samples as kernels: (2F, 1, size).
+    """Return the real discrete Fourier transform of windowed samples as kernels, (2F, 1, size).
 
-    First the F = size // 2 + 1 cosines, then the sines; made in double precision, rounded as
-    wave and window and then multiplied.
+    F = size // 2 + 1 cosines, then the sines, times a Hann window; made in double precision,
+    rounded as wave and window and then multiplied.
     """
     time = np.arange(size)
     phase = 2 * np.pi * time * np.arange(size // 2 + 1)[:, None] / size  # (F, size)
@@ -73,7 +76,7 @@ class SpectrogramStack(nn.Module):
     """Three 3 x 3 convolutions over time and frequency, the frequency axis pooled twice."""
 
     def __init__(self, bins: int, width: int, dilation: int = 1) -> None:
-        """dilation: of the first convolution, along time."""
+        """Build the stack for (T, bins); dilation: of the first convolution, along time."""
         super().__init__()
         channels = width // 16
         self.conv1 = nn.Conv2d(1, channels, 3, padding=(dilation, 1), dilation=(dilation, 1))
@@ -87,7 +90,7 @@ class SpectrogramStack(nn.Module):
         self.dropout = nn.Dropout(0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, T, F) → (B, T, D)."""
+        """Map x (B, T, F) → (B, T, D)."""
         x = F.relu(self.norm1(self.conv1(x[:, None])))  # (B, C, T, F)
         x = self.pool(F.relu(self.norm2(self.conv2(x))))  # (B, C, T, F / 2)
         x = self.pool(F.relu(self.norm3(self.conv3(x))))  # (B, 2C, T, F / 4)
@@ -96,7 +99,7 @@ class SpectrogramStack(nn.Module):
 
 @dataclass
 class Transcription:
-    """What the transcriber hears, per frame; all are logits."""
+    """Logits of each frame."""
 
     phoneme: Tensor  # (B, T, 39), the last class is silence
     note: Tensor  # (B, T, 3): onset, offset, activation
@@ -105,8 +108,8 @@ class Transcription:
 class Transcriber(nn.Module):
     """Singing → phonemes and notes (Yong et al. 2023, 2304.05917).
 
-    A phoneme recogniser listens to one mel; a second mel and the recogniser's logits pass through
-    dilated stacks and LSTMs of their own and meet in a last LSTM that marks notes.
+    One mel goes to a phoneme recogniser; its logits and a second mel each go through a dilated
+    stack and an LSTM; a combined LSTM predicts onsets, offsets and activation.
     """
 
     def __init__(self, hp: hyperparams.Transcriber, sample_rate: int) -> None:
@@ -135,16 +138,16 @@ class Transcriber(nn.Module):
 
     @staticmethod
     def lstm(in_width: int, width: int) -> nn.LSTM:
-        """Both directions together are `width` wide."""
+        """Build a bidirectional LSTM; both directions together are `width` wide."""
         return nn.LSTM(in_width, width // 2, batch_first=True, bidirectional=True)
 
     def recognise(self, wav: Tensor) -> Tensor:
-        """wav (B, S) → phoneme logits (B, T, 39), T = 1 + S // hop_length."""
+        """Map wav (B, S) → phoneme logits (B, T, 39), T = 1 + S // hop_length."""
         x = self.phoneme_stack(self.phoneme_mel(wav))
         return self.phoneme_output(self.phoneme_rnn(x)[0])
 
     def forward(self, wav: Tensor) -> Transcription:
-        """wav (B, S) in [-1, 1] → logits of phonemes and notes, T = 1 + S // hop_length frames."""
+        """Map wav (B, S) in [-1, 1] → logits of phonemes and notes, T = 1 + S // hop_length."""
         phoneme = self.recognise(wav)
         x_pitch, _ = self.pitch_rnn(self.pitch_stack(self.mel(wav)))
         x_phoneme, _ = self.logit_rnn(self.logit_stack(phoneme))

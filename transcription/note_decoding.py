@@ -1,4 +1,4 @@
-"""From what a transcriber hears in each frame to notes.
+"""Decode notes from onset, offset and activation of each frame.
 
 Shapes: T frames. Frame t is centred on time t · hop.
 """
@@ -19,8 +19,8 @@ REACH = 2  # frames on each side that a peak stands above
 LOWEST_PITCH, HIGHEST_PITCH = 1.0, 127.0  # MIDI numbers that a file can hold as a sung note
 
 
-class SungNote(NamedTuple):
-    """A note as it was heard."""
+class TranscribedNote(NamedTuple):
+    """A transcribed note."""
 
     onset: float  # s
     offset: float  # s, after the onset
@@ -42,11 +42,11 @@ def find_peaks(values: np.ndarray, threshold: float, reach: int = REACH) -> np.n
 
 
 def note_spans(note: np.ndarray, knobs: Transcriber) -> list[tuple[int, int]]:
-    """Frames [first, last) of notes, from probabilities (T, 3) of onset, offset and activation.
+    """Return the frames [first, last) of notes, from probabilities (T, 3) of NOTE_TARGETS.
 
     A note begins at each peak of the onsets. It ends at the next one, at the first peak of the
-    offsets behind it, where nothing is active for two frames, or at the end of the recording. What
-    is never active is no note.
+    offsets behind it, where nothing is active for two frames, or at the end of the recording. A
+    span that is never active is no note.
     """
     onset, offset, activation = note.T
     is_silent = activation < knobs.activation_threshold
@@ -63,10 +63,10 @@ def note_spans(note: np.ndarray, knobs: Transcriber) -> list[tuple[int, int]]:
 
 def decode_notes(
     note: np.ndarray, f0: np.ndarray, hop_seconds: float, knobs: Transcriber
-) -> list[SungNote]:
-    """Notes of `note_spans` with the pitch of an F0 track (T,) in Hz, 0 = none.
+) -> list[TranscribedNote]:
+    """Decode the notes of `note_spans` with the pitch of an F0 track (T,) in Hz, 0 = none.
 
-    What has no pitch is no note.
+    A span without pitch is no note.
     """
     if len(note) != len(f0):
         raise ValueError(f"{len(note)} frames of notes, {len(f0)} of F0: expected equally many")
@@ -75,18 +75,18 @@ def decode_notes(
     for first, last in note_spans(note, knobs):
         pitch = summarise_pitch(midi[first:last], activation[first:last], knobs.pitch_summary)
         if pitch is not None and LOWEST_PITCH <= pitch <= HIGHEST_PITCH:
-            notes.append(SungNote(first * hop_seconds, last * hop_seconds, pitch))
+            notes.append(TranscribedNote(first * hop_seconds, last * hop_seconds, pitch))
     return notes
 
 
 def _first_from(start: int, frames: np.ndarray, otherwise: int) -> int:
-    """The first of rising `frames` that is at least `start`."""
+    """Return the first of rising `frames` that is at least `start`."""
     place = np.searchsorted(frames, start)
     return frames[place] if place < len(frames) else otherwise
 
 
 def summarise_pitch(midi: np.ndarray, activation: np.ndarray, summary: str) -> float | None:
-    """One pitch of the frames (T,) of a note, None where no frame has any (NaN).
+    """Summarise the pitch of the frames (T,) of a note; None where no frame has any (NaN).
 
     Weights are the activation under a Hann window: notes glide at their edges.
     """

@@ -1,8 +1,8 @@
-"""The pitch of sung notes whose times are known, also whispered ones and under an accompaniment.
+"""Pitch of sung notes whose times are known, also whispered ones and under an accompaniment.
 
-Shapes: S samples, T frames of a note, F bins of its spectrum, P pitches. A frequency of 0 says: no
-pitch here. A periodicity track such as YIN's follows whatever is strongest from frame to frame;
-what all frames of a note have in common is found where it fails, and it is exact where they agree.
+Shapes: S samples, T frames of a note, F bins of its spectrum, P pitches; 0 Hz is no pitch. A track
+such as YIN's follows the strongest periodicity of each frame. The salience summed over the frames
+of a note finds the pitch where that fails; the track is kept where both agree, for it is exact.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BLOCK = 500  # frames of a note looked at together: a very long one needs no mor
 
 
 class NotePitch:
-    """Finds F0 in notes; holds the weights (F, P) from magnitudes to the salience of pitches.
+    """Find F0 in notes, by weights (F, P) from magnitudes to the salience of pitches.
 
     Salience is a sum over harmonics as in Hermes 1988, at prime multiples and with what lies
     between them taken off as in SWIPE' (Camacho & Harris 2008).
@@ -41,7 +41,7 @@ class NotePitch:
         self.weights = torch.from_numpy(self._weights())
 
     def _weights(self) -> np.ndarray:
-        """(F, P), linear interpolation between bins."""
+        """Return (F, P), with linear interpolation between bins."""
         f0 = 440.0 * 2 ** ((self.midi - 69) / 12)  # (P,)
         weights = np.zeros((self.size // 2 + 1, len(f0)), np.float32)
         highest = min(HIGHEST_PARTIAL, 0.49 * self.sample_rate)
@@ -57,7 +57,7 @@ class NotePitch:
         return weights
 
     def track(self, wav: Tensor, f0: Tensor, first: int, last: int) -> Tensor:
-        """F0 (last - first,) in Hz of the frames [first, last) of wav (S,), which are one note.
+        """Track F0 (last - first,) in Hz in frames [first, last) of wav (S,), which are one note.
 
         f0 (T,): a track of the whole recording, kept where it lies by the note's own pitch.
         """
@@ -73,7 +73,7 @@ class NotePitch:
         is_silent = frames.square().mean(1) < QUIET
         magnitude = torch.fft.rfft(frames * self.window, self.size).abs() ** COMPRESSION  # (T, F)
         salience = magnitude @ self.weights  # (T, P)
-        # Notes glide at their edges, so the middle says more.
+        # Notes glide at their edges: weigh the middle.
         total = (salience * torch.hann_window(count + 2)[1:-1, None]).sum(0)  # (P,)
         common = int(total.argmax())
         reach = round(SLACK / STEP)

@@ -1,7 +1,7 @@
-"""The transcriber as a judge: loaded from a checkpoint or the earlier weights, and what it hears.
+"""Transcription of recordings: a transcriber from its checkpoint, or from the legacy weights.
 
     loaded = load_transcriber(path, device)
-    heard = transcribe(loaded, wav, sample_rate)  # heard.phoneme (T, 39), heard.notes
+    transcribed = transcribe(loaded, wav, sample_rate)  # .phoneme (T, 39), .notes
 
 Shapes: B batch, C channels, T frames, S samples; 39 phoneme classes, the last of which is silence.
 """
@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from hyperparams import Hyperparams
 from hyperparams import Transcriber as TranscriberKnobs
-from legacy import weights as published
+from legacy import weights as legacy_weights
 from transcription.network import Transcriber
-from transcription.note_decoding import SungNote, decode_notes, note_spans
+from transcription.note_decoding import TranscribedNote, decode_notes, note_spans
 from transcription.note_pitch import NotePitch
 from utils import checkpoint, config
 from utils.audio import convert
@@ -32,18 +32,18 @@ SECTIONS = ("audio", "transcriber")  # of the hyperparameters that a transcriber
 
 @dataclass(frozen=True)
 class Transcribed:
-    """What was heard in a recording; frame t is centred on time t · hop_seconds."""
+    """The transcription of a recording; frame t is centred on time t · hop_seconds."""
 
     phoneme: Tensor  # (T, 39) probabilities, see labels.PHONEME_CLASSES; the last is silence
     note: Tensor  # (T, 3) probabilities of onset, offset, activation
     f0: Tensor  # (T,) Hz, 0 = no pitch; by note_pitch in notes, by utils.pitch elsewhere
-    notes: list[SungNote]  # (onset s, offset s, MIDI number with its fraction)
+    notes: list[TranscribedNote]  # (onset s, offset s, MIDI number with its fraction)
     hop_seconds: float
 
 
 @dataclass(frozen=True)
 class PhonemeEntropies:
-    """How clear and how varied the phonemes of a recording are, in bits, over sung frames.
+    """Clearness and variety of the phonemes of a recording, in bits, over sung frames.
 
     accuracy: mean entropy of a frame's phoneme distribution, 0 = certain, log2(39) = 5.3 = no
     idea. variety: entropy of how often each phoneme is the likeliest, 0 = always the same one.
@@ -56,21 +56,21 @@ class PhonemeEntropies:
 
 
 def build_transcriber(hyperparams: Hyperparams) -> Transcriber:
-    """A transcriber of the sizes that the hyperparameters dictate."""
+    """Build a transcriber of the sizes in the hyperparameters."""
     return Transcriber(hyperparams.transcriber, hyperparams.audio.sample_rate)
 
 
 def with_knobs(hyperparams: Hyperparams, knobs: dict[str, Any]) -> Hyperparams:
-    """Hyperparameters with the knobs that an earlier transcriber's file dictates."""
+    """Replace hyperparameters by the knobs of a legacy transcriber's file."""
     knobs = dict(knobs)
     audio = replace(hyperparams.audio, sample_rate=knobs.pop("sample_rate"))
     return replace(hyperparams, audio=audio, transcriber=replace(hyperparams.transcriber, **knobs))
 
 
-def published_transcriber(source: Path, save_dir: Path, base: Hyperparams) -> Path:
-    """The earlier project's transcriber in our format, converted on first use.
+def legacy_transcriber(source: Path, save_dir: Path, base: Hyperparams) -> Path:
+    """Return the checkpoint of the legacy transcriber, converted on first use.
 
-    base: what its file does not say. Errors: see `legacy.weights.convert_transcriber`.
+    base: hyperparameters that its file does not hold. Errors as legacy.weights.convert_transcriber.
     """
 
     def build(knobs: dict[str, Any]) -> tuple[Transcriber, Hyperparams]:
@@ -78,10 +78,10 @@ def published_transcriber(source: Path, save_dir: Path, base: Hyperparams) -> Pa
         with torch.device("meta"):  # names and shapes alone, to compare the file with
             return build_transcriber(hyperparams), hyperparams
 
-    return published.convert_transcriber(source, save_dir, build)
+    return legacy_weights.convert_transcriber(source, save_dir, build)
 
 
-def load_transcriber(path: Path, device: torch.device) -> Loaded:
+def load_transcriber(path: Path, device: torch.device) -> Loaded[Transcriber]:
     """Rebuild a transcriber from its checkpoint; errors as `utils.checkpoint.load`."""
     path = checkpoint.resolve(path, "transcriber")
     state = checkpoint.load(path, "transcriber")
@@ -91,23 +91,23 @@ def load_transcriber(path: Path, device: torch.device) -> Loaded:
     return Loaded(network.to(device).eval(), hyperparams, state["data"], path, state["step"])
 
 
-def transcribe(loaded: Loaded, wav: Tensor, sample_rate: int) -> Transcribed:
-    """Phonemes, F0 and notes of a recording, wav (S,) or (C, S) at any rate in Hz.
+def transcribe(loaded: Loaded[Transcriber], wav: Tensor, sample_rate: int) -> Transcribed:
+    """Transcribe phonemes, F0 and notes of a recording, wav (S,) or (C, S) at any rate in Hz.
 
     T = 1 + S // transcriber.hop_length at the network's rate; a recording of no samples has one
-    frame, of silence. Memory is flat: it is heard in chunks, so a place sounds the same however
-    long the recording goes on behind the next chunk.
+    frame, of silence. Memory is flat: chunks with a margin are transcribed one by one, so a place
+    does not depend on what comes after the next chunk.
     """
     rate = loaded.hyperparams.audio.sample_rate
     mono, _ = convert(wav if wav.dim() == 2 else wav[None], sample_rate, rate)
-    return hear(loaded.network, loaded.hyperparams.transcriber, mono.float(), rate)
+    return transcribe_at_rate(loaded.network, loaded.hyperparams.transcriber, mono.float(), rate)
 
 
 @torch.no_grad()
-def hear(
+def transcribe_at_rate(
     network: Transcriber, knobs: TranscriberKnobs, wav: Tensor, sample_rate: int
 ) -> Transcribed:
-    """As `transcribe`, of wav (S,) at the network's rate, by a network in eval mode."""
+    """Transcribe wav (S,) at the rate of the network, which is in eval mode; see `transcribe`."""
     hop, frames = knobs.hop_length, 1 + len(wav) // knobs.hop_length
     device = next(network.parameters()).device
     least = 2 + knobs.win_length // hop  # frames, the fewest that the mel's reflected edges allow
@@ -118,17 +118,18 @@ def hear(
     for first in range(0, frames, size):
         before = min(first, margin)
         part = padded[(first - before) * hop : (first + size + margin) * hop]
-        heard = network(part[None].to(device))
+        out = network(part[None].to(device))
         f0 = f0_track(part, sample_rate, hop)
         here = slice(before, before + min(size, frames - first))
         parts.append(
             (
-                heard.phoneme[0, here].float().softmax(1).cpu(),
-                heard.note[0, here].float().sigmoid().cpu(),
+                out.phoneme[0, here].float().softmax(1).cpu(),
+                out.note[0, here].float().sigmoid().cpu(),
                 f0[here],
             )
         )
-    return assemble(*map(torch.cat, zip(*parts, strict=True)), wav, knobs, sample_rate)
+    phoneme, note, f0 = (torch.cat(part) for part in zip(*parts, strict=True))
+    return assemble(phoneme, note, f0, wav, knobs, sample_rate)
 
 
 def assemble(
@@ -149,7 +150,7 @@ def assemble(
 
 
 def phoneme_entropies(logits: Tensor) -> PhonemeEntropies:
-    """The earlier system's two entropies of phoneme logits (T, 39); its `acc` and `var`."""
+    """Measure the legacy project's two entropies, `acc` and `var`, of phoneme logits (T, 39)."""
     probabilities = logits.double().softmax(dim=1)
     likeliest = probabilities.argmax(dim=1)  # (T,)
     silence = logits.shape[1] - 1
@@ -163,5 +164,5 @@ def phoneme_entropies(logits: Tensor) -> PhonemeEntropies:
 
 
 def _bits(probabilities: Tensor) -> Tensor:
-    """Entropy over the last axis, in bits."""
+    """Return the entropy over the last axis, in bits."""
     return torch.special.entr(probabilities).sum(-1) / torch.tensor(2.0).double().log()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from text.symbols import is_vowel
 from transcription.transcribe import build_transcriber
 
 RATE = 16000
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +74,7 @@ def song(weights: Path, feature_dir: Path, tmp_path: Path) -> Callable[..., int]
         ]
         where = ["--feature-dir", str(feature_dir), "--out", str(tmp_path / "out")]
         argv = ["song", "--data", "x", "--split", "test", *chain, *where, "--device", "cpu"]
+        argv += ["--transcriber", "none"]
         return evaluate.main([*argv, *flags])
 
     return call
@@ -105,6 +110,8 @@ def test_song_says_every_number_with_its_ceiling(
     assert ceiling["voicing_recall"] in (1.0, None) and ceiling["voicing_false_alarm"] in (0, None)
     assert 0 <= free["coverage"] <= 1 and free["mcd"] > 0
     assert {"note_onset", "phoneme_error_rate", "phoneme_variety"} <= set(free)
+    errors, count = free["phoneme_errors"]
+    assert errors / count == free["phoneme_error_rate"]
     assert "raw pitch accuracy" in shown and "free_running / ceiling" in shown
     assert "chord tones on beats" in shown  # not measured, and said so
     page = (tmp_path / "out" / "report.html").read_text()
@@ -151,13 +158,52 @@ def test_missing_judges_are_named_with_their_command(
     command = "pip install -r requirements-evaluation.txt"
     assert re.search(rf"right lyrics accepted.*not measured: .*{command}", shown.out)
     assert re.search(rf"Fréchet distance not measured: .*{command}", shown.out)
-    assert re.search(r"phoneme error rate.*not measured: .*train_transcriber\.py", shown.out)
+    assert re.search(r"phoneme error rate.*not measured: --transcriber none", shown.out)
     assert "without aligner" in shown.err
     assert set(json.loads((tmp_path / "out" / "evaluation.json").read_text())["missing"]) >= {
         "aligner",
         "embedding",
         "transcriber",
     }
+
+
+def test_the_transcriber_that_ships_is_the_default(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, transcriber: Path
+) -> None:
+    for name in ("ForcedAligner", "SpeechEmbedding", "WhisperRecogniser"):
+        monkeypatch.setattr(evaluation_voice, name, no_judge)
+    monkeypatch.setattr(evaluation_voice, "DEMO", tmp_path)
+    judges = evaluation_voice.Judges.available(TINY.audio, None)
+    assert judges.transcriber is not None and judges.transcriber.path == transcriber
+    assert "transcriber" not in judges.missing
+    none = evaluation_voice.Judges.available(TINY.audio, Path("none"))
+    assert none.transcriber is None and "train" not in none.missing["transcriber"]
+    transcriber.unlink()
+    missing = evaluation_voice.Judges.available(TINY.audio, None).missing["transcriber"]
+    assert "python train_transcriber.py" in missing
+
+
+@pytest.mark.parametrize("command", ["", *evaluate.COMMANDS])
+def test_every_option_has_its_help_and_default(command: str) -> None:
+    parser = evaluate.evaluation_parser()
+    if command:
+        (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+        parser = commands.choices[command]
+        assert f"python evaluate.py {command} " in parser.format_help()
+    for action in parser._actions:
+        assert action.help, action.dest
+        if action.option_strings and not action.required and action.dest != "help":
+            assert "default" in action.help, action.dest
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    """Only argparse and light files are imported before the command line is read."""
+    for script in ("evaluate", "transcribe", "plot"):
+        code = (
+            f"import sys, {script}; print({{'torch', 'matplotlib', 'librosa'}} & {{*sys.modules}})"
+        )
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+        assert ran.stdout.strip() == "set()", ran.stderr
 
 
 def test_song_refuses_what_it_cannot_judge(
@@ -275,10 +321,23 @@ def test_speech_continues_too(
     argv += ["--postnet", str(weights / "postnet.pt"), "--out", str(tmp_path / "out")]
     assert evaluate.main(argv) == 0
     first = (tmp_path / "out" / "evaluation.json").read_text()
-    assert {"word_error_rate", "free_running", "items"} <= set(json.loads(first))
-    assert "WER" in capsys.readouterr().out
+    result = json.loads(first)
+    for row, kinds in result["metrics"]["pocketsphinx_errors"].items():
+        pairs = [item["rows"][row]["pocketsphinx_errors"] for item in result["items"]]
+        errors, words = zip(*pairs, strict=True)
+        assert kinds["value"]["value"] == pytest.approx(100 * sum(errors) / sum(words))
+    assert set(result["metrics"]["coverage"]) == {"free_running"}
+    assert "word error rate, pocketsphinx (%)" in capsys.readouterr().out
     assert evaluate.main(argv) == 0
     assert (tmp_path / "out" / "evaluation.json").read_text() == first
+    path = feature_dir / "x" / "index.json"
+    index = json.loads(path.read_text())
+    index["items"] = [item for item in index["items"] if item["split"] == "test"][:1]
+    path.write_text(json.dumps(index))
+    assert evaluate.main(argv) == 0  # its own text is no floor
+    (item,) = json.loads((tmp_path / "out" / "evaluation.json").read_text())["items"]
+    assert "floor" not in item["rows"]
+    assert "floor not measured" in capsys.readouterr().out
 
 
 def test_curves_of_any_run_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

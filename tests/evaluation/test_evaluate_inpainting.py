@@ -16,7 +16,8 @@ import evaluate
 import prepare_data
 from evaluation import inpainting as evaluation_inpainting
 from evaluation.frechet import SpeechEmbedding
-from evaluation.inpainting import CONTROLS, WAYS, InpaintingJudge
+from evaluation.inpainting import InpaintingJudge
+from evaluation.inpainting_rows import CONTROLS, INPAINTING_ROWS
 
 RATE = 16000
 
@@ -51,7 +52,7 @@ def command(weights: Path, tmp_path: Path) -> Callable[..., int]:  # noqa: F811
 def test_all_ways_floors_and_controls(
     command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few = {**WAYS}
+    few = {**INPAINTING_ROWS}
     for name in ("repaint", "draft_repaint", "gap_repaint"):
         few.pop(name)  # 390 evaluations each
     assert command(*few) == 0

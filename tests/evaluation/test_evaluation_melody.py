@@ -14,11 +14,9 @@ import prepare_data
 from evaluation.melody import (
     ROWS,
     Accompanied,
-    evaluate_melodies,
-    layout,
-    measures,
-    shuffle_controls,
-    table,
+    judge_melodies,
+    measure_melody,
+    print_melodies,
 )
 from hyperparams import Hyperparams
 from music.harmony import Confidence, Harmony, Key
@@ -53,16 +51,17 @@ def strummed(root: int, seconds: float = 24.0) -> np.ndarray:
 
 def test_measures_by_hand() -> None:
     notes = [(0.0, 0.5, 60), (0.5, 1.0, 64), (1.0, 1.5, 62), (1.6, 2.0, 67)]
-    found = measures(notes, harmony([C_MAJOR] * 4), [harmony([D_MAJOR] * 4)])
-    assert found["own"] == pytest.approx(2 / 3)  # C and E, not D; the fourth comes too late
-    assert found["other"] == pytest.approx(1 / 3)  # D alone
+    found = measure_melody(notes, harmony([C_MAJOR] * 4), [harmony([D_MAJOR] * 4)])
+    assert found["chord_tones"] == pytest.approx(2 / 3)  # C and E, not D; the fourth is too late
+    assert found["chord_tones_shuffled"] == pytest.approx(1 / 3)  # D alone
     assert found["leap"] == 5 and found["span"] == 7
-    assert found["onset"] == 0
-    empty = measures([], harmony([C_MAJOR] * 4), [])
-    assert np.isnan(empty["own"]) and np.isnan(empty["other"]) and np.isnan(empty["span"])
+    assert found["beat_deviation"] == [0, 0, 0]
+    empty = measure_melody([], harmony([C_MAJOR] * 4), [])
+    assert np.isnan(empty["chord_tones"]) and np.isnan(empty["span"])
+    assert "chord_tones_shuffled" not in empty
 
 
-def test_composed_melodies_fit_their_own_accompaniment() -> None:
+def test_composed_melodies_fit_their_own_accompaniment(capsys: pytest.CaptureFixture) -> None:
     """Two songs a whole tone apart, and a third too short for the lyrics, which is reported."""
     lines = parse_lyrics("the morning light is breaking on the hill\nthe river carries all away")
 
@@ -70,16 +69,18 @@ def test_composed_melodies_fit_their_own_accompaniment() -> None:
         return Accompanied(name, strummed(root, seconds), RATE, [(0.0, 1.0, 60 + root)])
 
     readers = [lambda: song("a@0", 0), lambda: song("b@0", 2), lambda: song("c@0", 6, 4.5)]
-    records = evaluate_melodies(readers, lines, Pronouncer(), Hyperparams().composer, 0)
+    records = judge_melodies(readers, lines, Pronouncer(), Hyperparams().composer, 0)
     assert "too" in records[2]["fault"] or "fit" in records[2]["fault"]
-    assert "composed" not in records[2] and "written" in records[2]
-    estimates = table(records)
-    assert estimates["composed"]["own"].count == 2
-    assert estimates["composed"]["own"].value > estimates["composed"]["other"].value + 0.2
-    text = "\n".join(layout(estimates, shuffle_controls(records)))
+    assert set(records[2]["rows"]) == {"written"}
+    metrics = print_melodies(records)["metrics"]
+    own, other = (
+        metrics[name]["composed"]["value"] for name in ("chord_tones", "chord_tones_shuffled")
+    )
+    assert own["count"] == 2 and own["value"] > other["value"] + 20
+    text = capsys.readouterr().out
     assert all(row in text for row in ROWS) and "shuffle control, composed" in text
     with pytest.raises(ValueError, match="one song alone"):
-        evaluate_melodies(readers[:1], lines, Pronouncer(), Hyperparams().composer, 0)
+        judge_melodies(readers[:1], lines, Pronouncer(), Hyperparams().composer, 0)
 
 
 def test_the_command_composes_for_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -102,6 +103,9 @@ def test_the_command_composes_for_a_corpus(tmp_path: Path, capsys: pytest.Captur
     out = ["--out", str(tmp_path / "out")]
     assert evaluate.main(["melody", "--data", "x", *where, *lyrics, *out]) == 0
     result = json.loads((tmp_path / "out" / "melody.json").read_text())
-    own, other = (result["metrics"]["composed"][name]["value"] for name in ("own", "other"))
+    own, other = (
+        result["metrics"][name]["composed"]["value"]["value"]
+        for name in ("chord_tones", "chord_tones_shuffled")
+    )
     assert own > other and 0 < result["shuffle_control"]["composed"]["p_value"] <= 1
     assert "tones of the chord" in capsys.readouterr().out

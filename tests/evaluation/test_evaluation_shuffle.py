@@ -10,7 +10,7 @@ import torch
 from tiny import TINY
 from torch import Tensor, nn
 
-from evaluation.shuffle import ALL, ShuffleJudge, controls, lines
+from evaluation.shuffle import ALL, ShuffleJudge, lines, shuffle_tests
 from inpainter.diffusion import ACCOMPANIMENT, VOCAL
 from preprocess import StemBatch
 from utils.loading import Loaded
@@ -53,7 +53,7 @@ def batches(count: int = 6) -> list[StemBatch]:
 def judged(share: float) -> dict:
     loaded = Loaded(Copyist(share), HP, {}, Path("none"), 0)
     judge = ShuffleJudge(loaded, batches(), 0, None)
-    return controls([judge.judge(str(number)) for number in range(6)])
+    return shuffle_tests([judge.judge(str(number)) for number in range(6)])
 
 
 def test_who_listens_loses_by_a_shuffle() -> None:

@@ -43,6 +43,14 @@ def test_values_ratios_and_medians() -> None:
     assert evaluation_table.plain(found)["onset_deviation"]["made"]["value"]["count"] == 3
 
 
+def test_errors_are_weighed_by_what_can_be_wrong() -> None:
+    """A phrase of one word that is missed is one word of ten, not half of the phrases."""
+    pairs = {"a": (1, 1), "b": (0, 9), "c": None}
+    records = [record(song, made={"word_errors": pair}) for song, pair in pairs.items()]
+    rate = evaluation_table.estimates(records, ("made",), "ceiling")["word_errors"]["made"]["value"]
+    assert rate.value == pytest.approx(10) and rate.count == 2
+
+
 def test_no_metric_disappears_without_a_word() -> None:
     found = evaluation_table.estimates(RECORDS, ROWS, "ceiling")
     missing = {"transcriber": "train one", "accompaniment": "none"}
@@ -64,7 +72,21 @@ def test_shuffle_control_compares_the_same_items() -> None:
         for k in range(12)
     ]
     found = evaluation_table.shuffle_controls(records, "made")
-    assert found["chord_tones"]["difference"]["value"] == pytest.approx(0.355)
-    assert found["chord_tones"]["p_value"] < 0.01
+    assert found["chord_tones"].difference.value == pytest.approx(0.355)
+    assert found["chord_tones"].p_value < 0.01
     assert "beat_deviation" not in found
     assert evaluation_table.shuffle_controls(RECORDS, "made") == {}
+
+
+def test_a_metric_of_nothing_but_nan_is_not_a_row_of_numbers() -> None:
+    records = [record("a", made={"mcd": None, "lsd": 3.0})]
+    found = evaluation_table.estimates(records, ("made",), "ceiling")
+    cells = {line[0]: line for line in evaluation_table.cells(found, ("made",), "made", {})}
+    assert cells["mel-cepstral distortion (dB)"][1].startswith("not measured")
+    assert cells["log-spectral distance (dB)"][1] == "3.00 [3.00, 3.00]"
+    assert "nan" not in str(cells)
+
+
+def test_one_is_not_many() -> None:
+    assert evaluation_table.counted(1, "recording") == "1 recording"
+    assert evaluation_table.counted(0, "song") == "0 songs"

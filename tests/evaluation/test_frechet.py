@@ -11,13 +11,11 @@ from scipy.linalg import sqrtm
 
 from evaluation import frechet as embedding
 from evaluation.frechet import (
+    EmbeddingStore,
     Frechet,
     SpeechEmbedding,
     frechet,
-    frechet_difference,
     gaussian_distance,
-    store,
-    stored,
 )
 
 
@@ -39,17 +37,38 @@ def test_distance_agrees_with_the_matrix_square_root() -> None:
     assert gaussian_distance(a, a + 2) == pytest.approx(6 * 4, rel=1e-6)
 
 
-def test_a_difference_of_distances_has_an_interval() -> None:
+class Recorded:
+    """An embedding that is the waveform itself, four numbers at a time."""
+
+    NAME = "recorded"
+
+    def __call__(self, wav: torch.Tensor, sample_rate: int) -> np.ndarray:
+        return wav.view(-1, 4).numpy()
+
+
+def stored(folder: Path, **rows: list[np.ndarray]) -> EmbeddingStore:
+    """Keep sets of embeddings (K, 4) by row, one item for each."""
+    found = EmbeddingStore(folder, Recorded())
+    for row, parts in rows.items():
+        for item, part in enumerate(parts):
+            found.keep(row, f"song@{item}/take", [torch.from_numpy(part.ravel())], 16000)
+    return found
+
+
+def test_a_difference_of_distances_has_an_interval(tmp_path: Path) -> None:
     """A shift by d is d² per dimension away; the same noise in both leaves nothing to chance."""
     random = np.random.default_rng(3)
     reference = [random.normal(size=(20 + k, 4)) + random.normal(size=4) for k in range(12)]
-    moved = [[part + shift for part in reference] for shift in (2.0, 1.0)]
+    far, near = ([part + shift for part in reference] for shift in (2.0, 1.0))
     songs = [k // 2 for k in range(12)]
-    certain = frechet_difference(*moved, reference, songs)
+    items = [f"song@{k}/take" for k in range(12)]
+    store = stored(tmp_path, true=reference, far=far, near=near)
+    certain = store.differences([("far", "near")], "true", items, songs)["far - near"]
     assert (certain.value, certain.low, certain.high) == pytest.approx((12, 12, 12), rel=1e-5)
     noisy = [part + random.normal(scale=0.5, size=part.shape) for part in reference]
     other = [part + random.normal(scale=0.5, size=part.shape) for part in reference]
-    alike = frechet_difference(noisy, other, reference, songs)
+    store = stored(tmp_path, noisy=noisy, other=other)
+    alike = store.differences([("noisy", "other")], "true", items, songs)["noisy - other"]
     assert alike.low < 0 < alike.high
     whole = [np.concatenate(parts) for parts in (noisy, other, reference)]
     by_hand = gaussian_distance(whole[0], whole[2]) - gaussian_distance(whole[1], whole[2])
@@ -67,16 +86,22 @@ def test_too_few_have_no_distance_and_the_number_is_never_alone() -> None:
     shown = str(found)
     for part in ("named", "90 windows", "180", "real against real", "too few"):
         assert part in shown
-    assert np.isnan(frechet(parts, parts[:1], "named").floor)
+    alone = frechet(parts, parts[:1], "named")
+    assert np.isnan(alone.floor) and "nan" not in str(alone)
+    assert "too few" in str(frechet([one], parts, "named"))
 
 
 def test_embeddings_are_kept(tmp_path: Path) -> None:
     parts = [np.zeros((0, 96), np.float32), np.ones((3, 96), np.float32)]
-    path = tmp_path / "row" / "song@0.001.npz"
-    store(path, parts)
-    assert all(np.array_equal(a, b) for a, b in zip(parts, stored(path), strict=True))
+    store = EmbeddingStore(tmp_path, lambda wav, rate: wav.numpy())
+    store.keep("row", "song@0.001", [torch.from_numpy(part) for part in parts], 16000)
+    found = store.parts("row", ["song@0.001"])
+    assert all(np.array_equal(a, b) for a, b in zip(parts, found, strict=True))
     with pytest.raises(FileNotFoundError, match="run again"):
-        stored(tmp_path / "x.npz")
+        store.parts("row", ["song@0.002"])
+    nothing = EmbeddingStore(tmp_path / "none", None)
+    nothing.keep("row", "a", [torch.zeros(4)], 16000)
+    assert nothing.distances(["row"], "true", ["a"]) == {} and not nothing.folder.exists()
 
 
 def test_a_judge_that_is_not_installed_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

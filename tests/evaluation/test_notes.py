@@ -6,7 +6,7 @@ import mir_eval
 import numpy as np
 import pytest
 
-from evaluation.notes import NoteScores, note_scores
+from evaluation.score_metrics import NoteScores, note_scores
 
 REFERENCE = [(0.0, 0.5, 60.0), (0.5, 1.0, 62.0), (1.5, 2.5, 64.0), (3.0, 4.0, 65.0)]
 

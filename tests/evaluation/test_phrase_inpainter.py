@@ -10,8 +10,8 @@ import torch
 from tiny import TINY
 from torch import Tensor
 
-from evaluation import phrase_inpainter as last_stage
-from evaluation.phrase_inpainter import LastStage, Place
+from evaluation import phrase_inpainter
+from evaluation.phrase_inpainter import PhraseInpainter, PhrasePlace
 from text.symbols import SYMBOLS
 from utils.audio import active_level
 from utils.loading import Loaded, build_unet
@@ -55,15 +55,15 @@ def loaded() -> Loaded:
 
 def test_a_phrase_is_sung_at_its_place_and_level(monkeypatch: pytest.MonkeyPatch) -> None:
     told: dict = {}
-    sing = last_stage.sing
+    sing = phrase_inpainter.sing
 
     def recorded(*arguments: object, **options: object) -> SimpleNamespace:
         told["accompaniment"], told["guide"] = arguments[2], arguments[6]
         return sing(*arguments, **options)
 
-    monkeypatch.setattr(last_stage, "sing", recorded)
+    monkeypatch.setattr(phrase_inpainter, "sing", recorded)
     stems = Stems()
-    stage = LastStage(loaded(), stems, {"a@0.001": Place("a@0", 1.5)}, [ITEM], 0)
+    stage = PhraseInpainter(loaded(), stems, {"a@0.001": PhrasePlace("a@0", 1.5)}, [ITEM], 0)
     draft = 0.02 * torch.sin(torch.arange(RATE) * 0.1)
     sung = stage("a@0.001", draft)
     assert stems.read == ("a@0", round(1.5 * RATE), RATE)
@@ -79,17 +79,17 @@ def test_a_phrase_is_sung_at_its_place_and_level(monkeypatch: pytest.MonkeyPatch
 
 
 def test_other_symbols_and_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    places = {"a@0.001": Place("a@0", 1.5)}
+    places = {"a@0.001": PhrasePlace("a@0", 1.5)}
     other = loaded()
     other.data["symbols"] = other.data["symbols"][:5]
     with pytest.raises(ValueError, match=r"none does not know the symbols .*train it again"):
-        LastStage(other, Stems(), places, [ITEM], 0)
+        PhraseInpainter(other, Stems(), places, [ITEM], 0)
     silent = SimpleNamespace(vocal=torch.zeros(RATE))
-    monkeypatch.setattr(last_stage, "sing", lambda *_, **__: silent)
-    sung = LastStage(loaded(), Stems(), places, [ITEM], 0)("a@0.001", torch.randn(RATE))
+    monkeypatch.setattr(phrase_inpainter, "sing", lambda *_, **__: silent)
+    sung = PhraseInpainter(loaded(), Stems(), places, [ITEM], 0)("a@0.001", torch.randn(RATE))
     assert torch.equal(sung, silent.vocal)  # not NaN: there is no level to match
 
 
 def test_phrases_without_their_song_are_named() -> None:
     with pytest.raises(ValueError, match=r"1 phrases, the first is a@0\.001.*prepare_data\.py"):
-        LastStage(loaded(), Stems(), {"a@0.001": Place("b@0", 0.0)}, [ITEM], 0)
+        PhraseInpainter(loaded(), Stems(), {"a@0.001": PhrasePlace("b@0", 0.0)}, [ITEM], 0)

@@ -13,7 +13,7 @@ import pytest
 from backing import render_backing
 
 from hyperparams import Composer
-from music.compose import chord_tone_ratio, compose, rhyme, tempo_map
+from music.compose import compose, rhyme, tempo_map
 from music.counts import (
     Song,
     SungNote,
@@ -24,7 +24,7 @@ from music.counts import (
     read_table,
     strength,
 )
-from music.harmony import Confidence, Harmony, Key, analyse
+from music.harmony import Confidence, Harmony, Key, analyse, chord_tones
 from music.layout import Grid, Line, Phrase
 from music.pitches import LEAP
 from music.rhythm import distances, log_share, sample_rhythm, stress_lift
@@ -60,6 +60,23 @@ We are the burning light
 
 
 C_MAJOR = Key(0, "major")
+
+
+def chord_tone_ratio(score: Score, harmony: Harmony, strong_only: bool = True) -> float:
+    """Return the share of notes that are tones of the chord they begin on.
+
+    `strong_only`: of the notes on downbeats and half bars. Notes over no chord are left out; the
+    control is the same score with another song's harmony. nan without any note to judge.
+    """
+    grid = Grid(harmony, 0.0, 0.0)
+    half = grid.slots_per_bar // 2 if harmony.metre == 4 else grid.slots_per_bar
+    judged = []
+    for note in score.notes:
+        slot = grid.nearest(note.onset)
+        tones = chord_tones(grid.chord(slot))
+        if tones and not (strong_only and slot % half):
+            judged.append(note.pitch % 12 in tones)
+    return float(np.mean(judged)) if judged else float("nan")
 
 
 def harmony_of(chords, tempo=100.0, metre=4, bars=48, key=C_MAJOR, lead=0.2, first=0):

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from evaluation.cepstra import mel_cepstral_distortion, mel_cepstrum
+from utils.metrics import mel_cepstral_distortion, mel_cepstrum
 
 M, FLOOR = 80, -20.0
 

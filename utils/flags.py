@@ -1,0 +1,77 @@
+"""Command lines: options that name their defaults, errors that become an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from utils.paths import DEMO
+
+
+def command_line(description: str) -> argparse.ArgumentParser:
+    """Return a parser whose --help prints `description`, its examples included, as it is."""
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def subcommands(
+    parser: argparse.ArgumentParser, script: str, examples: dict[str, tuple[str, str]], **more: str
+) -> dict[str, argparse.ArgumentParser]:
+    """Add a command for each of `examples`: name → (what it does, options of an example)."""
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", **more)
+    return {
+        name: commands.add_parser(
+            name,
+            help=text,
+            description=f"python {script} {name} {example}\n\n{text}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        for name, (text, example) in examples.items()
+    }
+
+
+def option(
+    parser: argparse.ArgumentParser,
+    flag: str,
+    default: str | int | Path,
+    text: str,
+    **more: Any,
+) -> None:
+    """Add an option of the type of its default, which its help names."""
+    kind = Path if isinstance(default, Path) else type(default)
+    parser.add_argument(
+        flag, type=kind, default=default, help=f"{text} (default: %(default)s)", **more
+    )
+
+
+def network_option(parser: argparse.ArgumentParser, kind: str, flag: str = "") -> None:
+    """Add `--KIND`, a network whose weights ship."""
+    text = "a run's name, its folder or a file"
+    option(parser, flag or f"--{kind}", DEMO / f"{kind}.pt", text, metavar="RUN")
+
+
+def corpus_options(parser: argparse.ArgumentParser, split: str = "test") -> None:
+    """Add the options that say which items are read."""
+    parser.add_argument("--data", required=True, metavar="NAME", help="corpus below --feature-dir")
+    splits = ("train", "validation", "test")
+    option(parser, "--split", split, "part of the corpus", choices=splits)
+    option(parser, "--feature-dir", Path("feature"), "prepared corpora", metavar="DIR")
+
+
+def device_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--device`."""
+    option(parser, "--device", "auto", "auto, cpu, cuda or mps")
+
+
+def exit_code(script: str, work: Callable[[], object]) -> int:
+    """Run a script's work; print an expected error and return 2, else return 0."""
+    try:
+        work()
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        print(f"{script}: {error}", file=sys.stderr)
+        return 2
+    return 0

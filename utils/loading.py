@@ -11,7 +11,9 @@ from torch import nn
 
 from hyperparams import Hyperparams
 from inpainter.diffusion import Denoiser
+from inpainter.spectral_unet import SpectralUNet1d
 from inpainter.unet import UNet1d
+from legacy.patches import PatchUNet1d
 from network import PostNet, TransformerTTS
 from utils import checkpoint, config
 from utils.audio import Standardiser
@@ -63,7 +65,8 @@ def build_postnet(hyperparams: Hyperparams) -> PostNet:
 def build_unet(hyperparams: Hyperparams, num_symbols: int) -> UNet1d:
     """F of the inpainter, of the sizes that hyperparameters and symbol table dictate."""
     audio = hyperparams.audio
-    return UNet1d(
+    kind = SpectralUNet1d if hyperparams.unet.mdct else PatchUNet1d
+    return kind(
         hyperparams.unet,
         audio.hop_length,
         audio.n_mels,

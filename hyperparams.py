@@ -265,10 +265,9 @@ class Inpainting:
     num_steps: int = 20  # one network evaluation each with the dpmpp steps
     draft_steps: int = 1  # the same with a draft, where more add foreign sounds; 0 = num_steps
     draft_share: float = 0.7  # of the draft's own waveform in a vocal that it was told for
-    schedule: str = "karras"  # karras | exponential
     sigma_min: float = 5e-2  # half of sigma_data; what is left there one evaluation removes
     sigma_max: float = 3.0  # 30 sigma_data: next to nothing of the signal is left
-    rho: float = 7.0  # bends karras towards small sigmas (2206.00364, eq. 5)
+    rho: float = 7.0  # bends the levels towards small sigmas (2206.00364, eq. 5)
     num_resamples: int = 5  # repaint: passes over each step
     reconstruction_weight: float = 1.0  # mcg, guided: 1 = the posterior's own scale
     accompaniment_guidance: float = 1.0  # classifier-free; 1 = none, at no cost
@@ -277,7 +276,6 @@ class Inpainting:
     dynamic_threshold: float = 0.0  # quantile (2205.11487), 0 = off
     overlap: int = 20480  # samples that neighbouring windows share, 1.28 s
     fade: int = 1024  # samples at the end of the overlap that both generate and cross-fade
-    order: str = "sequential"  # sequential | bridged (every second window first, then between)
     batch_size: int = 4  # independent windows rendered together
     balance: float = 0.0  # LU by which a composed vocal is louder than its accompaniment
 
@@ -500,6 +498,8 @@ RENAMED = {  # section.name: today's section.name
 REMOVED: dict[str, object] = {  # section.name: the value at which it did nothing
     "transformer.stretch_max": 0.0,
     "synthesis.monotonic_window": 0,
+    "inpainting.schedule": "karras",
+    "inpainting.order": "sequential",
 }
 
 # Differences from the defaults above, in the notation of --set; utils/config.py reads them.

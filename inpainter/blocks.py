@@ -103,38 +103,6 @@ class ResidualBlock1d(nn.Module):
         return self.conv2(F.silu(h)) + self.shortcut(x)
 
 
-class PatchBlock(nn.Module):
-    """A residual block, then `factor` neighbouring samples become channels."""
-
-    def __init__(self, in_channels: int, out_channels: int, factor: int, mapping: int) -> None:
-        super().__init__()
-        self.factor = factor
-        groups = math.gcd(factor, in_channels)
-        self.block = ResidualBlock1d(in_channels, out_channels // factor, groups, mapping)
-
-    def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
-        """x (B, C_in, 1, S) → (B, C_out, 1, S / factor); channel c of sample p: c * factor + p."""
-        x = self.block(x, mapping).squeeze(2)
-        x = x.unflatten(2, (-1, self.factor))  # (B, C_out / factor, S / factor, factor)
-        return x.transpose(2, 3).flatten(1, 2)[:, :, None]  # (B, C_out, 1, S / factor)
-
-
-class UnpatchBlock(nn.Module):
-    """The way back of `PatchBlock`: channels become neighbouring samples, then the block."""
-
-    def __init__(self, in_channels: int, out_channels: int, factor: int, mapping: int) -> None:
-        super().__init__()
-        self.factor = factor
-        groups = math.gcd(factor, out_channels)
-        self.block = ResidualBlock1d(in_channels // factor, out_channels, groups, mapping)
-
-    def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
-        """x (B, C_in, 1, S) → (B, C_out, 1, S * factor)."""
-        x = x.squeeze(2).unflatten(1, (-1, self.factor))  # (B, C_in / factor, factor, S)
-        x = x.transpose(2, 3).flatten(2, 3)  # (B, C_in / factor, S * factor)
-        return self.block(x[:, :, None], mapping)
-
-
 class SelfAttention(nn.Module):
     """Normalised multi-head self-attention with a normalised output, without positions."""
 

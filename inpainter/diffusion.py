@@ -12,7 +12,6 @@ Shapes: B batch, C channels, S samples, T frames, M mels. Every random draw take
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -326,7 +325,7 @@ def karras_sigmas(
 ) -> list[float]:
     """σ_0 = σ_max > … > σ_{n−1} = σ_min, then an explicit 0 (EDM eq. 5): n steps, n + 1 levels.
 
-    ρ = 9, σ 1e-4…3 is the earlier system's schedule.
+    The preset `legacy` has ρ = 9, σ 1e-4…3.
     """
     if num_steps < 1 or not 0 < sigma_min < sigma_max:
         raise ValueError(
@@ -338,21 +337,6 @@ def karras_sigmas(
     return [float(sigma) for sigma in (low + ramp * (high - low)) ** rho] + [0.0]
 
 
-def exponential_sigmas(
-    num_steps: int, sigma_min: float, sigma_max: float, rho: float = 0.0
-) -> list[float]:
-    """Levels at equal distances of ln σ, the limit ρ → ∞ of `karras_sigmas`, then an explicit 0.
-
-    `rho` is there for the registry and has no effect: what DPM-Solver calls "logSNR" spacing.
-    """
-    karras_sigmas(num_steps, sigma_min, sigma_max)  # the same checks
-    ramp = np.linspace(math.log(sigma_max), math.log(sigma_min), num_steps)
-    return [float(sigma) for sigma in np.exp(ramp)] + [0.0]
-
-
-SCHEDULES = {"karras": karras_sigmas, "exponential": exponential_sigmas}
-
-
 def sampling_sigmas(config: Inpainting, has_draft: bool = False) -> list[float]:
     """The levels of an `Inpainting` section; a strength below 1 starts them lower, at σ₀.
 
@@ -360,14 +344,12 @@ def sampling_sigmas(config: Inpainting, has_draft: bool = False) -> list[float]:
     least one below the first. ValueError for what cannot be walked.
     has_draft: is the network told a draft's waveform, for which `draft_steps` levels may do?
     """
-    if config.schedule not in SCHEDULES:
-        raise ValueError(f"schedule = {config.schedule!r} is not one of {', '.join(SCHEDULES)}")
     if not 0 < config.strength <= 1:
         raise ValueError(f"strength = {config.strength}: expected a share in (0, 1]")
     num_steps = config.num_steps
     if has_draft and config.draft_steps and config.strength == 1:
         num_steps = config.draft_steps
-    sigmas = SCHEDULES[config.schedule](num_steps, config.sigma_min, config.sigma_max, config.rho)
+    sigmas = karras_sigmas(num_steps, config.sigma_min, config.sigma_max, config.rho)
     if config.strength == 1:
         return sigmas
     if num_steps < 2:

@@ -1,11 +1,9 @@
 """Songs of any length through windows of a fixed one: where they lie, how they are joined.
 
-Windows of a stretch that is to be generated overlap. The later of two neighbours is given what the
-earlier has made in the overlap, but for the last `fade` samples next to its own part: both generate
-those, and there the two are cross-faded. Which window is later is `Window.needs`: in "sequential"
-order its left neighbour comes first, in "bridged" order every second window is made from nothing
-but its own known samples and the others join two neighbours. Windows that do not need each other
-are made together. Nothing here grows with the song. Shapes: C channels, S samples.
+Windows of a stretch that is to be generated overlap. A window is given what its left neighbour has
+made in the overlap, but for the last `fade` samples: both generate those, and there the two are
+cross-faded. Windows of different stretches do not depend on each other and are generated together.
+Memory does not grow with the song. Shapes: C channels, S samples.
 """
 
 from __future__ import annotations
@@ -18,21 +16,19 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-ORDERS = ("sequential", "bridged")
-
 # read(start, stop) -> known (C, stop − start), is_known (C, stop − start) bool
 Read = Callable[[int, int], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class Window:
-    """Samples [start, stop) of the song, to be generated after the windows `needs`."""
+    """Samples [start, stop) of the song, to be generated after the window `left`."""
 
     index: int  # place in the plan
     region: tuple[int, int]  # the stretch of the song, [start, stop), that it is a part of
     start: int
     stop: int  # may lie behind the song's end
-    needs: tuple[int, ...]  # indices of neighbours
+    left: int | None  # index of the left neighbour in the same region, if any
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,6 @@ def plan_windows(
     window: int,
     overlap: int,
     ranges: Sequence[tuple[int, int]] | None = None,
-    order: str = "sequential",
     align: int = 1,
 ) -> list[Window]:
     """Windows that cover `ranges` (default: all) of a song of `length` samples, left to right.
@@ -103,8 +98,6 @@ def plan_windows(
     of it (a spectrogram's hop). A last window may end behind the song. Ranges nearer to each other
     than `overlap` are planned as one. ValueError for sizes that cannot work and ranges outside.
     """
-    if order not in ORDERS:
-        raise ValueError(f"order = {order!r} is not one of {', '.join(ORDERS)}")
     if length < 1 or not 0 <= overlap <= window // 2 or (window - overlap) % align:
         raise ValueError(
             f"length = {length}, window = {window}, overlap = {overlap}, align = {align}: expected "
@@ -117,25 +110,20 @@ def plan_windows(
         starts = region_starts(region, earliest, length, window, overlap, align)
         for i, start in enumerate(starts):
             index = len(plan)
-            if order == "sequential":
-                needs = [index - 1] if i else []
-            else:
-                needs = [index - 1, index + 1][: 2 if i + 1 < len(starts) else 1] if i % 2 else []
-            plan.append(Window(index, region, start, start + window, tuple(needs)))
+            plan.append(Window(index, region, start, start + window, index - 1 if i else None))
         earliest = -(-region[1] // align) * align
     return plan
 
 
 def batches(plan: Sequence[Window], batch_size: int) -> Iterator[list[Window]]:
-    """The plan in an order that respects `needs`, at most `batch_size` windows at a time.
+    """Order the plan so that left neighbours come first, at most `batch_size` windows at a time.
 
     Looks only a little ahead, so what has to be kept in memory is bounded by the batch.
     """
-    pending, done = list(plan), set()
+    pending, done = list(plan), {None}
     while pending:
         ahead = pending[: 2 * batch_size + 1]
-        ready = [window for window in ahead if done.issuperset(window.needs)][:batch_size]
-        assert ready, "windows need each other in a circle"
+        ready = [window for window in ahead if window.left in done][:batch_size]
         yield ready
         done.update(window.index for window in ready)
         pending = [window for window in pending if window.index not in done]
@@ -159,11 +147,9 @@ def cross_fade(first: Tensor, second: Tensor) -> Tensor:
     return (out * first + into * second) / (1 + 2 * out * into * alike).sqrt()
 
 
-def seam(left: Window, right: Window, fade: int) -> tuple[int, int]:
-    """The samples [start, stop) that two neighbours both generate, each not told of the other."""
-    if left.index in right.needs:
-        return left.stop - fade, left.stop
-    return right.start, right.start + fade
+def seam(left: Window, fade: int) -> tuple[int, int]:
+    """Return the samples [start, stop) that a window and its right neighbour both generate."""
+    return left.stop - fade, left.stop
 
 
 def seam_roughness(wav: Tensor, position: int, reach: int = 8, neighbourhood: int = 512) -> float:
@@ -209,18 +195,12 @@ def make_job(
 ) -> Job:
     """The window with all that is known of it: the song's own samples and its neighbours'."""
     known, is_known = read_padded(read, window, length)
-    for index in window.needs:
-        left, right = sorted((plan[index], window), key=lambda w: w.index)
-        fade_start, fade_stop = seam(left, right, fade)
-        if index < window.index:
-            low, high = window.start, fade_start
-        else:
-            low, high = fade_stop, window.stop
-        low, high = max(low, plan[index].start), min(high, plan[index].stop)
-        here = slice(low - window.start, high - window.start)
-        there = slice(low - plan[index].start, high - plan[index].start)
+    if window.left is not None:
+        left = plan[window.left]
+        stop = seam(left, fade)[0]
+        here, there = slice(0, stop - window.start), slice(window.start - left.start, -fade or None)
         is_new = ~is_known[:, here]
-        known[:, here] = torch.where(is_new, done[index][:, there], known[:, here])
+        known[:, here] = torch.where(is_new, done[left.index][:, there], known[:, here])
         is_known[:, here] = True
     return Job(window, known, is_known)
 
@@ -288,7 +268,7 @@ def inpaint_song(
                 yield from original(window.region[0])
                 yield from generated(window, window.region[1])
             elif following.index in done:
-                fade_start, fade_stop = seam(window, following, fade)
+                fade_start, fade_stop = seam(window, fade)
                 yield from original(window.region[0])
                 yield from generated(window, fade_start)
                 yield from faded(window, following, fade_start, fade_stop)

@@ -113,7 +113,7 @@ def sing(
     for start, stop in ranges:
         is_known[VOCAL, start:stop] = False
     overlap = min(config.overlap, hp.window // 2) // hop * hop
-    plan = plan_windows(length, hp.window, overlap, ranges, config.order, hop)
+    plan = plan_windows(length, hp.window, overlap, ranges, hop)
     fade = min(config.fade, overlap)
     contexts = None
     if condition is not None:
@@ -138,7 +138,7 @@ def sing(
             read_from(known, is_known), length, plan, generate, fade, config.batch_size
         )
         sung = torch.cat([piece[VOCAL] for piece in pieces])
-    seams = [seam(a, b, fade) for a, b in pairwise(plan) if a.region == b.region]
+    seams = [seam(a, fade) for a, b in pairwise(plan) if a.region == b.region]
     return Sung(sung, len(plan), evaluations.count, tuple(s for s in seams if s[1] <= length))
 
 

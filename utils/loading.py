@@ -11,7 +11,9 @@ from torch import nn
 
 from hyperparams import Hyperparams
 from inpainter.diffusion import Denoiser
+from inpainter.spectral_unet import SpectralUNet1d
 from inpainter.unet import UNet1d
+from legacy.patches import PatchUNet1d
 from network import PostNet, TransformerTTS, build_postnet, build_transformer
 from utils import checkpoint, config
 from utils.audio import Standardiser
@@ -52,7 +54,8 @@ def describe_weights(loaded: Loaded[Any]) -> dict[str, Any]:
 def build_unet(hyperparams: Hyperparams, num_symbols: int) -> UNet1d:
     """F of the inpainter, of the sizes that hyperparameters and symbol table dictate."""
     audio = hyperparams.audio
-    return UNet1d(
+    kind = SpectralUNet1d if hyperparams.unet.mdct else PatchUNet1d
+    return kind(
         hyperparams.unet,
         audio.hop_length,
         audio.n_mels,

@@ -506,17 +506,16 @@ def test_guidance_counts_its_evaluations_and_says_what_it_needs() -> None:
 # ------------------------------------------------------------------------------- long songs
 
 
-@pytest.mark.parametrize("order", ["sequential", "bridged"])
 @pytest.mark.parametrize("ranges", [None, [(50, 70), (200, 210), (300, 480)]])
 def test_windows_alone_and_in_batches_are_the_same_song(
-    order: str, ranges: list[tuple[int, int]] | None
+    ranges: list[tuple[int, int]] | None,
 ) -> None:
     length = 517
     known = SIGMA_DATA * normal(2, length, seed=5)
     is_known = torch.ones(2, length, dtype=torch.bool)
     for start, stop in ranges or [(0, length)]:
         is_known[0, start:stop] = False
-    plan = plan_windows(length, 64, 16, ranges, order, align=8)
+    plan = plan_windows(length, 64, 16, ranges, align=8)
     denoiser = Denoiser(TinyNetwork(), SIGMA_DATA).eval()
     config = Inpainting(num_steps=4, strength=0.7, lyrics_guidance=2.0)
     songs = []
@@ -537,8 +536,7 @@ def test_windows_alone_and_in_batches_are_the_same_song(
     torch.testing.assert_close(songs[0], songs[1], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("order", ["sequential", "bridged"])
-def test_long_songs_have_the_statistics_of_the_posterior(order: str) -> None:
+def test_long_songs_have_the_statistics_of_the_posterior() -> None:
     """Windows with the exact denoiser: seams are as smooth as the rest and nothing known moves."""
     size, length, songs = 32, 150, 64
     known = torch.zeros(songs, 2, length, dtype=torch.float64)
@@ -548,7 +546,7 @@ def test_long_songs_have_the_statistics_of_the_posterior(order: str) -> None:
     is_known = torch.tensor([[False], [True]]).expand(-1, length)
     out = torch.empty_like(known)
     problems: dict[tuple, GaussianProblem] = {}
-    plan = plan_windows(length, size, 12, order=order)
+    plan = plan_windows(length, size, 12)
     for song in range(songs):
 
         def generate(jobs, song=song):

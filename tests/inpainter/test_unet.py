@@ -22,7 +22,9 @@ from inpainter.blocks import (
 from inpainter.context import Context, ContextEncoder
 from inpainter.diffusion import Denoiser
 from inpainter.spectral import ModifiedCosineTransform, NoiseShape
+from inpainter.spectral_unet import SpectralUNet1d
 from inpainter.unet import UNet1d
+from legacy.patches import PatchUNet1d
 from network import count_flops
 from utils import config
 
@@ -55,10 +57,15 @@ SAMPLES = 1024  # two positions at the deepest level of TINY
 FRAMES = SAMPLES // 256
 
 
+def unet_of(hp: UNet, **sizes: int) -> UNet1d:
+    """The network of a section, by its front end."""
+    return (SpectralUNet1d if hp.mdct else PatchUNet1d)(hp, **sizes)
+
+
 def make_unet(hp: UNet = TINY, awake: bool = True) -> UNet1d:
     """A tiny network; awake: nothing is zero any more, as after some training."""
     torch.manual_seed(0)
-    network = UNet1d(hp, num_phonemes=30).eval()
+    network = unet_of(hp, num_phonemes=30).eval()
     if awake:
         for parameter in network.parameters():
             if not parameter.detach().any():
@@ -89,7 +96,7 @@ def make_context(batch: int = 2, frames: int = FRAMES, samples: int = SAMPLES) -
 def count_parameters(hp: UNet) -> int:
     """Parameters of a network, without making their memory."""
     with torch.device("meta"):
-        return sum(p.numel() for p in UNet1d(hp, num_phonemes=80).parameters())
+        return sum(p.numel() for p in unet_of(hp, num_phonemes=80).parameters())
 
 
 def test_sizes_of_the_presets() -> None:
@@ -213,7 +220,7 @@ def test_context_of_a_wrong_size_is_named() -> None:
 
 def test_impossible_networks_are_named() -> None:
     with pytest.raises(ValueError, match=r"no level .* stride 200.*\[64, 256, 512\]"):
-        UNet1d(TINY, hop_length=200)
+        unet_of(TINY, hop_length=200)
     with pytest.raises(ValueError, match="stride 300"):
         Hyperparams(audio=Audio(hop_length=300, win_length=600))
     with pytest.raises(ValueError, match=r"unet\.num_blocks has 2 entries, but 3 factors"):
@@ -382,7 +389,7 @@ def test_flops_are_counted() -> None:
     convolution = nn.Conv1d(3, 5, 7, padding=3)
     assert count_flops(convolution, torch.zeros(2, 3, 100)) == 2 * 2 * 3 * 5 * 7 * 100
     with torch.device("meta"):
-        network = UNet1d(config.preset("legacy").unet)
+        network = unet_of(config.preset("legacy").unet)
         flops = count_flops(network, torch.zeros(1, 2, 81920), torch.zeros(1))
     assert flops == pytest.approx(19.6e9, rel=0.005)
 

@@ -58,14 +58,13 @@ def song(length: int, ranges: list[tuple[int, int]] | None) -> tuple[Tensor, Ten
 def render(
     length: int,
     ranges: list[tuple[int, int]] | None = None,
-    order: str = "sequential",
     batch_size: int = 1,
     align: int = 1,
     overlap: int = OVERLAP,
     generate=continuing,
 ) -> Tensor:
     known, is_known = song(length, ranges)
-    plan = plan_windows(length, WINDOW, overlap, ranges, order, align)
+    plan = plan_windows(length, WINDOW, overlap, ranges, align)
     pieces = inpaint_song(read_from(known, is_known), length, plan, generate, FADE, batch_size)
     return torch.cat(list(pieces), 1)
 
@@ -80,7 +79,6 @@ def songs(draw: st.DrawFn) -> dict:
     return {
         "length": length,
         "ranges": ranges,
-        "order": draw(st.sampled_from(["sequential", "bridged"])),
         "align": draw(st.sampled_from([1, 8])),
         "overlap": draw(st.sampled_from([8, OVERLAP, WINDOW // 2])),
         "batch_size": draw(st.integers(1, 5)),
@@ -103,7 +101,7 @@ def test_exact_length_known_samples_and_batches(case: dict) -> None:
 @given(songs())
 def test_plan_covers_its_ranges_aligned_and_in_order(case: dict) -> None:
     length, ranges = case["length"], case["ranges"]
-    plan = plan_windows(length, WINDOW, case["overlap"], ranges, case["order"], case["align"])
+    plan = plan_windows(length, WINDOW, case["overlap"], ranges, case["align"])
     covered = torch.zeros(length + 2 * WINDOW, dtype=torch.bool)
     for window in plan:
         assert window.start % case["align"] == 0 and window.stop - window.start == WINDOW
@@ -114,7 +112,7 @@ def test_plan_covers_its_ranges_aligned_and_in_order(case: dict) -> None:
     order = [w for batch in batches(plan, case["batch_size"]) for w in batch]
     assert sorted(w.index for w in order) == list(range(len(plan)))
     place = {w.index: i for i, w in enumerate(order)}
-    assert all(place[need] < place[w.index] for w in plan for need in w.needs)
+    assert all(place[w.left] < place[w.index] for w in plan if w.left is not None)
 
 
 @pytest.mark.parametrize("stop", range(110, 160 + 6 * WINDOW, 3))
@@ -130,26 +128,24 @@ def test_a_part_hears_what_is_around_it(stop: int) -> None:
 
 def test_independent_windows_are_made_together() -> None:
     chain = plan_windows(4000, WINDOW, OVERLAP)
-    bridged = plan_windows(4000, WINDOW, OVERLAP, order="bridged")
     separate = plan_windows(4000, WINDOW, OVERLAP, [(i, i + 20) for i in range(0, 4000, 200)])
     assert [len(batch) for batch in batches(chain, 4)] == [1] * len(chain)
-    assert len(list(batches(bridged, 4))) <= len(bridged) / 4 + 3
     assert len(list(batches(separate, 4))) == len(separate) / 4
 
 
-def test_a_window_sees_its_neighbours_except_the_fade() -> None:
+def test_a_window_sees_its_left_neighbour_except_the_fade() -> None:
     seen = {}
 
     def generate(jobs: Sequence[Job]) -> list[Tensor]:
         seen.update({job.window.index: job for job in jobs})
         return continuing(jobs)
 
-    wav = render(300, order="bridged", generate=generate)
+    wav = render(300, generate=generate)
     first, middle = seen[0], seen[1]
     assert not first.is_known[0].any() and first.is_known[1].all()
     inside = middle.is_known[0].nonzero().flatten()
     prefix = OVERLAP - FADE
-    assert inside.tolist() == [*range(prefix), *range(WINDOW - prefix, WINDOW)]
+    assert inside.tolist() == [*range(prefix)]
     start = middle.window.start
     assert torch.equal(middle.known[0, :prefix], wav[0, start : start + prefix])
 
@@ -180,7 +176,7 @@ def test_memory_does_not_grow_with_the_song() -> None:
             -1, stop - start
         )
 
-    plan = plan_windows(length, WINDOW, OVERLAP, order="bridged")
+    plan = plan_windows(length, WINDOW, OVERLAP)
     generate = lambda jobs: [job.known for job in jobs]  # noqa: E731
     for piece in inpaint_song(read, length, plan, generate, FADE, batch_size=3):
         worst = max(worst, furthest - position)
@@ -237,8 +233,6 @@ def test_errors_name_what_was_wrong() -> None:
         merge_ranges([(50, 40)], 100)
     with pytest.raises(ValueError, match="90-110"):
         plan_windows(100, WINDOW, OVERLAP, [(90, 110)])
-    with pytest.raises(ValueError, match="sequential, bridged"):
-        plan_windows(100, WINDOW, OVERLAP, order="backwards")
     with pytest.raises(ValueError, match="overlap = 40"):
         plan_windows(100, WINDOW, 40)
     known, is_known = song(300, None)

@@ -13,8 +13,8 @@ import torch
 
 from hyperparams import Hyperparams, UNet
 from inpainter.diffusion import Denoiser
-from inpainter.unet import UNet1d
 from legacy import weights as published
+from legacy.patches import PatchUNet1d
 from transcription.network import Transcriber
 from utils import checkpoint, config
 
@@ -44,9 +44,9 @@ TINY = UNet(
 HYPERPARAMS = replace(config.preset("legacy"), unet=TINY)
 
 
-def make_network() -> UNet1d:
+def make_network() -> PatchUNet1d:
     torch.manual_seed(0)
-    return UNet1d(TINY).eval()
+    return PatchUNet1d(TINY).eval()
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def published_file(tmp_path: Path) -> Path:
 
 def test_names_are_one_to_one() -> None:
     with torch.device("meta"):
-        weights = UNet1d(config.preset("legacy").unet).state_dict()
+        weights = PatchUNet1d(config.preset("legacy").unet).state_dict()
     renamed = published.to_published(weights)
     assert len(renamed) == len(weights)
     assert sum(tensor.numel() for tensor in renamed.values()) == 101_575_520
@@ -73,7 +73,7 @@ def test_names_are_one_to_one() -> None:
 def test_names_and_shapes_are_the_earlier_ones() -> None:
     layout = json.loads((FIXTURES / "published_inpainter_layout.json").read_text())
     with torch.device("meta"):
-        renamed = published.to_published(UNet1d(config.preset("legacy").unet).state_dict())
+        renamed = published.to_published(PatchUNet1d(config.preset("legacy").unet).state_dict())
     assert {name: list(tensor.shape) for name, tensor in renamed.items()} == layout["state_dict"]
     inpainting = config.preset("legacy").inpainting
     found = (inpainting.sigma_min, inpainting.sigma_max, inpainting.rho)
@@ -107,7 +107,7 @@ def test_round_trip_is_exact(published_file: Path) -> None:
 
 def test_converted_once_in_our_own_format(published_file: Path, tmp_path: Path) -> None:
     with torch.device("meta"):
-        network = UNet1d(TINY)
+        network = PatchUNet1d(TINY)
     path = published.convert_inpainter(tmp_path, network, HYPERPARAMS)
     published_file.unlink()
     assert published.convert_inpainter(tmp_path, network, HYPERPARAMS) == path
@@ -115,7 +115,7 @@ def test_converted_once_in_our_own_format(published_file: Path, tmp_path: Path) 
     state = checkpoint.load(path, kind="inpainter")
     hyperparams = config.from_dict(state["hyperparams"], Hyperparams)
     assert hyperparams == HYPERPARAMS
-    rebuilt = UNet1d(hyperparams.unet)
+    rebuilt = PatchUNet1d(hyperparams.unet)
     checkpoint.load_weights(rebuilt, checkpoint.weights(state), path)
     for name, tensor in make_network().state_dict().items():
         assert torch.equal(rebuilt.state_dict()[name], tensor)
@@ -191,7 +191,7 @@ def test_another_network_is_named(published_file: Path) -> None:
     with pytest.raises(ValueError, match="found a dict of config, model_state_dict"):
         published.read_inpainter(published_file, network)
     with pytest.raises(ValueError, match=r"differences.*\n  missing net\."):
-        wider = UNet1d(replace(TINY, num_blocks=(1, 1)))
+        wider = PatchUNet1d(replace(TINY, num_blocks=(1, 1)))
         published.write_inpainter(published_file, wider.state_dict(), 1)
         published.read_inpainter(published_file, network)
 

@@ -62,8 +62,8 @@ from legacy import weights as published
 from music.score_batch import with_sung_times
 from preprocess import ScoreTracks, StemBatches, StemStore, TextMelDataset
 from singing.picture import song_picture
+from singing.request import DEMO, SAVE
 from singing.voice import load_voice
-from synthesis import DEMO, SAVE
 from text.frontend import Pronouncer
 from text.lyrics import read_lyrics
 from text.symbols import SYMBOL_TO_ID

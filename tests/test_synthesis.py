@@ -13,8 +13,8 @@ import soundfile
 import torch
 from tiny_chain import Run, integers, music, write
 
-import synthesis
 from singing import output as song_output
+from singing.placement import PAUSE
 from utils.audio import true_peak
 
 # ---------------------------------------------------------------------------- speech
@@ -37,7 +37,7 @@ def test_lyrics_alone_are_spoken(
     assert [line["seed"] for line in report["lines"]] == [0, 1]
     assert {"coverage", "focus", "skipped_words"} <= set(report["lines"][0]["attention"])
     rows = [integers(out / f"{line}.wav") for line in ("01", "02")]
-    pause = np.zeros((round(synthesis.PAUSE * 16000), 1), np.int32)
+    pause = np.zeros((round(PAUSE * 16000), 1), np.int32)
     assert np.array_equal(integers(out / "lyrics.wav"), np.concatenate([rows[0], pause, rows[1]]))
     assert len(np.load(out / "01_mel.npy")) == 1 + len(rows[0]) // 256
 

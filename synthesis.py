@@ -78,6 +78,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--quality", choices=QUALITIES, default="standard", help="steps and iterations for time"
     )
+    parser.add_argument(
+        "--pictures",
+        action="store_true",
+        help="draw the attention of every line (else only of up to four spoken ones)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument(
         "--set",
@@ -85,8 +90,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="SECTION.NAME=VALUE",
-        help="change a sampling value of synthesis or inpainting; a network's own values are its "
-        "checkpoint's",
+        help="change a value of the sections synthesis, inpainting and composer, else as in "
+        "hyperparams.py; a network's own values are its checkpoint's",
     )
     song = parser.add_argument_group("songs")
     song.add_argument("--accompaniment", type=Path, metavar="FILE", help="make a vocal for it")
@@ -172,6 +177,7 @@ def request_from(arguments: argparse.Namespace) -> SongRequest:
         lexicon=arguments.lexicon,
         seed=arguments.seed,
         changes=changes_from(arguments),
+        pictures=arguments.pictures,
     )
 
 

@@ -97,7 +97,6 @@ def resolve_melody(request: SongRequest, voice: Voice) -> MelodyRequest:
 def make_melody(
     request: SongRequest,
     voice: Voice,
-    composer: Composer,
     pronouncer: Pronouncer,
     backing: Backing | None,
 ) -> MelodyResult:
@@ -107,7 +106,7 @@ def make_melody(
     """
     melody = resolve_melody(request, voice)
     if melody.source == COMPOSE:
-        composer = replace(composer, **_composer_changes(melody))
+        composer = replace(voice.hyperparams.composer, **_composer_changes(melody))
         result = _composed(melody, request.lyrics, backing, pronouncer, composer, request.seed)
     else:
         result = _read(melody, request.lyrics, backing, pronouncer)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from singing.placement import Draft
     from singing.voice import RenderedPhrase, Voice
 
+FEW_PHRASES = 4  # up to which the attention is drawn unasked
 SEAM_MARGIN = 16  # samples of the song on either side that a seam needs to be judged
 
 
@@ -109,23 +110,26 @@ def write_alone(
 
 
 def write_lines(
-    out: Path, lines: Sequence[RenderedPhrase], voice: Voice, seconds: float
+    out: Path,
+    lines: Sequence[RenderedPhrase],
+    voice: Voice,
+    seconds: float,
+    pictures: bool = False,
 ) -> list[str]:
     """Write spoken lines into the folder `out`: sounds, mels, pictures, report; return the names.
 
-    seconds: of work so far.
+    seconds: of work so far; pictures: draw the attention of every line, not only of a few.
     """
     audio = voice.hyperparams.audio
-    step_seconds = voice.network.reduction_factor / audio.frame_rate
     names, entries = ["lyrics.wav"], []
     for number, line in enumerate(lines, start=1):
-        wav, mel, picture = (f"{number:02d}{end}" for end in (".wav", "_mel.npy", "_attention.png"))
+        wav, mel = f"{number:02d}.wav", f"{number:02d}_mel.npy"
         write_wav(out / wav, line.wav, audio.sample_rate)
         np.save(out / mel, line.mel.numpy())
-        figure = plotting.attention_grid(line.attention, list(line.phrase.symbols), step_seconds)
-        plotting.save_figure(figure, out / picture)
-        names += [wav, mel, picture]
+        names += [wav, mel]
         entries.append({"wav": wav, **line.report(audio.sample_rate)})
+    if pictures or len(lines) <= FEW_PHRASES:
+        names += write_attention(out, lines, voice)
     pause = torch.zeros(round(PAUSE * audio.sample_rate))
     whole = [part for line in lines for part in (line.wav, pause)][:-1]
     write_wav(out / "lyrics.wav", torch.cat(whole), audio.sample_rate)
@@ -141,6 +145,18 @@ def write_lines(
     }
     save_report(out, report)
     return [*names, "report.json"]
+
+
+def write_attention(out: Path, phrases: Sequence[RenderedPhrase], voice: Voice) -> list[str]:
+    """Draw what each phrase attended to as NN_attention.png in `out`; return the names."""
+    seconds = voice.network.reduction_factor / voice.hyperparams.audio.frame_rate
+    names = []
+    for number, rendered in enumerate(phrases, start=1):
+        names.append(f"{number:02d}_attention.png")
+        symbols = list(rendered.phrase.symbols)
+        figure = plotting.attention_grid(rendered.attention, symbols, seconds)
+        plotting.save_figure(figure, out / names[-1])
+    return names
 
 
 def song_report(song: SongAudio, sung: Sung, mixed: MixedSong) -> dict[str, Any]:

@@ -85,7 +85,8 @@ class SongRequest:
     melody: MelodyRequest = MelodyRequest()
     lexicon: Path | None = None  # pronunciations of one's own
     seed: int = 0
-    changes: tuple[str, ...] = ()  # SECTION.NAME=VALUE over the checkpoints' SAMPLING sections
+    changes: tuple[str, ...] = ()  # SECTION.NAME=VALUE over the SAMPLING sections
+    pictures: bool = False  # attention of every phrase drawn, however many there are
 
     def __post_init__(self) -> None:
         """Check what does not depend on the networks."""
@@ -102,10 +103,9 @@ class SongRequest:
         """Whether there is something to pronounce, given or in the melody's file."""
         return bool(self.lyrics) or self.melody.is_file
 
-    def changed(self, stored: Hyperparams, *sections: str) -> Hyperparams:
-        """Return hyperparameters with the changes of these SAMPLING sections applied."""
-        wanted = [change for change in self.changes if section_of(change) in sections]
-        return config.build("stored", None, wanted, {"stored": stored})
+    def changed(self, hyperparams: Hyperparams) -> Hyperparams:
+        """Return hyperparameters with the changes of this request applied."""
+        return config.build("own", None, self.changes, {"own": hyperparams})
 
 
 def section_of(change: str) -> str:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from hyperparams import Composer, Hyperparams
+from hyperparams import Hyperparams
 from singing.inpaint import Sung, check_inpainter, condition_from, no_inpainter, sing
 from singing.melody import Backing, make_melody, resolve_melody
 from singing.mixing import mix_song
-from singing.output import write_alone, write_lines, write_song
+from singing.output import write_alone, write_attention, write_lines, write_song
 from singing.placement import PAUSE, Draft, spoken_draft, sung_draft
-from singing.request import NONE, SongFiles, SongRequest
+from singing.request import NONE, SAMPLING, SongFiles, SongRequest, section_of
 from singing.song import SongAudio, draft_gain, open_song
 from singing.voice import RenderedPhrase, Voice, load_voice, render_phrases, spoken_phrases
 from text.frontend import Pronouncer
+from utils import config
 from utils.files import staged
-from utils.loading import Loaded, check_pair, load
+from utils.loading import SECTIONS, Loaded, check_pair, load
 
 NO_LYRICS = (
     "no lyrics: the vocal is made from the accompaniment alone, without a draft; "
@@ -37,8 +39,10 @@ class Stopwatch:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Time the `with` block as `stage`."""
+    def __call__(self, stage: str, message: str = "") -> Iterator[None]:
+        """Time the `with` block as `stage`; a message announces it on standard error."""
+        if message:
+            print(f"{message} …", file=sys.stderr, flush=True)
         began = time.perf_counter()
         yield
         self.seconds[stage] = time.perf_counter() - began
@@ -65,7 +69,7 @@ def sing_song(request: SongRequest, device: torch.device) -> list[Path]:
 def _sing_over(request: SongRequest, files: SongFiles, device: torch.device) -> list[str]:
     """Make a vocal for an accompaniment, or parts of one."""
     watch = Stopwatch()
-    with watch("load"):
+    with watch("load", "loading the networks and the song"):
         networks = load_networks(request, device)
         hp, inpainter, voice = networks.hyperparams, networks.inpainter, networks.voice
         data = inpainter.data if inpainter else {}
@@ -82,7 +86,7 @@ def _sing_over(request: SongRequest, files: SongFiles, device: torch.device) -> 
         print(NO_LYRICS)
     with watch("inpaint"):
         sung = inpaint_vocal(networks, song, draft, request.seed)
-    with watch("mix"):
+    with watch("mix", "mixing and writing"):
         rate, balance = hp.audio.sample_rate, hp.inpainting.balance
         mixed = mix_song(song, sung.vocal, files.accompaniment, rate, balance)
     report = {
@@ -95,7 +99,10 @@ def _sing_over(request: SongRequest, files: SongFiles, device: torch.device) -> 
         "lines": draft.report(hp.audio) if draft else [],
     }
     with staged(request.out) as stage:
-        return write_song(stage, song, sung, mixed, draft, hp.audio, watch.seconds, report)
+        names = write_song(stage, song, sung, mixed, draft, hp.audio, watch.seconds, report)
+        if request.pictures and draft and voice:
+            names += write_attention(stage, draft.phrases, voice)
+    return names
 
 
 @dataclass(frozen=True)
@@ -127,8 +134,7 @@ def load_networks(request: SongRequest, device: torch.device) -> Networks:
     inpainter = None
     if request.inpainter is not None:
         inpainter = load(request.inpainter, "inpainter", device)
-        stored = inpainter.hyperparams
-        inpainter.hyperparams = request.changed(stored, "synthesis", "inpainting")
+        inpainter.hyperparams = sampling_hyperparams(request, inpainter, "inpainter")
     voice = requested_voice(request, device) if request.has_words else None
     if inpainter is None and voice is None:
         raise ValueError(f"--inpainter {NONE}: without --lyrics there is nothing to sing")
@@ -138,15 +144,41 @@ def load_networks(request: SongRequest, device: torch.device) -> Networks:
 
 
 def requested_voice(request: SongRequest, device: torch.device) -> Voice:
-    """Load the voice of a request, with its sampling values changed."""
+    """Load the voice of a request, with the sampling values of the file and of the request."""
     voice = load_voice(request.transformer, request.postnet, device)
-    voice.hyperparams = request.changed(voice.hyperparams, "synthesis", "inpainting")
+    voice.hyperparams = sampling_hyperparams(request, voice.transformer, "transformer")
     return voice
 
 
-def composer_of(request: SongRequest) -> Composer:
-    """Return the composer's knobs with the changes of a request."""
-    return request.changed(Hyperparams(), "composer").composer
+def sampling_hyperparams(request: SongRequest, loaded: Loaded, kind: str) -> Hyperparams:
+    """Return a checkpoint's hyperparameters with the sections of SAMPLING as they are wanted now.
+
+    They touch no weight, so hyperparams.py counts as it stands, for the preset that the network
+    was trained with, and then the request. Prints what the checkpoint had stored otherwise.
+    """
+    stored, own = loaded.hyperparams, SECTIONS[kind]
+    presets = config.presets()
+    name = nearest_preset(stored, presets, set(own) - set(SAMPLING))
+    current = replace(stored, **{part: getattr(presets[name], part) for part in SAMPLING})
+    shown = {*own, "composer"} if kind == "transformer" else set(own)
+    for knob, (before, now) in config.changed(stored, current).items():
+        if section_of(knob) in shown:
+            print(
+                f"{knob} = {now}, as hyperparams.py has it (preset {name}); {loaded.path} was "
+                f"saved with {before}: --set {knob}={before} takes that"
+            )
+    return request.changed(current)
+
+
+def nearest_preset(
+    stored: Hyperparams, presets: Mapping[str, Hyperparams], sections: Set[str]
+) -> str:
+    """Return the preset that differs from a checkpoint in the fewest knobs of these sections."""
+
+    def distance(name: str) -> int:
+        return sum(section_of(knob) in sections for knob in config.changed(stored, presets[name]))
+
+    return min(presets, key=distance)
 
 
 def make_draft(
@@ -159,9 +191,10 @@ def make_draft(
             lyrics = request.lyrics or ()
             draft = spoken_draft(voice, lyrics, pronouncer, song.regions, num_samples, request.seed)
         return draft, {"source": NONE}
-    with watch("melody"):
+    has_file = request.melody.is_file
+    with watch("melody", "reading the melody" if has_file else "reading beats and chords"):
         backing = Backing.of(song, voice.hyperparams.audio.sample_rate)
-        melody = make_melody(request, voice, composer_of(request), pronouncer, backing)
+        melody = make_melody(request, voice, pronouncer, backing)
     with watch("draft"):
         draft = sung_draft(voice, melody, num_samples, request.seed)
     return draft, melody.report()
@@ -198,12 +231,12 @@ def inpaint_vocal(networks: Networks, song: SongAudio, draft: Draft | None, seed
 def _sing_alone(request: SongRequest, device: torch.device) -> list[str]:
     """Sing a melody file without an accompaniment."""
     watch = Stopwatch()
-    with watch("load"):
+    with watch("load", "loading the networks"):
         voice = requested_voice(request, device)
     audio = voice.hyperparams.audio
     with watch("melody"):
         pronouncer = Pronouncer(request.lexicon)
-        melody = make_melody(request, voice, composer_of(request), pronouncer, None)
+        melody = make_melody(request, voice, pronouncer, None)
     score = melody.underlay.score
     with watch("draft"):
         num_samples = round((score.duration + PAUSE) * audio.sample_rate)
@@ -217,7 +250,10 @@ def _sing_alone(request: SongRequest, device: torch.device) -> list[str]:
         "lines": draft.report(audio),
     }
     with staged(request.out) as stage:
-        return write_alone(stage, draft, score, audio, watch.seconds, report)
+        names = write_alone(stage, draft, score, audio, watch.seconds, report)
+        if request.pictures:
+            names += write_attention(stage, draft.phrases, voice)
+    return names
 
 
 def _speak(request: SongRequest, device: torch.device) -> list[str]:
@@ -230,7 +266,7 @@ def _speak(request: SongRequest, device: torch.device) -> list[str]:
     seconds = time.perf_counter() - began
     print_remarks(lines, {})
     with staged(request.out) as stage:
-        return write_lines(stage, lines, voice, seconds)
+        return write_lines(stage, lines, voice, seconds, request.pictures)
 
 
 def print_remarks(phrases: list[RenderedPhrase], melody: dict[str, Any]) -> None:

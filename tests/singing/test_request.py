@@ -52,10 +52,9 @@ def test_parts_of_a_vocal_need_it(parts: dict[str, Any], words: str) -> None:
 def test_changes_reach_their_sections_and_the_later_wins() -> None:
     changes = ("inpainting.num_steps=3", "composer.density=2", "inpainting.num_steps=5")
     request = SongRequest(**NOWHERE, lyrics=parse_lyrics("oh"), changes=changes)
-    changed = request.changed(Hyperparams(), "synthesis", "inpainting")
-    assert changed.inpainting.num_steps == 5
-    assert changed.composer == Hyperparams().composer
-    assert request.changed(Hyperparams(), "composer").composer.density == 2
+    changed = request.changed(Hyperparams())
+    assert changed.inpainting.num_steps == 5 and changed.composer.density == 2
+    assert changed.synthesis == Hyperparams().synthesis
 
 
 def test_flags_become_a_request() -> None:
@@ -65,7 +64,7 @@ def test_flags_become_a_request() -> None:
     assert request.files == SongFiles(Path("a.wav"), Path("v.wav"), "1-2")
     assert request.melody == MelodyRequest(None, -2, "auto", (57, 69))
     assert request.seed == 7 and request.inpainter is None and request.has_words
-    assert request.changed(Hyperparams(), "inpainting").inpainting.num_steps == 9
+    assert request.changed(Hyperparams()).inpainting.num_steps == 9
     spoken = synthesis.request_from(synthesis.parse_arguments(["--lyrics", "oh"]))
     assert spoken.files is None and not spoken.melody.is_file
 

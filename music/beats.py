@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from music.chroma import SILENCE, frames_of
+from utils.audio import mel_frequencies
 
 DEFAULT_TEMPO = 100.0  # beats per minute of the grid that stands in for a missing beat
 HOP_SECONDS = 0.016  # of the onset envelope
@@ -80,12 +81,7 @@ def onset_strength(
 
 def _mel_bands(sample_rate: int, n_fft: int, bands: int, highest: float) -> np.ndarray:
     """Return triangles of equal area on Slaney's mel scale, from 0 to `highest` Hz, (F, M)."""
-    log_step = np.log(6.4) / 27.0  # above 1000 Hz = 15 mel; below, a mel is 200/3 Hz
-    top = highest * 3 / 200
-    if highest > 1000.0:
-        top = 15.0 + np.log(highest / 1000.0) / log_step
-    mels = np.linspace(0.0, top, bands + 2)
-    edges = np.where(mels < 15.0, mels * 200 / 3, 1000.0 * np.exp(log_step * (mels - 15.0)))
+    edges = mel_frequencies(bands + 2, highest)
     bins = np.fft.rfftfreq(n_fft, 1.0 / sample_rate)[:, None]  # (F, 1)
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]
     triangles = np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre))

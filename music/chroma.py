@@ -12,7 +12,6 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from scipy.ndimage import median_filter
 
 from utils.audio import resample
 
@@ -110,7 +109,8 @@ def beat_chroma(
         return np.zeros((len(beats), 12)), np.zeros((len(beats), 12))
     lowest = LOWEST * 2.0 ** (estimate_tuning(wav, sample_rate) / 12)
     spectrum = constant_q(wav, sample_rate, hop_length, lowest)  # (T, bins)
-    sustained = median_filter(spectrum, size=(9, 1))  # strokes of drums are shorter
+    around = np.pad(spectrum, ((4, 4), (0, 0)), mode="symmetric")  # nine frames: drums are shorter
+    sustained = np.median(np.lib.stride_tricks.sliding_window_view(around, 9, axis=0), axis=-1)
     folds = sustained.reshape(len(sustained), OCTAVES, 12, 3).max(axis=-1)  # (T, octaves, 12)
     folds = np.log1p(20 * folds / max(float(folds.max()), 1e-9))
     edges = np.round(np.append(beats, len(wav) / sample_rate) * sample_rate / hop_length)

@@ -1,15 +1,20 @@
-"""Beats of an accompaniment: dynamic programming over onsets (Ellis 2007), by librosa, then order.
+"""Beats of an accompaniment: dynamic programming over onsets (Ellis 2007), then a tidy grid.
 
 Beats are moved to the attacks, laid on a straight grid where the playing is steady, brought to a
 moderate tempo by halves and doubles, and continued to both ends of the audio.
+
+The onset envelope, the tempo and the dynamic programme give the numbers of librosa.beat (compared
+in the tests), whose functions are compiled anew in every process: seconds before the first beat.
+Shapes: S samples, T frames, F bins, M mel bands, K beats.
 """
 
 from __future__ import annotations
 
-import librosa
 import numpy as np
 
-SILENCE = 1e-3  # level (-60 dBFS) below which nothing is heard
+from music.chroma import SILENCE, frames_of
+from utils.audio import mel_frequencies
+
 DEFAULT_TEMPO = 100.0  # beats per minute of the grid that stands in for a missing beat
 HOP_SECONDS = 0.016  # of the onset envelope
 ONSET_LAG = 0.0215  # s by which the envelope peaks after an attack (window and centring; measured)
@@ -18,6 +23,11 @@ BASS = 250.0  # Hz: bass notes tell beats from what lies between them
 EDGE = 5  # frames at the start of the audio that are no sign of an attack
 ONSET_FLOOR = 2.5  # dB: rise of the mean mel band at an attack; noise and drones stay below
 BEAT_FLOOR = 0.12  # autocorrelation of the onset envelope below which there is no clear beat
+TEMPO_WINDOW = 8.0  # s of onsets whose autocorrelation shows the tempo
+LIKELIEST_TEMPO = 120.0  # beats per minute: the centre of the prior, one octave (std) wide
+HIGHEST_TEMPO = 320.0  # beats per minute, that the prior allows
+TIGHTNESS = 100.0  # cost of leaving the tempo, per square of the log of the ratio
+DYNAMICS = 80.0  # dB below the loudest band that onsets are seen in
 STEADY = 0.05  # share of the period: median residual up to which the beats are a straight grid
 
 
@@ -27,13 +37,11 @@ def track_beats(
     """Return beats (K,) in s over the whole audio, their confidence, and notes on fallbacks."""
     duration = len(wav) / sample_rate
     hop_length = round(HOP_SECONDS * sample_rate)
-    envelope = _onsets(wav, sample_rate, hop_length, sample_rate / 2)
+    envelope = onset_strength(wav, sample_rate, hop_length, sample_rate / 2)
     if envelope[EDGE:].max(initial=0.0) > ONSET_FLOOR and np.abs(wav).max() > SILENCE:
         frame_rate = sample_rate / hop_length
         for bpm in (tempo, None if tempo else _slow_pulse(envelope, frame_rate)):
-            _, frames = librosa.beat.beat_track(
-                onset_envelope=envelope, sr=sample_rate, hop_length=hop_length, bpm=bpm, trim=False
-            )
+            frames = beat_frames(envelope, bpm or likely_tempo(envelope, frame_rate), frame_rate)
             if len(frames) < 4:
                 continue
             confidence = _periodicity(envelope, float(np.median(np.diff(frames))))
@@ -41,7 +49,7 @@ def track_beats(
                 times = _refined(frames, envelope) / frame_rate - ONSET_LAG
                 beats = _steady(times, duration)
                 if not tempo:
-                    low = _onsets(wav, sample_rate, hop_length, BASS)
+                    low = onset_strength(wav, sample_rate, hop_length, BASS)
                     weight = envelope / envelope.max() + low / max(float(low.max()), 1e-9)
                     beats = _moderate(beats, weight, frame_rate)
                 return beats, confidence, []
@@ -50,16 +58,104 @@ def track_beats(
     return np.arange(0.0, duration, period), 0.0, [note]
 
 
-def _onsets(wav: np.ndarray, sample_rate: int, hop_length: int, highest: float) -> np.ndarray:
-    """Return the onset envelope (T,), dB of rise per mel band, of what lies below `highest` Hz."""
-    return librosa.onset.onset_strength(
-        y=wav,
-        sr=sample_rate,
-        hop_length=hop_length,
-        n_fft=4 * hop_length,
-        n_mels=128 if highest > BASS else 4,
-        fmax=highest,
-    )
+# ---------------------------------------------------------------------------- onsets and tempo
+
+
+def onset_strength(
+    wav: np.ndarray, sample_rate: int, hop_length: int, highest: float
+) -> np.ndarray:
+    """Return the onset envelope (T,), dB of rise per mel band, of the sound below `highest` Hz."""
+    n_fft = 4 * hop_length
+    filterbank = _mel_bands(sample_rate, n_fft, 128 if highest > BASS else 4, highest)
+    window = np.hanning(n_fft + 1)[:-1].astype(np.float32)
+    power = [
+        np.square(np.abs(np.fft.rfft(part * window))) @ filterbank
+        for part in frames_of(wav, n_fft, hop_length)
+    ]
+    level = 10.0 * np.log10(np.maximum(np.concatenate(power), 1e-10))  # (T, M)
+    level = np.maximum(level, level.max() - DYNAMICS)
+    rise = np.maximum(np.diff(level, axis=0), 0.0).mean(axis=1)
+    # A frame sees an attack half a window before its centre.
+    return np.pad(rise, (1 + n_fft // (2 * hop_length), 0))[: len(level)].astype(np.float32)
+
+
+def _mel_bands(sample_rate: int, n_fft: int, bands: int, highest: float) -> np.ndarray:
+    """Return triangles of equal area on Slaney's mel scale, from 0 to `highest` Hz, (F, M)."""
+    edges = mel_frequencies(bands + 2, highest)
+    bins = np.fft.rfftfreq(n_fft, 1.0 / sample_rate)[:, None]  # (F, 1)
+    low, centre, high = edges[:-2], edges[1:-1], edges[2:]
+    triangles = np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre))
+    return np.maximum(triangles, 0.0) * 2.0 / (high - low)
+
+
+def likely_tempo(envelope: np.ndarray, frame_rate: float) -> float:
+    """Return the tempo whose period stands out in the autocorrelation of the onsets, in bpm.
+
+    The autocorrelation is that of windows of TEMPO_WINDOW s, each relative to its own maximum.
+    """
+    width = int(TEMPO_WINDOW * frame_rate)
+    padded = np.pad(envelope, width // 2, mode="linear_ramp", end_values=0.0)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, width)[: len(envelope)]
+    hann = np.hanning(width + 1)[:-1]
+    size = 1 << (2 * width - 1).bit_length()
+    total = np.zeros(width)
+    for first in range(0, len(windows), 512):  # in flat memory
+        spectrum = np.fft.rfft(windows[first : first + 512] * hann, size)
+        correlation = np.fft.irfft(np.square(np.abs(spectrum)), size)[:, :width]
+        largest = np.abs(correlation).max(axis=1, keepdims=True)
+        total += (correlation / np.where(largest > 1e-30, largest, 1.0)).sum(axis=0)
+    bpm = 60.0 * frame_rate / np.arange(1, width)  # of a lag in frames
+    log_prior = -0.5 * np.square(np.log2(bpm / LIKELIEST_TEMPO))
+    log_prior[bpm >= HIGHEST_TEMPO] = -np.inf
+    return float(bpm[np.argmax(np.log1p(1e6 * total[1:] / len(envelope)) + log_prior)])
+
+
+# ---------------------------------------------------------------------------- beats
+
+
+def beat_frames(envelope: np.ndarray, bpm: float, frame_rate: float) -> np.ndarray:
+    """Return the frames (K,) of the best path of beats through the onsets (Ellis 2007, eq. 3).
+
+    A beat's score is its smoothed onset, plus the best score among the frames half a period to two
+    periods before it, less TIGHTNESS · log²(interval / period).
+    """
+    if not envelope.any():
+        return np.array([], dtype=int)
+    period = np.round(60.0 * frame_rate / bpm)
+    offsets = np.arange(-period, period + 1)
+    onsets = envelope / envelope.std(ddof=1)
+    local = np.convolve(onsets, np.exp(-0.5 * np.square(32.0 * offsets / period)))
+    local = local[int(period) : int(period) + len(envelope)]  # centred on the onset
+    nearest = int(np.round(period / 2))
+    lags = np.arange(nearest, int(2 * period) + 1)
+    cost = TIGHTNESS * np.square(np.log(lags / period))
+    score, before = local.copy(), np.full(len(local), -1)
+    has_begun = False
+    for frame in range(len(local)):
+        reach = min(len(lags), frame - nearest + 1)  # predecessors within the audio
+        has_begun = has_begun or local[frame] >= 0.01 * local.max()
+        if reach <= 0:
+            continue
+        chances = score[frame - lags[:reach]] - cost[:reach]
+        best = int(chances.argmax())
+        score[frame] += chances[best]
+        if has_begun:
+            before[frame] = frame - lags[best]
+    beats = [_last_beat(score)]
+    while before[beats[-1]] >= 0:
+        beats.append(int(before[beats[-1]]))
+    path = np.array(beats[::-1])
+    sounding = np.flatnonzero(local > 0)
+    return path[(path >= sounding[0]) & (path <= sounding[-1])]
+
+
+def _last_beat(score: np.ndarray) -> int:
+    """Return the last frame whose score is a peak of at least half the median peak."""
+    padded = np.pad(score, 1, mode="edge")
+    is_peak = (score > padded[:-2]) & (score >= padded[2:])
+    if not is_peak.any():
+        return len(score) - 1
+    return int(np.flatnonzero(is_peak & (score >= 0.5 * np.median(score[is_peak])))[-1])
 
 
 def _slow_pulse(envelope: np.ndarray, frame_rate: float) -> float:

@@ -11,11 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-import librosa
 import numpy as np
-from scipy.ndimage import median_filter
 
-from music.beats import SILENCE, track_beats
+from music.beats import track_beats
+from music.chroma import SILENCE, beat_chroma
 
 PITCH_CLASSES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 NO_CHORD = 24  # chords 0-11 are major on that pitch class, 12-23 minor
@@ -23,9 +22,6 @@ NUM_CHORDS = 25
 
 SHORTEST = 4.0  # s; two beats at the slowest tempo allowed
 
-BINS_PER_OCTAVE = 36
-LOWEST_MIDI = 24  # C1, lowest bin of the constant-Q transform
-BASS_OCTAVES, OCTAVES = 2, 6
 OVERTONE_DECAY = 0.6  # amplitude of overtone h is decay^(h-1)
 
 CHORD_SHARPNESS = 9.0  # log-likelihood per unit of template correlation
@@ -130,7 +126,7 @@ def analyse(
     wav = _checked(wav, sample_rate, tempo, metre)
     duration = len(wav) / sample_rate
     beats, beat_confidence, notes = track_beats(wav, sample_rate, tempo)
-    treble, bass = _beat_chroma(wav, sample_rate, beats)  # each (K, 12)
+    treble, bass = beat_chroma(wav, sample_rate, beats)  # each (K, 12)
     likelihood = _chord_likelihood(treble, bass)
     is_silent = _level(wav, sample_rate, beats) < SILENCE
     likelihood[is_silent] = np.where(np.arange(NUM_CHORDS) == NO_CHORD, 0.0, -1e3)
@@ -166,42 +162,6 @@ def _checked(
     if metre is not None and metre not in METRE_PRIOR:
         raise ValueError(f"metre {metre}: expected {' or '.join(map(str, METRE_PRIOR))}")
     return wav
-
-
-def _beat_chroma(
-    wav: np.ndarray, sample_rate: int, beats: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return chroma of the whole range and of the bass per beat, each (K, 12), summing to 1."""
-    hop_length = 2 ** round(np.log2(0.032 * sample_rate))
-    if np.abs(wav).max() <= SILENCE:
-        return np.zeros((len(beats), 12)), np.zeros((len(beats), 12))
-    tuning = librosa.estimate_tuning(y=wav, sr=sample_rate, bins_per_octave=12)
-    spectrum = np.abs(
-        librosa.cqt(
-            wav,
-            sr=sample_rate,
-            hop_length=hop_length,
-            fmin=librosa.midi_to_hz(LOWEST_MIDI),
-            n_bins=OCTAVES * BINS_PER_OCTAVE,
-            bins_per_octave=BINS_PER_OCTAVE,
-            tuning=tuning * BINS_PER_OCTAVE / 12,
-        )
-    ).T  # (T, bins)
-    sustained = median_filter(spectrum, size=(9, 1))  # strokes of drums are shorter
-    folds = sustained.reshape(len(sustained), OCTAVES, 12, 3).max(axis=-1)  # (T, octaves, 12)
-    folds = np.log1p(20 * folds / max(float(folds.max()), 1e-9))
-    edges = np.round(np.append(beats, len(wav) / sample_rate) * sample_rate / hop_length)
-    edges = edges.astype(int)
-    treble, bass = np.zeros((len(beats), 12)), np.zeros((len(beats), 12))
-    for index, (start, end) in enumerate(pairwise(edges)):
-        frames = folds[start : max(end, start + 1)]
-        treble[index] = np.median(frames[:, BASS_OCTAVES:].sum(axis=1), axis=0)
-        bass[index] = np.median(frames[:, :BASS_OCTAVES].sum(axis=1), axis=0)
-    total = treble + bass
-    return (
-        total / np.maximum(total.sum(axis=1, keepdims=True), 1e-9),
-        bass / np.maximum(bass.sum(axis=1, keepdims=True), 1e-9),
-    )
 
 
 def _templates() -> np.ndarray:

@@ -19,8 +19,8 @@ from inpainter.context import MEL_ONLY, Condition, ContextMaker, WindowContexts,
 from inpainter.diffusion import VOCAL, sampling_sigmas
 from inpainter.sampling import check_request, window_sampler
 from inpainter.windows import Job, batches, inpaint_song, plan_windows, read_from, seam
-from singing.placement import Placed, pitch_track, symbol_track
-from singing.song import Song
+from singing.placement import PlacedPhrase, pitch_track, symbol_track
+from singing.song import SongAudio
 from utils.loading import Loaded, denoiser_of
 
 if TYPE_CHECKING:
@@ -53,7 +53,11 @@ def check_inpainter(
 
 
 def condition_from(
-    placed: Sequence[Placed], draft: Tensor, table: Sequence[str], song: Song, inpainter: Loaded
+    placed: Sequence[PlacedPhrase],
+    draft: Tensor,
+    table: Sequence[str],
+    song: SongAudio,
+    inpainter: Loaded,
 ) -> Condition:
     """Return the inpainter's condition: the draft (S,) where it sings, else the known vocal.
 
@@ -81,7 +85,7 @@ def check_symbols(used: Set[str], inpainter: Loaded) -> None:
         )
 
 
-def no_inpainter(song: Song, draft: Tensor) -> Sung:
+def no_inpainter(song: SongAudio, draft: Tensor) -> Sung:
     """The draft (S,) as the vocal where one is made: the last stage is Griffin-Lim."""
     vocal = song.vocal.clone()
     for start, stop in song.ranges:

@@ -1,17 +1,12 @@
-"""The melody that is sung: read from a file, or composed for the accompaniment.
-
-`topline` settles what `--melody`, `--transpose`, `--tempo`, `--range` and `--density` ask for.
-"""
+"""Make the melody that is sung: read it from a file, or compose it for the accompaniment."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import librosa
 from torch import Tensor
 
 from music.compose import compose
@@ -21,76 +16,135 @@ from music.midi import read_midi
 from music.musicxml import read_musicxml
 from music.notation import read_notation
 from music.underlay import Underlay, lay_lyrics, sing
+from singing.request import COMPOSE, NONE, TEMPO_OF_ACCOMPANIMENT, MelodyRequest, SongRequest
+from singing.voice import range_remark
 
 if TYPE_CHECKING:
     from hyperparams import Composer
+    from singing.song import SongAudio
+    from singing.voice import Voice
     from text.frontend import Pronouncer
     from text.lyrics import LyricLine
 
-COMPOSE, NONE = "compose", "none"
 READERS = {".mid": "MIDI", ".midi": "MIDI", ".musicxml": "MusicXML", ".xml": "MusicXML"}
 READERS |= {".mxl": "MusicXML", ".song": "song"}
-TEMPO_OF_ACCOMPANIMENT = "auto"
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What the user asks of the melody."""
+class MelodyResult:
+    """A melody with its words, the harmony it was composed on (None for a file), and remarks."""
 
-    melody: str  # a file, `compose` or `none`
-    transpose: int = 0  # semitones
-    tempo: str | None = None  # beats per minute, `auto` = the accompaniment's, None = as it is
-
-
-@dataclass(frozen=True)
-class Topline:
-    """A laid melody, the harmony it was composed on (None for a file), and remarks."""
-
+    request: MelodyRequest
     underlay: Underlay
     line_numbers: tuple[int, ...]  # of the lyrics file, by line of the score
     harmony: Harmony | None
     remarks: tuple[str, ...]
 
+    def report(self) -> dict[str, Any]:
+        """Describe the melody for report.json."""
+        score = self.underlay.score
+        return {
+            "source": self.request.source,
+            "transpose": self.request.transpose,
+            "notes": len(score.notes),
+            "syllables": len(score.syllables),
+            "lowest": min(note.pitch for note in score.notes),
+            "highest": max(note.pitch for note in score.notes),
+            "harmony": harmony_report(self.harmony) if self.harmony else None,
+            "remarks": list(self.remarks),
+        }
 
-def topline(
-    wish: Wish,
-    lyrics: Sequence[LyricLine] | None,
-    accompaniment: tuple[Tensor, int] | None,
+
+@dataclass(frozen=True)
+class Backing:
+    """The accompaniment that a melody is fitted to."""
+
+    wav: Tensor  # (S,) mono
+    sample_rate: int
+    seconds: float  # of its file: no note begins behind it
+    regions: tuple[tuple[float, float], ...] | None = None  # s, the parts sung; None = all
+
+    @classmethod
+    def of(cls, song: SongAudio, sample_rate: int) -> Backing:
+        """Take the accompaniment of a song, and the parts to generate when it has a vocal."""
+        regions = song.regions if song.recording else None
+        return cls(song.accompaniment, sample_rate, song.seconds, regions)
+
+
+def resolve_melody(request: SongRequest, voice: Voice) -> MelodyRequest:
+    """Settle which melody a voice sings for a request: `source` becomes a file, COMPOSE or NONE.
+
+    Raises ValueError when this voice or this request cannot have it.
+    """
+    melody, has_vocal = request.melody, bool(request.files and request.files.vocal)
+    if melody.source is None:
+        can_compose = voice.pitch_range and request.files and not has_vocal
+        melody = replace(melody, source=COMPOSE if can_compose else NONE)
+    if melody.source == NONE:
+        melody.check_spoken()
+    elif voice.pitch_range is None:
+        raise ValueError(
+            f"{voice.transformer.path} was trained on speech and knows no notes: take --melody "
+            f"{NONE}, or train it on songs too: python train_transformer.py --data songbook,NAME"
+        )
+    if melody.source == COMPOSE and has_vocal:
+        raise ValueError(
+            f"--melody {COMPOSE} composes a whole song; for parts of a --vocal give a melody file"
+        )
+    return melody
+
+
+def make_melody(
+    request: SongRequest,
+    voice: Voice,
     pronouncer: Pronouncer,
-    composer: Composer,
-    seed: int,
-    seconds: float | None = None,
-    regions: Sequence[tuple[float, float]] | None = None,
-) -> Topline:
-    """Return the melody with its words.
+    backing: Backing | None,
+) -> MelodyResult:
+    """Return the melody of a request with its words, and remarks on notes strange to the voice.
 
-    accompaniment: mono (S,) and its rate; seconds: of the song, which no note outlasts; regions:
-    the parts (s) that are sung, None = all. A file's own words are sung unless `lyrics` are given.
     Raises ValueError saying what does not fit, FileNotFoundError without the file.
     """
-    if wish.melody == COMPOSE:
-        return _composed(wish, lyrics, accompaniment, pronouncer, composer, seed)
-    melody = read_melody(Path(wish.melody))
-    if wish.transpose:
-        melody = melody.transposed(wish.transpose)
+    melody = resolve_melody(request, voice)
+    if melody.source == COMPOSE:
+        composer = replace(voice.hyperparams.composer, **_composer_changes(melody))
+        result = _composed(melody, request.lyrics, backing, pronouncer, composer, request.seed)
+    else:
+        result = _read(melody, request.lyrics, backing, pronouncer)
+    remark = range_remark(result.underlay.score, voice)
+    return replace(result, remarks=(*result.remarks, *((remark,) if remark else ())))
+
+
+# ---------------------------------------------------------------------------- from a file
+
+
+def _read(
+    request: MelodyRequest,
+    lyrics: Sequence[LyricLine] | None,
+    backing: Backing | None,
+    pronouncer: Pronouncer,
+) -> MelodyResult:
+    """Read a melody and lay words on it: `lyrics`, or those of the file where none are given."""
+    melody = read_melody(Path(str(request.source)))
+    if request.transpose:
+        melody = melody.transposed(request.transpose)
     remarks: list[str] = []
-    if wish.tempo is not None:
-        melody = melody.faster(_tempo(wish.tempo, accompaniment) / melody.tempo.bpm_at(0.0))
-    if seconds is not None:
-        melody, late = fitted(melody, seconds)
+    if request.tempo is not None:
+        melody = melody.faster(_tempo(request.tempo, backing) / melody.tempo.bpm_at(0.0))
+    if backing is not None:
+        melody, late = fitted(melody, backing.seconds)
         remarks += late
-    if regions is not None:
-        melody = _in_regions(melody, regions)
+        if backing.regions is not None:
+            melody = _in_regions(melody, backing.regions)
     if lyrics:
         if melody.has_lyrics:
-            remarks.append(f"the words of {wish.melody} are replaced by those of --lyrics")
+            remarks.append(f"the words of {request.source} are replaced by those of --lyrics")
         underlay = lay_lyrics(lyrics, melody, pronouncer)
     elif melody.has_lyrics:
         underlay = sing(melody, pronouncer)
     else:
-        raise ValueError(f"{wish.melody} carries no words: give them with --lyrics")
+        raise ValueError(f"{request.source} carries no words: give them with --lyrics")
     numbers = tuple(line.line_number for line in lyrics or ())
-    return Topline(underlay, numbers, None, (*remarks, *underlay.remarks))
+    return MelodyResult(request, underlay, numbers, None, (*remarks, *underlay.remarks))
 
 
 def read_melody(path: Path) -> Melody:
@@ -141,37 +195,50 @@ def _in_regions(melody: Melody, regions: Sequence[tuple[float, float]]) -> Melod
     )
 
 
+# ---------------------------------------------------------------------------- composed
+
+
+def _composer_changes(request: MelodyRequest) -> dict[str, Any]:
+    """Return the knobs of the composer that a request sets."""
+    changes: dict[str, Any] = {}
+    if request.pitch_range is not None:
+        changes |= {"low": request.pitch_range[0], "high": request.pitch_range[1]}
+    if request.density is not None:
+        changes["density"] = request.density
+    return changes
+
+
 def _composed(
-    wish: Wish,
+    request: MelodyRequest,
     lyrics: Sequence[LyricLine] | None,
-    accompaniment: tuple[Tensor, int] | None,
+    backing: Backing | None,
     pronouncer: Pronouncer,
     composer: Composer,
     seed: int,
-) -> Topline:
-    if accompaniment is None or not lyrics:
+) -> MelodyResult:
+    """Compose a melody for lyrics on the harmony of their accompaniment."""
+    if backing is None or not lyrics:
         raise ValueError(
             f"--melody {COMPOSE} needs --lyrics to be sung and an --accompaniment to fit"
         )
-    wav, rate = accompaniment
     bpm = None
-    if wish.tempo is not None and wish.tempo != TEMPO_OF_ACCOMPANIMENT:
-        bpm = _bpm(wish.tempo)
-    harmony = analyse(wav.numpy(), rate, bpm)
+    if request.tempo is not None and request.tempo != TEMPO_OF_ACCOMPANIMENT:
+        bpm = _bpm(request.tempo)
+    harmony = analyse(backing.wav.numpy(), backing.sample_rate, bpm)
     underlay = compose(lyrics, harmony, pronouncer, composer, seed)
-    if wish.transpose:
-        underlay = replace(underlay, score=underlay.score.transposed(wish.transpose))
+    if request.transpose:
+        underlay = replace(underlay, score=underlay.score.transposed(request.transpose))
     sung = underlay.score.syllables[-1].line + 1  # the lyrics may come several times
     numbers = tuple(lyrics[i % len(lyrics)].line_number for i in range(sung))
-    return Topline(underlay, numbers, harmony, underlay.remarks)
+    return MelodyResult(request, underlay, numbers, harmony, underlay.remarks)
 
 
-def _tempo(wanted: str, accompaniment: tuple[Tensor, int] | None) -> float:
+def _tempo(wanted: str, backing: Backing | None) -> float:
     if wanted != TEMPO_OF_ACCOMPANIMENT:
         return _bpm(wanted)
-    if accompaniment is None:
+    if backing is None:
         raise ValueError(f"--tempo {TEMPO_OF_ACCOMPANIMENT} is that of an --accompaniment")
-    return analyse(accompaniment[0].numpy(), accompaniment[1]).tempo
+    return analyse(backing.wav.numpy(), backing.sample_rate).tempo
 
 
 def _bpm(text: str) -> float:
@@ -186,19 +253,8 @@ def _bpm(text: str) -> float:
     return bpm
 
 
-def parse_range(text: str) -> tuple[int, int]:
-    """`F3-C5` or `53-72` → MIDI numbers; ValueError for anything else."""
-    match = re.fullmatch(r"\s*([A-Ga-g][#b]?-?\d|\d+)\s*-\s*([A-Ga-g][#b]?-?\d|\d+)\s*", text)
-    if match is None:
-        raise ValueError(f"--range {text}: expected two notes such as F3-C5 or 53-72")
-    low, high = (
-        int(note) if note.isdigit() else int(librosa.note_to_midi(note)) for note in match.groups()
-    )
-    return low, high
-
-
 def harmony_report(harmony: Harmony) -> dict[str, object]:
-    """What report.json says of an accompaniment's harmony."""
+    """Describe the harmony of an accompaniment for report.json."""
     chords: list[list[object]] = []
     for time, chord in zip(harmony.beats.tolist(), harmony.chords.tolist(), strict=False):
         if not chords or chords[-1][1] != chord_name(chord):

@@ -1,6 +1,6 @@
-"""What is handed back of a song: new parts in an old vocal, a vocal over its accompaniment.
+"""Mix a generated vocal: paste its parts into the recording, add it to the accompaniment.
 
-Everything that was not made anew stays as it was in the files: samples, rate, channels and length.
+Everything that was not generated stays as it was in the files: samples, rate, channels, length.
 Shapes: C channels, S samples.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from inpainter.windows import cross_fade
-from singing.song import Recording, pad_to
-from utils.audio import loudness, resample, to_mono, true_peak
+from singing.song import Recording, SongAudio, pad_to
+from utils.audio import loudness, read_audio, resample, to_mono, true_peak
 
 CEILING = -1.05  # dBTP of a mix: under -1 after rounding to 16 bits
 SEAM_SECONDS = 0.005  # s at an edge of a pasted part over which it is faded in
@@ -31,10 +32,10 @@ MIN_PREDICTION = 16  # samples on the known side; with fewer the edge stays as i
 
 @dataclass(frozen=True)
 class Pasted:
-    """A recording with parts of it made anew."""
+    """A recording with parts of it replaced."""
 
     recording: Recording
-    clipped: int  # samples that had to be limited to full scale
+    clipped: int  # samples that were limited to full scale
 
 
 def paste(
@@ -60,17 +61,16 @@ def paste(
         part = channel_gains(old)[:, None] * new[start:stop]  # (C, n)
         part = join(old[:, :start], part, old[:, stop:], fade)
         clipped += int((part.abs() > 1.0).sum())
-        part = part.clamp(-1.0, 1.0).T.double().numpy()
-        if samples.dtype == np.int32:
-            part = quantise(part, recording.subtype)
-        samples[start:stop] = part
+        written = part.clamp(-1.0, 1.0).T.double().numpy()  # (n, C)
+        is_integer = samples.dtype == np.int32
+        samples[start:stop] = quantise(written, recording.subtype) if is_integer else written
     return Pasted(
         Recording(recording.path, samples, recording.sample_rate, recording.subtype), clipped
     )
 
 
 def quantise(part: np.ndarray, subtype: str) -> np.ndarray:
-    """Floats to int32 of full scale 2^31, rounded to the bits that the sample format keeps."""
+    """Convert floats to int32 of full scale 2^31, rounded to the bits of the sample format."""
     bits = {"PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}[subtype]
     scale = 2 ** (bits - 1)
     whole = np.clip(np.round(part * scale), -scale, scale - 1).astype(np.int64)
@@ -78,7 +78,7 @@ def quantise(part: np.ndarray, subtype: str) -> np.ndarray:
 
 
 def channel_gains(wav: Tensor) -> Tensor:
-    """The mono mix's share in each channel of (C, S) by least squares, (C,); ones if silent."""
+    """Return the mono mix's share in each channel of (C, S) by least squares, (C,)."""
     mono = to_mono(wav).double()
     power = mono.square().sum()
     if power == 0:
@@ -87,7 +87,7 @@ def channel_gains(wav: Tensor) -> Tensor:
 
 
 def join(before: Tensor, part: Tensor, after: Tensor, fade: int) -> Tensor:
-    """Make `part` (C, n) continue what is around it, whose samples stay as they are.
+    """Make `part` (C, n) continue the sound around it, whose samples stay as they are.
 
     At either edge the known side is continued into the part by linear prediction, and cross-faded
     with it over `fade` samples, or half of the part.
@@ -103,7 +103,7 @@ def join(before: Tensor, part: Tensor, after: Tensor, fade: int) -> Tensor:
 
 
 def continued(wav: Tensor, count: int) -> Tensor:
-    """The next `count` samples of (C, S) as linear prediction expects them, (C, count).
+    """Continue (C, S) by linear prediction, (C, count).
 
     The prediction dies away where the last samples are noise.
     """
@@ -123,7 +123,7 @@ def continued(wav: Tensor, count: int) -> Tensor:
 
 
 def prediction_error_filter(wav: np.ndarray, order: int) -> np.ndarray:
-    """Burg's filter (1, a_1, ... a_order) of (S,): e[n] = Σ a_k x[n − k]; always stable."""
+    """Return Burg's filter (1, a_1, ... a_order) of (S,): e[n] = Σ a_k x[n − k]; always stable."""
     forward, backward = wav[1:], wav[:-1]
     filter_ = np.ones(1)
     for _ in range(order):
@@ -140,7 +140,7 @@ def prediction_error_filter(wav: np.ndarray, order: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Mix:
-    """Vocal and accompaniment together, and what was done for it."""
+    """Vocal and accompaniment together, and the gains that were applied."""
 
     wav: Tensor  # (C, S)
     vocal_gain: float  # dB on the vocal: the balance
@@ -148,8 +148,8 @@ class Mix:
     levels: dict[str, float]  # LUFS of the stems as they are in the sum; dBTP of the mix
 
 
-def spread(vocal: Tensor, channels: int) -> Tensor:
-    """A vocal (C', S) over the channels of an accompaniment, (C, S).
+def to_channels(vocal: Tensor, channels: int) -> Tensor:
+    """Spread a vocal (C', S) over the channels of an accompaniment, (C, S).
 
     Mono and stereo alike; of more than two channels only the first two, front left and right, sing.
     """
@@ -168,7 +168,7 @@ def mix(
     """
     length = max(accompaniment.shape[1], vocal.shape[1])
     accompaniment = pad_to(accompaniment, length)
-    voices = spread(pad_to(vocal, length), len(accompaniment))
+    voices = to_channels(pad_to(vocal, length), len(accompaniment))
     levels = {
         "accompaniment": loudness(accompaniment, sample_rate),
         "vocal": loudness(voices, sample_rate),
@@ -182,3 +182,36 @@ def mix(
     gain = min(0.0, CEILING - peak)
     levels = {name: level + gain for name, level in levels.items()} | {"true_peak": peak + gain}
     return Mix(wav * 10 ** (gain / 20), vocal_gain, gain, levels)
+
+
+# ---------------------------------------------------------------------------- a finished song
+
+
+@dataclass(frozen=True)
+class MixedSong:
+    """A finished vocal at the rate of its files, and its mix."""
+
+    vocal: Tensor  # (C, S)
+    recording: Recording | None  # the vocal's file with its new parts; None without one
+    clipped: int  # samples that were limited to full scale
+    mix: Mix
+    mix_rate: int  # Hz
+
+
+def mix_song(
+    song: SongAudio, generated: Tensor, accompaniment: Path, sample_rate: int, balance: float
+) -> MixedSong:
+    """Bring a generated vocal (S,) at `sample_rate` to the files' rate and level, and mix it.
+
+    balance: dB of a new vocal over the accompaniment; a vocal with a file keeps its own level.
+    """
+    backing, rate = read_audio(accompaniment)  # (C, S), as it is
+    generated = generated / song.gain
+    if song.recording is None:
+        vocal = pad_to(resample(generated, sample_rate, rate), backing.shape[1])[None]
+        mixed = mix(backing, vocal, rate, balance)
+        return MixedSong(vocal * 10 ** (mixed.vocal_gain / 20), None, 0, mixed, rate)
+    pasted = paste(song.recording, generated, sample_rate, song.file_ranges)
+    vocal = pasted.recording.wav()
+    mixed = mix(backing, resample(vocal, song.rate, rate), rate)
+    return MixedSong(vocal, pasted.recording, pasted.clipped, mixed, rate)

@@ -1,11 +1,10 @@
-"""The files of a finished song: vocal, draft, mix, picture and report.
+"""Write the files of a rendering: vocal, draft, mix, melody, picture and report.
 
 Shapes: C channels, S samples.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -18,119 +17,121 @@ from torch import Tensor
 
 from inpainter.windows import seam_roughness
 from music.midi import write_midi
-from singing.draft import PAUSE
 from singing.inpaint import Sung
-from singing.mixing import Mix, mix, paste
+from singing.mixing import MixedSong
 from singing.picture import song_picture
-from singing.song import Song, pad_to, write_recording
+from singing.placement import PAUSE
+from singing.song import SongAudio, pad_to, write_recording
 from utils import plotting
-from utils.audio import read_audio, resample, to_mono, write_wav
+from utils.audio import resample, to_mono, write_wav
+from utils.files import write_json
 
 if TYPE_CHECKING:
-    from hyperparams import Hyperparams
+    from hyperparams import Audio
     from music.score import Score
-    from singing.draft import Draft
-    from singing.voice import Line, Voice
+    from singing.placement import Draft
+    from singing.voice import RenderedPhrase, Voice
 
+FEW_PHRASES = 4  # up to which the attention is drawn unasked
 SEAM_MARGIN = 16  # samples of the song on either side that a seam needs to be judged
 
 
 def write_song(
     out: Path,
-    accompaniment_path: Path,
-    song: Song,
+    song: SongAudio,
     sung: Sung,
+    mixed: MixedSong,
     draft: Draft | None,
-    hyperparams: Hyperparams,
+    audio: Audio,
     stages: Mapping[str, float],
     report: Mapping[str, Any],
 ) -> list[str]:
     """Write all files of a song into the folder `out`; return their names.
 
-    stages: seconds of work so far; report: what report.json is to say besides what is measured
-    here.
+    stages: seconds of work so far; report: further entries of report.json.
     """
     began = time.perf_counter()
-    audio, balance = hyperparams.audio, hyperparams.inpainting.balance
-    accompaniment, rate = read_audio(accompaniment_path)  # (C, S), as it is
-    generated = sung.vocal / song.gain
-    clipped = 0
-    if song.recording is None:
-        vocal = pad_to(resample(generated, audio.sample_rate, rate), accompaniment.shape[1])[None]
-        mixed = mix(accompaniment, vocal, rate, balance)
-        vocal = vocal * 10 ** (mixed.vocal_gain / 20)
-        vocal_level = write_wav(out / "vocal.wav", vocal[0], rate)
+    if mixed.recording is None:
+        attenuated = write_wav(out / "vocal.wav", mixed.vocal[0], song.rate)
     else:
-        pasted = paste(song.recording, generated, audio.sample_rate, song.file_ranges)
-        write_recording(out / "vocal.wav", pasted.recording)
-        vocal, clipped, vocal_level = pasted.recording.wav(), pasted.clipped, 0.0
-        mixed = mix(accompaniment, resample(vocal, song.rate, rate), rate)
-    write_wav(out / "mix.wav", mixed.wav, rate)
+        write_recording(out / "vocal.wav", mixed.recording)
+        attenuated = 0.0
+    write_wav(out / "mix.wav", mixed.mix.wav, mixed.mix_rate)
     names = ["vocal.wav", "mix.wav"]
+    score = None
     if draft is not None:
-        length = vocal.shape[1]
-        placed = pad_to(resample(draft.wav, audio.sample_rate, song.rate), length)
-        write_wav(out / "draft.wav", placed, song.rate)
+        placed = resample(draft.wav, audio.sample_rate, song.rate)
+        write_wav(out / "draft.wav", pad_to(placed, mixed.vocal.shape[1]), song.rate)
         names.append("draft.wav")
-    score = draft.score if draft else None
+        score = draft.score
     if score is not None:
         write_midi(score, out / "topline.mid")
         names.append("topline.mid")
-    write_picture(out / "song.png", song, vocal, hyperparams, score)
+    write_picture(out / "song.png", song, mixed.vocal, audio, score)
     stages = {**stages, "write": time.perf_counter() - began}
-    seams = seam_report(to_mono(vocal), song, sung.seams, audio.sample_rate)
-    text = {
+    seams = seam_report(to_mono(mixed.vocal), song, sung.seams, audio.sample_rate)
+    content = {
         **report,
         **song_report(song, sung, mixed),
         **time_report(stages, song),
         "seams": seams,
         "worst_seam": max((seam["roughness"] for seam in seams), default=None),
-        "clipped_samples": clipped,
-        "vocal_attenuated": vocal_level,  # dB, when its peak was above full scale
+        "clipped_samples": mixed.clipped,
+        "vocal_attenuated": attenuated,  # dB, when its peak was above full scale
     }
-    write_report(out, text)
+    save_report(out, content)
     return [*names, "song.png", "report.json"]
 
 
 def write_alone(
-    out: Path, draft: Draft, stages: Mapping[str, float], report: Mapping[str, Any]
+    out: Path,
+    draft: Draft,
+    score: Score,
+    audio: Audio,
+    stages: Mapping[str, float],
+    report: Mapping[str, Any],
 ) -> list[str]:
-    """Write what was sung without an accompaniment into the folder `out`; return the names."""
+    """Write a melody sung without an accompaniment into the folder `out`; return the names."""
     began = time.perf_counter()
-    audio = draft.voice.hyperparams.audio
     write_wav(out / "vocal.wav", draft.wav, audio.sample_rate)
-    write_midi(draft.score, out / "topline.mid")
+    write_midi(score, out / "topline.mid")
     tracks = {"vocal": draft.wav.clamp(-1, 1)}
-    figure = song_picture(tracks, audio, {}, draft.score)
-    plotting.save_figure(figure, out / "song.png")
+    plotting.save_figure(song_picture(tracks, audio, {}, score), out / "song.png")
     stages = {**stages, "write": time.perf_counter() - began}
     seconds = len(draft.wav) / audio.sample_rate
-    text = {
+    content = {
         **report,
         "seconds_of_audio": seconds,
         "seconds_of_work": stages,
         "real_time_factor": sum(stages.values()) / seconds,
     }
-    write_report(out, text)
+    save_report(out, content)
     return ["vocal.wav", "topline.mid", "song.png", "report.json"]
 
 
-def write_lines(lines: Sequence[Line], voice: Voice, out: Path, seconds: float) -> list[Path]:
-    """Write what was spoken: sounds, mels, pictures and report.json; return the paths."""
+def write_lines(
+    out: Path,
+    lines: Sequence[RenderedPhrase],
+    voice: Voice,
+    seconds: float,
+    pictures: bool = False,
+) -> list[str]:
+    """Write spoken lines into the folder `out`: sounds, mels, pictures, report; return the names.
+
+    seconds: of work so far; pictures: draw the attention of every line, not only of a few.
+    """
     audio = voice.hyperparams.audio
-    step_seconds = voice.transformer.network.reduction_factor / audio.frame_rate
-    paths, entries = [], []
+    names, entries = ["lyrics.wav"], []
+    for number, line in enumerate(lines, start=1):
+        wav, mel = f"{number:02d}.wav", f"{number:02d}_mel.npy"
+        write_wav(out / wav, line.wav, audio.sample_rate)
+        np.save(out / mel, line.mel.numpy())
+        names += [wav, mel]
+        entries.append({"wav": wav, **line.report(audio.sample_rate)})
+    if pictures or len(lines) <= FEW_PHRASES:
+        names += write_attention(out, lines, voice)
     pause = torch.zeros(round(PAUSE * audio.sample_rate))
     whole = [part for line in lines for part in (line.wav, pause)][:-1]
-    for number, line in enumerate(lines, start=1):
-        stem = f"{number:02d}"
-        wav, mel, picture = (out / f"{stem}{end}" for end in (".wav", "_mel.npy", "_attention.png"))
-        write_wav(wav, line.wav, audio.sample_rate)
-        np.save(mel, line.mel.numpy())
-        figure = plotting.attention_grid(line.attention, list(line.phrase.symbols), step_seconds)
-        plotting.save_figure(figure, picture)
-        paths += [wav, mel, picture]
-        entries.append({"wav": wav.name, **line.report(audio.sample_rate)})
     write_wav(out / "lyrics.wav", torch.cat(whole), audio.sample_rate)
     duration = sum(entry["seconds"] for entry in entries)
     report = {
@@ -142,11 +143,24 @@ def write_lines(lines: Sequence[Line], voice: Voice, out: Path, seconds: float) 
         "real_time_factor": seconds / max(duration, 1e-9),
         "lines": entries,
     }
-    return [out / "lyrics.wav", *paths, write_report(out, report)]
+    save_report(out, report)
+    return [*names, "report.json"]
 
 
-def song_report(song: Song, sung: Sung, mixed: Mix) -> dict[str, Any]:
-    """What came in, what was made of it, and at which levels."""
+def write_attention(out: Path, phrases: Sequence[RenderedPhrase], voice: Voice) -> list[str]:
+    """Draw what each phrase attended to as NN_attention.png in `out`; return the names."""
+    seconds = voice.network.reduction_factor / voice.hyperparams.audio.frame_rate
+    names = []
+    for number, rendered in enumerate(phrases, start=1):
+        names.append(f"{number:02d}_attention.png")
+        symbols = list(rendered.phrase.symbols)
+        figure = plotting.attention_grid(rendered.attention, symbols, seconds)
+        plotting.save_figure(figure, out / names[-1])
+    return names
+
+
+def song_report(song: SongAudio, sung: Sung, mixed: MixedSong) -> dict[str, Any]:
+    """Describe a song, what was generated of it, and the levels of the mix."""
     return {
         "song": {
             "seconds": song.seconds,
@@ -161,16 +175,16 @@ def song_report(song: Song, sung: Sung, mixed: Mix) -> dict[str, Any]:
         "network_evaluations": sung.evaluations,
         "network_evaluations_per_window": sung.evaluations / max(sung.windows, 1),
         "mix": {
-            "vocal_gain": mixed.vocal_gain,  # dB
-            "gain": mixed.gain,  # dB
-            "loudness": {name: mixed.levels[name] for name in ("vocal", "accompaniment")},
-            "true_peak": mixed.levels["true_peak"],  # dBTP
+            "vocal_gain": mixed.mix.vocal_gain,  # dB
+            "gain": mixed.mix.gain,  # dB
+            "loudness": {name: mixed.mix.levels[name] for name in ("vocal", "accompaniment")},
+            "true_peak": mixed.mix.levels["true_peak"],  # dBTP
         },
     }
 
 
-def time_report(stages: Mapping[str, float], song: Song) -> dict[str, Any]:
-    """Seconds of work of each stage, and per second of song."""
+def time_report(stages: Mapping[str, float], song: SongAudio) -> dict[str, Any]:
+    """Return seconds of work of each stage, and per second of song."""
     total = sum(stages.values())
     made = sum(end - start for start, end in song.regions)
     return {
@@ -184,9 +198,9 @@ def time_report(stages: Mapping[str, float], song: Song) -> dict[str, Any]:
 
 
 def seam_report(
-    vocal: Tensor, song: Song, seams: Sequence[tuple[int, int]], sample_rate: int
+    vocal: Tensor, song: SongAudio, seams: Sequence[tuple[int, int]], sample_rate: int
 ) -> list[dict[str, Any]]:
-    """Roughness of a vocal (S,) at every seam between windows and at every edge of a part."""
+    """Measure a vocal (S,) at every seam between windows and at every edge of a part."""
     scale = song.rate / sample_rate
     places = [("window", [round(edge * scale) for edge in seam]) for seam in seams]
     places += [("edge", [edge]) for part in song.file_ranges for edge in part]
@@ -202,10 +216,9 @@ def seam_report(
 
 
 def write_picture(
-    path: Path, song: Song, vocal: Tensor, hyperparams: Hyperparams, score: Score | None = None
+    path: Path, song: SongAudio, vocal: Tensor, audio: Audio, score: Score | None = None
 ) -> None:
     """Draw vocal (C, S) and accompaniment with the generated parts marked, and the notes."""
-    audio = hyperparams.audio
     tracks = {
         "vocal": resample(to_mono(vocal), song.rate, audio.sample_rate).clamp(-1, 1),
         "accompaniment": song.accompaniment,
@@ -214,16 +227,13 @@ def write_picture(
     plotting.save_figure(figure, path)
 
 
-def write_report(out: Path, content: Mapping[str, Any]) -> Path:
-    """Write report.json into the folder `out`; return its path."""
-    path = out / "report.json"
-    text = json.dumps(finite(content), indent=2, ensure_ascii=False) + "\n"
-    path.write_text(text, encoding="utf-8")
-    return path
+def save_report(out: Path, content: Mapping[str, Any]) -> None:
+    """Write report.json into the folder `out`."""
+    write_json(out / "report.json", finite(content), indent=2)
 
 
 def finite(value: Any) -> Any:
-    """The same nested value with None for numbers that JSON does not know (silence is -inf)."""
+    """Replace numbers that JSON does not know (silence is -inf) by None, at any depth."""
     if isinstance(value, dict):
         return {name: finite(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):

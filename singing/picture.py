@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import librosa
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from music.score import Score
 
 WAVEFORM_POINTS = 1 << 17  # samples drawn one by one; longer waveforms as an envelope
+NOTES = "C D EF G A B"  # of a piano's white keys
 COLUMNS = 4096  # of a spectrogram; more than a picture has pixels
 
 
@@ -108,8 +108,8 @@ def _draw_roll(axes: Axes, score: Score, inches_per_second: float) -> None:
     pitches = [note.pitch for note in score.notes]
     low, high = min(pitches) - 4, max(pitches) + 2
     axes.set_ylim(low, high)
-    ticks = [pitch for pitch in range(low, high + 1) if pitch % 12 in (0, 2, 4, 5, 7, 9, 11)]
-    axes.set_yticks(ticks, [librosa.midi_to_note(pitch, unicode=False) for pitch in ticks])
+    ticks = [pitch for pitch in range(low, high + 1) if NOTES[pitch % 12] != " "]
+    axes.set_yticks(ticks, [f"{NOTES[pitch % 12]}{pitch // 12 - 1}" for pitch in ticks])
     axes.tick_params(axis="y", labelsize=6)
     axes.grid(axis="y", linewidth=0.3)
     axes.set_title("topline", fontsize=9)

@@ -1,7 +1,7 @@
-"""The draft of a vocal: rendered lines laid over a song, and what the inpainter is told of them.
+"""The draft of a vocal: rendered phrases laid over a song.
 
-Everything stands on the frames of the spectrogram, so that a line's frames are the song's frames.
-Shapes: S samples, T frames, N symbols.
+Everything stands on the frames of the spectrogram, so that a phrase's frames are the song's frames.
+Shapes: S samples, T frames.
 """
 
 from __future__ import annotations
@@ -9,55 +9,106 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from text.lyrics import LyricLine
+from singing.voice import (
+    RenderedPhrase,
+    Voice,
+    render_phrases,
+    spoken_phrases,
+    sung_phrases,
+)
 from text.symbols import is_voiced
 
+if TYPE_CHECKING:
+    from hyperparams import Audio
+    from music.score import Score
+    from singing.melody import MelodyResult
+    from text.frontend import Pronouncer
+    from text.lyrics import LyricLine
+
 Region = tuple[float, float]  # s, a part of the song that may be sung
+PAUSE = 0.35  # s of silence between spoken lines, a breath
 
 
 @dataclass(frozen=True)
-class DraftLine:
-    """One rendered line: its sound, and the symbol that is read at each of its frames."""
+class PlacedPhrase:
+    """A rendered phrase and the frame of the song at which it begins."""
 
-    lyric: LyricLine
-    wav: Tensor  # (S,)
-    symbols: Tensor  # (T,) int64
-    pitch: Tensor | None = None  # (T,) int64, MIDI note numbers, 0 = none; None when spoken
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A line and the frame of the song at which it begins."""
-
-    line: DraftLine
+    rendered: RenderedPhrase
     frame: int
-    late: int  # frames behind the time that was asked for
+    late: int = 0  # frames behind the time that its lyrics have
 
 
-def frame_symbols(alignment: Tensor, ids: Sequence[int], reduction: int, frames: int) -> Tensor:
-    """The symbol that each frame attends to most: alignment (steps, N) → (frames,) int64."""
-    read = torch.tensor(ids)[alignment.argmax(1).cpu()]  # (steps,)
-    return read.repeat_interleave(reduction)[:frames]
+@dataclass(frozen=True)
+class Draft:
+    """The draft vocal of a whole song: its sound, and its phrases in place."""
+
+    placed: list[PlacedPhrase]
+    wav: Tensor  # (S,)
+    score: Score | None = None  # None when the lyrics are spoken
+
+    @property
+    def phrases(self) -> list[RenderedPhrase]:
+        """The rendered phrases in order."""
+        return [place.rendered for place in self.placed]
+
+    def report(self, audio: Audio) -> list[dict[str, Any]]:
+        """Describe each phrase for report.json."""
+        return [
+            {
+                **place.rendered.report(audio.sample_rate),
+                "start": place.frame / audio.frame_rate,
+                "late": place.late / audio.frame_rate,
+            }
+            for place in self.placed
+        ]
 
 
-def has_times(lyrics: Sequence[LyricLine]) -> bool:
-    """Whether any line knows when it starts."""
-    return any(lyric.start is not None for lyric in lyrics)
+def spoken_draft(
+    voice: Voice,
+    lyrics: Sequence[LyricLine],
+    pronouncer: Pronouncer,
+    regions: Sequence[Region],
+    num_samples: int,
+    seed: int,
+) -> Draft:
+    """Speak the lyrics over the regions (s) of a song of `num_samples`.
+
+    Raises ValueError when they do not fit there or cannot be pronounced.
+    """
+    audio = voice.hyperparams.audio
+    chosen = lines_within(lyrics, regions, num_samples / audio.sample_rate)
+    rendered = render_phrases(voice, spoken_phrases(chosen, pronouncer), seed)
+    placed = place_spoken(rendered, regions, audio.frame_rate, audio.hop_length, PAUSE)
+    return Draft(placed, draft_track(placed, num_samples, audio.hop_length))
+
+
+def sung_draft(voice: Voice, melody: MelodyResult, num_samples: int, seed: int) -> Draft:
+    """Sing a melody over a song of `num_samples`, every note at its time."""
+    audio = voice.hyperparams.audio
+    phrases = sung_phrases(melody.underlay, melody.line_numbers, 1.0 / audio.frame_rate)
+    rendered = render_phrases(voice, phrases, seed)
+    placed = place_sung(rendered, audio.frame_rate, audio.hop_length)
+    wav = draft_track(placed, num_samples, audio.hop_length)
+    return Draft(placed, wav, melody.underlay.score)
+
+
+# ---------------------------------------------------------------------------- spoken lines
 
 
 def lines_within(
     lyrics: Sequence[LyricLine], regions: Sequence[Region], duration: float
 ) -> list[LyricLine]:
-    """The lines whose times lie in `regions` (s); all of them when no line has a time.
+    """Return the lines whose times lie in `regions` (s); all of them when no line has a time.
 
     A line without a time follows the one above it. Raises ValueError for a time behind the end of
     the song, and when no line is left.
     """
-    if not has_times(lyrics):
+    if all(lyric.start is None for lyric in lyrics):
         return list(lyrics)
     kept, start = [], 0.0
     for lyric in lyrics:
@@ -75,30 +126,31 @@ def lines_within(
     return kept
 
 
-def place_lines(
-    lines: Sequence[DraftLine],
+def place_spoken(
+    phrases: Sequence[RenderedPhrase],
     regions: Sequence[Region],
     frame_rate: float,
     hop_length: int,
     pause: float,
-) -> list[Placed]:
-    """Lay lines over the regions (s), in order and never over each other.
+) -> list[PlacedPhrase]:
+    """Lay spoken phrases over the regions (s), in order and never over each other.
 
-    At their own times when they have them, a little late where the line before is not over yet; a
-    line without a time follows `pause` seconds behind the one above. When no line has a time they
-    are spread over the regions with equal rests. ValueError when they do not fit.
+    With times of their own they begin there, a little late where the phrase before is not over
+    yet; one without follows `pause` seconds behind the one above. When none has a time they are
+    spread over the regions with equal rests. Raises ValueError when they do not fit.
     """
     spans = [(math.ceil(a * frame_rate), math.floor(b * frame_rate)) for a, b in regions]
-    lengths = [math.ceil(len(line.wav) / hop_length) for line in lines]
-    if has_times([line.lyric for line in lines]):
-        return _place_at_times(lines, lengths, spans, frame_rate, round(pause * frame_rate))
+    lengths = [math.ceil(len(rendered.wav) / hop_length) for rendered in phrases]
+    if any(rendered.phrase.start is not None for rendered in phrases):
+        return _place_at_times(phrases, lengths, spans, frame_rate, round(pause * frame_rate))
+    # Each region takes its share of the lyrics where that fits, else as many as find room.
     assigned = _assign(lengths, spans, proportional=True) or _assign(lengths, spans, False)
     if assigned is None:
         total, room = sum(lengths) / frame_rate, sum(b - a for a, b in spans) / frame_rate
         longest = max(lengths) / frame_rate
         raise ValueError(
-            f"the draft of {len(lines)} lines lasts {total:.2f} s (the longest line {longest:.2f} "
-            f"s), which does not fit into {room:.2f} s of song: take fewer lines"
+            f"the draft of {len(phrases)} lines lasts {total:.2f} s (the longest line "
+            f"{longest:.2f} s), which does not fit into {room:.2f} s of song: take fewer lines"
         )
     placed = []
     for number, (low, high) in enumerate(spans):
@@ -106,22 +158,22 @@ def place_lines(
         rest = (high - low - sum(lengths[i] for i in here)) / (len(here) + 1)
         position = float(low)
         for i in here:
-            placed.append(Placed(lines[i], math.floor(position + rest), 0))
+            placed.append(PlacedPhrase(phrases[i], math.floor(position + rest)))
             position += rest + lengths[i]
     return placed
 
 
 def _place_at_times(
-    lines: Sequence[DraftLine],
+    phrases: Sequence[RenderedPhrase],
     lengths: Sequence[int],
     spans: Sequence[tuple[int, int]],
     frame_rate: float,
     pause: int,
-) -> list[Placed]:
-    placed: list[Placed] = []
-    free = 0  # first frame that no line sounds at
-    for line, length in zip(lines, lengths, strict=True):
-        start = line.lyric.start
+) -> list[PlacedPhrase]:
+    placed: list[PlacedPhrase] = []
+    free = 0  # first frame at which no phrase sounds
+    for rendered, length in zip(phrases, lengths, strict=True):
+        start = rendered.phrase.start
         if start is None:
             wanted = free + pause if placed else spans[0][0]
         else:
@@ -130,11 +182,11 @@ def _place_at_times(
         high = next((b for a, b in spans if a - 1 <= wanted < b), spans[-1][1])
         if frame + length > high:
             raise ValueError(
-                f"line {line.lyric.line_number} would sound from {frame / frame_rate:.2f} to "
+                f"line {rendered.phrase.line_number} would sound from {frame / frame_rate:.2f} to "
                 f"{(frame + length) / frame_rate:.2f} s, behind the end of its part of the song at "
                 f"{high / frame_rate:.2f} s: shorten it, or let it start earlier"
             )
-        placed.append(Placed(line, frame, frame - wanted))
+        placed.append(PlacedPhrase(rendered, frame, frame - wanted))
         free = frame + length
     return placed
 
@@ -142,9 +194,9 @@ def _place_at_times(
 def _assign(
     lengths: Sequence[int], spans: Sequence[tuple[int, int]], proportional: bool
 ) -> list[int] | None:
-    """The region of each line, in order; None when they do not fit in this way.
+    """Return the region of each phrase, in order; None when they do not fit in this way.
 
-    Proportional: a line comes no earlier than its share of the lyrics is of the song.
+    proportional: a phrase comes no earlier than its share of the lyrics is of the song.
     """
     room = [high - low for low, high in spans]
     edges = [sum(room[: i + 1]) / max(sum(room), 1) for i in range(len(room))]
@@ -163,38 +215,46 @@ def _assign(
     return assigned
 
 
+# ---------------------------------------------------------------------------- sung phrases
+
+
 def place_sung(
-    lines: Sequence[DraftLine], frame_rate: float, hop_length: int, fade: int = 1
-) -> list[Placed]:
-    """Lay sung lines where their notes are, their first and last `fade` frames faded."""
+    phrases: Sequence[RenderedPhrase], frame_rate: float, hop_length: int, fade: int = 1
+) -> list[PlacedPhrase]:
+    """Lay sung phrases where their notes are, their first and last `fade` frames faded."""
     placed = []
-    for line in lines:
-        length = min(fade * hop_length, len(line.wav) // 2)
-        wav, ramp = line.wav.clone(), torch.linspace(0.0, 1.0, length)
+    for rendered in phrases:
+        assert rendered.phrase.start is not None, "a sung phrase has a time"
+        length = min(fade * hop_length, len(rendered.wav) // 2)
+        wav, ramp = rendered.wav.clone(), torch.linspace(0.0, 1.0, length)
         wav[:length] *= ramp
         wav[len(wav) - length :] *= ramp.flip(0)
-        frame = round(line.lyric.start * frame_rate)
-        placed.append(Placed(replace(line, wav=wav), frame, 0))
+        frame = round(rendered.phrase.start * frame_rate)
+        placed.append(PlacedPhrase(replace(rendered, wav=wav), frame))
     return placed
 
 
-def draft_track(placed: Sequence[Placed], num_samples: int, hop_length: int) -> Tensor:
-    """The placed lines as one track (S,), silence between them."""
+# ---------------------------------------------------------------------------- tracks of a song
+
+
+def draft_track(placed: Sequence[PlacedPhrase], num_samples: int, hop_length: int) -> Tensor:
+    """Lay the placed phrases on one track (S,), silence between them."""
     track = torch.zeros(num_samples)
     for place in placed:
         start = place.frame * hop_length
-        track[start : start + len(place.line.wav)] += place.line.wav[: num_samples - start]
+        track[start : start + len(place.rendered.wav)] += place.rendered.wav[: num_samples - start]
     return track
 
 
-def symbol_track(placed: Sequence[Placed], num_frames: int) -> Tensor:
-    """The symbol at each frame of the song, 0 (padding) where nothing is sung, (T,) int64."""
-    return _track([(place.frame, place.line.symbols) for place in placed], num_frames)
+def symbol_track(placed: Sequence[PlacedPhrase], num_frames: int) -> Tensor:
+    """Return the symbol at each frame of the song, 0 (padding) where nothing is sung, (T,)."""
+    return _track([(place.frame, place.rendered.symbols) for place in placed], num_frames)
 
 
-def pitch_track(placed: Sequence[Placed], num_frames: int) -> Tensor | None:
-    """The note (MIDI) at each frame of the song, 0 = none, (T,) int64; None when spoken."""
-    parts = [(place.frame, place.line.pitch) for place in placed if place.line.pitch is not None]
+def pitch_track(placed: Sequence[PlacedPhrase], num_frames: int) -> Tensor | None:
+    """Return the note (MIDI) at each frame of the song, 0 = none, (T,); None when spoken."""
+    notes = [(place.frame, place.rendered.pitch) for place in placed]
+    parts = [(frame, pitch) for frame, pitch in notes if pitch is not None]
     return _track(parts, num_frames) if parts else None
 
 
@@ -207,6 +267,6 @@ def _track(parts: Sequence[tuple[int, Tensor]], num_frames: int) -> Tensor:
 
 
 def voicing_track(symbols: Tensor, table: Sequence[str]) -> Tensor:
-    """1 where the symbol (T,) of the song's frames is a voiced one of `table`, else 0, (T,)."""
+    """Return 1 where the symbol (T,) of a frame is a voiced one of `table`, else 0, (T,)."""
     voiced = torch.tensor([float(is_voiced(symbol)) for symbol in table])
     return voiced[symbols]

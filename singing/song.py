@@ -1,13 +1,14 @@
-"""A song as it comes in: its files, what of it is to be made, and what the network hears of it.
+"""Open a song: read its files, find the parts to generate, match the network's rate and level.
 
-The network hears mono at its own rate and at the level that it was trained on. What is handed back
-(singing/mixing.py) has the rate, the channels and the length of the files that came in.
+The inpainter works in mono, at its own rate and at the loudness that it was trained on. Results
+(singing/mixing.py) have the rate, the channels and the length of the files.
 Shapes: C channels, S samples.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from inpainter.windows import merge_ranges
-from singing.ranges import parse_ranges
+from singing.request import SongFiles
 from utils.audio import (
     AudioInfo,
     active_level,
@@ -33,7 +34,9 @@ from utils.audio import (
 )
 from utils.files import atomic
 
-SILENCE_LEVEL = -60.0  # dBFS RMS of a whole recording, below which there is nothing to hear
+SILENCE_LEVEL = -60.0  # dBFS RMS of a whole recording, below which it counts as silent
+TIME = re.compile(r"\s*(?:(\d+):)?(\d+(?:\.\d*)?|\.\d+)\s*")  # minutes, seconds
+RANGES_EXAMPLE = "START-END in seconds or minutes:seconds, as in 12.5-17.0,1:02-1:08.5"
 
 
 # ---------------------------------------------------------------------------- files in
@@ -54,7 +57,7 @@ class Recording:
         return len(self.samples) / self.sample_rate
 
     def wav(self) -> Tensor:
-        """(C, S) float32 in [-1, 1]."""
+        """Return (C, S) float32 in [-1, 1]."""
         scale = 2.0**-31 if self.samples.dtype == np.int32 else 1.0
         return torch.from_numpy((self.samples.T * scale).astype(np.float32))
 
@@ -117,7 +120,7 @@ def check_finite(wav: Tensor, path: Path) -> None:
 
 
 def pad_to(wav: Tensor, length: int) -> Tensor:
-    """(..., S) cut, or continued in silence, to `length` samples."""
+    """Cut (..., S), or continue it in silence, to `length` samples."""
     return F.pad(wav, (0, length - wav.shape[-1]))
 
 
@@ -131,7 +134,7 @@ def training_gain(
     sigma_data: float,
     sample_rate: int,
 ) -> float:
-    """The factor that brings a song (S,) to the level that the inpainter was trained on.
+    """Return the factor that brings a song (S,) to the level that the inpainter was trained on.
 
     With a vocal as in training: the loudness of the mix (`data["loudness"]`, LUFS). Without one the
     RMS of the accompaniment is brought to that of the corpus. A peak stays within full scale.
@@ -147,7 +150,7 @@ def training_gain(
 
 
 def draft_gain(draft: Tensor, vocal: Tensor, data: Mapping[str, Any], block_length: int) -> float:
-    """The factor that brings a draft (S,) to the level that vocals have for the inpainter.
+    """Return the factor that brings a draft (S,) to the level that vocals have for the inpainter.
 
     That is the level of the take `vocal` (S,) that it is sung into, or, where that is silent, the
     RMS of the corpus's vocals; 1 where neither is known. Levels are of what sounds, in blocks of
@@ -160,12 +163,94 @@ def draft_gain(draft: Tensor, vocal: Tensor, data: Mapping[str, Any], block_leng
     return 10 ** ((target - own) / 20) if math.isfinite(own) else 1.0
 
 
-# ---------------------------------------------------------------------------- what is to be made
+# ---------------------------------------------------------------------------- parts of a song
 
 
 @dataclass(frozen=True)
-class Song:
-    """A song at the network's rate and level, and the parts of its vocal that are to be made."""
+class TimeRanges:
+    """Stretches (start, end) in seconds, sorted and apart from each other."""
+
+    seconds: tuple[tuple[float, float], ...]
+    remarks: tuple[str, ...] = ()  # ranges that were joined
+
+
+def parse_ranges(text: str, duration: float) -> TimeRanges:
+    """Parse the ranges of `text`, such as "12.5-17.0,1:02-1:08.5", in `duration` seconds of sound.
+
+    Overlapping and touching ranges are joined, and a remark says so. Raises ValueError for text
+    that is no list of ranges, for an end that is not behind its start, and for a range that is not
+    inside the recording.
+    """
+    parsed = [_parse_range(part, duration) for part in text.split(",")]
+    joined: list[tuple[float, float]] = []
+    remarks = []
+    for start, end in sorted(parsed):
+        if joined and start <= joined[-1][1]:
+            first = joined.pop()
+            joined.append((first[0], max(first[1], end)))
+            remarks.append(
+                f"{first[0]:g}-{first[1]:g} s and {start:g}-{end:g} s meet: made again as one part"
+            )
+        else:
+            joined.append((start, end))
+    return TimeRanges(tuple(joined), tuple(remarks))
+
+
+def _parse_range(part: str, duration: float) -> tuple[float, float]:
+    edges = [TIME.fullmatch(edge) for edge in part.split("-")]
+    times = [60.0 * int(edge[1] or 0) + float(edge[2]) for edge in edges if edge is not None]
+    if len(edges) != 2 or len(times) != 2:
+        raise ValueError(f"range {part.strip()!r}: expected {RANGES_EXAMPLE}")
+    start, end = times
+    if end <= start:
+        raise ValueError(
+            f"range {part.strip()!r} ends at {end:g} s, which is not behind its start at "
+            f"{start:g} s: expected {RANGES_EXAMPLE}"
+        )
+    if end > duration:
+        raise ValueError(
+            f"range {part.strip()!r} is not inside the recording: expected 0 to {duration:.3f} s"
+        )
+    return start, end
+
+
+def vocal_ranges(
+    recording: Recording, files: SongFiles, info: AudioInfo
+) -> tuple[list[tuple[int, int]], list[str]]:
+    """Return the samples [start, stop) of a vocal's file to generate, and remarks on them.
+
+    info: of the accompaniment, which no extension outlasts.
+    """
+    rate, length = recording.sample_rate, len(recording.samples)
+    ranges: list[tuple[int, int]] = []
+    remarks: list[str] = []
+    if files.inpaint:
+        parsed = parse_ranges(files.inpaint, recording.seconds)
+        remarks += parsed.remarks
+        for start, end in parsed.seconds:
+            ranges.append((round(start * rate), min(round(end * rate), length)))
+            if ranges[-1][0] >= ranges[-1][1]:
+                raise ValueError(f"range {start}-{end}: shorter than a sample at {rate} Hz")
+    if files.extend is not None:
+        stop = length + max(1, round(files.extend * rate))
+        song = info.num_samples / info.sample_rate
+        if stop / rate > song + 0.5 / rate:
+            raise ValueError(
+                f"--extend {files.extend:g}: the vocal ({recording.seconds:.3f} s) would end at "
+                f"{stop / rate:.3f} s, behind the accompaniment's end at {song:.3f} s. Extend by "
+                f"at most {max(0.0, song - recording.seconds):.3f} s, or give a longer "
+                "accompaniment"
+            )
+        ranges.append((length, stop))
+    return merge_ranges(ranges, ranges[-1][1], 1), remarks
+
+
+# ---------------------------------------------------------------------------- the open song
+
+
+@dataclass(frozen=True)
+class SongAudio:
+    """A song at the network's rate and level, and the parts of its vocal to generate."""
 
     accompaniment: Tensor  # (S,)
     vocal: Tensor  # (S,), zeros where there is none
@@ -179,7 +264,7 @@ class Song:
 
     @property
     def rate(self) -> int:
-        """Samples per second of the vocal that is handed back: of its file, or of the song's."""
+        """Sample rate of the finished vocal: its file's, or the accompaniment's."""
         return self.recording.sample_rate if self.recording else self.info.sample_rate
 
     @property
@@ -189,48 +274,38 @@ class Song:
 
 
 def open_song(
-    accompaniment_path: Path,
-    vocal_path: Path | None,
-    inpaint: str | None,
-    extend: float | None,
-    sample_rate: int,
-    data: Mapping[str, Any],
-    sigma_data: float,
-) -> Song:
+    files: SongFiles, sample_rate: int, data: Mapping[str, Any], sigma_data: float
+) -> SongAudio:
     """Read a song for an inpainter at `sample_rate` whose checkpoint carries `data`.
 
-    Without a vocal all of it is to be made, as long as the accompaniment. With one, the ranges
-    `inpaint` of it are, and `extend` seconds behind its end. A song is as long as the longer file;
-    the other goes on in silence. Raises FileNotFoundError and ValueError for files, ranges and
-    combinations that cannot be used.
+    Without a vocal all of it is generated, as long as the accompaniment. With one, its ranges
+    `inpaint` are, and `extend` seconds behind its end. A song is as long as the longer file; the
+    other continues in silence. Raises FileNotFoundError and ValueError for files and ranges that
+    cannot be used.
     """
-    check_request(vocal_path, inpaint, extend)
-    accompaniment, info = read_accompaniment(accompaniment_path, sample_rate)
-    if vocal_path is None:
-        whole = (0, len(accompaniment))
+    accompaniment, info = read_accompaniment(files.accompaniment, sample_rate)
+    if files.vocal is None:
         gain = training_gain(accompaniment, None, data, sigma_data, sample_rate)
-        return Song(
+        return SongAudio(
             accompaniment * gain,
             torch.zeros_like(accompaniment),
             info,
             None,
             ((0, info.num_samples),),
             ((0.0, info.num_samples / info.sample_rate),),
-            (whole,),
+            ((0, len(accompaniment)),),
             gain,
             tuple(info.conversions),
         )
-    recording = read_recording(vocal_path)
-    remarks = [*info.conversions]
-    file_ranges, notes = ranges_of(recording, inpaint, extend, info)
-    remarks += notes
+    recording = read_recording(files.vocal)
+    file_ranges, remarks = vocal_ranges(recording, files, info)
     seconds = tuple((a / recording.sample_rate, b / recording.sample_rate) for a, b in file_ranges)
     vocal = resample(to_mono(recording.wav()), recording.sample_rate, sample_rate)
     ranges = [(math.floor(a * sample_rate), math.ceil(b * sample_rate)) for a, b in seconds]
     length = max(len(accompaniment), len(vocal), ranges[-1][1])
     accompaniment, vocal = pad_to(accompaniment, length), pad_to(vocal, length)
     gain = training_gain(accompaniment, vocal, data, sigma_data, sample_rate)
-    return Song(
+    return SongAudio(
         accompaniment * gain,
         vocal * gain,
         info,
@@ -239,48 +314,5 @@ def open_song(
         seconds,
         tuple(merge_ranges(ranges, length, 1)),
         gain,
-        tuple(remarks),
+        (*info.conversions, *remarks),
     )
-
-
-def check_request(vocal_path: Path | None, inpaint: str | None, extend: float | None) -> None:
-    """Raise ValueError for flags that do not go together."""
-    if vocal_path is None and (inpaint or extend is not None):
-        raise ValueError(
-            "--inpaint and --extend change an existing vocal: give it with --vocal FILE"
-        )
-    if vocal_path is not None and not inpaint and extend is None:
-        raise ValueError(
-            "--vocal alone leaves nothing to make: say which parts with --inpaint START-END, or "
-            "continue it with --extend SECONDS"
-        )
-    if extend is not None and not (math.isfinite(extend) and extend > 0):
-        raise ValueError(f"--extend {extend}: expected a number of seconds above 0")
-
-
-def ranges_of(
-    recording: Recording, inpaint: str | None, extend: float | None, info: AudioInfo
-) -> tuple[list[tuple[int, int]], list[str]]:
-    """The samples [start, stop) of a vocal's file that are to be made, and remarks on them."""
-    rate, length = recording.sample_rate, len(recording.samples)
-    ranges: list[tuple[int, int]] = []
-    remarks: list[str] = []
-    if inpaint:
-        parsed = parse_ranges(inpaint, recording.seconds)
-        remarks += parsed.remarks
-        for start, end in parsed.seconds:
-            ranges.append((round(start * rate), min(round(end * rate), length)))
-            if ranges[-1][0] >= ranges[-1][1]:
-                raise ValueError(f"range {start}-{end}: shorter than a sample at {rate} Hz")
-    if extend is not None:
-        stop = length + max(1, round(extend * rate))
-        song = info.num_samples / info.sample_rate
-        if stop / rate > song + 0.5 / rate:
-            raise ValueError(
-                f"--extend {extend:g}: the vocal ({recording.seconds:.3f} s) would end at "
-                f"{stop / rate:.3f} s, behind the accompaniment's end at {song:.3f} s. Extend by "
-                f"at most {max(0.0, song - recording.seconds):.3f} s, or give a longer "
-                "accompaniment"
-            )
-        ranges.append((length, stop))
-    return merge_ranges(ranges, ranges[-1][1], 1), remarks

@@ -1,7 +1,7 @@
-"""The voice: lines that are spoken and phrases that are sung, rendered by the same two networks.
+"""The voice: lyrics are spoken and phrases of a score are sung by the same two networks.
 
 Symbols (and notes) → mel (TransformerTTS) → linear (PostNet) → waveform (fast Griffin-Lim).
-Shapes: B phrases, N symbols, T frames, S samples.
+Shapes: B phrases, N symbols, T frames, H heads, S samples.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -18,7 +18,8 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from music.phrasing import items_to_sing
-from music.score_batch import collate_scores
+from music.score_batch import ScoreTracks, collate_scores
+from network import Generated, TransformerTTS
 from singing.chain import generate_mel, guided_alignment, linear_of, waveform
 from text.symbols import word_spans
 from utils.loading import Loaded, check_pair, load
@@ -43,18 +44,20 @@ class Phrase:
     symbols: tuple[str, ...]
     words: tuple[str, ...]
     spans: tuple[tuple[int, int], ...]  # first and last symbol of each word, inclusive
-    guessed: tuple[str, ...]
-    score: dict[str, list[Any]] | None = None  # see preprocess.collate_scores
-    start: float | None = None  # s, where in the song a sung phrase begins
+    guessed: tuple[str, ...]  # words whose pronunciation is not in the lexicon
+    score: dict[str, list[Any]] | None = None  # see music.score_batch.collate_scores
+    start: float | None = None  # s, where in the song it begins; None: anywhere
 
 
-@dataclass
-class Line:
-    """One rendered phrase: its sound and what is known about it."""
+@dataclass(frozen=True)
+class RenderedPhrase:
+    """The sound of a phrase, and how it was decoded."""
 
     phrase: Phrase
     wav: Tensor  # (S,)
     mel: Tensor  # (T, M) natural log
+    symbols: Tensor  # (T,) int64, the symbol that sounds at each frame
+    pitch: Tensor | None  # (T,) int64, MIDI note numbers, 0 = none; None when spoken
     alignment: Tensor  # (steps, N)
     attention: list[Tensor]  # one (H, steps, N) per decoder layer
     health: AttentionHealth
@@ -62,7 +65,7 @@ class Line:
     seed: int
 
     def report(self, sample_rate: int) -> dict[str, Any]:
-        """What report.json says of the line."""
+        """Describe the phrase for report.json."""
         words = self.phrase.words
         return {
             "text": self.phrase.text,
@@ -90,18 +93,28 @@ class Voice:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
+    def network(self) -> TransformerTTS:
+        """The acoustic model."""
+        return cast(TransformerTTS, self.transformer.network)
+
+    @property
+    def symbol_ids(self) -> dict[str, int]:
+        """Map each symbol that the transformer was trained with to its id."""
+        return {symbol: index for index, symbol in enumerate(self.transformer.data["symbols"])}
+
+    @property
     def pitch_range(self) -> tuple[int, int] | None:
-        """Lowest and highest note (MIDI) that it was trained on; None when it only speaks."""
+        """Lowest and highest note (MIDI) of its training; None when it only speaks."""
         known = self.transformer.data.get("pitch_range")
         return (known[0], known[1]) if known else None
 
     def spectrograms(self, mel: Tensor, mel_lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The transformer's standardised mel (B, T, M) → natural logs, mel and linear (B, T, F)."""
+        """Map the transformer's standardised mel (B, T, M) to log mel and log linear (B, T, F)."""
         mel = self.transformer.standardiser("mel").inverse(mel)
         return mel, linear_of(self.postnet, mel, mel_lengths)
 
     def report(self) -> dict[str, Any]:
-        """What report.json says of the networks."""
+        """Describe the networks for report.json."""
         return {
             "transformer": {"path": str(self.transformer.path), "step": self.transformer.step},
             "postnet": {"path": str(self.postnet.path), "step": self.postnet.step},
@@ -117,15 +130,35 @@ def load_voice(transformer: Path, postnet: Path, device: torch.device) -> Voice:
     return Voice(first, second, first.hyperparams, device)
 
 
+def range_remark(score: Score, voice: Voice) -> str | None:
+    """Return a remark on notes that the voice was not trained on; None when it knows all."""
+    known = voice.pitch_range
+    if known is None or not (outside := score.outside(*known)):
+        return None
+    return (
+        f"{len(outside)} of {len(score.notes)} notes are outside the voice's range, MIDI "
+        f"{known[0]} to {known[1]}: they are sung as written; --transpose N moves all"
+    )
+
+
+# ---------------------------------------------------------------------------- phrases
+
+
 def spoken_phrases(lyrics: Sequence[LyricLine], pronouncer: Pronouncer) -> list[Phrase]:
-    """Lines to be spoken; ValueError for text that cannot be pronounced, naming line and place."""
+    """Pronounce lines to be spoken; ValueError names line and place of what cannot be."""
     phrases = []
     for lyric in lyrics:
         said = pronouncer.pronounce(lyric.text, lyric.line_number)
-        words = tuple(word.text for word in said.words)
-        spans = tuple((word.first_symbol, word.last_symbol) for word in said.words)
         phrases.append(
-            Phrase(lyric.text, lyric.line_number, said.symbols, words, spans, said.guessed)
+            Phrase(
+                lyric.text,
+                lyric.line_number,
+                said.symbols,
+                tuple(word.text for word in said.words),
+                tuple((word.first_symbol, word.last_symbol) for word in said.words),
+                said.guessed,
+                start=lyric.start,
+            )
         )
     return phrases
 
@@ -133,14 +166,14 @@ def spoken_phrases(lyrics: Sequence[LyricLine], pronouncer: Pronouncer) -> list[
 def sung_phrases(
     underlay: Underlay, line_numbers: Sequence[int], frame_seconds: float
 ) -> list[Phrase]:
-    """A score in breaths to be sung, each beginning on a frame.
+    """Cut a score into breaths to be sung, each beginning on a frame.
 
     line_numbers: of the lyrics file, by line of the score; empty when the melody has the words.
     """
     phrases = []
     for item in items_to_sing(underlay.score, frame_seconds):
         inputs = item.inputs()
-        words = tuple(word_text(word) for word in item.score.words())
+        words = tuple("".join(part.text for part in word) for word in item.score.words())
         line = item.score.syllables[0].line
         phrases.append(
             Phrase(
@@ -157,72 +190,92 @@ def sung_phrases(
     return phrases
 
 
-def word_text(word: Sequence[Any]) -> str:
-    """The spelling of a word of syllables."""
-    return "".join(syllable.text for syllable in word)
-
-
-def out_of_range(score: Score, voice: Voice) -> str | None:
-    """A remark on notes that the voice was not trained on, and the octave that would suit it."""
-    known = voice.pitch_range
-    outside = score.outside(*known) if known else ()
-    if not outside:
-        return None
-    return (
-        f"{len(outside)} of {len(score.notes)} notes are outside the voice's range, MIDI "
-        f"{known[0]} to {known[1]}: they are sung as written; --transpose N moves all"
-    )
+# ---------------------------------------------------------------------------- rendering
 
 
 @torch.inference_mode()
-def render(voice: Voice, phrases: Sequence[Phrase], seed: int = 0) -> list[Line]:
+def render_phrases(voice: Voice, phrases: Sequence[Phrase], seed: int = 0) -> list[RenderedPhrase]:
     """Render phrases; phrase i draws its dropout from seed + i, whatever is rendered beside it."""
-    lines: list[Line] = []
+    rendered: list[RenderedPhrase] = []
     with tqdm(total=len(phrases), desc="voice", unit="phrase") as bar:
         for first in range(0, len(phrases), BATCH):
             batch = phrases[first : first + BATCH]
-            for line in _render_batch(voice, batch, seed + first):
-                lines.append(line)
+            seeds = [seed + first + i for i in range(len(batch))]
+            generated = _decode(voice, batch, seeds)
+            mel, linear = voice.spectrograms(generated.mel, generated.mel_lengths)
+            for i, phrase in enumerate(batch):
+                rendered.append(_rendered(voice, phrase, generated, mel, linear, i, seeds[i]))
                 bar.update()
-    return lines
+    return rendered
 
 
-def _render_batch(voice: Voice, phrases: Sequence[Phrase], seed: int) -> list[Line]:
-    table = {symbol: index for index, symbol in enumerate(voice.transformer.data["symbols"])}
+def _decode(voice: Voice, phrases: Sequence[Phrase], seeds: Sequence[int]) -> Generated:
+    """Decode a batch of phrases to standardised mels."""
+    table, network = voice.symbol_ids, voice.network
     ids = [torch.tensor([table[symbol] for symbol in phrase.symbols]) for phrase in phrases]
     symbols = pad_sequence(ids, batch_first=True).to(voice.device)  # (B, N)
     lengths = torch.tensor([len(i) for i in ids], device=voice.device)
-    network, hp = voice.transformer.network, voice.hyperparams
-    seeds = [seed + i for i in range(len(phrases))]
     scores = [phrase.score for phrase in phrases]
     ends = [max(score["offset"]) for score in scores if score is not None]
     frames = math.ceil(max(ends, default=0.0) / network.frame_seconds)
     score = collate_scores(scores, symbols.shape[1], frames, network.frame_seconds)
-    generated = generate_mel(
+    return generate_mel(
         network,
         symbols,
         lengths,
         seeds,
-        hp.synthesis,
+        voice.hyperparams.synthesis,
         None if score is None else score.to(voice.device),
         need_weights=True,
     )
-    mel, linear = voice.spectrograms(generated.mel, generated.mel_lengths)
-    lines = []
-    for i, phrase in enumerate(phrases):
-        length, count = int(generated.mel_lengths[i]), len(phrase.symbols)
-        steps = -(-length // network.reduction_factor)
-        alignment = guided_alignment(network, generated, i)[:, :count].cpu()
-        lines.append(
-            Line(
-                phrase=phrase,
-                wav=waveform(linear[i, :length], hp.audio, hp.synthesis, seeds[i]).cpu(),
-                mel=mel[i, :length].cpu(),
-                alignment=alignment,
-                attention=[a[i, :, :steps, :count].cpu() for a in generated.attention.cross],
-                health=attention_health(alignment.numpy(), phrase.spans),
-                ended_by=generated.ended_by[i],
-                seed=seeds[i],
-            )
-        )
-    return lines
+
+
+def _rendered(
+    voice: Voice,
+    phrase: Phrase,
+    generated: Generated,
+    mel: Tensor,
+    linear: Tensor,
+    item: int,
+    seed: int,
+) -> RenderedPhrase:
+    """Take one item out of a decoded batch, and make its waveform."""
+    hp, network = voice.hyperparams, voice.network
+    length, count = int(generated.mel_lengths[item]), len(phrase.symbols)
+    steps = -(-length // network.reduction_factor)
+    alignment = guided_alignment(network, generated, item)[:, :count].cpu()
+    symbols, pitch = _frame_tracks(voice, phrase, alignment, length)
+    return RenderedPhrase(
+        phrase=phrase,
+        wav=waveform(linear[item, :length], hp.audio, hp.synthesis, seed).cpu(),
+        mel=mel[item, :length].cpu(),
+        symbols=symbols,
+        pitch=pitch,
+        alignment=alignment,
+        attention=[a[item, :, :steps, :count].cpu() for a in generated.attention.cross],
+        health=attention_health(alignment.numpy(), phrase.spans),
+        ended_by=generated.ended_by[item],
+        seed=seed,
+    )
+
+
+def _frame_tracks(
+    voice: Voice, phrase: Phrase, alignment: Tensor, frames: int
+) -> tuple[Tensor, Tensor | None]:
+    """Return symbol ids and MIDI notes at each frame, (T,) int64 both; no notes when spoken.
+
+    A sung symbol sounds in its interval of the score, a spoken one where attention reads it.
+    """
+    table = voice.symbol_ids
+    if phrase.score is not None:
+        item = {"id": "phrase", "symbols": phrase.symbols, "score": phrase.score}
+        step = 1.0 / voice.hyperparams.audio.frame_rate
+        return ScoreTracks([item], table).window("phrase", 0.0, step, frames)
+    ids = [table[symbol] for symbol in phrase.symbols]
+    return frame_symbols(alignment, ids, voice.network.reduction_factor, frames), None
+
+
+def frame_symbols(alignment: Tensor, ids: Sequence[int], reduction: int, frames: int) -> Tensor:
+    """Map alignment (steps, N) to the symbol that each frame attends to most, (frames,) int64."""
+    read = torch.tensor(ids)[alignment.argmax(1).cpu()]  # (steps,)
+    return read.repeat_interleave(reduction)[:frames]

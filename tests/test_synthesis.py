@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from tiny import TINY
 from tiny_chain import Run, integers, music, write
 
-import synthesis
 from singing import output as song_output
-from utils.audio import true_peak
+from singing.placement import PAUSE
+from utils import config
+from utils.audio import active_level, true_peak
 
 # ---------------------------------------------------------------------------- speech
 
@@ -37,13 +40,42 @@ def test_lyrics_alone_are_spoken(
     assert [line["seed"] for line in report["lines"]] == [0, 1]
     assert {"coverage", "focus", "skipped_words"} <= set(report["lines"][0]["attention"])
     rows = [integers(out / f"{line}.wav") for line in ("01", "02")]
-    pause = np.zeros((round(synthesis.PAUSE * 16000), 1), np.int32)
+    pause = np.zeros((round(PAUSE * 16000), 1), np.int32)
     assert np.array_equal(integers(out / "lyrics.wav"), np.concatenate([rows[0], pause, rows[1]]))
     assert len(np.load(out / "01_mel.npy")) == 1 + len(rows[0]) // 256
 
     assert run("--lyrics", "oh", "--set", "synthesis.griffin_lim_iterations=4", out="alone") == 0
     alone = np.load(tmp_path / "alone" / "01_mel.npy")  # a line does not hear the others
     assert np.allclose(alone, np.load(out / "01_mel.npy"), atol=1e-4)
+
+
+def test_attention_is_drawn_of_few_lines_or_when_asked_for(run: Run, tmp_path: Path) -> None:
+    quick = ("--set", "synthesis.griffin_lim_iterations=1")
+    for flags, count in (((), 0), (("--pictures",), 5)):
+        out = tmp_path / f"{count}"
+        assert run("--lyrics", "oh\nmy\noh\nmy\noh", *quick, *flags, out=out.name) == 0
+        assert len([*out.glob("*_attention.png")]) == count
+        assert len([*out.glob("??.wav")]) == 5
+
+
+def test_sampling_follows_the_file_and_says_what_the_checkpoint_had(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edited = replace(
+        TINY,
+        synthesis=replace(TINY.synthesis, griffin_lim_iterations=2, level=-31.5),
+    )
+    monkeypatch.setitem(config.presets(), "tiny", edited)
+    assert run("--lyrics", "oh", "--set", "synthesis.griffin_lim_iterations=3") == 0
+    said = capsys.readouterr().out
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["synthesis"]["level"] == -31.5  # the file
+    assert report["synthesis"]["griffin_lim_iterations"] == 3  # the command line wins
+    before = TINY.synthesis
+    assert "synthesis.level = -31.5, as hyperparams.py has it (preset tiny)" in said
+    assert f"--set synthesis.level={before.level} takes that" in said
+    wav = torch.from_numpy(integers(tmp_path / "out" / "01.wav")[:, 0] / 2.0**31)
+    assert active_level(wav.float(), TINY.audio.hop_length) == pytest.approx(-31.5, abs=0.1)
 
 
 @pytest.mark.parametrize(

@@ -78,8 +78,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(weights: Path, tmp_path: Path) -> Run:
-    """main() with the tiny networks and --out tmp_path/out; flags after the first win."""
+def run(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """main() with the tiny networks and --out tmp_path/out; flags after the first win.
+
+    Their presets stand in hyperparams.py, as those of every network do.
+    """
+    for name, hyperparams in (("tiny", TINY), ("shaped", SHAPED)):
+        monkeypatch.setitem(config.presets(), name, hyperparams)
 
     def call(*flags: object, out: str = "out") -> int:
         threads = torch.get_num_threads()

@@ -214,6 +214,14 @@ class Features(nn.Module):
         return magnitude.clamp(min=self.log_floor).log()
 
 
+def mel_frequencies(count: int, highest: float) -> np.ndarray:
+    """Return frequencies in Hz, evenly spaced from 0 to `highest` Hz on Slaney's mel scale."""
+    step = math.log(6.4) / 27.0  # log Hz per mel above 1000 Hz = 15 mel; below, 200/3 Hz per mel
+    top = highest * 3 / 200 if highest <= 1000.0 else 15.0 + math.log(highest / 1000.0) / step
+    mels = np.linspace(0.0, top, count)
+    return np.where(mels < 15.0, mels * 200 / 3, 1000.0 * np.exp(step * (mels - 15.0)))
+
+
 def mel_filterbank(audio: Audio) -> Tensor:
     """Return the Slaney filterbank (F, M), bands of equal area from 0 Hz to Nyquist."""
     filterbank = audio_functional.melscale_fbanks(

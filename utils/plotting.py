@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import librosa
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
+
+from utils.audio import mel_frequencies
 
 if TYPE_CHECKING:
     from hyperparams import Audio
@@ -37,12 +39,12 @@ def attention_grid(
     seconds_per_step: float | None = None,
     title: str = "",
 ) -> Figure:
-    """Draw attention weights, one row per layer and one column per head.
+    """Draw attention weights, one panel per layer with its heads side by side.
 
     layers: (H, T, N) each: queries T run to the right, keys N upwards. symbols: the N keys' labels
     (cross-attention). seconds_per_step: turns the axis of T into seconds; with symbols absent
-    (self-attention) also the axis of N. Brightness is relative to each picture's maximum, which
-    stands in its title.
+    (self-attention) also the axis of N. Brightness is relative to each head's maximum, which stands
+    above it.
     """
     weights = [as_numpy(layer) for layer in layers]
     if not weights or any(layer.ndim != 3 for layer in weights):
@@ -51,24 +53,28 @@ def attention_grid(
     rows, columns = len(weights), max(len(layer) for layer in weights)
     num_keys = weights[0].shape[2]
     height = min(5.0, max(2.2, LABEL_HEIGHT * num_keys)) if symbols else 2.2
-    figure = new_figure(2.8 * columns + 0.8, height * rows + (0.5 if title else 0.2))
-    grid = figure.subplots(rows, columns, squeeze=False, sharex="row", sharey="row")
-    for row, layer in enumerate(weights):
-        for column, axes in enumerate(grid[row]):
-            if column >= len(layer):
-                axes.set_visible(False)
-                continue
-            _draw_attention(axes, layer[column], symbols, seconds_per_step)
-            axes.set_title(
-                f"layer {row + 1}, head {column + 1} (max {layer[column].max():.2f})", fontsize=8
-            )
-            axes.tick_params(left=column == 0)
+    left, right, bottom, top, between = (
+        0.95,
+        0.15,
+        0.5,
+        0.3 + (0.25 if title else 0.0),
+        0.55,
+    )  # inch
+    width = 2.8 * columns + left + right
+    total = height * rows + between * (rows - 1) + bottom + top
+    figure = Figure(figsize=(width, total), facecolor="white")  # constrained layout costs seconds
+    FigureCanvasAgg(figure)
+    figure.subplots_adjust(
+        left / width, bottom / total, 1 - right / width, 1 - top / total, hspace=between / height
+    )
+    panels = figure.subplots(rows, 1, squeeze=False)[:, 0]
+    for number, (axes, layer) in enumerate(zip(panels, weights, strict=True), start=1):
+        _draw_heads(axes, layer, symbols, seconds_per_step, f"layer {number}")
         if symbols is not None:
-            _label_symbols(grid[row, 0], symbols, height)
+            _label_symbols(axes, symbols, height)
         else:
-            grid[row, 0].set_ylabel("key (s)" if seconds_per_step else "key")
-    for axes in grid[-1]:
-        axes.set_xlabel("time (s)" if seconds_per_step else "query")
+            axes.set_ylabel("key (s)" if seconds_per_step else "key")
+    panels[-1].set_xlabel("time (s)" if seconds_per_step else "query")
     if title:
         figure.suptitle(title, fontsize=10)
     return figure
@@ -130,27 +136,48 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _draw_attention(
+def _draw_heads(
     axes: Axes,
     weights: np.ndarray,
     symbols: Sequence[str] | None,
     seconds_per_step: float | None,
+    name: str,
 ) -> None:
-    steps, keys = weights.shape
+    """Draw the heads of (H, T, N) in one image, each with its own time axis and maximum."""
+    heads, steps, keys = weights.shape
     scale = seconds_per_step or 1.0
-    top = keys if symbols is not None else keys * scale
+    gap = max(1, steps // 25)  # columns of paper between heads
+    stride = steps + gap
+    image = np.full((keys, heads * stride - gap), np.nan, dtype=np.float32)
+    ticks = MaxNLocator(3, integer=seconds_per_step is None).tick_values(0, steps * scale)
+    ticks = ticks[(ticks >= 0) & (ticks <= steps * scale)]
+    for head, part in enumerate(weights):
+        first, largest = head * stride, float(part.max(initial=0.0))
+        image[:, first : first + steps] = part.T / max(largest, 1e-9)
+        axes.text(
+            (first + steps / 2) * scale,
+            1.02,
+            f"{name}, head {head + 1} (max {largest:.2f})",
+            transform=axes.get_xaxis_transform(),
+            ha="center",
+            va="bottom",
+            fontsize=8,
+        )
     axes.imshow(
-        weights.T,
+        image,
         origin="lower",
         aspect="auto",
         interpolation="nearest",
         cmap=ATTENTION_MAP,
         vmin=0.0,
-        vmax=max(float(weights.max()), 1e-9),
-        extent=(0, steps * scale, 0, top),
+        vmax=1.0,
+        extent=(0, image.shape[1] * scale, 0, keys if symbols is not None else keys * scale),
     )
-    ends = [place + 0.5 for place, symbol in enumerate(symbols or ()) if symbol == " "]
-    axes.hlines(ends, 0, steps * scale, color="white", alpha=0.15, linewidth=0.5)  # of words
+    ends = [place + 0.5 for place, symbol in enumerate(symbols or ()) if symbol == " "]  # of words
+    axes.hlines(ends, 0, image.shape[1] * scale, color="white", alpha=0.15, linewidth=0.5)
+    places = [head * stride * scale + tick for head in range(heads) for tick in ticks]
+    axes.set_xticks(places, [f"{tick:g}" for tick in ticks] * heads)
+    axes.set_xlim(0, image.shape[1] * scale)
     axes.tick_params(labelsize=7)
 
 
@@ -195,7 +222,7 @@ def draw_spectrogram(
         extent=(0, max(frames, 1) / audio.frame_rate, 0, top),
     )
     if is_mel:
-        centres = librosa.mel_frequencies(bins, fmin=0.0, fmax=audio.sample_rate / 2)
+        centres = mel_frequencies(bins + 2, audio.sample_rate / 2)[1:-1]
         ticks = [hertz for hertz in HERTZ if hertz <= audio.sample_rate / 2]
         axes.set_yticks(np.interp(ticks, centres, np.arange(bins) + 0.5), [str(t) for t in ticks])
     axes.set_ylabel("frequency (Hz)")

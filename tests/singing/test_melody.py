@@ -20,7 +20,6 @@ from music.phrasing import items_to_sing
 from music.score import Note
 from music.tempo import TempoMap
 from music.underlay import lay_lyrics
-from singing.melody import parse_range
 from text.frontend import Pronouncer
 from text.lyrics import parse_lyrics
 
@@ -242,10 +241,3 @@ def test_items_cover_every_syllable_once_and_stand_on_frames() -> None:
     ends = torch.tensor([item.end for item in items[:-1]])
     starts = torch.tensor([item.start for item in items[1:]])
     assert (ends <= starts + 0.016).all()  # a breath may reach into the frame that the next takes
-
-
-def test_ranges_of_notes() -> None:
-    assert parse_range("F3-C5") == (53, 72) and parse_range("53 - 72") == (53, 72)
-    assert parse_range("Bb2-f#4") == (46, 66)
-    with pytest.raises(ValueError, match="two notes"):
-        parse_range("C5")

@@ -8,27 +8,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from singing.placement import (
-    DraftLine,
     draft_track,
-    frame_symbols,
     lines_within,
-    place_lines,
+    place_spoken,
     symbol_track,
     voicing_track,
 )
-from text.lyrics import LyricLine, parse_lyrics
+from singing.voice import Phrase, RenderedPhrase, frame_symbols
+from text.lyrics import parse_lyrics
 from text.symbols import SYMBOL_TO_ID, SYMBOLS, is_voiced
+from utils.metrics import attention_health
 
 HOP, FRAME_RATE = 100, 10.0  # a frame is 0.1 s
 
 
-def line(frames: int, start: float | None = None, number: int = 1) -> DraftLine:
-    wav = torch.full((frames * HOP,), float(number))
-    return DraftLine(LyricLine("la", number, start), wav, torch.full((frames + 1,), number))
+def line(frames: int, start: float | None = None, number: int = 1) -> RenderedPhrase:
+    """A line that sounds like its number, and reads a symbol of that number at each frame."""
+    alignment = torch.ones(frames + 1, 1)
+    return RenderedPhrase(
+        Phrase("la", number, ("L", "AA1"), ("la",), ((0, 1),), (), start=start),
+        wav=torch.full((frames * HOP,), float(number)),
+        mel=torch.zeros(frames + 1, 1),
+        symbols=torch.full((frames + 1,), number),
+        pitch=None,
+        alignment=alignment,
+        attention=[],
+        health=attention_health(alignment.numpy(), ((0, 0),)),
+        ended_by="durations",
+        seed=0,
+    )
 
 
-def place(lines: list[DraftLine], regions: list[tuple[float, float]]) -> list[int]:
-    return [p.frame for p in place_lines(lines, regions, FRAME_RATE, HOP, 0.2)]
+def place(lines: list[RenderedPhrase], regions: list[tuple[float, float]]) -> list[int]:
+    return [p.frame for p in place_spoken(lines, regions, FRAME_RATE, HOP, 0.2)]
 
 
 def test_lines_without_times_have_equal_rests() -> None:
@@ -65,7 +77,7 @@ def test_lines_stay_in_their_regions_in_order_and_apart(
 
 def test_times_are_kept_and_a_long_line_delays_the_next() -> None:
     lines = [line(10, 1.0, 1), line(10, 1.5, 2), line(5, None, 3), line(5, 6.0, 4)]
-    placed = place_lines(lines, [(0.0, 10.0)], FRAME_RATE, HOP, 0.2)
+    placed = place_spoken(lines, [(0.0, 10.0)], FRAME_RATE, HOP, 0.2)
     assert [p.frame for p in placed] == [10, 20, 32, 60]
     assert [p.late for p in placed] == [0, 5, 0, 0]
 
@@ -92,7 +104,7 @@ def test_only_the_lines_of_the_parts_are_sung() -> None:
 
 
 def test_tracks_put_sound_and_symbols_at_the_same_frames() -> None:
-    placed = place_lines([line(3, 0.5, 4), line(2, 1.0, 5)], [(0.0, 2.0)], FRAME_RATE, HOP, 0.2)
+    placed = place_spoken([line(3, 0.5, 4), line(2, 1.0, 5)], [(0.0, 2.0)], FRAME_RATE, HOP, 0.2)
     wav = draft_track(placed, 1950, HOP)
     symbols = symbol_track(placed, 20)
     assert len(wav) == 1950

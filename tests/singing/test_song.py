@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inpainter.windows import seam_roughness
-from singing.mixing import channel_gains, join, mix, paste, spread
-from singing.ranges import parse_ranges
+from singing.mixing import channel_gains, join, mix, paste, to_channels
+from singing.request import SongFiles
 from singing.song import (
     Recording,
     draft_gain,
     open_song,
+    parse_ranges,
     read_accompaniment,
     read_recording,
     training_gain,
@@ -156,13 +157,14 @@ def test_requests_that_make_no_sense(
     soundfile.write(tmp_path / "take.wav", tone(0.5), RATE)
     take = tmp_path / "take.wav" if vocal else None
     with pytest.raises(ValueError, match=word):
-        open_song(tmp_path / "song.wav", take, inpaint, extend, RATE, DATA, 0.1)
+        open_song(SongFiles(tmp_path / "song.wav", take, inpaint, extend), RATE, DATA, 0.1)
 
 
 def test_ranges_stand_in_samples_of_the_file_and_of_the_network(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "song.wav", tone(1.5), RATE)
     soundfile.write(tmp_path / "take.wav", tone(1.0, 44100, 2), 44100)
-    song = open_song(tmp_path / "song.wav", tmp_path / "take.wav", "0.25-0.5", 0.5, RATE, DATA, 0.1)
+    files = SongFiles(tmp_path / "song.wav", tmp_path / "take.wav", "0.25-0.5", 0.5)
+    song = open_song(files, RATE, DATA, 0.1)
     assert song.file_ranges == ((11025, 22050), (44100, 66150))
     assert song.ranges == ((4000, 8000), (16000, 24000))
     assert len(song.vocal) == len(song.accompaniment) == 24000
@@ -266,10 +268,10 @@ def test_a_silent_vocal_leaves_the_accompaniment_alone() -> None:
 
 def test_who_sings_in_which_channel() -> None:
     mono, stereo = torch.ones(1, 4), torch.tensor([[1.0], [3.0]]).expand(2, 4)
-    assert spread(mono, 1).tolist() == [[1.0] * 4]
-    assert spread(stereo, 1).tolist() == [[2.0] * 4]
-    assert torch.equal(spread(stereo, 2), stereo)
-    six = spread(mono, 6)
+    assert to_channels(mono, 1).tolist() == [[1.0] * 4]
+    assert to_channels(stereo, 1).tolist() == [[2.0] * 4]
+    assert torch.equal(to_channels(stereo, 2), stereo)
+    six = to_channels(mono, 6)
     assert torch.equal(six[:2], torch.ones(2, 4)) and not six[2:].any()
 
 

@@ -23,18 +23,28 @@ def visible(figure: Figure) -> list:
     return [axes for axes in figure.axes if axes.get_visible()]
 
 
-def test_attention_has_a_panel_per_head_with_phonemes_and_seconds() -> None:
+def test_attention_has_a_panel_per_layer_with_heads_phonemes_and_seconds() -> None:
     layers = [torch.softmax(torch.randn(heads, 20, 10), -1) for heads in (4, 2)]
     figure = plotting.attention_grid(layers, SYMBOLS, seconds_per_step=0.032, title="attention")
-    assert len(visible(figure)) == 6
-    first = figure.axes[0]
+    first, last = visible(figure)
+    titles = [text.get_text() for axes in (first, last) for text in axes.texts]
+    assert len(titles) == 6 and titles[1].startswith("layer 1, head 2 (max 0.")
     labels = [label.get_text().strip() for label in first.get_yticklabels()]
     assert labels == [symbol for symbol in SYMBOLS if symbol != " "]
-    assert first.get_xlim() == pytest.approx((0, 20 * 0.032))
-    assert figure.axes[-1].get_xlabel() == "time (s)"
+    times = [float(label.get_text()) for label in first.get_xticklabels()]
+    assert times.count(0.0) == 4 and max(times) <= 20 * 0.032  # every head has its own seconds
+    assert last.get_xlabel() == "time (s)"
     image = plotting.figure_to_image(figure)
     assert image.dtype == np.uint8 and image.shape[0] == 3
     assert image.min() < 50 and image.max() == 255
+
+
+def test_every_head_is_as_bright_as_its_own_maximum() -> None:
+    layer = torch.rand(3, 20, 10) * torch.tensor([0.1, 1.0, 0.5])[:, None, None]
+    picture = np.ma.filled(plotting.attention_grid([layer]).axes[0].images[0].get_array(), np.nan)
+    heads = np.split(picture[:, ~np.isnan(picture).all(0)], 3, axis=1)
+    for head, weights in zip(heads, layer, strict=True):
+        np.testing.assert_allclose(head, (weights / weights.max()).T, rtol=1e-5)
 
 
 def test_the_brightest_place_of_the_picture_is_the_attended_symbol() -> None:

@@ -1,0 +1,139 @@
+"""What the singing chain is asked for: typed, and checked before any network is loaded."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from utils import config
+
+if TYPE_CHECKING:
+    from hyperparams import Hyperparams
+    from text.lyrics import LyricLine
+
+COMPOSE, NONE = "compose", "none"
+TEMPO_OF_ACCOMPANIMENT = "auto"
+SAMPLING = ("synthesis", "inpainting", "composer")  # sections that touch no weight
+NOTE = r"(?:[A-Ga-g][#b]?-?\d|\d+)"
+SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11, "#": 1, "b": -1, "": 0}
+
+
+@dataclass(frozen=True)
+class SongFiles:
+    """The recordings of a song, and which part of the vocal is to be made."""
+
+    accompaniment: Path
+    vocal: Path | None = None  # None: all of it is made
+    inpaint: str | None = None  # START-END[,START-END...] of the vocal
+    extend: float | None = None  # s behind its end
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for parts that do not go together."""
+        if self.vocal is None and (self.inpaint or self.extend is not None):
+            raise ValueError(
+                "--inpaint and --extend change an existing vocal: give it with --vocal FILE"
+            )
+        if self.vocal is not None and not self.inpaint and self.extend is None:
+            raise ValueError(
+                "--vocal alone leaves nothing to make: say which parts with --inpaint START-END, "
+                "or continue it with --extend SECONDS"
+            )
+        if self.extend is not None and not (math.isfinite(self.extend) and self.extend > 0):
+            raise ValueError(f"--extend {self.extend}: expected a number of seconds above 0")
+
+
+@dataclass(frozen=True)
+class MelodyRequest:
+    """The melody that is sung, and what is changed about it."""
+
+    source: str | None = None  # a file, COMPOSE or NONE (spoken); None: whatever fits the voice
+    transpose: int = 0  # semitones
+    tempo: str | None = None  # beats per minute, `auto` = the accompaniment's, None = as it is
+    pitch_range: tuple[int, int] | None = None  # MIDI, of a composed melody; None = the composer's
+    density: float | None = None  # syllables per beat of a composed melody; None = the composer's
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the melody is read from a file."""
+        return self.source not in (None, COMPOSE, NONE)
+
+    def check_spoken(self) -> None:
+        """Raise ValueError for changes of a melody when there is none."""
+        if self.transpose or self.tempo:
+            raise ValueError("--transpose and --tempo change a melody, but these lyrics are spoken")
+
+
+@dataclass(frozen=True)
+class SongRequest:
+    """One call of the chain: words, melody and recordings in, files in `out`.
+
+    Raises ValueError for combinations that cannot be made.
+    """
+
+    out: Path
+    transformer: Path  # checkpoints
+    postnet: Path
+    inpainter: Path | None = None  # None: the draft is the vocal
+    lyrics: Sequence[LyricLine] | None = None
+    files: SongFiles | None = None  # None: without an accompaniment
+    melody: MelodyRequest = MelodyRequest()
+    lexicon: Path | None = None  # pronunciations of one's own
+    seed: int = 0
+    changes: tuple[str, ...] = ()  # SECTION.NAME=VALUE over the SAMPLING sections
+    pictures: bool = False  # attention of every phrase drawn, however many there are
+
+    def __post_init__(self) -> None:
+        """Check what does not depend on the networks."""
+        check_changes(self.changes)
+        if self.lyrics is None and self.files is None and not self.melody.is_file:
+            raise ValueError(
+                "nothing to do: give --lyrics to be spoken, --accompaniment to be sung to, or both"
+            )
+        if self.lyrics is None and self.melody.source == COMPOSE:
+            raise ValueError(f"--melody {COMPOSE} needs --lyrics to be sung")
+
+    @property
+    def has_words(self) -> bool:
+        """Whether there is something to pronounce, given or in the melody's file."""
+        return bool(self.lyrics) or self.melody.is_file
+
+    def changed(self, hyperparams: Hyperparams) -> Hyperparams:
+        """Return hyperparameters with the changes of this request applied."""
+        return config.build("own", None, self.changes, {"own": hyperparams})
+
+
+def section_of(change: str) -> str:
+    """Return the section that SECTION.NAME=VALUE addresses."""
+    return change.partition(".")[0]
+
+
+def check_changes(changes: Sequence[str]) -> None:
+    """Raise ValueError for a change of what a trained network depends on."""
+    for change in changes:
+        if section_of(change) not in SAMPLING:
+            raise ValueError(
+                f"--set {change}: a trained network keeps the values it was trained with; "
+                "only synthesis.NAME=VALUE, composer.NAME=VALUE and, with --accompaniment, "
+                "inpainting.NAME=VALUE can be changed here"
+            )
+
+
+def parse_pitch_range(text: str) -> tuple[int, int]:
+    """Parse `F3-C5` or `53-72` into MIDI numbers; ValueError for anything else."""
+    match = re.fullmatch(rf"\s*({NOTE})\s*-\s*({NOTE})\s*", text)
+    if match is None:
+        raise ValueError(f"--range {text}: expected two notes such as F3-C5 or 53-72")
+    low, high = (_midi(note) for note in match.groups())
+    return low, high
+
+
+def _midi(note: str) -> int:
+    if note.isdigit():
+        return int(note)
+    sign = note[1] if note[1] in "#b" else ""
+    octave = int(note[1 + len(sign) :])
+    return 12 * (octave + 1) + SEMITONES[note[0].upper()] + SEMITONES[sign]

@@ -1,0 +1,278 @@
+"""The singing chain: open the song, make its melody, sing it, place it, inpaint, mix, write."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hyperparams import Hyperparams
+from singing.inpaint import Sung, check_inpainter, condition_from, no_inpainter, sing
+from singing.melody import Backing, make_melody, resolve_melody
+from singing.mixing import mix_song
+from singing.output import write_alone, write_attention, write_lines, write_song
+from singing.placement import PAUSE, Draft, spoken_draft, sung_draft
+from singing.request import NONE, SAMPLING, SongFiles, SongRequest, section_of
+from singing.song import SongAudio, draft_gain, open_song
+from singing.voice import RenderedPhrase, Voice, load_voice, render_phrases, spoken_phrases
+from text.frontend import Pronouncer
+from utils import config
+from utils.files import staged
+from utils.loading import SECTIONS, Loaded, check_pair, load
+
+NO_LYRICS = (
+    "no lyrics: the vocal is made from the accompaniment alone, without a draft; "
+    "--lyrics 'la la la la' sings a melody composed for it"
+)
+
+
+class Stopwatch:
+    """Seconds of work per stage, in order."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str, message: str = "") -> Iterator[None]:
+        """Time the `with` block as `stage`; a message announces it on standard error."""
+        if message:
+            print(f"{message} …", file=sys.stderr, flush=True)
+        began = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - began
+
+
+def sing_song(request: SongRequest, device: torch.device) -> list[Path]:
+    """Make what is requested; return the paths written, all or none.
+
+    That is a vocal over an accompaniment, a melody file sung alone, or spoken lyrics. Raises
+    ValueError and OSError for what cannot be read, made or written.
+    """
+    if request.files is not None:
+        names = _sing_over(request, request.files, device)
+    elif request.melody.is_file:
+        names = _sing_alone(request, device)
+    else:
+        names = _speak(request, device)
+    return [request.out / name for name in names]
+
+
+# ---------------------------------------------------------------------------- over a song
+
+
+def _sing_over(request: SongRequest, files: SongFiles, device: torch.device) -> list[str]:
+    """Make a vocal for an accompaniment, or parts of one."""
+    watch = Stopwatch()
+    with watch("load", "loading the networks and the song"):
+        networks = load_networks(request, device)
+        hp, inpainter, voice = networks.hyperparams, networks.inpainter, networks.voice
+        data = inpainter.data if inpainter else {}
+        song = open_song(files, hp.audio.sample_rate, data, hp.diffusion.sigma_data)
+        if inpainter:
+            has_draft = bool(voice or song.recording)
+            check_inpainter(inpainter, hp.inpainting, bool(voice), has_draft)
+    draft: Draft | None = None
+    melody: dict[str, Any] = {}
+    if voice:
+        draft, melody = make_draft(request, voice, song, watch)
+        print_remarks(draft.phrases, melody)
+    elif hp.unet.draft_input and not song.recording:
+        print(NO_LYRICS)
+    with watch("inpaint"):
+        sung = inpaint_vocal(networks, song, draft, request.seed)
+    with watch("mix", "mixing and writing"):
+        rate, balance = hp.audio.sample_rate, hp.inpainting.balance
+        mixed = mix_song(song, sung.vocal, files.accompaniment, rate, balance)
+    report = {
+        **networks.report(),
+        "device": str(device),
+        "seed": request.seed,
+        "accompaniment": str(files.accompaniment),
+        "vocal": str(files.vocal) if files.vocal else None,
+        "melody": melody,
+        "lines": draft.report(hp.audio) if draft else [],
+    }
+    with staged(request.out) as stage:
+        names = write_song(stage, song, sung, mixed, draft, hp.audio, watch.seconds, report)
+        if request.pictures and draft and voice:
+            names += write_attention(stage, draft.phrases, voice)
+    return names
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What makes a vocal: a voice, an inpainter, or the one after the other."""
+
+    voice: Voice | None
+    inpainter: Loaded | None
+
+    @property
+    def hyperparams(self) -> Hyperparams:
+        """Those of the last stage."""
+        last = self.inpainter or self.voice
+        assert last is not None, "one of the two is there"
+        return last.hyperparams
+
+    def report(self) -> dict[str, Any]:
+        """Describe the networks for report.json."""
+        inpainter = self.inpainter
+        return {
+            "inpainter": inpainter and {"path": str(inpainter.path), "step": inpainter.step},
+            **(self.voice.report() if self.voice else {}),
+            "inpainting": inpainter and asdict(inpainter.hyperparams.inpainting),
+        }
+
+
+def load_networks(request: SongRequest, device: torch.device) -> Networks:
+    """Load the inpainter, and the voice when there are words; ValueError for an odd pair."""
+    inpainter = None
+    if request.inpainter is not None:
+        inpainter = load(request.inpainter, "inpainter", device)
+        inpainter.hyperparams = sampling_hyperparams(request, inpainter, "inpainter")
+    voice = requested_voice(request, device) if request.has_words else None
+    if inpainter is None and voice is None:
+        raise ValueError(f"--inpainter {NONE}: without --lyrics there is nothing to sing")
+    if inpainter and voice:
+        check_pair(voice.transformer, inpainter)
+    return Networks(voice, inpainter)
+
+
+def requested_voice(request: SongRequest, device: torch.device) -> Voice:
+    """Load the voice of a request, with the sampling values of the file and of the request."""
+    voice = load_voice(request.transformer, request.postnet, device)
+    voice.hyperparams = sampling_hyperparams(request, voice.transformer, "transformer")
+    return voice
+
+
+def sampling_hyperparams(request: SongRequest, loaded: Loaded, kind: str) -> Hyperparams:
+    """Return a checkpoint's hyperparameters with the sections of SAMPLING as they are wanted now.
+
+    They touch no weight, so hyperparams.py counts as it stands, for the preset that the network
+    was trained with, and then the request. Prints what the checkpoint had stored otherwise.
+    """
+    stored, own = loaded.hyperparams, SECTIONS[kind]
+    presets = config.presets()
+    name = nearest_preset(stored, presets, set(own) - set(SAMPLING))
+    current = replace(stored, **{part: getattr(presets[name], part) for part in SAMPLING})
+    shown = {*own, "composer"} if kind == "transformer" else set(own)
+    for knob, (before, now) in config.changed(stored, current).items():
+        if section_of(knob) in shown:
+            print(
+                f"{knob} = {now}, as hyperparams.py has it (preset {name}); {loaded.path} was "
+                f"saved with {before}: --set {knob}={before} takes that"
+            )
+    return request.changed(current)
+
+
+def nearest_preset(
+    stored: Hyperparams, presets: Mapping[str, Hyperparams], sections: Set[str]
+) -> str:
+    """Return the preset that differs from a checkpoint in the fewest knobs of these sections."""
+
+    def distance(name: str) -> int:
+        return sum(section_of(knob) in sections for knob in config.changed(stored, presets[name]))
+
+    return min(presets, key=distance)
+
+
+def make_draft(
+    request: SongRequest, voice: Voice, song: SongAudio, watch: Stopwatch
+) -> tuple[Draft, dict[str, Any]]:
+    """Lay the lyrics over a song, spoken or sung; return the draft and a report of its melody."""
+    num_samples, pronouncer = len(song.accompaniment), Pronouncer(request.lexicon)
+    if resolve_melody(request, voice).source == NONE:
+        with watch("draft"):
+            lyrics = request.lyrics or ()
+            draft = spoken_draft(voice, lyrics, pronouncer, song.regions, num_samples, request.seed)
+        return draft, {"source": NONE}
+    has_file = request.melody.is_file
+    with watch("melody", "reading the melody" if has_file else "reading beats and chords"):
+        backing = Backing.of(song, voice.hyperparams.audio.sample_rate)
+        melody = make_melody(request, voice, pronouncer, backing)
+    with watch("draft"):
+        draft = sung_draft(voice, melody, num_samples, request.seed)
+    return draft, melody.report()
+
+
+def inpaint_vocal(networks: Networks, song: SongAudio, draft: Draft | None, seed: int) -> Sung:
+    """Generate the parts of a song's vocal; without an inpainter the draft is the vocal."""
+    inpainter, hp = networks.inpainter, networks.hyperparams
+    if inpainter is None:
+        assert draft is not None, "without an inpainter there is a voice"
+        return no_inpainter(song, draft.wav)
+    start, condition = song.vocal if song.recording else None, None
+    if draft is not None and networks.voice is not None:
+        gain = draft_gain(draft.wav, song.vocal, inpainter.data, hp.audio.hop_length)
+        start = draft.wav * gain
+        if hp.unet.context_width:
+            table = networks.voice.transformer.data["symbols"]
+            condition = condition_from(draft.placed, start, table, song, inpainter)
+    return sing(
+        inpainter,
+        song.vocal,
+        song.accompaniment,
+        song.ranges,
+        hp.inpainting,
+        seed,
+        condition,
+        start,
+    )
+
+
+# ---------------------------------------------------------------------------- without a song
+
+
+def _sing_alone(request: SongRequest, device: torch.device) -> list[str]:
+    """Sing a melody file without an accompaniment."""
+    watch = Stopwatch()
+    with watch("load", "loading the networks"):
+        voice = requested_voice(request, device)
+    audio = voice.hyperparams.audio
+    with watch("melody"):
+        pronouncer = Pronouncer(request.lexicon)
+        melody = make_melody(request, voice, pronouncer, None)
+    score = melody.underlay.score
+    with watch("draft"):
+        num_samples = round((score.duration + PAUSE) * audio.sample_rate)
+        draft = sung_draft(voice, melody, num_samples, request.seed)
+    print_remarks(draft.phrases, melody.report())
+    report = {
+        **voice.report(),
+        "device": str(device),
+        "seed": request.seed,
+        "melody": melody.report(),
+        "lines": draft.report(audio),
+    }
+    with staged(request.out) as stage:
+        names = write_alone(stage, draft, score, audio, watch.seconds, report)
+        if request.pictures:
+            names += write_attention(stage, draft.phrases, voice)
+    return names
+
+
+def _speak(request: SongRequest, device: torch.device) -> list[str]:
+    """Speak lyrics, each line as a file of its own."""
+    request.melody.check_spoken()
+    pronouncer = Pronouncer(request.lexicon)
+    voice = requested_voice(request, device)
+    began = time.perf_counter()
+    lines = render_phrases(voice, spoken_phrases(request.lyrics or (), pronouncer), request.seed)
+    seconds = time.perf_counter() - began
+    print_remarks(lines, {})
+    with staged(request.out) as stage:
+        return write_lines(stage, lines, voice, seconds, request.pictures)
+
+
+def print_remarks(phrases: list[RenderedPhrase], melody: dict[str, Any]) -> None:
+    """Print remarks on the melody, and the words whose pronunciation was guessed."""
+    for remark in melody.get("remarks", ()):
+        print(remark)
+    for phrase in (rendered.phrase for rendered in phrases):
+        if phrase.guessed:
+            print(f"line {phrase.line_number}: guessed {', '.join(phrase.guessed)}")

@@ -34,9 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from singing.request import (
-    DEMO,
     NONE,
-    SAVE,
     TEMPO_OF_ACCOMPANIMENT,
     MelodyRequest,
     SongFiles,
@@ -45,6 +43,7 @@ from singing.request import (
     section_of,
 )
 from text.lyrics import parse_lyrics, read_lyrics
+from utils.paths import DEMO, SAVE
 
 if TYPE_CHECKING:
     from text.lyrics import LyricLine

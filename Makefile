@@ -4,13 +4,18 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test evaluation weights lint benchmark clean
+.PHONY: help demo test evaluation weights lint benchmark clean
+.DEFAULT_GOAL := help
+
+help:  ## these lines
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:[^#]*##/\t/' | expand -t 14
 
 demo: $(VENV)/installed  ## sing the example lyrics over their accompaniment with save/demo
 	$(RUN) synthesis.py --lyrics examples/lyrics.lrc --accompaniment examples/evening-sun.ogg --out out/demo
 
-test: $(VENV)/installed-dev  ## style check and the whole test suite
+test: $(VENV)/installed-dev  ## style, types and the whole test suite
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy .
 	$(RUN) -m pytest
 
 evaluation: $(VENV)/installed-evaluation feature/examples/index.json  ## the README's table
@@ -55,9 +60,10 @@ weights: $(VENV)/installed-evaluation $(VENV)/installed-songbook  ## the weights
 benchmark: $(VENV)/installed  ## this machine's limits and what we reach of them
 	$(RUN) benchmark.py
 
-lint: $(VENV)/installed-dev
+lint: $(VENV)/installed-dev  ## style and types alone
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy .
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)

@@ -13,6 +13,23 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
+class Data:
+    """What the scripts work on when they are called without arguments; flags win."""
+
+    data_path: str = "LJSpeech-1.1"  # folder of the corpus as it was unpacked
+    layout: str = "ljspeech"  # ljspeech | stems | songbook, a command of prepare_data.py
+    name: str = "ljspeech"  # of its folder below feature/, which the training scripts read
+    run: str = "main"  # folder below save/KIND/ that they write, and synthesis.py reads
+    text: str = "the rain is over and the sun comes out again"  # that synthesis.py speaks
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a layout that prepare_data.py does not know."""
+        layouts = ("ljspeech", "stems", "songbook")
+        if self.layout not in layouts:
+            raise ValueError(f"data.layout = {self.layout!r} is not one of {', '.join(layouts)}")
+
+
+@dataclass(frozen=True)
 class Audio:
     """Waveforms and the spectrograms made of them. Shared by every network and every cache."""
 
@@ -416,6 +433,7 @@ class Training:
 class Hyperparams:
     """All sections. `--set` addresses a knob as `section.name`, the section named as here."""
 
+    data: Data = field(default_factory=Data)
     audio: Audio = field(default_factory=Audio)
     transformer: Transformer = field(default_factory=Transformer)
     postnet: Postnet = field(default_factory=Postnet)

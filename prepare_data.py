@@ -1,5 +1,6 @@
 """Corpora to feature/NAME: spectrograms or stems with an index, in parallel, restartable, checked.
 
+    python prepare_data.py                           # the corpus of hyperparams.py, section data
     python prepare_data.py ljspeech DIR --name NAME  # id|text|normalised rows and wavs/
     python prepare_data.py stems DIR --name NAME     # vocals with aligned accompaniments
     python prepare_data.py published                 # the earlier project's audio, where it was put
@@ -16,6 +17,7 @@ import argparse
 import os
 import sys
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,9 @@ CHECKS = {speech.KIND: speech_check.check, songs.KIND: songs.check}
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, or 1 for a failed check or an error."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments:
+        return prepare_default()
     options = parse(arguments)
     try:
         if getattr(options, "workers", 0) < 0:
@@ -47,6 +52,24 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         return 130
+
+
+def prepare_default() -> int:
+    """Prepare the corpus of hyperparams.py, section `data`, and align it where that can be done."""
+    data = Hyperparams().data
+    commands = [[data.layout, data.data_path, "--name", data.name]]
+    if data.layout == "ljspeech":
+        commands.append(["align", data.name, data.data_path])
+    for command in commands:
+        print(f"hyperparams.py, section data: python prepare_data.py {' '.join(command)}")
+        if command[0] == "align" and find_spec("pocketsphinx") is None:
+            print(
+                "not aligned: pip install -r requirements-evaluation.txt brings the aligner; "
+                "without the times of its phonemes, attention finds the text by itself, slowly"
+            )
+        elif code := main(command):
+            return code
+    return 0
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

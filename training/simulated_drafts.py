@@ -20,6 +20,7 @@ from utils.audio import frame_spectrum, griffin_lim
 if TYPE_CHECKING:
     from hyperparams import Audio, Diffusion
     from music.score_batch import ScoreTracks
+    from network import PostNet
     from utils.loading import Loaded
 
 
@@ -32,7 +33,9 @@ class DraftSimulator:
     draft's phases are the true ones by definition.
     """
 
-    def __init__(self, audio: Audio, config: Diffusion, postnet: Loaded | None = None) -> None:
+    def __init__(
+        self, audio: Audio, config: Diffusion, postnet: Loaded[PostNet] | None = None
+    ) -> None:
         """Without a PostNet, the filterbank's pseudo-inverse makes the linear spectrogram."""
         self.audio, self.config, self.postnet = audio, config, postnet
 
@@ -84,7 +87,7 @@ class SimulatedContexts:
         audio: Audio,
         config: Diffusion,
         tracks: ScoreTracks | None = None,
-        postnet: Loaded | None = None,
+        postnet: Loaded[PostNet] | None = None,
     ) -> None:
         """tracks: phonemes and notes of the songs, where the network takes them; postnet: see
         `DraftSimulator`."""
@@ -100,10 +103,11 @@ class SimulatedContexts:
         wav = None
         # In full precision: synthesis makes its drafts so.
         with torch.autocast(vocal.device.type, enabled=False):
-            mel: Tensor | None = degrade_mel(self.maker.mel(vocal), self.config, generator)
+            degraded = degrade_mel(self.maker.mel(vocal), self.config, generator)
             if self.simulate is not None:
-                wav = self.simulate(self.maker.standardise.inverse(mel), vocal, generator)
-                mel = None  # that of the rendering
+                wav = self.simulate(self.maker.standardise.inverse(degraded), vocal, generator)
+        # With a waveform the mel is that of the waveform, as in synthesis.
+        mel = degraded if wav is None else None
         frames = vocal.shape[1] // self.audio.hop_length
         phoneme, pitch = self.score(ids, starts, frames)
         device = vocal.device

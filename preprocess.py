@@ -140,9 +140,11 @@ class TextMelDataset:
         self.lengths = [item["num_frames"] for item in self.items]
 
     def __len__(self) -> int:
+        """Return the number of items."""
         return len(self.items)
 
     def __getitem__(self, number: int) -> TextMelItem:
+        """Read an item."""
         item = self.items[number]
         symbols = torch.tensor([self.store.symbol_ids[symbol] for symbol in item["symbols"]])
         mel = torch.from_numpy(self.store.array("mel", item["id"]).astype(np.float32))
@@ -192,6 +194,7 @@ class MelLinearDataset:
         ]
 
     def __len__(self) -> int:
+        """Return the number of items."""
         return len(self.items)
 
     def segment(self, number: int, place: float) -> tuple[str, Tensor, Tensor]:

@@ -89,8 +89,10 @@ class SimulatedContexts:
         tracks: ScoreTracks | None = None,
         postnet: Loaded[PostNet] | None = None,
     ) -> None:
-        """tracks: phonemes and notes of the songs, where the network takes them; postnet: see
-        `DraftSimulator`."""
+        """Take phonemes and notes from `tracks`, where the network reads them.
+
+        postnet: see `DraftSimulator`.
+        """
         self.maker, self.audio, self.config, self.tracks = maker, audio, config, tracks
         self.simulate = DraftSimulator(audio, config, postnet) if "wav" in maker.parts else None
 
@@ -136,11 +138,10 @@ class SimulatedContexts:
     def draw_dropouts(
         self, batch: int, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Draw for classifier-free guidance which items (B,) lose which part, and which the
-        accompaniment.
+        """Draw the items (B,) that lose each part of the context, and the accompaniment.
 
-        Each frame-level part is dropped on its own with `dropout`, and all of them together with
-        the same probability (the null of guidance). A draft is all or nothing: an item without its
+        For classifier-free guidance. Each frame-level part is dropped on its own with `dropout`,
+        and all of them together with the same probability (the null of guidance). A draft is all or nothing: an item without its
         waveform has no frame-level parts either.
         """
         frames = [part for part in self.maker.parts if part in Context.FRAMES]

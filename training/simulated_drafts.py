@@ -141,8 +141,8 @@ class SimulatedContexts:
         """Draw the items (B,) that lose each part of the context, and the accompaniment.
 
         For classifier-free guidance. Each frame-level part is dropped on its own with `dropout`,
-        and all of them together with the same probability (the null of guidance). A draft is all or nothing: an item without its
-        waveform has no frame-level parts either.
+        and all of them together with the same probability (the null of guidance). A draft is all
+        or nothing: an item without its waveform has no frame-level parts either.
         """
         frames = [part for part in self.maker.parts if part in Context.FRAMES]
         shares = dict.fromkeys((*frames, "accompaniment"), self.config.dropout)

@@ -416,48 +416,21 @@ class TransformerTTS(nn.Module):
         self.eval()
         try:
             state = _DecodingState(self, symbols, symbol_lengths, seeds, score, predict_durations)
-            r = self.reduction_factor
+            low = torch.ones_like(max_frames) if min_frames is None else min_frames
             if state.predicted_frames is not None:
-                low = torch.ones_like(max_frames) if min_frames is None else min_frames
-                phoneme_times = state.predicted_frames.maximum(low).minimum(max_frames)
-                max_frames = torch.where(state.has_score, max_frames, phoneme_times)
-            max_steps = -(-max_frames // r)
-            min_steps = torch.zeros_like(max_steps) if min_frames is None else -(-min_frames // r)
-            end = max_steps.clone()  # (B,) decoder steps of each item, as known so far
-            groups = []
-            previous = torch.zeros(len(symbols), r * self.n_mels, device=symbols.device)
-            step, last = 0, int(end.max())
-            stop_logit_threshold = torch.logit(torch.tensor(stop_threshold)).item()
-            while step < last:
-                previous, stop_logit = state.step(previous, need_weights)
-                groups.append(previous)
-                step += 1
-                if state.may_stop and bool((wants := stop_logit > stop_logit_threshold).any()):
-                    stops = wants & (step >= min_steps) & (step < end) & ~state.has_times
-                    end = torch.where(stops, step, end)
-                    last = int(end.max())
-            mel_before = torch.stack(groups, dim=1).view(len(symbols), -1, self.n_mels)
+                spoken_frames = state.predicted_frames.maximum(low).minimum(max_frames)
+                max_frames = torch.where(state.has_score, max_frames, spoken_frames)
+            r = self.reduction_factor
+            min_steps, max_steps = -(-low // r), -(-max_frames // r)  # (B,) each
+            mel_before, end = state.run(min_steps, max_steps, stop_threshold, need_weights)
             mel_lengths = torch.minimum(end * r, max_frames)
             mel_before = mel_before[:, : int(mel_lengths.max())]
-            untimed = "durations" if state.predicted_frames is not None else "maximum"
-            ended = ["score" if sung else untimed for sung in state.has_score.tolist()]
+            context = state.memory, state.symbol_padding, state.times, score
             return Generated(
                 mel_before,
-                self.refine(
-                    mel_before,
-                    mel_lengths,
-                    state.memory,
-                    state.symbol_padding,
-                    state.times,
-                    score,
-                ),
+                self.refine(mel_before, mel_lengths, *context),
                 mel_lengths,
-                [
-                    by if stop == longest else "stop head"
-                    for by, stop, longest in zip(
-                        ended, end.tolist(), max_steps.tolist(), strict=True
-                    )
-                ],
+                state.ended_by(end, max_steps),
                 sum(layer.cache.num_bytes for layer in state.layers),
                 AttentionMaps(cross=state.cross_maps()),
             )
@@ -525,6 +498,37 @@ class _DecodingState:
         else:
             is_free = not bool(self.symbol_padding.any())
             self.masks = (None if is_free else masks[:, :, 0],) * steps
+
+    def run(
+        self, min_steps: Tensor, max_steps: Tensor, stop_threshold: float, need_weights: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Decode until every item has ended: mel (B, steps · r, M) and the items' steps (B,).
+
+        An item ends at its max_steps (B,), or earlier by the stop head, not before min_steps (B,).
+        """
+        network, batch = self.network, len(max_steps)
+        end = max_steps.clone()  # (B,), as known so far
+        groups = []
+        width = network.reduction_factor * network.n_mels
+        previous = torch.zeros(batch, width, device=max_steps.device)  # mean frames first
+        threshold = torch.logit(torch.tensor(stop_threshold)).item()
+        step, last = 0, int(end.max())
+        while step < last:
+            previous, stop_logit = self.step(previous, need_weights)
+            groups.append(previous)
+            step += 1
+            if self.may_stop and bool((wants := stop_logit > threshold).any()):
+                stops = wants & (step >= min_steps) & (step < end) & ~self.has_times
+                end = torch.where(stops, step, end)
+                last = int(end.max())
+        return torch.stack(groups, dim=1).view(batch, -1, network.n_mels), end
+
+    def ended_by(self, end: Tensor, max_steps: Tensor) -> list[str]:
+        """Say what ended each item after `end` (B,) steps of max_steps (B,)."""
+        untimed = "durations" if self.predicted_frames is not None else "maximum"
+        limits = ["score" if sung else untimed for sung in self.has_score.tolist()]
+        is_limit = (end == max_steps).tolist()
+        return [by if at else "stop head" for by, at in zip(limits, is_limit, strict=True)]
 
     def step(self, previous: Tensor, need_weights: bool) -> tuple[Tensor, Tensor]:
         """Decode r frames: previous (B, r·M) → the next (B, r·M) and their stop logit (B,)."""

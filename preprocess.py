@@ -113,7 +113,8 @@ class StemBatch(Movable):
     other: Tensor | None  # (B, S), another song's accompaniment: the shuffle control
 
     def shuffled(self) -> Tensor:
-        """The vocals over the other song's accompaniment, (B, 2, S); there must be one."""
+        """Return the vocals over the other song's accompaniment, (B, 2, S); there must be one."""
+        assert self.other is not None
         return torch.stack([self.wav[:, 0], self.other], dim=1)
 
 
@@ -140,9 +141,11 @@ class TextMelDataset:
         self.lengths = [item["num_frames"] for item in self.items]
 
     def __len__(self) -> int:
+        """Return the number of items."""
         return len(self.items)
 
     def __getitem__(self, number: int) -> TextMelItem:
+        """Read an item."""
         item = self.items[number]
         symbols = torch.tensor([self.store.symbol_ids[symbol] for symbol in item["symbols"]])
         mel = torch.from_numpy(self.store.array("mel", item["id"]).astype(np.float32))
@@ -192,6 +195,7 @@ class MelLinearDataset:
         ]
 
     def __len__(self) -> int:
+        """Return the number of items."""
         return len(self.items)
 
     def segment(self, number: int, place: float) -> tuple[str, Tensor, Tensor]:
@@ -217,11 +221,9 @@ class MelLinearDataset:
         """Pad segments into a batch of segment_frames frames (whole items: of the longest)."""
         lengths = torch.tensor([len(mel) for _, mel, _ in segments])
         size = self.segment_frames or int(lengths.max())
-        mels, linears = (
-            torch.stack([_pad_frames(segment[part], size) for segment in segments])
-            for part in (1, 2)
-        )
-        return MelLinearBatch([segment[0] for segment in segments], mels, linears, lengths)
+        mels = torch.stack([_pad_frames(mel, size) for _, mel, _ in segments])
+        linears = torch.stack([_pad_frames(linear, size) for *_, linear in segments])
+        return MelLinearBatch([id for id, *_ in segments], mels, linears, lengths)
 
 
 def _pad_frames(values: Tensor, size: int) -> Tensor:

@@ -1,10 +1,10 @@
-"""Train PostNet: mel → linear spectrogram, on random segments of true spectrograms.
+r"""Train PostNet: mel → linear spectrogram, on random segments of true spectrograms.
 
     python train_postnet.py --data ljspeech --preset small --run speech
 
 then, so that it knows the mels it will be given, on those of a transformer fed with true history:
 
-    python train_postnet.py --data ljspeech --preset small --run speech-tuned \\
+    python train_postnet.py --data ljspeech --preset small --run speech-tuned \
         --start-from save/postnet/speech/best.pt --transformer save/transformer/speech/best.pt
 
 The same command resumes.

@@ -20,6 +20,7 @@ from utils.audio import frame_spectrum, griffin_lim
 if TYPE_CHECKING:
     from hyperparams import Audio, Diffusion
     from music.score_batch import ScoreTracks
+    from network import PostNet
     from utils.loading import Loaded
 
 
@@ -32,7 +33,9 @@ class DraftSimulator:
     draft's phases are the true ones by definition.
     """
 
-    def __init__(self, audio: Audio, config: Diffusion, postnet: Loaded | None = None) -> None:
+    def __init__(
+        self, audio: Audio, config: Diffusion, postnet: Loaded[PostNet] | None = None
+    ) -> None:
         """Without a PostNet, the filterbank's pseudo-inverse makes the linear spectrogram."""
         self.audio, self.config, self.postnet = audio, config, postnet
 
@@ -84,10 +87,12 @@ class SimulatedContexts:
         audio: Audio,
         config: Diffusion,
         tracks: ScoreTracks | None = None,
-        postnet: Loaded | None = None,
+        postnet: Loaded[PostNet] | None = None,
     ) -> None:
-        """tracks: phonemes and notes of the songs, where the network takes them; postnet: see
-        `DraftSimulator`."""
+        """Take phonemes and notes from `tracks`, where the network reads them.
+
+        postnet: see `DraftSimulator`.
+        """
         self.maker, self.audio, self.config, self.tracks = maker, audio, config, tracks
         self.simulate = DraftSimulator(audio, config, postnet) if "wav" in maker.parts else None
 
@@ -100,10 +105,11 @@ class SimulatedContexts:
         wav = None
         # In full precision: synthesis makes its drafts so.
         with torch.autocast(vocal.device.type, enabled=False):
-            mel: Tensor | None = degrade_mel(self.maker.mel(vocal), self.config, generator)
+            degraded = degrade_mel(self.maker.mel(vocal), self.config, generator)
             if self.simulate is not None:
-                wav = self.simulate(self.maker.standardise.inverse(mel), vocal, generator)
-                mel = None  # that of the rendering
+                wav = self.simulate(self.maker.standardise.inverse(degraded), vocal, generator)
+        # With a waveform the mel is that of the waveform, as in synthesis.
+        mel = degraded if wav is None else None
         frames = vocal.shape[1] // self.audio.hop_length
         phoneme, pitch = self.score(ids, starts, frames)
         device = vocal.device
@@ -132,12 +138,11 @@ class SimulatedContexts:
     def draw_dropouts(
         self, batch: int, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Draw for classifier-free guidance which items (B,) lose which part, and which the
-        accompaniment.
+        """Draw the items (B,) that lose each part of the context, and the accompaniment.
 
-        Each frame-level part is dropped on its own with `dropout`, and all of them together with
-        the same probability (the null of guidance). A draft is all or nothing: an item without its
-        waveform has no frame-level parts either.
+        For classifier-free guidance. Each frame-level part is dropped on its own with `dropout`,
+        and all of them together with the same probability (the null of guidance). A draft is all
+        or nothing: an item without its waveform has no frame-level parts either.
         """
         frames = [part for part in self.maker.parts if part in Context.FRAMES]
         shares = dict.fromkeys((*frames, "accompaniment"), self.config.dropout)

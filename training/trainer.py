@@ -43,6 +43,7 @@ from training.runlog import (
 )
 from utils import checkpoint, config, distributed
 from utils.files import write_text
+from utils.flags import command_line
 from utils.seeds import derived_seed
 
 logger = logging.getLogger(__name__)
@@ -57,10 +58,7 @@ def train(
     before the first step) is said in one message, exit code 2; anything later is a fault with its
     trace. description: the script's docstring, of which `--help` shows the first two paragraphs.
     """
-    parser = argparse.ArgumentParser(
-        description="\n\n".join(description.split("\n\n")[:2]),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("\n\n".join(description.split("\n\n")[:2]))
     config.add_run_arguments(parser, config.presets())
     experiment_class.add_arguments(parser)
     arguments = parser.parse_args(argv)

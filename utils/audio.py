@@ -318,7 +318,7 @@ def griffin_lim(
 
 
 def frame_spectrum(wav: Tensor, audio: Audio) -> Tensor:
-    """The complex spectrum (B, T, F) of wav (B, S), on the frames that `Features` measures."""
+    """Compute the complex spectrum (B, T, F) of wav (B, S), on the frames of `Features`."""
     num_frames = 1 + wav.shape[-1] // audio.hop_length
     padded = F.pad(wav.float(), (audio.n_fft // 2, audio.n_fft // 2))
     return _FrameTransform(audio, num_frames, wav.device).forward(padded)

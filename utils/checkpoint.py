@@ -135,25 +135,29 @@ def resolve(
 ) -> Path:
     """Find a checkpoint by its file, its run's folder or its run's name.
 
-    Of a run, the one with the best validation score, else the last one; with `step`, the one of
-    that step. Raises FileNotFoundError listing what exists and the command that would train it.
+    Of a run, the one with the best validation score, else the last one; with `step`, or as
+    REFERENCE@STEP, the one of that step. Raises FileNotFoundError listing what exists and the
+    command that would train it.
     """
     reference = Path(reference)
+    name, mark, number = reference.name.rpartition("@")
+    if mark and number.isdecimal() and not reference.exists():
+        reference, step = reference.with_name(name), int(number)
     for candidate in (reference, Path(save_dir) / kind / reference):
-        if candidate.is_file() and (step is None or step_of(candidate) == step):
+        if candidate.is_file() and (step is None or stored_step(candidate) == step):
             return candidate
         folder = candidate.parent if candidate.is_file() else candidate
         if step is None:
             names = [BEST, LAST]
         else:
-            names = [n for n in (numbered(step), BEST, LAST) if step_of(folder / n) == step]
+            names = [n for n in (numbered(step), BEST, LAST) if stored_step(folder / n) == step]
         for name in names:
             if (folder / name).is_file():
                 return folder / name
     raise FileNotFoundError(_missing(reference, kind, Path(save_dir), step))
 
 
-def step_of(path: Path) -> int | None:
+def stored_step(path: Path) -> int | None:
     """Return the step of a checkpoint; None where there is none that can be read."""
     state = _glance(path)
     return None if state is None else state["step"]

@@ -109,7 +109,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, presets: Iterable[str]) -
         "--start-from",
         type=Path,
         metavar="CHECKPOINT",
-        help="begin a new run with these weights: a file, a run's folder or its name",
+        help="begin a new run with these weights: a file, a run's folder or its name, or NAME@STEP",
     )
     what = parser.add_argument_group("what to train")
     what.add_argument("--steps", type=int, help="steps of the whole run, resumed ones included")
@@ -270,7 +270,7 @@ def _collect(
                     f"it has\n{listing}"
                 )
             try:
-                converted = convert(value, annotations[name])
+                converted = parse_value(value, annotations[name])
             except ValueError as error:
                 raise ValueError(f"{source}: {section}.{name} {error}") from None
             changes.setdefault(section, {})[name] = converted
@@ -287,7 +287,7 @@ def _apply(base: H, changes: Mapping[str, Mapping[str, Any]]) -> H:
     return dataclasses.replace(base, **sections)  # type: ignore[type-var]  # H is a dataclass
 
 
-def convert(value: Any, annotation: Any) -> Any:
+def parse_value(value: Any, annotation: Any) -> Any:
     """Convert `value` (text from the shell, or a YAML value) to the annotated type.
 
     Knows int (1e4 is an int, 1.5 is not), float, bool, str, tuple[X, ...], tuple[X, Y] and
@@ -297,7 +297,7 @@ def convert(value: Any, annotation: Any) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None or (isinstance(value, str) and value.lower() in NONE_WORDS):
             return None
-        return convert(value, next(p for p in parameters if p is not type(None)))
+        return parse_value(value, next(p for p in parameters if p is not type(None)))
     if origin is tuple:
         return _convert_tuple(value, parameters)
     converters = {bool: _convert_bool, int: _convert_int, float: _convert_float, str: _convert_str}
@@ -360,7 +360,7 @@ def _convert_tuple(value: Any, parameters: tuple[Any, ...]) -> tuple[Any, ...]:
         parameters = (parameters[0],) * len(value)
     if len(parameters) != len(value):
         raise ValueError(f"= {value!r}: expected {len(parameters)} values, found {len(value)}")
-    return tuple(convert(part, kind) for part, kind in zip(value, parameters, strict=True))
+    return tuple(parse_value(part, kind) for part, kind in zip(value, parameters, strict=True))
 
 
 def _values(section: Any) -> dict[str, Any]:

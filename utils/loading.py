@@ -41,7 +41,7 @@ class Loaded(Generic[Network]):
     step: int
 
     def standardiser(self, feature: str) -> Standardiser:
-        """The statistics this network was trained with, of `mel` or `linear`."""
+        """Return the statistics that this network was trained with, of `mel` or `linear`."""
         standardiser = Standardiser.from_statistics(self.data["statistics"][feature])
         return standardiser.to(next(self.network.parameters()).device)
 
@@ -52,7 +52,7 @@ def describe_weights(loaded: Loaded[Any]) -> dict[str, Any]:
 
 
 def build_unet(hyperparams: Hyperparams, num_symbols: int) -> UNet1d:
-    """F of the inpainter, of the sizes that hyperparameters and symbol table dictate."""
+    """Return an untrained F of the inpainter of these sizes."""
     audio = hyperparams.audio
     kind = SpectralUNet1d if hyperparams.unet.mdct else PatchUNet1d
     return kind(

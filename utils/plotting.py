@@ -149,7 +149,8 @@ def _draw_heads(
     gap = max(1, steps // 25)  # columns of paper between heads
     stride = steps + gap
     image = np.full((keys, heads * stride - gap), np.nan, dtype=np.float32)
-    ticks = MaxNLocator(3, integer=seconds_per_step is None).tick_values(0, steps * scale)
+    locator = MaxNLocator(3, integer=seconds_per_step is None)
+    ticks = np.asarray(locator.tick_values(0, steps * scale))
     ticks = ticks[(ticks >= 0) & (ticks <= steps * scale)]
     for head, part in enumerate(weights):
         first, largest = head * stride, float(part.max(initial=0.0))
@@ -231,6 +232,7 @@ def draw_spectrogram(
 
 
 def as_numpy(values: Array) -> np.ndarray:
+    """Return a tensor or a sequence as an array on the CPU."""
     if isinstance(values, Tensor):
         values = values.detach().float().cpu().numpy()
     return np.asarray(values)

@@ -147,6 +147,7 @@ def test_a_step_of_a_run_can_be_named(tmp_path: Path) -> None:
     for step, name in ((9, "last.pt"), (4, "best.pt"), (6, "step-00000006.pt")):
         for reference in ("a", run, run / "last.pt"):
             assert checkpoint.resolve(reference, "postnet", tmp_path, step) == run / name
+            assert checkpoint.resolve(f"{reference}@{step}", "postnet", tmp_path) == run / name
     with pytest.raises(FileNotFoundError, match=r"of step 5(.|\n)*step-00000006\.pt: .*step 6"):
         checkpoint.resolve("a", "postnet", tmp_path, 5)
 

@@ -5,7 +5,7 @@
     python benchmark.py --rows unet --compile # compiled as well, two minutes more
     python benchmark.py --device cuda --precision bfloat16 --compile
 
-Each row stands beside its limit on this machine, measured just before: see evaluation/costs.py.
+Each row stands beside its limit on this machine, measured just before: see training/costs.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from utils.flags import command_line, device_option, exit_code, option
 def measure_rows(arguments: argparse.Namespace) -> None:
     """Measure the rows of the command line."""
     config.preset(arguments.preset)  # refuse an unknown name before waiting for torch
-    from evaluation.costs import measure_costs
+    from training.costs import measure_costs
 
     measure_costs(arguments)
 

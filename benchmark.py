@@ -1,9 +1,11 @@
 """Measure what this machine can do and what this repository makes of it: one table in one run.
 
-python benchmark.py                       # all rows, a minute or two on two CPU cores
-python benchmark.py --rows decoding       # rows whose name contains a word
-python benchmark.py --rows unet --compile # compiled as well, two minutes more
-python benchmark.py --device cuda --precision bfloat16 --compile
+    python benchmark.py                       # all rows, a minute or two on two CPU cores
+    python benchmark.py --rows decoding       # rows whose name contains a word
+    python benchmark.py --rows unet --compile # compiled as well, two minutes more
+    python benchmark.py --device cuda --precision bfloat16 --compile
+
+Each row stands beside its limit on this machine, measured just before: see training/costs.py.
 """
 
 from __future__ import annotations
@@ -16,10 +18,10 @@ from utils import config
 from utils.flags import command_line, device_option, exit_code, option
 
 
-def measure(arguments: argparse.Namespace) -> None:
+def measure_rows(arguments: argparse.Namespace) -> None:
     """Measure the rows of the command line."""
     config.preset(arguments.preset)  # refuse an unknown name before waiting for torch
-    from evaluation.costs import measure_costs
+    from training.costs import measure_costs
 
     measure_costs(arguments)
 
@@ -37,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--compile", action="store_true", help="U-Nets by torch.compile as well (default: not)"
     )
     arguments = parser.parse_args(argv)
-    return exit_code("benchmark.py", lambda: measure(arguments))
+    return exit_code("benchmark.py", lambda: measure_rows(arguments))
 
 
 if __name__ == "__main__":

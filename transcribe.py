@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Transcribe from the shell; return the exit code."""
     parser = command_line(__doc__)
     parser.add_argument("file", type=Path, metavar="FILE", help="a vocal, any rate and channels")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.mid", help="what is heard")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.mid", help="the notes")
     parser.add_argument(
         "--lyrics",
         type=Path,

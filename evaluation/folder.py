@@ -194,7 +194,7 @@ class FolderJudge:
             self.judges.track(wav, len(mel)),
             notes,
             None if item is None else item["symbols"],
-            # Phonemes in braces are no spelling that could be compared with what is heard.
+            # Phonemes in braces are not words that a recogniser could return.
             None if item is None or "{" in item["text"] else item["text"],
             wrong=[] if item is None else wrong_lyrics(item, self.lines, WRONG_LYRICS),
         )

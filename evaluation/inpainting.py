@@ -1,4 +1,4 @@
-"""How near are inpainted vocals to the true stems? Held-out windows, by every way asked for.
+"""How near are inpainted vocals to the true stems? Held-out windows, by several methods.
 
 Shapes: B windows, S samples, T frames; channel 0 the vocal, channel 1 the accompaniment.
 """
@@ -92,7 +92,7 @@ def evaluate_inpainting(arguments: Namespace) -> None:
 
 
 def installed_embedding() -> SpeechEmbedding | None:
-    """Load the embedding of the Fréchet distance; None, and said, when it is not installed."""
+    """Load the embedding of the Fréchet distance; print why and return None without it."""
     try:
         return SpeechEmbedding()
     except ImportError as error:
@@ -231,7 +231,7 @@ class InpaintingJudge:
         is_known[:, VOCAL, start:stop] = False
         context = self.context(batch, first) if way.draft else None
         generators = [torch_generator(self.seed, first + row, 1) for row in range(len(x))]
-        known = torch.where(is_known, x, 0.0)  # nothing of what is asked for goes in
+        known = torch.where(is_known, x, 0.0)  # the unknown part must not leak into the network
         config = replace(hp.inpainting, **way.changes)
         denoiser = denoiser_of(self.loaded.network, hp)
         draft = None

@@ -1,4 +1,4 @@
-"""How clear and how varied are sung phonemes? The earlier project's two entropies."""
+"""How clear and how varied are sung phonemes? The legacy project's two entropies."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def mel_level(mel: np.ndarray) -> float:
     Only differences of such levels are meaningful. Raises ValueError for no frame.
     """
     if not len(mel):
-        raise ValueError("the level of no frame is asked for")
+        raise ValueError("mel_level needs at least one frame")
     return float(10 * np.log10(np.exp(2 * mel.astype(np.float64)).sum(1).mean()))
 
 
@@ -55,7 +55,7 @@ def frame_distance(prediction: np.ndarray, target: np.ndarray) -> float:
     """Return the mean |difference| of standardised features (T, M) over the common frames."""
     common = min(len(prediction), len(target))
     if not common:
-        raise ValueError("the distance of no frame is asked for")
+        raise ValueError("frame_distance needs at least one common frame")
     return float(np.abs(prediction[:common] - target[:common]).mean())
 
 

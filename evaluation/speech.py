@@ -7,9 +7,9 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from corpora.aligner import RECOGNISERS, Recogniser, recognisers, spoken_words
 from evaluation import table
 from evaluation.chain import describe_voice, free_running, open_chain, sound, teacher_forced
+from evaluation.recognisers import RECOGNISERS, Recogniser, recognisers, spoken_words
 from evaluation.report import write_result
 from evaluation.table import Metric, counted
 from text.symbols import word_spans

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from corpora.aligner import ForcedAligner, WhisperRecogniser, spoken_words
+from corpora.aligner import ForcedAligner
 from evaluation.frechet import SpeechEmbedding
+from evaluation.recognisers import WhisperRecogniser, spoken_words
 from evaluation.score_metrics import note_scores, note_track, onset_deviations
 from text.symbols import word_spans
 from transcription.labels import PHONEME_CLASSES, SILENCE, phoneme_class

@@ -198,7 +198,7 @@ def test_every_option_has_its_help_and_default(command: str) -> None:
 
 def test_help_does_not_wait_for_torch() -> None:
     """Only argparse and light files are imported before the command line is read."""
-    for script in ("evaluate", "transcribe", "plot"):
+    for script in ("evaluate", "transcribe", "plot", "benchmark"):
         code = (
             f"import sys, {script}; print({{'torch', 'matplotlib', 'librosa'}} & {{*sys.modules}})"
         )

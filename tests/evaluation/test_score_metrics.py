@@ -32,7 +32,7 @@ def test_level_is_of_power_and_moves_by_decibels() -> None:
     assert mel_level(mel + math.log(2)) - mel_level(mel) == pytest.approx(20 * math.log10(2))
     flat = np.zeros((4, 10))
     assert mel_level(flat) == pytest.approx(10)
-    with pytest.raises(ValueError, match="no frame"):
+    with pytest.raises(ValueError, match="at least one frame"):
         mel_level(np.zeros((0, 80)))
 
 

@@ -151,7 +151,9 @@ def griffin_lim_row(hp: Hyperparams, machine: Machine) -> list[Cost]:
     return [Cost("Griffin-Lim, 1 s of audio", seconds, flops, moved, note)]
 
 
-def step_of(network: nn.Module, loss: Callable[[], Tensor], machine: Machine) -> Callable[[], None]:
+def training_step(
+    network: nn.Module, loss: Callable[[], Tensor], machine: Machine
+) -> Callable[[], None]:
     """Return a training step: forward under autocast, backward, AdamW."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5)
 
@@ -168,7 +170,7 @@ def step_of(network: nn.Module, loss: Callable[[], Tensor], machine: Machine) ->
 
 def training_row(name: str, network: nn.Module, loss: Callable[[], Tensor], m: Machine) -> Cost:
     """Time a training step."""
-    step = step_of(network.train(), loss, m)
+    step = training_step(network.train(), loss, m)
     moved = 7 * weight_bytes(network)  # weight, gradient and two moments, read or written
     return Cost(name, timed(step, m.device), count_operations(step), moved)
 

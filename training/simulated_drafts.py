@@ -78,6 +78,8 @@ class SimulatedContexts:
     rendered from that mel, and the context has the mel of the rendering, as in synthesis.
     """
 
+    draft_part = "wav"  # the part that is dropped with `draft_dropout`
+
     def __init__(
         self,
         maker: ContextMaker,
@@ -136,15 +138,15 @@ class SimulatedContexts:
         accompaniment.
 
         Each frame-level part is dropped on its own with `dropout`, and all of them together with
-        the same probability (the null of guidance). A draft is all or nothing: an item without its
-        waveform has no frame-level parts either.
+        the same probability (the null of guidance). The waveform of a draft is all or nothing: an
+        item without it has no frame-level parts either.
         """
         frames = [part for part in self.maker.parts if part in Context.FRAMES]
         shares = dict.fromkeys((*frames, "accompaniment"), self.config.dropout)
         if len(frames) > 1:
             shares["frames"] = self.config.dropout
-        if "wav" in self.maker.parts:
-            shares["wav"] = self.config.draft_dropout
+        if self.draft_part in self.maker.parts:
+            shares[self.draft_part] = self.config.draft_dropout
         dropped = draw_dropouts(batch, shares, generator)
         accompaniment = dropped.pop("accompaniment")
         nobody = torch.zeros_like(accompaniment)

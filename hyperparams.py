@@ -143,15 +143,15 @@ class Synthesis:
 
 @dataclass(frozen=True)
 class UNet:
-    """The 1-d U-Net of the inpainter, from the waveform to the waveform."""
+    """The 1-d U-Net of the inpainter: levels, and a front end for each kind of signal."""
 
     signal_channels: int = 2  # vocal, accompaniment
     mask_input: bool = True  # a channel more per signal channel: 1 = known
-    draft_input: bool = True  # two channels more: the draft's waveform, and 1 = there is one
+    draft_input: bool = True  # two channels more: the draft, and 1 = there is one
     channels: int = 256  # C before the levels
     noise_width: int = 32  # a quarter of the noise level's embedding; 0 = channels
-    patch_blocks: int = 4  # each turns patch_factor neighbouring samples into channels
-    patch_factor: int = 2  # samples per step of patching
+    mel: int = 0  # bands; the signal is a mel spectrogram of so many, frame by frame; 0 = audio
+    mel_blocks: int = 3  # residual blocks at one position per frame, before and after the levels
     mdct: int = 512  # samples; hop of the MDCT that the network works on; 0 = patches of samples
     mdct_blocks: int = 2  # residual blocks at its resolution, before and after the levels
     mdct_width: int = 32  # channels of the convolutions over time and frequency behind them
@@ -170,7 +170,9 @@ class UNet:
     groups: int = 8  # of every group normalisation below the patches
     downsample_kernel_multiplier: int = 2  # kernel of a strided convolution = this * factor + 1
     context_width: int = 256  # of the per-frame context; 0 = the network takes none
-    output_kernel: int = 7  # samples; last convolution, zero at the start; 0 = none
+    patch_blocks: int = 4  # legacy: each turns patch_factor neighbouring samples into channels
+    patch_factor: int = 2  # legacy: samples per step of patching
+    output_kernel: int = 7  # legacy: samples of a last convolution, zero at the start; 0 = none
 
     def __post_init__(self) -> None:
         levels = len(self.factors)
@@ -188,6 +190,10 @@ class UNet:
                 f"unet.noise_exponent = {self.noise_exponent} shapes the noise as a draft is on "
                 "an MDCT: it needs unet.mdct and unet.draft_input, or 0"
             )
+        if self.mel and self.noise_exponent:
+            raise ValueError(
+                "unet.noise_exponent shapes the noise of audio: 0 where unet.mel is set"
+            )
         if any(self.channels * m % self.groups for m in self.multipliers):
             raise ValueError(
                 f"unet.groups = {self.groups} does not divide every width of the levels: "
@@ -197,7 +203,7 @@ class UNet:
     @property
     def first_stride(self) -> int:
         """Samples per position before the levels."""
-        return self.mdct or self.patch_factor**self.patch_blocks
+        return self.mel or self.mdct or self.patch_factor**self.patch_blocks
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -495,7 +501,12 @@ class Hyperparams:
                 " expected the frames of a window"
             )
         if self.unet.context_width:
-            self.unet.level_of_stride(self.audio.hop_length)
+            self.unet.level_of_stride(self.signal_hop)
+        if self.unet.mel not in (0, self.audio.n_mels):
+            raise ValueError(
+                f"unet.mel = {self.unet.mel}: expected audio.n_mels = {self.audio.n_mels}, or 0 "
+                "for an inpainter of audio"
+            )
         if self.inpainter_training.segment_frames < 1:
             raise ValueError(
                 f"inpainter_training.segment_frames = {self.inpainter_training.segment_frames}: "
@@ -503,8 +514,13 @@ class Hyperparams:
             )
 
     @property
+    def signal_hop(self) -> int:
+        """Elements of the inpainter's signal per frame: samples of audio, or bands of a mel."""
+        return self.unet.mel or self.audio.hop_length
+
+    @property
     def window(self) -> int:
-        """Samples S that the inpainter sees at once, a multiple of the hop."""
+        """Samples of audio that the inpainter sees at once, a multiple of the hop."""
         return self.inpainter_training.segment_frames * self.audio.hop_length
 
 
@@ -519,6 +535,45 @@ REMOVED: dict[str, object] = {  # section.name: the value at which it did nothin
     "inpainting.schedule": "karras",
     "inpainting.order": "sequential",
 }
+
+_MEL: tuple[str, ...] = (
+    "unet.mel=80",
+    "unet.mdct=0",
+    "unet.noise_exponent=0",
+    "unet.channels=192",
+    "unet.mel_blocks=2",
+    "unet.noise_width=24",
+    "unet.multipliers=1,1,1",
+    "unet.factors=2,2",
+    "unet.num_blocks=1,1",
+    "unet.attentions=false,true",  # a position of the second level is 64 ms
+    "unet.attention_heads=4",
+    "unet.context_width=128",
+    "diffusion.sigma_data=1",  # standardised mels
+    "diffusion.p_mean=-0.4",
+    "diffusion.p_std=1.2",
+    "diffusion.corrupt_sigma=0.1",
+    "diffusion.corrupt_gain=0",  # a gain is no factor of a log mel
+    "diffusion.draft_dropout=0.3",  # there phonemes and notes alone must do, or nothing
+    "diffusion.draft_huber=0",
+    "diffusion.draft_spectral=0",
+    "inpainting.num_steps=8",
+    "inpainting.draft_steps=0",
+    "inpainting.draft_share=0",
+    "inpainting.sigma_min=0.05",
+    "inpainting.sigma_max=20",
+    "inpainting.fade=0",  # log mels have no power to cross-fade
+    "inpainter_training.segment_frames=640",  # 10.24 s
+    "inpainter_training.steps=20000",
+    "inpainter_training.batch_size=8",
+    "inpainter_training.learning_rate=6e-4",
+    "inpainter_training.warmup_steps=200",
+    "inpainter_training.precision=bfloat16",
+    "inpainter_training.ema_decay=0.999",
+    "inpainter_training.validate_every=500",
+    "inpainter_training.save_every=200",
+    "inpainter_training.validate_batches=4",
+)
 
 # Differences from the defaults above, in the notation of --set; utils/config.py reads them.
 PRESETS: dict[str, tuple[str, ...]] = {
@@ -566,6 +621,20 @@ PRESETS: dict[str, tuple[str, ...]] = {
         "transcriber_training.validate_every=500",
         "transcriber_training.save_every=250",
         "transcriber_training.validate_batches=8",
+    ),
+    "mel": _MEL,  # the inpainter of mels on two CPU cores, 5 M parameters
+    "mel-base": (  # the same at the size of one GPU, 32 M parameters
+        *_MEL,
+        "unet.channels=512",
+        "unet.mel_blocks=3",
+        "unet.context_width=256",
+        "inpainter_training.batch_size=32",
+        "inpainter_training.learning_rate=3e-4",
+        "inpainter_training.ema_decay=0.9995",
+        "inpainter_training.steps=200000",
+        "inpainter_training.warmup_steps=1000",
+        "inpainter_training.validate_every=2000",
+        "inpainter_training.save_every=1000",
     ),
     "legacy": (  # the earlier project's inpainter, all 101,575,520 parameters: legacy/weights.py
         "unet.mask_input=false",

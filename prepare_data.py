@@ -6,6 +6,7 @@
     python prepare_data.py published                 # the earlier project's audio, where it was put
     python prepare_data.py songbook DIR --name NAME  # scores, sung: NAME and NAME-stems
     python prepare_data.py align NAME DIR            # when each phoneme is said (optional)
+    python prepare_data.py drafts NAME --transformer CHECKPOINT   # for the inpainter on mels
     python prepare_data.py check NAME                # verify what was prepared
 
 The same command goes on where an interrupted one stopped, and redoes what has changed.
@@ -28,9 +29,12 @@ from corpora.records import SPLITS, Split, id_fault
 from corpora.stems import read_stems
 from hyperparams import Hyperparams
 from legacy import songs as earlier
+from preprocess import FeatureStore, StemStore, TextMelDataset
 from text.frontend import Pronouncer
 from text.symbols import SYMBOLS
-from utils import config
+from training.mel_drafts import make_drafts
+from utils import config, distributed
+from utils.loading import load
 
 SONG_SHARE = 0.1  # of validation and of test: songs are few
 CHECKS = {speech.KIND: speech_check.check, songs.KIND: songs.check}
@@ -112,6 +116,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     aligned.add_argument("name", help="corpus below --feature-dir, prepared by ljspeech")
     aligned.add_argument("directory", type=Path, metavar="DIR", help="what it was prepared from")
     add_place_arguments(aligned)
+    drafts = commands.add_parser("drafts", help="a transformer's mels of a songbook's songs")
+    drafts.set_defaults(command=prepare_drafts)
+    drafts.add_argument("name", help="songbook below --feature-dir; its stems are NAME-stems")
+    drafts.add_argument("--transformer", type=Path, required=True, metavar="CHECKPOINT")
+    drafts.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    drafts.add_argument("--seed", type=int, default=0, help="of the decoder's dropout")
+    add_place_arguments(drafts)
     check = commands.add_parser("check", help="verify files, checksums, shapes and statistics")
     check.set_defaults(command=check_corpus)
     check.add_argument("name", help="corpus below --feature-dir")
@@ -315,6 +326,33 @@ def prepare_songbook(options: argparse.Namespace) -> int:
     print_summary(songs.build(pairs, places[1], corpus, *common, (), options.strict, scores=scores))
     phoneme_times.write_phoneme_times(places[0], songbook.timed_phrases(renderings))
     phoneme_times.write_phoneme_times(places[1], songbook.timed_songs(renderings))
+    return 0
+
+
+def prepare_drafts(options: argparse.Namespace) -> int:
+    """Write what a transformer makes of a songbook's phrases, laid over its songs."""
+    directory = target(options)
+    stems = StemStore(directory.with_name(f"{directory.name}-stems"))
+    features = FeatureStore(directory)
+    device = distributed.choose_device(options.device)
+    transformer = load(options.transformer, "transformer", device)
+    if features.symbols != list(transformer.data["symbols"]):
+        raise ValueError(
+            f"{options.transformer} has another symbol table than {directory}: train it again"
+        )
+    used = [name for name in SPLITS if any(i["split"] == name for i in features.index["items"])]
+    made = make_drafts(
+        transformer,
+        [TextMelDataset(features, split) for split in used],
+        songbook.phrase_places(directory),
+        {item["id"]: item["num_samples"] for item in stems.index["items"]},
+        stems.directory / "drafts",
+        options.seed,
+    )
+    print(
+        f"train on them: python train_inpainter.py --preset mel --data {stems.directory.name} "
+        f"--drafts {made}"
+    )
     return 0
 
 

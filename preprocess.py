@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from corpora.records import song_of
 from corpora.stores import FeatureStore, StemStore
+from inpainter.mel_unet import MelSignal
 from music.score_batch import Movable, ScoreBatch, ScoreTracks, collate_scores
 from training.batching import (
     FrameBudgetSampler,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FeatureStore",
+    "MelBatches",
     "MelLinearBatches",
     "ScoreBatch",
     "ScoreTracks",
@@ -309,9 +311,17 @@ class StemBatches:
     """
 
     def __init__(
-        self, store: StemStore, split: str, training: Training, window: int, prefetch: int = 2
+        self,
+        store: StemStore,
+        split: str,
+        training: Training,
+        window: int,
+        prefetch: int = 2,
+        align: int = 1,
     ) -> None:
+        """window: samples; align: windows begin on its multiples."""
         self.store, self.items, self.window = store, store.items(split), window
+        self.align = align
         self.batch_size, self.seed, self.prefetch = training.batch_size, training.seed, prefetch
         rooms = [max(item["num_samples"] - window, 0) + 1 for item in self.items]
         self.ends = np.cumsum(rooms)  # of each song's starts on one line
@@ -337,7 +347,7 @@ class StemBatches:
     def _batch(self, places: Sequence[int], with_other: bool = False) -> StemBatch:
         songs = np.searchsorted(self.ends, places, side="right").tolist()
         starts = [
-            int(place - (self.ends[song - 1] if song else 0))
+            int(place - (self.ends[song - 1] if song else 0)) // self.align * self.align
             for song, place in zip(songs, places, strict=True)
         ]
         items = [self.items[song] for song in songs]
@@ -377,3 +387,26 @@ class StemBatches:
         for number in range(count):
             # Every count-th window: each batch spans the whole split.
             yield self._batch(places[number::count], with_other=True)
+
+
+class MelBatches:
+    """Windows of stems whose waveforms are replaced by the signal of the mel inpainter."""
+
+    def __init__(self, batches: StemBatches, signal: MelSignal) -> None:
+        self.batches, self.signal = batches, signal
+
+    def __call__(
+        self, position: Position = (0, 0), rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[StemBatch, Position]]:
+        """Yield (batch, position after it) without end; `wav` is (B, 2, T·M)."""
+        for batch, following in self.batches(position, rank, world_size):
+            yield self.convert(batch), following
+
+    def head(self, count: int) -> Iterator[StemBatch]:
+        """Yield `count` batches, always the same."""
+        return map(self.convert, self.batches.head(count))
+
+    def convert(self, batch: StemBatch) -> StemBatch:
+        """Replace the waveforms of a batch by its signal; starts stay samples of the song."""
+        other = None if batch.other is None else self.signal.of_accompaniment(batch.other)
+        return replace(batch, wav=self.signal.of_audio(batch.wav), other=other)

@@ -37,14 +37,16 @@ from inpainter.diffusion import (
     sigma_bin_edges,
     vocal_unknown,
 )
+from inpainter.mel_unet import MelSignal
 from inpainter.sampling import sample
 from inpainter.unet import UNet1d
 from network import PostNet
-from preprocess import ScoreTracks, StemBatch, StemBatches, StemStore
+from preprocess import MelBatches, ScoreTracks, StemBatch, StemBatches, StemStore
 from singing.picture import masked_waveform
 from text.symbols import SYMBOL_TO_ID, SYMBOLS
 from training.batching import Position
 from training.experiment import Experiment, StepContext, Term
+from training.mel_drafts import DraftStore, MelContexts
 from training.simulated_drafts import SimulatedContexts
 from training.trainer import train
 from utils import checkpoint, plotting
@@ -60,6 +62,8 @@ from utils.loading import (
 )
 from utils.seeds import torch_generator
 
+Statistics = Mapping[str, Mapping[str, Sequence[float]]]  # name: {mean, std} (M,)
+MELS = {"mel": VOCAL, "accompaniment_mel": ACCOMPANIMENT}  # statistics: of which channel
 STATISTICS_WINDOWS = 64  # that statistics of the vocals are measured on
 FIXED_SEED = 1000  # masks and noises of validation and previews: the same in every run
 PREVIEW_STEPS = 10  # levels walked for a preview
@@ -84,8 +88,10 @@ class Drawn(NamedTuple):
 class InpainterExperiment(Experiment[UNet1d, StemBatch]):
     """A vocal for an accompaniment, any part of a vocal; judged by fixed denoising losses.
 
-    mel_statistics: of the vocals; measured when None.
+    statistics: `mel` of the vocals and, where mels are the signal, `accompaniment_mel`; measured
+        when None.
     postnet: makes the waveforms of drafts; without one the filterbank's pseudo-inverse.
+    drafts: of a transformer, where mels are the signal; without them true mels are degraded.
     """
 
     kind = "inpainter"
@@ -102,21 +108,26 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
         hyperparams: Hyperparams,
         store: StemStore,
         device: torch.device,
-        mel_statistics: Mapping[str, Sequence[float]] | None = None,
+        statistics: Statistics | None = None,
         postnet: Loaded[PostNet] | None = None,
+        drafts: DraftStore | None = None,
     ) -> None:
         self.hyperparams = self.hp = hp = hyperparams
         self.device = device
         self.model = build_unet(hp, len(SYMBOLS))
-        if mel_statistics is None:
-            mel_statistics = measure_mel(some_vocals(store, hp), hp)
-        self.data = data_of(store, hp, mel_statistics, postnet)
+        if statistics is None:
+            statistics = measure_mels(store, hp)
+        self.data = data_of(store, hp, statistics, postnet, drafts)
         maker = ContextMaker(hp.audio, self.data, device)
         self.parts = maker.parts
         tracks = ScoreTracks(store.index["items"], SYMBOL_TO_ID) if "pitch" in self.parts else None
-        self.contexts = SimulatedContexts(maker, hp.audio, hp.diffusion, tracks, postnet)
-        self.training_batches = StemBatches(store, "train", hp.inpainter_training, hp.window)
-        self.validation = StemBatches(store, "validation", hp.inpainter_training, hp.window)
+        self.contexts: SimulatedContexts
+        if hp.unet.mel:
+            self.contexts = MelContexts(maker, hp.audio, hp.diffusion, tracks, drafts)
+        else:
+            self.contexts = SimulatedContexts(maker, hp.audio, hp.diffusion, tracks, postnet)
+        self.training_batches = windows_of(store, "train", hp, self.data)
+        self.validation = windows_of(store, "validation", hp, self.data)
         d = hp.diffusion
         self.edges = sigma_bin_edges(d.p_mean, d.p_std, d.loss_bins)
         self.levels = bin_medians(d.p_mean, d.p_std, d.loss_bins)
@@ -124,7 +135,14 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
 
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:
-        """Add --postnet."""
+        """Add --postnet and --drafts."""
+        parser.add_argument(
+            "--drafts",
+            type=Path,
+            metavar="DIR",
+            help="a transformer's mels of the songs, by prepare_data.py drafts, for a preset whose "
+            "signal is a mel (default: degraded true mels)",
+        )
         parser.add_argument(
             "--postnet",
             type=Path,
@@ -144,19 +162,29 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
         store = StemStore(arguments.feature_dir / arguments.data)
         store.check_audio(hyperparams.audio)
         last = directory / checkpoint.LAST
-        statistics, source = None, last if last.is_file() else None
+        statistics: Statistics | None = None
+        source = last if last.is_file() else None
         if source is None and arguments.start_from is not None:
             source = checkpoint.resolve(arguments.start_from, "inpainter")
         if source is not None:
-            statistics = checkpoint.load(source, "inpainter")["data"]["statistics"]["mel"]
+            stored = checkpoint.load(source, "inpainter")["data"]["statistics"]
+            statistics = {name: stored[name] for name in MELS if name in stored}
         postnet = None
         if arguments.postnet is not None:
             with torch.random.fork_rng(devices=[]):  # the weights to train depend on the seed alone
                 postnet = load(arguments.postnet, "postnet", world.device)
             check_spectrograms(postnet, hyperparams, directory)
-        experiment = cls(hyperparams, store, world.device, statistics, postnet)
+        drafts = None
+        if arguments.drafts is not None:
+            if not hyperparams.unet.mel:
+                raise ValueError(
+                    "--drafts are mels for an inpainter of mels: take --preset mel, or leave it out"
+                )
+            drafts = DraftStore(arguments.drafts)
+            drafts.check([item["id"] for item in store.index["items"]], hyperparams.audio)
+        experiment = cls(hyperparams, store, world.device, statistics, postnet, drafts)
         if experiment.model.noise_shape is not None and not last.is_file():
-            vocals = some_vocals(store, hyperparams)
+            vocals = some_windows(store, hyperparams)[:, VOCAL]
             experiment.model.noise_shape.measure(vocals / hyperparams.diffusion.sigma_data)
         return experiment
 
@@ -173,7 +201,8 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
     def draw(self, batch: StemBatch, generator: torch.Generator) -> Drawn:
         """Draw masks of the mixture, impaired prefixes, noise, context and what is withheld."""
         d, wav = self.hp.diffusion, batch.wav
-        masks = draw_masks(len(wav), wav.shape[2], d, generator)
+        step = self.hp.unet.mel or 1  # a frame of a mel is known as a whole
+        masks = draw_masks(len(wav), wav.shape[2], d, generator, step)
         given = corrupt_known(wav, masks, d, generator)
         noise = torch.randn(wav.shape, generator=generator, device=wav.device)
         context = self.context(batch, generator)
@@ -281,10 +310,18 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
             [torch_generator(FIXED_SEED, row) for row in range(len(x))],
             replace(context, is_dropped=dict.fromkeys(self.parts, is_dropped)),
         )
-        seconds = x.shape[2] / audio.sample_rate
+        seconds = self.hp.window / audio.sample_rate
         for name, wav in zip((*PREVIEWS, "truth"), [*sung.x.cpu(), truth[0].cpu()], strict=True):
             shares = [PREVIEWS[name][0]] if name in PREVIEWS else []
             regions = [(start * seconds, stop * seconds) for start, stop in shares]
+            if self.hp.unet.mel:
+                mels = [part.unflatten(0, (-1, audio.n_mels)) for part in (wav[VOCAL], truth[0, 0])]
+                figure = plotting.spectrogram_pair(
+                    *(self.contexts.maker.standardise.inverse(mel.to(self.device)) for mel in mels),
+                    audio,
+                )
+                writer.add_image(name, plotting.figure_to_image(figure), step)
+                continue
             figure = masked_waveform(wav[VOCAL], audio, regions, f"{name}, step {step}")
             writer.add_image(name, plotting.figure_to_image(figure), step)
             for kind, sound in {"vocal": wav[VOCAL], "mix": wav.sum(0)}.items():
@@ -299,33 +336,52 @@ def generator_on(device: torch.device, generator: torch.Generator) -> torch.Gene
     return torch.Generator(device).manual_seed(seed)
 
 
-def some_vocals(store: StemStore, hp: Hyperparams) -> Tensor:
-    """Return evenly spaced windows of training vocals (B, S), to measure statistics on."""
+def windows_of(
+    store: StemStore, split: str, hp: Hyperparams, data: Mapping[str, Any]
+) -> StemBatches | MelBatches:
+    """Open the windows of a split, as the signal that the network works on."""
+    training = hp.inpainter_training
+    if not hp.unet.mel:
+        return StemBatches(store, split, training, hp.window)
+    aligned = StemBatches(store, split, training, hp.window, align=hp.audio.hop_length)
+    return MelBatches(aligned, MelSignal(hp.audio, data["statistics"]))
+
+
+def some_windows(store: StemStore, hp: Hyperparams) -> Tensor:
+    """Return evenly spaced training windows (B, 2, S), to measure statistics on."""
     one_each = replace(hp.inpainter_training, batch_size=1)
     windows = StemBatches(store, "train", one_each, hp.window).head(STATISTICS_WINDOWS)
-    return torch.cat([batch.wav[:, VOCAL] for batch in windows])
+    return torch.cat([batch.wav for batch in windows])
 
 
-def measure_mel(vocals: Tensor, hp: Hyperparams) -> dict[str, list[float]]:
-    """Measure mean and standard deviation of the mel (M,) of vocals (B, S)."""
-    mels = window_mel(Features(hp.audio), vocals)  # (B, T, M)
-    return Moments.of(mels.flatten(0, 1).numpy()).statistics()
+def measure_mels(store: StemStore, hp: Hyperparams) -> Statistics:
+    """Measure mean and standard deviation (M,) of the mels that the network standardises."""
+    features, windows = Features(hp.audio), some_windows(store, hp)
+    return {
+        name: Moments.of(
+            window_mel(features, windows[:, channel]).flatten(0, 1).numpy()
+        ).statistics()
+        for name, channel in MELS.items()
+        if channel == VOCAL or hp.unet.mel
+    }
 
 
 def data_of(
     store: StemStore,
     hp: Hyperparams,
-    mel_statistics: Mapping[str, Sequence[float]],
-    postnet: Loaded[PostNet] | None,
+    statistics: Statistics,
+    postnet: Loaded[PostNet] | None = None,
+    drafts: DraftStore | None = None,
 ) -> dict[str, Any]:
-    """Return what the network needs of its corpus, and which PostNet makes its drafts."""
+    """Return what the network needs of its corpus, and whose weights make its drafts."""
     data = store.for_checkpoint()
     has_scores = all("score" in item for item in store.index["items"])
     return data | {
-        "statistics": data["statistics"] | {"mel": mel_statistics},
+        "statistics": data["statistics"] | dict(statistics),
         "symbols": list(SYMBOLS),
         "context": list(context_parts(hp.unet, has_scores)),
         "postnet": None if postnet is None else describe_weights(postnet)["sha256"],
+        "drafts": None if drafts is None else drafts.index["transformer"]["sha256"],
     }
 
 

@@ -70,12 +70,13 @@ class Context:
 def context_parts(unet: UNet, has_scores: bool) -> tuple[str, ...]:
     """List the parts that a network of this section trains with on a corpus.
 
-    Phonemes, notes and voicing need a score of every song.
+    Phonemes, notes and voicing need a score of every song. Where the signal is a mel, so is the
+    draft: it has no waveform.
     """
     frames: tuple[str, ...] = ()
     if unet.context_width:
         frames = Context.FRAMES if has_scores else MEL_ONLY
-    return (*frames, "wav") if unet.draft_input else frames
+    return (*frames, "wav") if unet.draft_input and not unet.mel else frames
 
 
 def window_mel(features: Features, wav: Tensor) -> Tensor:
@@ -176,8 +177,13 @@ class ContextEncoder(nn.Module):
         n_mels: int,
         num_phonemes: int,
         num_pitches: int,
+        has_places: bool = False,
     ) -> None:
-        """Channels: of each level that takes a scale and a shift."""
+        """channels: of each level that takes a scale and a shift.
+
+        has_places: embed each phoneme with those before and behind it, and the place in phoneme and
+        note.
+        """
         super().__init__()
         self.channels = channels
         self.mel = nn.Linear(n_mels, width)
@@ -189,6 +195,12 @@ class ContextEncoder(nn.Module):
         self.to_film = nn.Conv1d(width, 2 * sum(channels), 3, padding=1)
         nn.init.zeros_(self.to_film.weight)
         nn.init.zeros_(self.to_film.bias)
+        self.has_places = has_places
+        if has_places:
+            self.previous = nn.Embedding(num_phonemes, width)
+            self.following = nn.Embedding(num_phonemes, width)
+            self.phoneme_place = nn.Linear(2, width)
+            self.note_place = nn.Linear(2, width)
 
     def forward(
         self, context: Context, batch: int, frames: int, padding: int = 0
@@ -227,9 +239,49 @@ class ContextEncoder(nn.Module):
         if name == "mel":
             return self.mel(part)
         if name == "phoneme":
-            return self.phoneme(part)
+            embedded = self.phoneme(part)
+            if self.has_places:
+                previous, following = neighbours(part)
+                embedded = embedded + self.previous(previous) + self.following(following)
+                embedded = embedded + self.phoneme_place(places(part))
+            return embedded
         if name == "voicing":
             return self.voicing(part.to(self.null.dtype)[..., None])
         pitch = part.to(self.null.dtype).clamp(0, self.pitch.num_embeddings - 1)
         below, above = pitch.floor().long(), pitch.ceil().long()
-        return torch.lerp(self.pitch(below), self.pitch(above), (pitch - below)[..., None])
+        embedded = torch.lerp(self.pitch(below), self.pitch(above), (pitch - below)[..., None])
+        if self.has_places:
+            embedded = embedded + self.note_place(places(part).to(embedded.dtype))
+        return embedded
+
+
+def runs(track: Tensor) -> tuple[Tensor, Tensor]:
+    """Return start and stop frame (B, T) of the run of equal values that each frame lies in."""
+    frames = track.shape[1]
+    time = torch.arange(frames, device=track.device).expand_as(track)
+    is_first = torch.ones_like(track, dtype=torch.bool)
+    is_first[:, 1:] = track[:, 1:] != track[:, :-1]
+    start = torch.where(is_first, time, 0).cummax(1).values
+    is_last = torch.ones_like(is_first)
+    is_last[:, :-1] = is_first[:, 1:]
+    stop = torch.where(is_last, time + 1, frames).flip(1).cummin(1).values.flip(1)
+    return start, stop
+
+
+def neighbours(track: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the values (B, T) of the runs before and behind that of each frame; 0 = none."""
+    start, stop = runs(track)
+    before = track.gather(1, (start - 1).clamp_min(0))
+    behind = track.gather(1, stop.clamp_max(track.shape[1] - 1))
+    return (
+        torch.where(start > 0, before, 0),
+        torch.where(stop < track.shape[1], behind, 0),
+    )
+
+
+def places(track: Tensor) -> Tensor:
+    """Return each frame's place in its run, 0 to 1, and the log of the run's frames, (B, T, 2)."""
+    start, stop = runs(track)
+    length = (stop - start).float()
+    time = torch.arange(track.shape[1], device=track.device).expand_as(track)
+    return torch.stack([(time - start + 0.5) / length, length.log()], dim=2)

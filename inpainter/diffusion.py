@@ -370,14 +370,19 @@ class Masks(NamedTuple):
     kind: Tensor  # (B,) int64
 
 
-def draw_masks(batch: int, length: int, config: Diffusion, generator: torch.Generator) -> Masks:
-    """Masks of the training mixture, on the generator's device.
+def draw_masks(
+    batch: int, length: int, config: Diffusion, generator: torch.Generator, step: int = 1
+) -> Masks:
+    """Draw masks of the training mixture, on the generator's device.
+
+    They change at multiples of `step`: the bands of a frame of a mel are known together.
 
     vocal: accompaniment known, vocal not. prefix: and the vocal's beginning known (the L-shaped
     mask of sliding windows). gaps: all known but 1–3 stretches of the vocal. accompaniment: vocal
     known, accompaniment not. nothing: the joint model.
     """
     device = generator.device
+    length //= step
 
     def uniform(*shape: int) -> Tensor:
         return torch.rand(batch, *shape, generator=generator, device=device)
@@ -402,7 +407,8 @@ def draw_masks(batch: int, length: int, config: Diffusion, generator: torch.Gene
     vocal = (is_kind("prefix") & (time < prefix)) | (is_kind("gaps") & ~is_gap.any(1))
     vocal = vocal | is_kind("accompaniment")  # (B, S)
     accompaniment = ~(is_kind("accompaniment") | is_kind("nothing")).expand(-1, length)
-    return Masks(torch.stack([vocal, accompaniment], 1), kind)  # (B, 2, S)
+    is_known = torch.stack([vocal, accompaniment], 1)  # (B, 2, S / step)
+    return Masks(is_known.repeat_interleave(step, 2) if step > 1 else is_known, kind)
 
 
 def vocal_unknown(x: Tensor) -> Tensor:

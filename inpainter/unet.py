@@ -75,7 +75,12 @@ class UNet1d(nn.Module):
             self.context_pool = max(1, hp.first_stride // hop_length)  # frames per position
             width = widths[self.context_level + 1]
             self.context = ContextEncoder(
-                hp.context_width, (width, width), n_mels, num_phonemes, num_pitches
+                hp.context_width,
+                (width, width),
+                n_mels,
+                num_phonemes,
+                num_pitches,
+                has_places=bool(hp.mel),
             )
 
     def down_level(self, hp: hyperparams.UNet, level: int, widths: list[int]) -> DownLevel:

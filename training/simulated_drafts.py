@@ -81,6 +81,8 @@ class SimulatedContexts:
     rendered from that mel, and the context has the mel of the rendering, as in synthesis.
     """
 
+    draft_part = "wav"  # the part that is dropped with `draft_dropout`
+
     def __init__(
         self,
         maker: ContextMaker,
@@ -148,8 +150,8 @@ class SimulatedContexts:
         shares = dict.fromkeys((*frames, "accompaniment"), self.config.dropout)
         if len(frames) > 1:
             shares["frames"] = self.config.dropout
-        if "wav" in self.maker.parts:
-            shares["wav"] = self.config.draft_dropout
+        if self.draft_part in self.maker.parts:
+            shares[self.draft_part] = self.config.draft_dropout
         dropped = draw_dropouts(batch, shares, generator)
         accompaniment = dropped.pop("accompaniment")
         nobody = torch.zeros_like(accompaniment)

@@ -11,6 +11,7 @@ from torch import nn
 
 from hyperparams import Hyperparams
 from inpainter.diffusion import Denoiser
+from inpainter.mel_unet import MelUNet1d
 from inpainter.spectral_unet import SpectralUNet1d
 from inpainter.unet import UNet1d
 from legacy.patches import PatchUNet1d
@@ -54,10 +55,11 @@ def describe_weights(loaded: Loaded[Any]) -> dict[str, Any]:
 def build_unet(hyperparams: Hyperparams, num_symbols: int) -> UNet1d:
     """Return an untrained F of the inpainter of these sizes."""
     audio = hyperparams.audio
-    kind = SpectralUNet1d if hyperparams.unet.mdct else PatchUNet1d
+    unet = hyperparams.unet
+    kind = MelUNet1d if unet.mel else SpectralUNet1d if unet.mdct else PatchUNet1d
     return kind(
-        hyperparams.unet,
-        audio.hop_length,
+        unet,
+        hyperparams.signal_hop,
         audio.n_mels,
         max(num_symbols, 1),
         hyperparams.transformer.num_pitches,

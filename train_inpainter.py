@@ -41,7 +41,6 @@ from inpainter.sampling import sample
 from inpainter.unet import UNet1d
 from network import PostNet
 from preprocess import ScoreTracks, StemBatch, StemBatches, StemStore
-from singing.picture import masked_waveform
 from text.symbols import SYMBOL_TO_ID, SYMBOLS
 from training.batching import Position
 from training.experiment import Experiment, StepContext, Term
@@ -285,7 +284,7 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
         for name, wav in zip((*PREVIEWS, "truth"), [*sung.x.cpu(), truth[0].cpu()], strict=True):
             shares = [PREVIEWS[name][0]] if name in PREVIEWS else []
             regions = [(start * seconds, stop * seconds) for start, stop in shares]
-            figure = masked_waveform(wav[VOCAL], audio, regions, f"{name}, step {step}")
+            figure = plotting.masked_waveform(wav[VOCAL], audio, regions, f"{name}, step {step}")
             writer.add_image(name, plotting.figure_to_image(figure), step)
             for kind, sound in {"vocal": wav[VOCAL], "mix": wav.sum(0)}.items():
                 writer.add_audio(f"{name}/{kind}", sound.clamp(-1, 1), step, audio.sample_rate)

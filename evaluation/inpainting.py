@@ -39,13 +39,13 @@ from inpainter.diffusion import ACCOMPANIMENT, VOCAL, degrade_mel
 from inpainter.sampling import sample
 from preprocess import StemBatches, StemStore
 from singing.chain import linear_of, waveform
-from singing.picture import song_picture
 from utils import distributed, plotting
 from utils.audio import Features, read_wav, write_wav
 from utils.checkpoint import resolve
 from utils.journal import Journal
 from utils.loading import Loaded, check_pair, denoiser_of, describe_weights, load
 from utils.metrics import LINEAR_FLOOR, MEL_FLOOR, log_spectral_distance, mel_distance
+from utils.plotting import track_picture
 from utils.seeds import torch_generator
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ class InpaintingJudge:
         for name in names:
             start, end = INPAINTING_ROWS[name].unknown
             marked[name] = [(start * seconds, end * seconds)]
-        return song_picture(self.sounds(names), hp.audio, marked)
+        return track_picture(self.sounds(names), hp.audio, marked)
 
 
 def print_frechet(judge: InpaintingJudge, names: list[str]) -> dict[str, Any]:

@@ -45,7 +45,6 @@ from utils.checkpoint import resolve
 from utils.journal import Journal
 from utils.loading import Loaded, check_pair, denoiser_of, describe_weights, load
 from utils.metrics import LINEAR_FLOOR, MEL_FLOOR, log_spectral_distance, mel_distance
-from utils.plotting import track_picture
 from utils.seeds import torch_generator
 
 if TYPE_CHECKING:
@@ -271,7 +270,7 @@ class InpaintingJudge:
         for name in names:
             start, end = INPAINTING_ROWS[name].unknown
             marked[name] = [(start * seconds, end * seconds)]
-        return track_picture(self.sounds(names), hp.audio, marked)
+        return plotting.track_picture(self.sounds(names), hp.audio, marked)
 
 
 def print_frechet(judge: InpaintingJudge, names: list[str]) -> dict[str, Any]:

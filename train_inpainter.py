@@ -42,7 +42,6 @@ from inpainter.sampling import sample
 from inpainter.unet import UNet1d
 from network import PostNet
 from preprocess import MelBatches, ScoreTracks, StemBatch, StemBatches, StemStore
-from singing.picture import masked_waveform
 from text.symbols import SYMBOL_TO_ID, SYMBOLS
 from training.batching import Position
 from training.experiment import Experiment, StepContext, Term
@@ -322,7 +321,7 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
                 )
                 writer.add_image(name, plotting.figure_to_image(figure), step)
                 continue
-            figure = masked_waveform(wav[VOCAL], audio, regions, f"{name}, step {step}")
+            figure = plotting.masked_waveform(wav[VOCAL], audio, regions, f"{name}, step {step}")
             writer.add_image(name, plotting.figure_to_image(figure), step)
             for kind, sound in {"vocal": wav[VOCAL], "mix": wav.sum(0)}.items():
                 writer.add_audio(f"{name}/{kind}", sound.clamp(-1, 1), step, audio.sample_rate)

@@ -61,8 +61,11 @@ class Manner:
 
 @dataclass(frozen=True)
 class SungPhrase:
-    """Audio (S,) at SAMPLE_RATE, and in seconds of it the time of the score's first onset and, for
-    each syllable, onset and offset of its phonemes."""
+    """A phrase as it was sung.
+
+    Audio (S,) at SAMPLE_RATE, and in seconds of it the time of the score's first onset and, for
+    each syllable, onset and offset of its phonemes.
+    """
 
     wav: np.ndarray
     lead: float
@@ -147,8 +150,10 @@ class Singer:
     def speak(
         self, ids: np.ndarray, durations: np.ndarray | None, f0: np.ndarray | None
     ) -> list[np.ndarray]:
-        """Run the graph: token durations (N,) and F0 (T,) Hz → five spectra (F, T), F0 (T,) and
-        the durations that the voice itself would choose (N,).
+        """Run the graph: token durations (N,) and F0 (T,) Hz → spectra.
+
+        Returns five spectra (F, T), F0 (T,) and the durations that the voice itself would choose
+        (N,).
         """
         durations = np.ones(len(ids)) if durations is None else durations
         frames = int(FRAMES_PER_TICK * durations.sum())
@@ -221,8 +226,10 @@ class _Spoken:
         return _smoothed(power)
 
     def nuclei(self, vowels: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Return the frames [start, end) of each vowel: token durations are only rough, so the
-        power's peak near the vowel's tokens is taken with all that is at most 6 dB below it.
+        """Return the frames [start, end) of each vowel.
+
+        Token durations are only rough, so the power's peak near the vowel's tokens is taken with
+        all that is at most 6 dB below it.
         """
         found: list[tuple[int, int]] = []
         for first, last in vowels:

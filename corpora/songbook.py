@@ -295,10 +295,10 @@ def symbol_times(
 def sing_song(
     arrangement: Arrangement, take: Take, singer: Singer, sample_rate: int
 ) -> tuple[torch.Tensor, list[Span], list[list[list[Span]]]]:
-    """Sing all phrases; returns the voice (S,) at VOCAL_LEVEL, each phrase's time span in seconds,
-    and by phrase and syllable the spans of the phonemes.
+    """Sing all phrases of an arrangement.
 
-    A phrase's span begins with the first consonant and ends TAIL_SECONDS after the last note.
+    Returns the voice (S,) at VOCAL_LEVEL, each phrase's time span in seconds, and by phrase and
+    syllable the spans of the phonemes. A phrase's span begins with the first consonant and ends TAIL_SECONDS after the last note.
     """
     wav = np.zeros(round(arrangement.duration * SAMPLE_RATE), np.float32)
     spans, sounding = [], []

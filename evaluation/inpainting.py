@@ -39,7 +39,6 @@ from inpainter.diffusion import ACCOMPANIMENT, VOCAL, degrade_mel
 from inpainter.sampling import sample
 from preprocess import StemBatches, StemStore
 from singing.chain import linear_of, waveform
-from singing.picture import song_picture
 from utils import distributed, plotting
 from utils.audio import Features, read_wav, write_wav
 from utils.checkpoint import resolve
@@ -271,7 +270,7 @@ class InpaintingJudge:
         for name in names:
             start, end = INPAINTING_ROWS[name].unknown
             marked[name] = [(start * seconds, end * seconds)]
-        return song_picture(self.sounds(names), hp.audio, marked)
+        return plotting.track_picture(self.sounds(names), hp.audio, marked)
 
 
 def print_frechet(judge: InpaintingJudge, names: list[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 
 def as_row(x: Tensor) -> Tensor:
-    """x (B, C, S) → (B, C, 1, S), in the order in memory that convolutions are fastest in.
+    """X (B, C, S) → (B, C, 1, S), in the order in memory that convolutions are fastest in.
 
     In half precision, and on a GPU, that is channels side by side; in float32 on a CPU it is not.
     """
@@ -28,7 +28,7 @@ class Conv1d(nn.Conv1d):
     """nn.Conv1d, weights and all, of signals (B, C, 1, S)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, C_in, 1, S) → (B, C_out, 1, S')."""
+        """X (B, C_in, 1, S) → (B, C_out, 1, S')."""
         weight = self.weight[:, :, None]  # (C_out, C_in, 1, K)
         return F.conv2d(x, weight, self.bias, (1, *self.stride), (0, *self.padding))
 
@@ -37,7 +37,7 @@ class ConvTranspose1d(nn.ConvTranspose1d):
     """nn.ConvTranspose1d, weights and all, of signals (B, C, 1, S)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, C_in, 1, S) → (B, C_out, 1, S')."""
+        """X (B, C_in, 1, S) → (B, C_out, 1, S')."""
         return F.conv_transpose2d(
             x,
             self.weight[:, :, None],  # (C_in, C_out, 1, K)
@@ -52,7 +52,7 @@ class GroupNorm(nn.GroupNorm):
     """Group normalisation (Wu and He 2018); its kernels sum in float32 whatever the type."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, C, ...) any float type → the same shape and type."""
+        """X (B, C, ...) any float type → the same shape and type."""
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
         if torch.is_grad_enabled() and not x.requires_grad:
             # Side by side, torch 2.11 writes a gradient of x that nobody asked for, into nothing.
@@ -95,7 +95,7 @@ class ResidualBlock1d(nn.Module):
         self.shortcut = nn.Identity() if same else Conv1d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
-        """x (B, C_in, 1, S), mapping (B, W) → (B, C_out, 1, S)."""
+        """X (B, C_in, 1, S), mapping (B, W) → (B, C_out, 1, S)."""
         h = self.conv1(F.silu(self.norm1(x)))
         film = self.scale_shift(mapping)[:, :, None, None]
         scale, shift = film.chunk(2, dim=1)  # (B, C_out, 1, 1)
@@ -116,7 +116,7 @@ class SelfAttention(nn.Module):
         self.project_norm = nn.LayerNorm(width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, S, C) → (B, S, C); the residual sum is the caller's."""
+        """X (B, S, C) → (B, S, C); the residual sum is the caller's."""
         x = self.norm(x)
         query, key, value = (
             y.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, H, S, D)
@@ -139,7 +139,7 @@ class TransformerBlock1d(nn.Module):
         self.linear2 = nn.Linear(multiplier * width, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, C, 1, S) → (B, C, 1, S)."""
+        """X (B, C, 1, S) → (B, C, 1, S)."""
         x = x.squeeze(2).transpose(1, 2)  # (B, S, C)
         x = self.attention(x) + x
         h = F.gelu(self.linear1(self.norm1(x)))
@@ -159,7 +159,7 @@ class Bottleneck1d(nn.Module):
         self.after = ResidualBlock1d(channels, channels, groups, mapping)
 
     def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
-        """x (B, C, 1, S), mapping (B, W) of the noise level → (B, C, 1, S)."""
+        """X (B, C, 1, S), mapping (B, W) of the noise level → (B, C, 1, S)."""
         x = self.before(x, mapping)
         if self.attention is not None:
             x = as_row(self.attention(x.squeeze(2).transpose(1, 2)).transpose(1, 2))
@@ -199,7 +199,7 @@ class DownLevel(nn.Module):
         mapping: Tensor,
         film: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
-        """x (B, C_in, 1, S) → (B, C_out, 1, S / factor) and the skips of that shape.
+        """X (B, C_in, 1, S) → (B, C_out, 1, S / factor) and the skips of that shape.
 
         mapping (B, W) of the noise level; film: the context's scale and shift (B, C_out, 1,
         S / factor) each.
@@ -254,7 +254,7 @@ class UpLevel(nn.Module):
         mapping: Tensor,
         film: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """x (B, C_in, 1, S), skips of the same shape → (B, C_out, 1, S * factor).
+        """X (B, C_in, 1, S), skips of the same shape → (B, C_out, 1, S * factor).
 
         mapping (B, W) of the noise level; film: the context's scale and shift (B, C_in, 1, S) each.
         """

@@ -56,7 +56,7 @@ def c_noise(sigma: Tensor) -> Tensor:
 
 
 def element_sigma(sigma: Tensor, is_known: Tensor | None, like: Tensor) -> Tensor:
-    """s = σ(1 − m) (B, C, S) from σ (B,); without a mask σ stays (B, 1, 1) and broadcasts."""
+    """S = σ(1 − m) (B, C, S) from σ (B,); without a mask σ stays (B, 1, 1) and broadcasts."""
     s = sigma.to(like.dtype)[:, None, None]  # (B, 1, 1)
     return s if is_known is None else s * (1.0 - is_known.to(like.dtype))  # (B, C, S)
 
@@ -419,7 +419,7 @@ def vocal_unknown(x: Tensor) -> Tensor:
 
 
 def corrupt_known(x: Tensor, masks: Masks, config: Diffusion, generator: torch.Generator) -> Tensor:
-    """x (B, 2, S) with some known vocals of prefixes and gaps impaired, as generated ones will be.
+    """X (B, 2, S) with some known vocals of prefixes and gaps impaired, as generated ones will be.
 
     With probability `corrupt_probability` an item's known vocal gets a gain of up to
     ±`corrupt_gain` dB and white noise of a level up to `corrupt_sigma`, log-uniform over a decade

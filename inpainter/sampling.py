@@ -173,7 +173,7 @@ class Task:
     covariance: Callable[[Tensor], Tensor] | None = None  # L·Lᵀ of the noise, None: white
 
     def impose(self, x: Tensor, sigma: float) -> Tensor:
-        """x with its known elements replaced by known + σ·n, n drawn for this call."""
+        """X with its known elements replaced by known + σ·n, n drawn for this call."""
         if sigma == 0.0:
             return torch.where(self.is_known, self.known, x)
         return torch.where(self.is_known, self.known + sigma * self.noise(), x)
@@ -515,7 +515,7 @@ def sample(
 
 
 def blend(x: Tensor, is_known: Tensor, context: Context, share: float) -> Tensor:
-    """x (B, 2, S) with a share of the draft in its unknown vocals: what both have stays.
+    """X (B, 2, S) with a share of the draft in its unknown vocals: what both have stays.
 
     The network takes over the phases of a draft, so the two add up like two estimates of one
     signal: what only one of them has, an error of either, is halved at a share of one half.

@@ -50,7 +50,7 @@ class ModifiedCosineTransform(nn.Module):
         return windows
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., S), S a multiple of N → coefficients (..., P, N), P = S / N."""
+        """X (..., S), S a multiple of N → coefficients (..., P, N), P = S / N."""
         with torch.autocast(x.device.type, enabled=False):
             return self.frames(x) @ self.waves[0].T
 
@@ -72,7 +72,7 @@ class ModifiedCosineTransform(nn.Module):
         return frames * self.windows(frames.shape[-2])
 
     def inverse(self, coefficients: Tensor) -> Tensor:
-        """coefficients (..., P, N) → x (..., S), float32."""
+        """Coefficients (..., P, N) → x (..., S), float32."""
         with torch.autocast(coefficients.device.type, enabled=False):
             frames = coefficients.float() @ self.waves[0]
             frames = frames * self.windows(frames.shape[-2])
@@ -111,7 +111,7 @@ class NoiseShape(nn.Module):
         self.register_buffer("mean_power", torch.ones(transform.size))  # white until measured
 
     def power(self, x: Tensor) -> Tensor:
-        """x (..., S) in units of σ_data → p (..., P, N)."""
+        """X (..., S) in units of σ_data → p (..., P, N)."""
         return self.transform.with_power(self.pad(x))[1]
 
     def measure(self, vocals: Tensor) -> None:
@@ -164,8 +164,9 @@ class SpectralPatch(nn.Module):
         )
 
     def forward(self, spectra: Tensor, power: Tensor, marks: Tensor, mapping: Tensor) -> Tensor:
-        """spectra (B, C, P, N), noise = 1; power (B, 1 or 0, P, N) of a draft in units of σ_data²;
-        marks (B, M, S) in [0, 1]; mapping (B, W) of the noise level → (B, C_out, 1, P)."""
+        """Spectra (B, C, P, N), noise = 1; power (B, 1 or 0, P, N) of a draft in units of σ_data²;
+        marks (B, M, S) in [0, 1]; mapping (B, W) of the noise level → (B, C_out, 1, P).
+        """
         marks = F.avg_pool1d(marks, self.size // self.MARKS)  # (B, M, P·16)
         marks = marks.unflatten(2, (-1, self.MARKS))
         parts = (spectra.asinh(), 0.25 * (power + LEAST_POWER).log(), marks)
@@ -201,7 +202,8 @@ class SpectralUnpatch(nn.Module):
     ) -> None:
         """sources: spectra that a coefficient may be taken from, of the noisy signal (out_channels)
         and of a draft (1 or 0); width: channels of the convolutions over time and frequency;
-        dilations: of those that look farther."""
+        dilations: of those that look farther.
+        """
         super().__init__()
         self.terms = (1 + sources, out_channels, size)
         self.blocks = nn.ModuleList(
@@ -225,7 +227,7 @@ class SpectralUnpatch(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, mapping: Tensor, spectra: Tensor, power: Tensor) -> Tensor:
-        """x (B, C_in, 1, P) → coefficients (B, C_out, P, N) in units of the network's output.
+        """X (B, C_in, 1, P) → coefficients (B, C_out, P, N) in units of the network's output.
 
         mapping (B, W) of the noise level; spectra (B, C_out + 1 or 0, P, N): of the noisy signal
         and a draft, noise = 1; power, of the same shape: theirs, whatever the phase.

@@ -80,6 +80,7 @@ def _check_archive(path: Path, content: str) -> None:
 
 
 def size_of(path: Path) -> str:
+    """Return the size of a file in words."""
     return f"{path.stat().st_size / 1e6:.1f} MB"
 
 

@@ -31,7 +31,7 @@ class PatchBlock(nn.Module):
         self.block = ResidualBlock1d(in_channels, out_channels // factor, groups, mapping)
 
     def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
-        """x (B, C_in, 1, S) → (B, C_out, 1, S / factor); channel c of sample p: c * factor + p."""
+        """X (B, C_in, 1, S) → (B, C_out, 1, S / factor); channel c of sample p: c * factor + p."""
         x = self.block(x, mapping).squeeze(2)
         x = x.unflatten(2, (-1, self.factor))  # (B, C_out / factor, S / factor, factor)
         return x.transpose(2, 3).flatten(1, 2)[:, :, None]  # (B, C_out, 1, S / factor)
@@ -47,7 +47,7 @@ class UnpatchBlock(nn.Module):
         self.block = ResidualBlock1d(in_channels // factor, out_channels, groups, mapping)
 
     def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
-        """x (B, C_in, 1, S) → (B, C_out, 1, S * factor)."""
+        """X (B, C_in, 1, S) → (B, C_out, 1, S * factor)."""
         x = x.squeeze(2).unflatten(1, (-1, self.factor))  # (B, C_in / factor, factor, S)
         x = x.transpose(2, 3).flatten(2, 3)  # (B, C_in / factor, S * factor)
         return self.block(x[:, :, None], mapping)

@@ -271,8 +271,10 @@ def convert_transcriber(
 def read_transcriber(
     path: Path, build: Callable[[dict[str, Any]], tuple[nn.Module, Any]]
 ) -> tuple[dict[str, Tensor], Any]:
-    """Read {config, model_state_dict} → weights for the network that `build` makes, and its
-    hyperparameters; arguments and errors as for `convert_transcriber`."""
+    """Read {config, model_state_dict}: weights and hyperparameters of a transcriber.
+
+    The weights are those of the network that `build` makes; arguments and errors as for `convert_transcriber`.
+    """
     content = read_archive(path, "the earlier system's transcriber")
     if not isinstance(content, dict) or not isinstance(content.get("model_state_dict"), dict):
         raise ValueError(

@@ -23,8 +23,6 @@ import numpy as np
 from tqdm import tqdm
 
 from music.harmony import NO_CHORD, NUM_CHORDS, chord_tones, correlate, viterbi
-from music.musicxml import CONTAINER
-from music.safe_xml import parse_xml, read_compressed
 from music.underlay import text_syllables
 from utils.files import write_text
 
@@ -91,6 +89,9 @@ def sung_stress(text: str, stress: int, is_single: bool) -> int:
 
 def read_song(path: Path) -> Song:
     """Return a MusicXML song; raises ValueError when it has no part with lyrics."""
+    from music.musicxml import CONTAINER  # late: who reads the table alone needs no MusicXML
+    from music.safe_xml import parse_xml, read_compressed
+
     root = parse_xml(read_compressed(path, CONTAINER, (".xml",)), str(path))
     parts = root.findall("part")
     sung = next((part for part in parts if part.find(".//lyric") is not None), None)

@@ -122,7 +122,8 @@ def with_sung_times(
     items: Sequence[dict[str, Any]], times: Mapping[str, Mapping[str, Sequence[float]]]
 ) -> list[dict[str, Any]]:
     """Return songs of an index whose symbols sound at their `times` {id: {onset, offset}} where
-    these are known, instead of in the slots that a score leaves them."""
+    these are known, instead of in the slots that a score leaves them.
+    """
     return [
         {**item, "score": {**item["score"], **times[item["id"]]}} if item["id"] in times else item
         for item in items

@@ -13,8 +13,6 @@ from music.compose import compose
 from music.harmony import Harmony, analyse, chord_name
 from music.melody import Melody
 from music.midi import read_midi
-from music.musicxml import read_musicxml
-from music.notation import read_notation
 from music.underlay import Underlay, lay_lyrics, sing
 from singing.request import COMPOSE, NONE, TEMPO_OF_ACCOMPANIMENT, MelodyRequest, SongRequest
 from singing.voice import range_remark
@@ -158,7 +156,13 @@ def read_melody(path: Path) -> Melody:
         raise FileNotFoundError(f"--melody {path}: no such file")
     if kind == "MIDI":
         return read_midi(path)
-    return (read_notation(path) if kind == "song" else read_musicxml(path)).melody
+    if kind == "song":
+        from music.notation import read_notation
+
+        return read_notation(path).melody
+    from music.musicxml import read_musicxml
+
+    return read_musicxml(path).melody
 
 
 def fitted(melody: Melody, seconds: float) -> tuple[Melody, list[str]]:

@@ -21,7 +21,6 @@ from singing.voice import (
     spoken_phrases,
     sung_phrases,
 )
-from text.symbols import is_voiced
 
 if TYPE_CHECKING:
     from hyperparams import Audio
@@ -264,9 +263,3 @@ def _track(parts: Sequence[tuple[int, Tensor]], num_frames: int) -> Tensor:
         values = values[: max(num_frames - frame, 0)]
         track[frame : frame + len(values)] = values
     return track
-
-
-def voicing_track(symbols: Tensor, table: Sequence[str]) -> Tensor:
-    """Return 1 where the symbol (T,) of a frame is a voiced one of `table`, else 0, (T,)."""
-    voiced = torch.tensor([float(is_voiced(symbol)) for symbol in table])
-    return voiced[symbols]

@@ -1,4 +1,4 @@
-"""The project's metadata: the dependencies of pyproject.toml are those of the requirements files."""
+"""The project's metadata: pyproject.toml and the requirements files name the same packages."""
 
 from __future__ import annotations
 

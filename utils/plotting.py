@@ -1,4 +1,4 @@
-"""Pictures: attention, spectrograms, learning curves, masks over a waveform.
+"""Pictures: attention, spectrograms, waveforms with marked parts.
 
 Every function returns a matplotlib Figure on the Agg canvas, without pyplot and its global state:
 any thread may draw, and nothing stays open. Axes carry seconds, Hz and phonemes.
@@ -7,18 +7,19 @@ any thread may draw, and nothing stays open. Axes carry seconds, Hz and phonemes
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from utils.audio import mel_frequencies
+from utils.audio import Features, mel_frequencies
 
 if TYPE_CHECKING:
     from hyperparams import Audio
@@ -30,6 +31,8 @@ LABEL_HEIGHT = 0.085  # inch that a phoneme's label needs
 HERTZ = (250, 500, 1000, 2000, 4000, 8000, 16000)  # ticks of a mel axis
 PREDICTED, TRUE, MASKED = "#c0392b", "#22577a", "#f4a261"  # curves; regions to be generated
 ATTENTION_MAP, SPECTROGRAM_MAP, DIFFERENCE_MAP = "magma", "magma", "RdBu_r"
+WAVEFORM_POINTS = 1 << 17  # samples drawn one by one; longer waveforms as an envelope
+COLUMNS = 4096  # of a spectrogram; more than a picture has pixels
 STAGGER = " " * 7  # moves every second label to the left of its neighbours
 
 
@@ -111,6 +114,52 @@ def spectrogram_pair(
     figure.colorbar(image, ax=panels[2], label="dB", pad=0.01)
     panels[2].set_xlim(0, seconds)
     panels[2].set_xlabel("time (s)")
+    return figure
+
+
+def masked_waveform(
+    wav: Array, audio: Audio, regions: Sequence[tuple[float, float]] = (), title: str = ""
+) -> Figure:
+    """Draw a waveform above its spectrogram, with the regions (start, end) in seconds marked.
+
+    wav (S,) in [-1, 1]. The marked regions are those that are generated, not known.
+    """
+    return track_picture({title: wav}, audio, {title: regions})
+
+
+def track_picture(
+    tracks: Mapping[str, Array],
+    audio: Audio,
+    regions: Mapping[str, Sequence[tuple[float, float]]],
+    draw_top: Callable[[Axes, float], None] | None = None,
+) -> Figure:
+    """Draw tracks by name below each other, each a waveform above its spectrogram.
+
+    tracks: (S,) in [-1, 1] each; regions: stretches (start, end) in seconds of a track that are
+    generated, not known, and are marked; draw_top: fills a panel above them, given the inches that
+    a second takes.
+    """
+    signals = {name: as_numpy(wav) for name, wav in tracks.items()}
+    for name, samples in signals.items():
+        if samples.ndim != 1:
+            raise ValueError(f"a waveform {name!r} of shape {samples.shape}: expected (S,)")
+    seconds = max(len(samples) for samples in signals.values()) / audio.sample_rate
+    has_top = int(draw_top is not None)
+    width = min(24.0 if has_top else 16.0, max(7.0, 1.2 * seconds))
+    figure = new_figure(width, 0.6 + 4.0 * len(signals) + 3.0 * has_top)
+    heights = (2.25,) * has_top + (1, 2) * len(signals)
+    top, *rows = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    if draw_top is not None:
+        draw_top(top, width / seconds)
+    else:
+        rows = [top, *rows]
+    for number, (name, samples) in enumerate(signals.items()):
+        upper, lower = rows[2 * number : 2 * number + 2]
+        _draw_track(upper, lower, samples, audio, regions.get(name, ()))
+        if name:
+            upper.set_title(name, fontsize=9)
+    lower.set_xlim(0, seconds)
+    lower.set_xlabel("time (s)")
     return figure
 
 
@@ -229,6 +278,59 @@ def draw_spectrogram(
     axes.set_ylabel("frequency (Hz)")
     axes.tick_params(labelsize=7)
     return image
+
+
+def _draw_track(
+    upper: Axes,
+    lower: Axes,
+    samples: np.ndarray,
+    audio: Audio,
+    regions: Sequence[tuple[float, float]],
+) -> None:
+    """Draw (S,) as a waveform and as a spectrogram, regions in seconds marked on both."""
+    levels, frames_per_column = _levels(samples, audio)
+    if len(samples) <= WAVEFORM_POINTS:
+        times = np.arange(len(samples)) / audio.sample_rate
+        upper.plot(times, samples, color=TRUE, linewidth=0.4)
+    else:  # the envelope: more points than the picture has pixels only cost time
+        size = -(-len(samples) // WAVEFORM_POINTS)
+        blocks = np.pad(samples, (0, -len(samples) % size)).reshape(-1, size)
+        times = (np.arange(len(blocks)) + 0.5) * size / audio.sample_rate
+        upper.fill_between(times, blocks.min(1), blocks.max(1), color=TRUE, linewidth=0.2)
+    upper.set_ylabel("amplitude")
+    upper.set_ylim(-1, 1)
+    levels = levels - levels.max()
+    draw_spectrogram(
+        lower, levels, audio, SPECTROGRAM_MAP, -RANGE, 0.0, len(levels) * frames_per_column
+    )
+    for index, (start, end) in enumerate(regions):
+        label = "generated" if index == 0 else None
+        upper.axvspan(start, end, color=MASKED, alpha=0.35, linewidth=0, label=label)
+        hatch = "//" if end - start < 0.9 * len(samples) / audio.sample_rate else None
+        lower.axvspan(start, end, facecolor="none", edgecolor=MASKED, linewidth=1.5, hatch=hatch)
+    if regions:
+        upper.legend(loc="upper right", fontsize=7)
+
+
+def _levels(samples: np.ndarray, audio: Audio) -> tuple[np.ndarray, int]:
+    """Return the spectrogram of (S,) in dB, (columns, F), and the frames that a column averages.
+
+    At most COLUMNS of them, made piece by piece: a song needs no more memory than a phrase.
+    """
+    features, hop = Features(audio), audio.hop_length
+    size = -(-features.num_frames(len(samples)) // COLUMNS)  # frames per column
+    margin = -(-audio.n_fft // hop)  # frames around a piece that its own ones touch
+    piece = size * 256  # frames
+    wav = torch.from_numpy(samples).float()
+    columns = []
+    for first in range(0, features.num_frames(len(samples)), piece):
+        before = min(first, margin)
+        part = wav[(first - before) * hop : (first + piece + margin) * hop]
+        levels = features.linear(part[None])[0, before : before + piece] * DECIBELS  # (T, F)
+        if first + piece >= features.num_frames(len(samples)):  # the last column may be narrower
+            levels = torch.cat([levels, levels[-1:].expand(-len(levels) % size, -1)])
+        columns.append(levels.unflatten(0, (-1, size)).mean(1))
+    return torch.cat(columns).numpy(), size
 
 
 def as_numpy(values: Array) -> np.ndarray:

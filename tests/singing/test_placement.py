@@ -12,11 +12,9 @@ from singing.placement import (
     lines_within,
     place_spoken,
     symbol_track,
-    voicing_track,
 )
 from singing.voice import Phrase, RenderedPhrase, frame_symbols
 from text.lyrics import parse_lyrics
-from text.symbols import SYMBOL_TO_ID, SYMBOLS, is_voiced
 from utils.metrics import attention_health
 
 HOP, FRAME_RATE = 100, 10.0  # a frame is 0.1 s
@@ -117,9 +115,3 @@ def test_tracks_put_sound_and_symbols_at_the_same_frames() -> None:
 def test_the_symbol_of_a_frame_is_the_one_attended_to() -> None:
     alignment = torch.eye(4)[[0, 0, 2, 3]]
     assert frame_symbols(alignment, [9, 8, 7, 6], 2, 7).tolist() == [9, 9, 9, 9, 7, 7, 6]
-
-
-def test_voiced_symbols() -> None:
-    ids = torch.tensor([SYMBOL_TO_ID[s] for s in ("_", "AA1", "S", "Z", " ", "~", "HH", "M")])
-    assert voicing_track(ids, SYMBOLS).tolist() == [0, 1, 0, 1, 0, 0, 0, 1]
-    assert sum(map(is_voiced, SYMBOLS)) == 45 + 24 - 9

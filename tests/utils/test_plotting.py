@@ -11,7 +11,6 @@ import torch
 from matplotlib.figure import Figure
 
 from hyperparams import Audio
-from singing.picture import masked_waveform
 from training.curves import alpha_curves, learning_curves, noise_level_curves
 from utils import plotting
 
@@ -134,7 +133,7 @@ def test_curves_come_from_stats(tmp_path: Path) -> None:
 
 
 def test_masked_regions_are_marked_in_seconds() -> None:
-    figure = masked_waveform(torch.zeros(32000), AUDIO, [(0.5, 1.0)], "a gap")
+    figure = plotting.masked_waveform(torch.zeros(32000), AUDIO, [(0.5, 1.0)], "a gap")
     region = figure.axes[0].patches[0]
     assert (region.get_x(), region.get_width()) == pytest.approx((0.5, 0.5))
     assert figure.axes[1].get_xlim() == pytest.approx((0, 2.0))
@@ -146,7 +145,7 @@ def test_wrong_shapes_are_named() -> None:
     with pytest.raises(ValueError, match="expected"):
         plotting.spectrogram_pair(torch.zeros(3, 4), torch.zeros(3, 5), AUDIO)
     with pytest.raises(ValueError, match=r"\(2, 8\)"):
-        masked_waveform(torch.zeros(2, 8), AUDIO)
+        plotting.masked_waveform(torch.zeros(2, 8), AUDIO)
 
 
 def test_pyplot_and_its_global_state_stay_away() -> None:

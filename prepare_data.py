@@ -322,7 +322,7 @@ def prepare_songbook(options: argparse.Namespace) -> int:
         entries, places[0], corpus, audio, SYMBOLS, *common[1:], rejections, options.strict
     )
     print_summary(report)
-    scores = {r.id: {name: r.record[name] for name in ("symbols", "score")} for r in renderings}
+    scores = {r.id: {name: r.made[name] for name in ("symbols", "score")} for r in renderings}
     print_summary(songs.build(pairs, places[1], corpus, *common, (), options.strict, scores=scores))
     phoneme_times.write_phoneme_times(places[0], songbook.timed_phrases(renderings))
     phoneme_times.write_phoneme_times(places[1], songbook.timed_songs(renderings))

@@ -32,9 +32,10 @@ def pair_remarks(vocal: Tensor, accompaniment: Tensor, features: Features, rate:
     """Say what speaks against (S,) and (S,) being aligned stems in these roles; mostly nothing."""
     remarks = []
     frame_rate = rate / features.hop_length
-    onsets = [_onsets(features.mel(stem[None])[0], frame_rate) for stem in (vocal, accompaniment)]
+    sung = _onsets(features.mel(vocal[None])[0], frame_rate)
+    played = _onsets(features.mel(accompaniment[None])[0], frame_rate)
     if len(vocal) >= MIN_SECONDS * rate:
-        remark = lag_remark(*onsets, frame_rate)
+        remark = lag_remark(sung, played, frame_rate)
         remarks += [remark] if remark else []
     shares = [_low_share(stem, features, rate) for stem in (vocal, accompaniment)]
     if shares[0] > max(LOW_SHARE, 2 * shares[1]):

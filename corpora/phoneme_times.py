@@ -61,15 +61,16 @@ def _filled(times: list[tuple[float, float] | None], duration: float) -> dict[st
     onset, offset = [0.0] * len(times), [0.0] * len(times)
     position = 0
     while position < len(times):
-        if times[position] is not None:
-            onset[position], offset[position] = times[position]
+        if (known := times[position]) is not None:
+            onset[position], offset[position] = known
             position += 1
             continue
         end = position
         while end < len(times) and times[end] is None:
             end += 1
         low = offset[position - 1] if position else 0.0
-        high = times[end][0] if end < len(times) else duration
+        following = times[end] if end < len(times) else None
+        high = duration if following is None else following[0]
         step = max(high - low, 0.0) / (end - position)
         for k in range(position, end):
             onset[k], offset[k] = low + (k - position) * step, low + (k - position + 1) * step

@@ -360,7 +360,7 @@ def _vocabulary() -> dict[str, int]:
 
 
 def _assets() -> Path:
-    return Path(importlib.import_module("hibari").__file__).parent / "assets"
+    return Path(str(importlib.import_module("hibari").__file__)).parent / "assets"
 
 
 def _controlled_graph() -> bytes:

@@ -89,6 +89,12 @@ class Rendering:
     fault: str | None
     kept: bool
 
+    @property
+    def made(self) -> dict[str, Any]:
+        """The content of song.json, of a rendering that has one."""
+        assert self.record is not None
+        return self.record
+
 
 def read_song(path: Path) -> Song:
     """Return the song of a file, by its suffix."""
@@ -298,7 +304,8 @@ def sing_song(
     """Sing all phrases of an arrangement.
 
     Returns the voice (S,) at VOCAL_LEVEL, each phrase's time span in seconds, and by phrase and
-    syllable the spans of the phonemes. A phrase's span begins with the first consonant and ends TAIL_SECONDS after the last note.
+    syllable the spans of the phonemes. A phrase's span begins with the first consonant and ends
+    TAIL_SECONDS after the last note.
     """
     wav = np.zeros(round(arrangement.duration * SAMPLE_RATE), np.float32)
     spans, sounding = [], []
@@ -364,7 +371,7 @@ def _write_items(
 def remove_others(renderings: Sequence[Rendering], directory: Path) -> int:
     """Delete the songs and phrases of an earlier build that are none of these; returns how many."""
     ids = {rendering.id for rendering in renderings}
-    phrases = {p["id"] for rendering in renderings for p in rendering.record["phrases"]}
+    phrases = {p["id"] for rendering in renderings for p in rendering.made["phrases"]}
     folders = [f for f in sorted((directory / "songs").glob("*")) if f.name not in ids]
     files = [f for f in sorted((directory / "phrases").glob("*.wav")) if f.stem not in phrases]
     for folder in folders:
@@ -384,13 +391,13 @@ def entries(renderings: Sequence[Rendering], directory: Path) -> list[Entry]:
             p["score"],
         )
         for row, rendering in enumerate(renderings, start=1)
-        for p in rendering.record["phrases"]
+        for p in rendering.made["phrases"]
     ]
 
 
 def phrase_places(directory: Path) -> dict[str, tuple[str, float]]:
     """Return where each phrase of a prepared songbook was cut: phrase id → (take, start in s)."""
-    places = {}
+    places: dict[str, tuple[str, float]] = {}
     for path in sorted((directory / "songs").glob("*/song.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
         places |= {p["id"]: (record["id"], float(p["start"])) for p in record["phrases"]}
@@ -399,12 +406,12 @@ def phrase_places(directory: Path) -> dict[str, tuple[str, float]]:
 
 def timed_phrases(renderings: Sequence[Rendering]) -> dict[str, dict[str, list[float]]]:
     """Return {id: {onset, offset: s of every symbol}} of all phrases."""
-    return {p["id"]: p["times"] for r in renderings for p in r.record["phrases"]}
+    return {p["id"]: p["times"] for r in renderings for p in r.made["phrases"]}
 
 
 def timed_songs(renderings: Sequence[Rendering]) -> dict[str, dict[str, list[float]]]:
     """Return {id: {onset, offset: s of every symbol}} of all songs."""
-    return {r.id: r.record["times"] for r in renderings}
+    return {r.id: r.made["times"] for r in renderings}
 
 
 def stem_pairs(renderings: Sequence[Rendering], directory: Path) -> list[StemPair]:

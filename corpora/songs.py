@@ -83,7 +83,7 @@ def make_song(task: SongTask) -> Song:
     except (OSError, ValueError) as error:
         return Song(pair.id, None, str(error), False)
     before = loudness(stems.sum(dim=0), audio.sample_rate)
-    remarks += pair_remarks(*stems, Features(audio), audio.sample_rate)
+    remarks += pair_remarks(stems[0], stems[1], Features(audio), audio.sample_rate)
     gain = 10 ** ((task.loudness - before) / 20) if math.isfinite(before) else 1.0
     gain = min(gain, 1.0 / stems.abs().max().item())  # a soft song with a loud moment stays softer
     integers = (stems.double() * gain * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1)
@@ -107,7 +107,7 @@ def _sources(pair: StemPair | ArrayPair) -> list[str]:
     """Return the checksums of all that a pair is made of."""
     if isinstance(pair, ArrayPair):
         arrays = (pair.vocal, pair.accompaniment)
-        contents = [hashlib.sha256(np.ascontiguousarray(a)).hexdigest() for a in arrays]
+        contents = [hashlib.sha256(np.ascontiguousarray(a).data).hexdigest() for a in arrays]
         return [*contents, *(str(a.dtype) for a in arrays), str(pair.sample_rate)]
     return [sha256_of(path) for path in (pair.vocal_path, *pair.accompaniment_paths)]
 
@@ -205,6 +205,7 @@ def build(
         if song.fault is not None:
             rejections.append(Rejection(song.id, song.fault))
             continue
+        assert song.record is not None  # one of the two: record or fault
         journal.add(song.record)
         kept += song.kept
         items.append(_item(song.record, split) | (scores or {}).get(song.id, {}))

@@ -185,6 +185,7 @@ def build(
         if result.fault is not None:
             rejections.append(Rejection(result.id, result.fault))
             continue
+        assert result.record is not None  # one of the two: record or fault
         kept += result.kept
         item = _item(entry, result.record, split)
         items.append(item)

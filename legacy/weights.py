@@ -233,8 +233,9 @@ def transcriber_knobs(configuration: Any, source: Path | str) -> dict[str, Any]:
     return knobs
 
 
-def _number(configuration: Mapping[str, Any], key: str, source: Path | str) -> int | float | str:
-    value = configuration.get(key)
+def _number(configuration: Mapping[str, Any], key: str, source: Path | str) -> Any:
+    """Return a knob: a word for the summary of the pitch, else a number within LARGEST."""
+    value: Any = configuration.get(key)
     if key == "pitch_sum":
         if isinstance(value, str):
             return value
@@ -273,7 +274,8 @@ def read_transcriber(
 ) -> tuple[dict[str, Tensor], Any]:
     """Read {config, model_state_dict}: weights and hyperparameters of a transcriber.
 
-    The weights are those of the network that `build` makes; arguments and errors as for `convert_transcriber`.
+    The weights are those of the network that `build` makes; arguments and errors as for
+    `convert_transcriber`.
     """
     content = read_archive(path, "the earlier system's transcriber")
     if not isinstance(content, dict) or not isinstance(content.get("model_state_dict"), dict):

@@ -123,20 +123,23 @@ def choose_precision(
 ) -> tuple[str, str]:
     """Return float32 or bfloat16 for `wanted`, and a line that says why.
 
-    auto takes what the run has `begun_with`, else the one whose products are faster here.
+    auto takes what the run has `begun_with`, else the one whose products are faster here. Where
+    bfloat16 is slow and taken all the same, the line says so.
     """
-    if wanted == "auto" and begun_with in ("float32", "bfloat16"):
-        return begun_with, f"precision {begun_with}, as the run began"
-    if wanted == "float32":
-        return wanted, "precision float32, as asked for"
+    is_begun = wanted == "auto" and begun_with in ("float32", "bfloat16")
+    reason = "as the run began" if is_begun else "as asked for"
+    chosen = str(begun_with) if is_begun else wanted
+    if chosen == "float32":
+        return chosen, f"precision float32, {reason}"
     speed = bfloat16_speed(device)
-    measured = f"bfloat16 products take {1 / speed:.2g} times as long as float32 ones on {device}"
-    if wanted == "auto":
+    times = f"{1 / speed:.0f}" if speed < 0.1 else f"{1 / speed:.2g}"
+    measured = f"bfloat16 products take {times} times as long as float32 ones on {device}"
+    if chosen == "auto":
         chosen = "bfloat16" if speed >= WORTH_IT else "float32"
         return chosen, f"precision {chosen}: {measured}"
     if speed < 1.0:
-        return wanted, f"precision {wanted}, as asked for, is slow here: {measured}; auto is faster"
-    return wanted, f"precision {wanted}, as asked for: {measured}"
+        return chosen, f"precision {chosen}, {reason}, is slow here: {measured}"
+    return chosen, f"precision {chosen}, {reason}: {measured}"
 
 
 def describe_device(device: torch.device) -> str:

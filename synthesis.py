@@ -43,6 +43,7 @@ from singing.request import (
     section_of,
 )
 from text.lyrics import parse_lyrics, read_lyrics
+from utils.flags import command_line, device_option, network_option, option
 from utils.paths import DEMO, SAVE
 
 if TYPE_CHECKING:
@@ -67,22 +68,25 @@ CONVENIENCES = {  # flag: (the knobs of the inpainting section that it sets, wha
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = command_line(__doc__)
     parser.add_argument("--lyrics", metavar="TEXT|FILE", help="words, .txt or .lrc")
-    parser.add_argument("--out", type=Path, default=Path("out"), metavar="DIR")
-    parser.add_argument("--seed", type=int, default=0, help="line i uses seed + i")
-    parser.add_argument("--checkpoint", type=Path, default=DEMO / "transformer.pt", metavar="FILE")
-    parser.add_argument("--postnet", type=Path, default=DEMO / "postnet.pt", metavar="FILE")
+    option(parser, "--out", Path("out"), "folder of the results", metavar="DIR")
+    option(parser, "--seed", 0, "of all randomness; line i uses seed + i", metavar="N")
+    network_option(parser, "transformer", "--checkpoint")
+    network_option(parser, "postnet")
     parser.add_argument("--lexicon", type=Path, metavar="FILE", help="pronunciations of your own")
     parser.add_argument(
-        "--quality", choices=QUALITIES, default="standard", help="steps and iterations for time"
+        "--quality",
+        choices=QUALITIES,
+        default="standard",
+        help="steps and iterations for time (default: %(default)s)",
     )
     parser.add_argument(
         "--pictures",
         action="store_true",
         help="draw the attention of every line (else only of up to four spoken ones)",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    device_option(parser)
     parser.add_argument(
         "--set",
         dest="assignments",
@@ -101,7 +105,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="MIDI, MusicXML or .song to be sung; compose one (default, where the voice sings and "
         "no --vocal is given); none: the lyrics are spoken",
     )
-    song.add_argument("--transpose", type=int, default=0, metavar="N", help="semitones")
+    song.add_argument(
+        "--transpose", type=int, default=0, metavar="N", help="semitones (default: %(default)s)"
+    )
     song.add_argument(
         "--tempo",
         nargs="?",
@@ -115,7 +121,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     song.add_argument("--inpaint", metavar="START-END[,...]", help="parts of --vocal, s or min:s")
     song.add_argument("--extend", type=float, metavar="SECONDS", help="continue --vocal")
     song.add_argument(
-        "--inpainter", type=Path, metavar="FILE|none", help="a checkpoint of your own; none: draft"
+        "--inpainter",
+        type=Path,
+        metavar="RUN|none",
+        help="a run's name, its folder or a file; none: the draft is the vocal "
+        f"(default: {DEMO / 'inpainter.pt'})",
     )
     song.add_argument(
         "--preset",

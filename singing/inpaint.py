@@ -130,13 +130,17 @@ def sing(
         tqdm(total=total, desc=f"vocal, {len(plan)} windows", unit="step", disable=quiet) as bar,
         Evaluations(inpainter) as evaluations,
     ):
+
+        def report_level(done: int, levels: int) -> None:
+            bar.update()
+
         generate = window_sampler(
             denoiser_of(inpainter.network, hp),
             config,
             seed,
             None if contexts is None else lambda jobs: contexts(spans(jobs)),
             None if start_from is None else lambda jobs: cut(start_from, spans(jobs)),
-            lambda done, levels: bar.update(),
+            report_level,
         )
         pieces = inpaint_song(
             read_from(known, is_known), length, plan, generate, fade, config.batch_size

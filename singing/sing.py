@@ -23,8 +23,10 @@ from singing.song import SongAudio, draft_gain, open_song
 from singing.voice import RenderedPhrase, Voice, load_voice, render_phrases, spoken_phrases
 from text.frontend import Pronouncer
 from utils import config
+from utils.checkpoint import resolve
 from utils.files import staged
 from utils.loading import SECTIONS, Loaded, check_pair, load
+from utils.paths import DEMO, SAVE
 
 NO_LYRICS = (
     "no lyrics: the vocal is made from the accompaniment alone, without a draft; "
@@ -36,6 +38,7 @@ class Stopwatch:
     """Seconds of work per stage, in order."""
 
     def __init__(self) -> None:
+        """Begin without any stage."""
         self.seconds: dict[str, float] = {}
 
     @contextmanager
@@ -133,7 +136,8 @@ def load_networks(request: SongRequest, device: torch.device) -> Networks:
     """Load the inpainter, and the voice when there are words; ValueError for an odd pair."""
     inpainter = None
     if request.inpainter is not None:
-        inpainter = load(request.inpainter, "inpainter", device)
+        inpainter = load(resolve(request.inpainter, "inpainter"), "inpainter", device)
+        announce(inpainter, "inpainter", "--inpainter")
         inpainter.hyperparams = sampling_hyperparams(request, inpainter, "inpainter")
     voice = requested_voice(request, device) if request.has_words else None
     if inpainter is None and voice is None:
@@ -145,9 +149,25 @@ def load_networks(request: SongRequest, device: torch.device) -> Networks:
 
 def requested_voice(request: SongRequest, device: torch.device) -> Voice:
     """Load the voice of a request, with the sampling values of the file and of the request."""
-    voice = load_voice(request.transformer, request.postnet, device)
+    transformer, postnet = (
+        resolve(path, kind)
+        for path, kind in ((request.transformer, "transformer"), (request.postnet, "postnet"))
+    )
+    voice = load_voice(transformer, postnet, device)
+    announce(voice.transformer, "transformer", "--checkpoint")
+    announce(voice.postnet, "postnet", "--postnet")
     voice.hyperparams = sampling_hyperparams(request, voice.transformer, "transformer")
     return voice
+
+
+def announce(loaded: Loaded, kind: str, flag: str) -> None:
+    """Say on standard error which weights are used, and whether the user has others."""
+    note = ""
+    if loaded.path.parent == DEMO:
+        runs = sorted(SAVE.glob(f"{kind}/*/last.pt"), key=lambda path: path.stat().st_mtime)
+        note = ", ships with the repository"
+        note += f"; your own newest run: {flag} {runs[-1].parent.name}" if runs else ""
+    print(f"{kind}: {loaded.path}, step {loaded.step}{note}", file=sys.stderr)
 
 
 def sampling_hyperparams(request: SongRequest, loaded: Loaded, kind: str) -> Hyperparams:

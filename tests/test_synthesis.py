@@ -49,6 +49,29 @@ def test_lyrics_alone_are_spoken(
     assert np.allclose(alone, np.load(out / "01_mel.npy"), atol=1e-4)
 
 
+def test_a_run_is_named_and_its_step_is_said(
+    run: Run,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "save" / "transformer" / "mine" / "last.pt"
+    demo = tmp_path / "save" / "demo" / "transformer.pt"
+    for path in (own, demo):
+        path.parent.mkdir(parents=True)
+        path.symlink_to(weights / "transformer.pt")
+    quick = ("--lyrics", "oh", "--set", "synthesis.griffin_lim_iterations=1", "--checkpoint")
+    assert run(*quick, "mine") == 0
+    assert f"transformer: {own.relative_to(tmp_path)}, step 3\n" in capsys.readouterr().err
+    assert run(*quick, demo.relative_to(tmp_path)) == 0
+    said = capsys.readouterr().err
+    assert "ships with the repository; your own newest run: --checkpoint mine" in said
+    assert run(*quick, "yours") == 2
+    assert "transformer/mine/last.pt" in capsys.readouterr().err
+
+
 def test_attention_is_drawn_of_few_lines_or_when_asked_for(run: Run, tmp_path: Path) -> None:
     quick = ("--set", "synthesis.griffin_lim_iterations=1")
     for flags, count in (((), 0), (("--pictures",), 5)):

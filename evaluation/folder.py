@@ -139,8 +139,9 @@ class FolderJudge:
             )
         self.judges.missing["network"] = "recordings do not show it; see evaluate.py song"
         if not any(files.lyrics for files in items.values()):
-            for kind in ("aligner", "whisper"):
-                self.judges.missing.setdefault(kind, "no reference has NAME.txt beside it")
+            self.judges.missing["lyrics"] = "no reference has NAME.txt beside it"
+        if not any(files.notes for files in items.values()):
+            self.judges.missing["notes"] = "no reference has NAME.mid beside it"
 
     def settings(self) -> dict[str, Any]:
         """Return what decides the numbers: the contents of the files and the judges."""

@@ -33,7 +33,8 @@ class Metric:
     needs: str = ""  # fields of evaluation.voice.Judges, or parts of the reference
 
 
-_NOTES = "transcriber mir_eval"
+_NOTES = "transcriber mir_eval notes"
+_WORDS = "aligner lyrics"
 _BACKING = "accompaniment transcriber"
 METRICS = {
     "pitch_accuracy": Metric("raw pitch accuracy, 50 cents", "%", 100, has_ratio=True),
@@ -44,16 +45,22 @@ METRICS = {
     "note_onset": Metric("note F1: onset", "%", 100, has_ratio=True, needs=_NOTES),
     "note_pitch": Metric("note F1: onset, pitch", "%", 100, has_ratio=True, needs=_NOTES),
     "note_offset": Metric("note F1: onset, pitch, offset", "%", 100, has_ratio=True, needs=_NOTES),
-    "word_errors": Metric("word error rate", "%", 100, is_pooled=True, needs="whisper"),
-    "phoneme_errors": Metric("phoneme error rate", "%", 100, is_pooled=True, needs="transcriber"),
+    "word_errors": Metric("word error rate", "%", 100, is_pooled=True, needs="whisper lyrics"),
+    "phoneme_errors": Metric(
+        "phoneme error rate", "%", 100, is_pooled=True, needs="transcriber lyrics"
+    ),
     "phoneme_entropy": Metric("phoneme entropy of a frame", "bits", needs="transcriber"),
     "phoneme_variety": Metric("phoneme variety", "bits", needs="transcriber"),
-    "accepted": Metric("right lyrics accepted", "%", 100, has_ratio=True, needs="aligner"),
+    "accepted": Metric("right lyrics accepted", "%", 100, has_ratio=True, needs=_WORDS),
     "preferred": Metric(
-        f"right lyrics before {WRONG_LYRICS} wrong", "%", 100, has_ratio=True, needs="aligner"
+        f"right lyrics before {WRONG_LYRICS} wrong",
+        "%",
+        100,
+        has_ratio=True,
+        needs=_WORDS,
     ),
     "onset_deviation": Metric(
-        "vowel onset deviation, median", "ms", 1000, True, is_median=True, needs="aligner"
+        "vowel onset deviation, median", "ms", 1000, True, is_median=True, needs=_WORDS
     ),
     "coverage": Metric("words read", "%", 100, needs="network"),
     "repeated": Metric("words read again", "/phrase", needs="network"),
@@ -165,7 +172,7 @@ def cells(
             lines.append([title, *shown, *ratio])
         else:
             reasons = [missing[need] for need in metric.needs.split() if need in missing]
-            reason = reasons[0] if reasons else f"no item has the {metric.needs or 'sound'} for it"
+            reason = reasons[0] if reasons else "no item has it"
             lines.append([title, f"not measured: {reason}"])
     return lines
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from corpora.aligner import ForcedAligner
 from evaluation.frechet import SpeechEmbedding
 from evaluation.recognisers import WhisperRecogniser, spoken_words
+from evaluation.report import shown_path
 from evaluation.score_metrics import note_scores, note_track, onset_deviations
 from text.symbols import word_spans
 from transcription.labels import PHONEME_CLASSES, SILENCE, phoneme_class
@@ -118,7 +119,8 @@ class Judges:
         """Name the judges, for the record."""
         found = [judge.NAME for judge in (self.aligner, self.embedding, self.whisper) if judge]
         if self.transcriber is not None:
-            found.append(f"transcriber {self.transcriber.path}, step {self.transcriber.step}")
+            path = shown_path(self.transcriber.path)
+            found.append(f"transcriber {path}, step {self.transcriber.step}")
         return ["YIN pitch track", *found]
 
     def track(self, wav: Tensor, num_frames: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import re
 import subprocess
@@ -286,7 +287,27 @@ def test_a_folder_of_renderings(
     assert all("coverage" not in row for row in rows["a"].values())
     shown = capsys.readouterr().out
     assert "3 recordings" in shown and "mel-cepstral distortion" in shown
+    assert str(tmp_path) not in (out / "report.html").read_text()
     assert (out / "report.html").read_text().count("<audio") == 6
+
+
+def test_what_one_recording_alone_cannot_show(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No floor, no plural, and a reason for each number that its reference does not allow."""
+    rendered, true = folders
+    for path in (rendered / "b.flac", rendered / "c.wav", true / "a.mid", true / "a.txt"):
+        path.unlink()
+    command = ["folder", str(rendered), "--references", str(true), "--transcriber", "none"]
+    assert evaluate.main([*command, "--out", str(tmp_path / "out"), "--report"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("1 recording of ") and "nan" not in shown
+    (item,) = json.loads((tmp_path / "out" / "evaluation.json").read_text())["items"]
+    assert set(item["rows"]) == {"ceiling", "rendered"}
+    if importlib.util.find_spec("pocketsphinx"):
+        assert re.search(r"lyrics accepted.*not measured: no reference has NAME.txt", shown)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "1 recordings" not in page and ">nan" not in page.lower()
 
 
 def test_folders_that_do_not_match(

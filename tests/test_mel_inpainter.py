@@ -21,10 +21,10 @@ from inpainter.diffusion import ACCOMPANIMENT, VOCAL, denoising_loss, draw_masks
 from inpainter.mel_unet import MelSignal, MelUNet1d
 from inpainter.sampling import sample, window_sampler
 from inpainter.windows import inpaint_song, plan_windows, read_from
-from preprocess import FeatureStore, MelBatches, StemStore, TextMelDataset
+from preprocess import FeatureStore, MelBatches, StemStore
 from text.symbols import SYMBOLS
 from train_inpainter import InpainterExperiment
-from training.mel_drafts import KINDS, DraftStore, MelContexts, make_drafts
+from training.mel_drafts import KINDS, DraftStore, MelContexts
 from utils import checkpoint, config
 from utils.audio import Features
 from utils.loading import build_unet, denoiser_of, load
@@ -248,22 +248,36 @@ def test_previews_are_pictures_of_mels(feature_dir: Path) -> None:
 
 @pytest.fixture
 def drafts(
-    speech_corpus: Callable[..., Path], weights: Path, tmp_path: Path
+    speech_corpus: Callable[..., Path], weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> tuple[DraftStore, dict[str, tuple[str, float]]]:
     """Drafts of two songs of three phrases each, by a tiny transformer; made in two runs."""
     where = ["--feature-dir", str(tmp_path / "feature"), "--workers", "0"]
     shares = ["--validation-share", "0", "--test-share", "0"]
     corpus = str(speech_corpus())
-    assert prepare_data.main(["ljspeech", corpus, "--name", "phrases", *shares, *where]) == 0
-    store = FeatureStore(tmp_path / "feature" / "phrases")
-    ids = [item["id"] for item in store.items("train")]
+    assert prepare_data.main(["ljspeech", corpus, "--name", "book", *shares, *where]) == 0
+    directory = tmp_path / "feature" / "book"
+    ids = [item["id"] for item in FeatureStore(directory).items("train")]
     where_sung = {id: (f"song-{n // 3}", 0.5 + 1.6 * (n % 3)) for n, id in enumerate(ids)}
-    songs = {f"song-{n}": 6 * HP.audio.sample_rate for n in range(2)}
-    transformer = load(weights / "transformer.pt", "transformer", torch.device("cpu"))
-    for some in (dict(list(songs.items())[:1]), songs):
-        folder = make_drafts(
-            transformer, [TextMelDataset(store, "train")], where_sung, some, tmp_path / "drafts"
-        )
+    rate = HP.audio.sample_rate
+    for song in ("song-0", "song-1"):
+        (tmp_path / "sung" / song).mkdir(parents=True)
+        for stem in ("vocal", "accompaniment"):
+            wav = 0.1 * np.random.default_rng(len(stem)).standard_normal(6 * rate)
+            soundfile.write(tmp_path / "sung" / song / f"{stem}.wav", wav, rate)
+        phrases = [{"id": i, "start": start} for i, (s, start) in where_sung.items() if s == song]
+        (directory / "songs" / song).mkdir(parents=True)
+        record = json.dumps({"id": song, "phrases": phrases})
+        (directory / "songs" / song / "song.json").write_text(record)
+    sung = str(tmp_path / "sung")
+    assert prepare_data.main(["stems", sung, "--name", "book-stems", *shares, *where]) == 0
+    command = ["drafts", "book", "--transformer", str(weights / "transformer.pt"), *where]
+    assert prepare_data.main([*command, "--device", "cpu"]) == 0
+    folder = Path(capsys.readouterr().out.split()[-1])
+    first, second = (folder / "free_running" / f"song-{n}.npy" for n in range(2))
+    kept, made = first.stat().st_mtime_ns, second.read_bytes()
+    second.unlink()
+    assert prepare_data.main([*command, "--device", "cpu"]) == 0
+    assert first.stat().st_mtime_ns == kept and second.read_bytes() == made
     return DraftStore(folder), where_sung
 
 

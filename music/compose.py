@@ -126,13 +126,14 @@ def _lines(
     """Return the lines with their syllables, and the words that were guessed."""
     placed: list[Line] = []
     guessed: list[str] = []
-    stanzas = stanza_numbers([(line.section, line.line_number) for line in lines])
-    for line, stanza in zip(lines, stanzas, strict=True):
+    for line, stanza in zip(lines, stanza_numbers(lines), strict=True):
         syllables, guesses = text_syllables(line.text, pronouncer, line_number=line.line_number)
         guessed += guesses
         if syllables:
             name = section_name(line.section)
-            placed.append(Line(tuple(syllables), name, stanza, line.line_number, line.start))
+            placed.append(
+                Line(tuple(syllables), name, stanza, line.line_number, line.start, line.end)
+            )
     if not placed:
         raise ValueError("the lyrics hold no word that can be pronounced; expected words to sing")
     return placed, tuple(dict.fromkeys(guessed))

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +25,7 @@ from music.harmony import NO_CHORD, Harmony
 if TYPE_CHECKING:
     from hyperparams import Composer
     from music.score import Syllable
+    from text.lyrics import LyricLine
 
 SLOTS_PER_BEAT = 4
 BAR_CHOICES = (1, 2, 4, 8, 16)  # of a line
@@ -34,13 +35,14 @@ FILLS = ("rest", "spread", "repeat")
 
 @dataclass(frozen=True)
 class Line:
-    """A line to place: its syllables, its section's name, which stanza it is in, its stamp in s."""
+    """A line to place: its syllables, its section's name, which stanza it is in, its times in s."""
 
     syllables: tuple[Syllable, ...]
     section: str
     stanza: int
     line_number: int
     start: float | None = None
+    end: float | None = None
 
 
 @dataclass(frozen=True)
@@ -261,6 +263,8 @@ def _timed(lines: Sequence[Line], grid: Grid, knobs: Composer) -> list[Phrase]:
                 f"{grid.seconds(start):.2f} s to {grid.seconds(starts[index + 1]):.2f} s, where "
                 f"at most {fits} can be sung; move the time stamps, or shorten the line"
             )
+        if line.end is not None:  # unless that is too early to sing the line
+            room = max(min(room, grid.nearest(line.end) - start), count * grid.shortest_slots + 1)
         breath = min(grid.breath_slots, room - count * grid.shortest_slots)
         natural = round(2 * SLOTS_PER_BEAT * count / wanted_density(grid, knobs))
         end = start + min(room - breath, max(natural, count * grid.shortest_slots))
@@ -288,15 +292,23 @@ def _all_starts(lines: Sequence[Line], grid: Grid) -> list[int]:
     starts: list[int] = []
     for (index, slot), (until, end) in pairwise([*known, (len(lines), grid.last + 1)]):
         weights = np.cumsum([0] + [len(line.syllables) for line in lines[index:until]])
+        if (stop := lines[until - 1].end) is not None:  # unless that is too early for all lines
+            needed = int(weights[-1]) * grid.shortest_slots + until - index
+            end = min(end, max(grid.nearest(stop), slot + needed))
         starts += [slot + round((end - slot) * weight / weights[-1]) for weight in weights[:-1]]
     return [*starts, grid.last + 1]
 
 
-def stanza_numbers(lines: Sequence[tuple[str | None, int]]) -> list[int]:
-    """Return each line's stanza from (section, line number): new at a name or a blank line."""
-    numbers, stanza = [], 0
-    keys = [key for key, _ in groupby(lines)]
-    for before, after in pairwise([keys[0], *keys]):
-        stanza += before[0] != after[0] or after[1] > before[1] + 1
-        numbers.append(stanza)
+def stanza_numbers(lines: Sequence[LyricLine]) -> list[int]:
+    """Return each line's stanza: the file's where it is known, else new at a name or a gap."""
+    if not lines:
+        return []
+    numbers = [0]
+    for before, after in pairwise(lines):
+        if before.stanza is not None and after.stanza is not None:
+            is_new = before.stanza != after.stanza
+        else:
+            gap = after.line_number > before.line_number + 1
+            is_new = before.section != after.section or gap
+        numbers.append(numbers[-1] + is_new)
     return numbers

@@ -27,7 +27,7 @@ FINEST_TICKS = 20160  # per beat, at most
 CONTAINER = "META-INF/container.xml"
 
 
-def read_musicxml(path: Path | str, part: str | None = None, verse: int = 1) -> Song:
+def read_musicxml(path: Path | str, part: str | None = None, verse: int | None = None) -> Song:
     """Return the song of a MusicXML file; its voice is the part with lyrics, or `part` by name/id.
 
     Music that is not repeated sings `verse`. Raises FileNotFoundError; ValueError for a file that
@@ -44,7 +44,7 @@ def read_musicxml(path: Path | str, part: str | None = None, verse: int = 1) -> 
     root = parse_xml(data, str(path))
     try:
         parts = read_parts(root)
-        return _song(root, parts, path, part, verse)
+        return _song(root, parts, path, part, verse or 1)
     except (ArithmeticError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: a MusicXML element is broken ({error!r})") from error
     except ValueError as error:

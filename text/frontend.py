@@ -64,8 +64,14 @@ class Pronouncer:
         self.lexicon = Lexicon(read_user_lexicon(user_lexicon) if user_lexicon else None)
         self.letter_to_sound = LetterToSound()
 
-    def pronounce(self, line: str, line_number: int = 1) -> Pronunciation:
-        """Return the symbols and words of one line.
+    def is_known(self, word: str) -> bool:
+        """Return whether a lexicon lists a written word, or one of which it is a regular form."""
+        return self._known(normalise(word)) is not None
+
+    def pronounce(
+        self, line: str, line_number: int = 1, around: tuple[str, str] = ("", "")
+    ) -> Pronunciation:
+        """Return the symbols and words of one line; `around` is the text before and after it.
 
         Raises ValueError naming `line_number` for a character that cannot be read, a wrong phoneme
         in braces, a brace without its partner, or a line without any word.

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import mido
 
+from music.part_names import is_voice_name, listed_parts, named
 from music.tempo import Meter, TempoMap
 
 DRUM_CHANNEL = 9
@@ -19,10 +20,6 @@ MATCH_SECONDS = 0.06  # a text this near to a note's onset belongs to it
 FEWEST_TEXTS = 3  # text events that make lyrics when they stand at notes
 CLEAR_MATCH = 0.6  # F1 of word times and onsets from which a track is taken for the sung one
 CLEAR_LEAD = 0.1  # by which that F1 is above the next track's
-VOICE_WORDS = re.compile(
-    r"\b(vocals?|voice|vox|voc|melod(y|ie|ia)|topline|lead ?vocals?|singer|singing|sung)\b"
-)
-NOT_LEADING = re.compile(r"\b(back(ing|ground|up)?|bgv?s?|bvs?|harmon\w*|choir|oohs|aahs|pad)\b")
 WORD_TRACK = re.compile(r"\b(words?|lyrics?|karaoke|liedtext|paroles|testo|letra)\b")
 LINE_MARKS = ("\\", "/")  # in karaoke files: a new stanza, a new line
 
@@ -158,42 +155,18 @@ def choose_track(
     for candidates in (with_lyrics, [] if with_lyrics else with_texts, voices):
         if len(candidates) == 1:
             return candidates[0], ""
-    called = [
-        voice
-        for voice in with_lyrics or voices
-        if VOICE_WORDS.search(voice.name.lower().replace("_", " "))
-        and not NOT_LEADING.search(voice.name.lower().replace("_", " "))
-    ]
+    called = [voice for voice in with_lyrics or voices if is_voice_name(voice.name)]
     if len(called) == 1:
         return called[0], "by its name"
     words = _apart(tracks)
     if words and not with_lyrics and (best := _matching(voices, words, tempo)):
         return best, "its notes begin with the words"
-    names = ", ".join(f"{number}: {voice.name!r}" for number, voice in enumerate(voices, 1))
+    names = listed_parts([voice.name for voice in voices])
     some = "have lyrics" if len(with_lyrics) > 1 else "have notes"
     raise ValueError(
         f"{path}: {len(with_lyrics) or len(voices)} tracks {some} and none can be told to be the "
         f"voice: {names}. Choose one with --part NAME or --part NUMBER"
     )
-
-
-def named(wanted: str, names: Sequence[str], place: str, kind: str = "track") -> int:
-    """Return the index of the name that is wanted: by name in any case, part of it, or number.
-
-    Numbers count from 1. Raises ValueError naming all of them.
-    """
-    folded, sought = [name.casefold() for name in names], wanted.strip().casefold()
-    same = [index for index, name in enumerate(folded) if name == sought]
-    within = [index for index, name in enumerate(folded) if sought and sought in name]
-    if len(same) == 1:
-        return same[0]
-    if not same and sought.isdecimal() and 1 <= int(sought) <= len(names):
-        return int(sought) - 1
-    if not same and len(within) == 1:
-        return within[0]
-    there = ", ".join(f"{number}: {name!r}" for number, name in enumerate(names, 1)) or "none"
-    several = f"several {kind}s are called" if len(same or within) > 1 else f"no {kind}"
-    raise ValueError(f"{place}: {several} {wanted!r}; {kind}s with notes are {there}")
 
 
 def _apart(tracks: Sequence[Track]) -> list[int]:

@@ -25,11 +25,10 @@ from fractions import Fraction
 from pathlib import Path
 
 from music.melody import Lyric, Melody
-from music.score import Note
+from music.score import SEMITONES, Note
 from music.song import Backing, Song
 from music.tempo import Meter, TempoMap
 
-SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 ACCIDENTALS = {"": 0, "#": 1, "b": -1}
 QUALITIES = {
     **{"": (0, 4, 7), "m": (0, 3, 7), "7": (0, 4, 7, 10), "m7": (0, 3, 7, 10)},

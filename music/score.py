@@ -16,6 +16,7 @@ from text.symbols import is_vowel
 
 __all__ = ["Meter", "Note", "PhraseInputs", "Score", "Syllable", "TempoMap", "octaves_into_range"]
 
+SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}  # above C
 TOLERANCE = 1e-6  # s; notes may touch, and float sums may differ in the last digits
 
 

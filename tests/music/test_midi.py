@@ -259,7 +259,7 @@ def test_a_part_is_chosen_by_name_part_of_a_name_or_number(tmp_path: Path) -> No
     with pytest.raises(ValueError, match="several tracks are called 'pia'"):
         read_midi(path, "pia")
     singers = [[("name", 0, name), ("lyrics", 0, "la"), *note(60)] for name in ("Alto", "Bass")]
-    with pytest.raises(ValueError, match="2 tracks have lyrics.* --part NAME"):
+    with pytest.raises(ValueError, match=r"2 tracks have lyrics.* --part NAME"):
         read_midi(write(tmp_path / "y.mid", *singers))
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from text.amounts import AMOUNT_RULES
 from text.characters import fold
+from text.lyric_signs import unescaped
 from text.numbers import cardinal, ordinal
 
 Rule = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
@@ -165,6 +166,7 @@ def normalise(line: str, line_number: int = 1) -> str:
         raise ValueError(
             f"line {line_number}: {len(line)} characters; expected at most {LONGEST_LINE} in a line"
         )
+    line = unescaped(line)
     inline = INLINE.findall(line)
     text = INLINE.sub(PLACE, line)
     for brace in "{}":

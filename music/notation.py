@@ -228,7 +228,7 @@ def _play(
 ) -> list[tuple[Fraction, Fraction, int]]:
     """Return (onset, offset, pitch) of the chords in a style, figures starting anew in each bar."""
     played = []
-    bounds = [place for place, _, _ in chords[1:]] + [end]
+    bounds = [*(place for place, _, _ in chords[1:]), end][: len(chords)]
     for (start, root, tones), stop in zip(chords, bounds, strict=True):
         bass = LOWEST_BASS + (root - LOWEST_BASS) % 12
         above = sorted(LOWEST_CHORD + (root + tone - LOWEST_CHORD) % 12 for tone in tones)

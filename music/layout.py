@@ -34,7 +34,7 @@ FILLS = ("rest", "spread", "repeat")
 
 
 @dataclass(frozen=True)
-class Line:
+class UnplacedLine:
     """A line to place: its syllables, its section's name, which stanza it is in, its times in s."""
 
     syllables: tuple[Syllable, ...]
@@ -46,13 +46,13 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Phrase:
+class PlacedLine:
     """A placed line: sung within slots [first, end), its first bar beginning at slot `bar`.
 
     `is_timed`: it begins at `first` exactly; `is_last`: it closes its section.
     """
 
-    line: Line
+    line: UnplacedLine
     first: int
     bar: int
     end: int
@@ -132,7 +132,7 @@ class Grid:
         return first, min(whole, int(beats[-1]) // self.harmony.metre + 1)
 
 
-def place_lines(lines: Sequence[Line], grid: Grid, knobs: Composer) -> list[Phrase]:
+def lay_out(lines: Sequence[UnplacedLine], grid: Grid, knobs: Composer) -> list[PlacedLine]:
     """Return the phrases of the lines, in time; raises ValueError when they do not fit."""
     if knobs.fill not in FILLS:
         raise ValueError(f"composer.fill = {knobs.fill!r} is not one of {', '.join(FILLS)}")
@@ -159,7 +159,7 @@ def section_name(written: str | None) -> str:
 # -- lines without time stamps ------------------------------------------------------------------
 
 
-def _in_bars(lines: Sequence[Line], grid: Grid, knobs: Composer) -> list[Phrase]:
+def _in_bars(lines: Sequence[UnplacedLine], grid: Grid, knobs: Composer) -> list[PlacedLine]:
     first_bar, end_bar = grid.bars()
     available = end_bar - first_bar
     bars = _fitted([_bars_wanted(line, lines, grid, knobs) for line in lines], lines, grid)
@@ -182,16 +182,16 @@ def _in_bars(lines: Sequence[Line], grid: Grid, knobs: Composer) -> list[Phrase]
 
 
 def _bar_phrases(
-    lines: Sequence[Line], bars: Sequence[int], bar: int, gap: int, grid: Grid
-) -> list[Phrase]:
+    lines: Sequence[UnplacedLine], bars: Sequence[int], bar: int, gap: int, grid: Grid
+) -> list[PlacedLine]:
     """Return the phrases of lines in `bars` each from `bar` on; an upbeat may come a beat early."""
-    phrases: list[Phrase] = []
+    phrases: list[PlacedLine] = []
     for index, (line, count) in enumerate(zip(lines, bars, strict=True)):
         is_last = index + 1 == len(lines) or lines[index + 1].stanza != line.stanza
         start = bar * grid.slots_per_bar
         end = min(start + count * grid.slots_per_bar, grid.last + 1) - grid.breath_slots
         first = max(start - SLOTS_PER_BEAT, grid.first)
-        phrases.append(Phrase(line, first, start, end, is_last=is_last))
+        phrases.append(PlacedLine(line, first, start, end, is_last=is_last))
         bar += count + (gap if is_last else 0)
     return phrases
 
@@ -201,7 +201,9 @@ def _capacity(bars: int, grid: Grid) -> int:
     return max(0, (bars * grid.slots_per_bar - grid.breath_slots) // grid.shortest_slots)
 
 
-def _bars_wanted(line: Line, lines: Sequence[Line], grid: Grid, knobs: Composer) -> int:
+def _bars_wanted(
+    line: UnplacedLine, lines: Sequence[UnplacedLine], grid: Grid, knobs: Composer
+) -> int:
     """Return the bars of a line: those of its section's median line, more where it is crowded."""
     density = wanted_density(grid, knobs)
     section = [len(other.syllables) for other in lines if other.section == line.section]
@@ -220,7 +222,7 @@ def _bars_wanted(line: Line, lines: Sequence[Line], grid: Grid, knobs: Composer)
     return bars
 
 
-def _fitted(bars: list[int], lines: Sequence[Line], grid: Grid) -> list[int]:
+def _fitted(bars: list[int], lines: Sequence[UnplacedLine], grid: Grid) -> list[int]:
     """Return bars that fit the song, the emptiest lines halved first; ValueError when none do."""
     first_bar, end_bar = grid.bars()
     bars = list(bars)
@@ -249,7 +251,7 @@ def _fitted(bars: list[int], lines: Sequence[Line], grid: Grid) -> list[int]:
 # -- lines with time stamps ---------------------------------------------------------------------
 
 
-def _timed(lines: Sequence[Line], grid: Grid, knobs: Composer) -> list[Phrase]:
+def _timed(lines: Sequence[UnplacedLine], grid: Grid, knobs: Composer) -> list[PlacedLine]:
     """Return phrases that begin at their stamps, at most as long as the density makes them."""
     starts = _all_starts(lines, grid)
     phrases = []
@@ -270,11 +272,11 @@ def _timed(lines: Sequence[Line], grid: Grid, knobs: Composer) -> list[Phrase]:
         end = start + min(room - breath, max(natural, count * grid.shortest_slots))
         bar = start // grid.slots_per_bar * grid.slots_per_bar
         is_last = index + 1 == len(lines) or lines[index + 1].stanza != line.stanza
-        phrases.append(Phrase(line, start, bar, end, is_timed=True, is_last=is_last))
+        phrases.append(PlacedLine(line, start, bar, end, is_timed=True, is_last=is_last))
     return phrases
 
 
-def _all_starts(lines: Sequence[Line], grid: Grid) -> list[int]:
+def _all_starts(lines: Sequence[UnplacedLine], grid: Grid) -> list[int]:
     """Return the first slot of every line, and the end of the song, unstamped lines between."""
     duration = grid.harmony.duration
     for line in lines:

@@ -39,6 +39,7 @@ class Melody:
     remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        """Check that there is one voice with a lyric or None for each note."""
         if not self.notes:
             raise ValueError("the melody has no note; expected at least one")
         if len(self.notes) != len(self.lyrics):

@@ -13,7 +13,7 @@ from music.score import Note, Score
 from text.remarks import remark
 from utils.files import atomic
 
-LARGEST_FILE = 16 * 2**20  # bytes; an orchestral score has less than one
+LARGEST_MIDI = 16 * 2**20  # bytes; an orchestral score has less than one
 VELOCITY = 90
 
 
@@ -29,8 +29,8 @@ def read_midi(path: Path | str, part: str | None = None) -> Melody:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no MIDI file {path}")
-    if path.stat().st_size > LARGEST_FILE:
-        raise ValueError(f"{path}: larger than {LARGEST_FILE} bytes; expected one song")
+    if path.stat().st_size > LARGEST_MIDI:
+        raise ValueError(f"{path}: larger than {LARGEST_MIDI} bytes; expected one song")
     tempo, meters, tracks = read_tracks(parse_midi(path))
     chosen, reason = choose_track(path, tracks, part, tempo)
     remarks = []
@@ -84,10 +84,10 @@ def write_midi(melody: Melody | Score, path: Path | str, name: str = "vocal") ->
     file = mido.MidiFile(type=1, ticks_per_beat=tempo.ticks_per_beat, charset="utf-8")
     file.tracks.append(_track("", conductor))
     file.tracks.append(_track(name, events))
-    save(file, path)
+    save_midi(file, path)
 
 
-def save(file: mido.MidiFile, path: Path | str) -> None:
+def save_midi(file: mido.MidiFile, path: Path | str) -> None:
     """Write a MIDI file atomically."""
     with atomic(path) as temporary:
         file.save(temporary)

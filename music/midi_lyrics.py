@@ -1,8 +1,8 @@
-"""Words of MIDI files: lyric and text events, as editors and karaoke files write them, on notes.
+r"""Words of MIDI files: lyric and text events, as editors and karaoke files write them, on notes.
 
 Conventions. A hyphen at an end or a beginning joins syllables; where words are parted by blanks
 (karaoke files), a syllable without one continues. A line ends at a carriage return or line feed
-(RP-017); `\\` and `/` begin one (.kar). Singing editors write `-` on a note that holds the syllable
+(RP-017); `\` and `/` begin one (.kar). Singing editors write `-` on a note that holds the syllable
 before, and `+` on one that takes the next syllable of its word. `[Chorus]` is no word, nor are
 `{@LATIN}` and `{#Title=...}` (RP-026).
 """
@@ -18,14 +18,14 @@ from music.melody import Lyric
 from music.midi_tracks import MATCH_SECONDS
 from music.score import Note
 from music.tempo import TempoMap
+from text.characters import HYPHENS
 from text.remarks import listed, remark
 
 NEXT_SYLLABLE = "+"  # of the word before; no letters of its own
-HELD = re.compile(r"[-‐‑–—_~ー]+|\+[~*]+")
+HOLD_SIGN = re.compile(r"[-‐‑–—_~ー]+|\+[~*]+")
 TAG = re.compile(r"\{[@#][^{}]*\}")
 SECTION = re.compile(r"\[[^\[\]]*\]")
 VERSE_NUMBER = re.compile(r"^\d+\s*[.)]\s*(?=\D)")
-HYPHENS = "-‐‑"
 SPACED_SHARE = 0.2  # of texts with a blank, from which blanks part the words
 
 
@@ -87,7 +87,7 @@ def _syllables(texts: Mapping[int, str], tempo: TempoMap) -> tuple[list[_Syllabl
         body = raw.lstrip("\r/\\")
         text = VERSE_NUMBER.sub("", body.strip().rstrip("\r/\\").strip())
         pending_line = False
-        if HELD.fullmatch(text):
+        if HOLD_SIGN.fullmatch(text):
             syllables.append(_Syllable(tempo.seconds_at(tick), ""))
             continue
         if text != NEXT_SYLLABLE and not any(c.isalnum() or c in "'’" for c in text):

@@ -39,21 +39,28 @@ def read_musicxml(path: Path | str, part: str | None = None, verse: int | None =
     tell.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no MusicXML file {path}")
-    if path.suffix.lower() == ".mxl":
-        data = read_compressed(path, CONTAINER, (".musicxml", ".xml"))
-    else:
-        with open(path, "rb") as file:
-            data = file.read(2**27)
-    root = parse_xml(data, str(path))
     try:
-        parts = read_parts(root)
-        return _song(root, parts, path, part, verse)
+        root = _root(path)
+        return _song(root, read_parts(root), path, part, verse)
     except (ArithmeticError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: a MusicXML element is broken ({error!r})") from error
     except ValueError as error:
         raise ValueError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
+
+
+def read_parts_of(path: Path | str) -> list[Part]:
+    """Return the parts of a MusicXML file as they are written, repeats not unfolded."""
+    return read_parts(_root(Path(path)))
+
+
+def _root(path: Path) -> Element:
+    """Return the root element of a file or archive, as `safe_xml` reads it."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no MusicXML file {path}")
+    if path.suffix.lower() == ".mxl":
+        return parse_xml(read_compressed(path, CONTAINER, (".musicxml", ".xml")), str(path))
+    with open(path, "rb") as file:
+        return parse_xml(file.read(2**27), str(path))
 
 
 def _song(
@@ -75,7 +82,7 @@ def _song(
     lengths = [_length(column) for column in columns]
     starts = list(accumulate((lengths[k] for k in order), initial=Fraction(0)))
     clock = _Clock(columns, order, starts)
-    sung, more = _sung_notes(voice_part)
+    sung, more = sung_notes(voice_part)
     melody, others = _melody(voice_part, sung, order, starts, clock, verse or 1, path)
     melody = replace(melody, remarks=(*remarks, *more, *others, *melody.remarks))
     is_sung = {id(note) for notes in sung for note in notes}
@@ -127,7 +134,7 @@ def _main_voice(part: Part) -> str:
     return max(counts, key=lambda voice: counts[voice])
 
 
-def _sung_notes(part: Part) -> tuple[list[list[WrittenNote]], list[str]]:
+def sung_notes(part: Part) -> tuple[list[list[WrittenNote]], list[str]]:
     """Return the notes that are sung, by measure, and remarks on the voices of the part.
 
     They are those of the voice with the most lyrics and, where it rests or has a cue, of the other

@@ -12,9 +12,9 @@ from xml.etree.ElementTree import Element
 from music.melody import Lyric
 from music.repeats import MeasureMarks, read_words
 from music.score import SEMITONES
+from text.characters import HYPHENS
 
 BEATS = {"whole": 4.0, "half": 2.0, "quarter": 1.0, "eighth": 0.5, "16th": 0.25, "32nd": 0.125}
-HYPHENS = "-‐‑"
 ELISION_SIGNS = re.compile("[\ue550-\ue552\u203f]")  # of music fonts: two syllables on one note
 
 
@@ -168,7 +168,7 @@ class _PartReader:
         )
 
     def _midi(self, pitch: Element) -> int:
-        step, octave = _text(pitch, "step").strip(), int(_text(pitch, "octave"))
+        step, octave = (_text(pitch, "step") or "").strip(), int(_text(pitch, "octave") or "")
         alter = round(float(_text(pitch, "alter") or 0))
         return 12 * (octave + 1) + SEMITONES[step] + alter + self.transposition
 
@@ -195,8 +195,8 @@ class _PartReader:
 
     def _sound(self, element: Element) -> None:
         marks = self.measure.marks
-        if float(element.get("tempo", 0)) > 0:
-            self.measure.tempos.append((self.cursor, float(element.get("tempo"))))
+        if (tempo := float(element.get("tempo", 0))) > 0:
+            self.measure.tempos.append((self.cursor, tempo))
         marks.da_capo |= element.get("dacapo") == "yes"
         marks.dal_segno |= element.get("dalsegno") is not None
         marks.to_coda |= element.get("tocoda") is not None

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from music.song import Backing, Song
 from music.tempo import Meter, TempoMap
 
 ACCIDENTALS = {"": 0, "#": 1, "b": -1}
-QUALITIES = {
+CHORD_QUALITIES = {
     **{"": (0, 4, 7), "m": (0, 3, 7), "7": (0, 4, 7, 10), "m7": (0, 3, 7, 10)},
     **{"maj7": (0, 4, 7, 11), "dim": (0, 3, 6), "sus4": (0, 5, 7)},
 }
@@ -38,7 +38,7 @@ CHORD = re.compile(r'"([A-G])([#b]?)(maj7|m7|m|7|dim|sus4|)"')
 NOTE = re.compile(r"(?:([A-G])([#b]?)(\d)|z)(?:\*(\d+))?(?:/(\d+))?(~?)")
 STYLES = ("block", "arpeggio", "waltz")
 HEADERS = ("title", "composer", "words-by", "meter", "tempo", "program", "style", "intro")
-LARGEST_FILE = 2**18  # bytes
+LARGEST_SONG = 2**18  # bytes
 LOWEST_BASS, LOWEST_CHORD = 40, 55  # MIDI numbers from which roots and chord tones are looked for
 
 
@@ -65,8 +65,8 @@ def read_notation(path: Path | str, verse: int | None = None) -> Song:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no song file {path}")
-    if path.stat().st_size > LARGEST_FILE:
-        raise ValueError(f"{path}: larger than {LARGEST_FILE} bytes; expected one song")
+    if path.stat().st_size > LARGEST_SONG:
+        raise ValueError(f"{path}: larger than {LARGEST_SONG} bytes; expected one song")
     try:
         return parse_notation(path.read_text(encoding="utf-8-sig"), path.stem, verse)
     except ValueError as error:
@@ -107,7 +107,7 @@ def _read_notes(tune: _Tune, value: str, number: int) -> None:
             tune.bar_start = tune.position
         elif chord := CHORD.fullmatch(token):
             root = (SEMITONES[chord[1]] + ACCIDENTALS[chord[2]]) % 12
-            tune.chords.append((tune.position, root, QUALITIES[chord[3]]))
+            tune.chords.append((tune.position, root, CHORD_QUALITIES[chord[3]]))
         elif note := NOTE.fullmatch(token):
             _read_note(tune, note, number)
         else:
@@ -213,9 +213,10 @@ def _syllables(text: str) -> list[Lyric | None]:
         parts = word.split("-")
         for index, part in enumerate(parts):
             syllables.append(None if part == "_" else Lyric(part, index < len(parts) - 1))
-    last = max((k for k, lyric in enumerate(syllables) if lyric), default=None)
-    if last is not None:
-        syllables[last] = Lyric(syllables[last].text, syllables[last].continues, True)
+    for index, lyric in reversed(list(enumerate(syllables))):
+        if lyric is not None:
+            syllables[index] = replace(lyric, ends_line=True)
+            break
     return syllables
 
 

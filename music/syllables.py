@@ -56,8 +56,8 @@ def split_spelling(word: str, count: int) -> list[str]:
         nuclei.pop()  # a silent e
     cuts = []
     for left, right in pairwise(nuclei):
-        vowels = re.match(r"[aeiouy]+", word[left:], re.IGNORECASE)
-        consonants = right - left - len(vowels[0])
+        vowels = re.match(r"[aeiouy]*", word[left:], re.IGNORECASE)
+        consonants = right - left - (vowels.end() if vowels else 0)
         cuts.append(right - (consonants + 1) // 2 if consonants < 3 else right - 2)
     letters = [cut for cut in range(1, len(word)) if cut not in cuts]
     while len(cuts) < count - 1 and letters:

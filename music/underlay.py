@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from music.melody import Lyric, Melody
 from music.score import Note, Score, Syllable
 from music.syllables import NoteGroup, regroup, split_note, text_syllables
-from text.characters import without_pictures
+from text.characters import HYPHENS, without_pictures
 from text.remarks import listed, remark
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from text.lyrics import LyricLine
 
 MIN_SYLLABLE_SECONDS = 0.07  # about 14 syllables a second: nobody sings faster
-BREATH_SECONDS = 0.25  # a rest of this length separates lines for certain
+LINE_REST = 0.25  # a rest of this length separates lines for certain
 STAMP_SLACK = 0.25  # s; a note this much before a line's time stamp belongs to the line
 CONTEXT = 3  # words on either side that decide on a heteronym
 LONG_MELISMA = 10  # notes from which a held syllable is remarked
@@ -137,13 +138,13 @@ def _spelling(parts: Sequence[str], pronouncer: Pronouncer) -> tuple[str, list[s
     word, or where the parts are none.
     """
     spelling, signs = without_pictures("".join(parts))
-    bare = re.sub(r"[-‐‑]+", "", spelling)
+    bare = re.sub(rf"[{HYPHENS}]+", "", spelling)
     if len(parts) == 1 or bare == spelling:
         return spelling, signs
     known = pronouncer.is_known
-    pieces = [piece for piece in re.split(r"[-‐‑]+", spelling) if piece]
+    pieces = [piece for piece in re.split(rf"[{HYPHENS}]+", spelling) if piece]
     is_compound = not known(bare) and all(known(piece) for piece in pieces)
-    return (spelling.strip("-‐‑") if is_compound else bare), signs
+    return (spelling.strip(HYPHENS) if is_compound else bare), signs
 
 
 def _around(spellings: Sequence[str], ends: Sequence[bool], index: int) -> tuple[str, str]:
@@ -207,12 +208,14 @@ def lay_lyrics(lines: Sequence[LyricLine], melody: Melody, pronouncer: Pronounce
     return Underlay(score, tuple(dict.fromkeys(guessed)), tuple(remarks))
 
 
-Sung = tuple["LyricLine", list[Syllable]]
+PronouncedLine = tuple["LyricLine", list[Syllable]]
 
 
-def _pronounced(lines: Sequence[LyricLine], pronouncer: Pronouncer) -> tuple[list[Sung], list[str]]:
+def _pronounced(
+    lines: Sequence[LyricLine], pronouncer: Pronouncer
+) -> tuple[list[PronouncedLine], list[str]]:
     """Return the lines that have syllables, with these, and the words that were guessed."""
-    sung: list[Sung] = []
+    sung: list[PronouncedLine] = []
     guessed: list[str] = []
     for line in lines:
         first_word = sung[-1][1][-1].word + 1 if sung else 0
@@ -227,9 +230,11 @@ def _pronounced(lines: Sequence[LyricLine], pronouncer: Pronouncer) -> tuple[lis
     return sung, guessed
 
 
-def _stamped_sections(sung: Sequence[Sung]) -> Iterator[tuple[float, float, list[Sung]]]:
+def _stamped_sections(
+    sung: Sequence[PronouncedLine],
+) -> Iterator[tuple[float, float, list[PronouncedLine]]]:
     """Yield (start, end, lines) from one time stamp to the next; all of it without stamps."""
-    sections: list[tuple[float, list[Sung]]] = []
+    sections: list[tuple[float, list[PronouncedLine]]] = []
     for line, parts in sung:
         if line.start is not None or not sections:
             sections.append((-1.0 if line.start is None else line.start, []))
@@ -240,7 +245,7 @@ def _stamped_sections(sung: Sequence[Sung]) -> Iterator[tuple[float, float, list
 
 
 def _section_notes(
-    melody: Melody, start: float, end: float, members: Sequence[Sung]
+    melody: Melody, start: float, end: float, members: Sequence[PronouncedLine]
 ) -> tuple[list[Note], list[Note]]:
     """Return the notes of a section's lines, and those that are left out behind the lines' end.
 
@@ -261,7 +266,7 @@ def _section_notes(
     return kept, notes[len(kept) :]
 
 
-def _lines_to_notes(members: Sequence[Sung], notes: Sequence[Note]) -> list[list[Note]]:
+def _lines_to_notes(members: Sequence[PronouncedLine], notes: Sequence[Note]) -> list[list[Note]]:
     """Share notes among lines, in order: the cheapest division by dynamic programming.
 
     A line should have about as many notes as syllables, end at a rest, and span none.
@@ -276,7 +281,7 @@ def _lines_to_notes(members: Sequence[Sung], notes: Sequence[Note]) -> list[list
             + (f" ({start:.2f} s)" if start is not None else "")
         )
     onsets, offsets = (np.array([getattr(n, k) for n in notes]) for k in ("onset", "offset"))
-    breath = np.clip((onsets[1:] - offsets[:-1]) / BREATH_SECONDS, 0.0, 1.0)
+    breath = np.clip((onsets[1:] - offsets[:-1]) / LINE_REST, 0.0, 1.0)
     breath = np.concatenate([[1.0], breath, [1.0]])  # before note k; the ends are free
     rests = np.concatenate([[0.0], np.cumsum(breath[1:-1]), [0.0]])  # rests up to note k
     sounding = np.concatenate([[0.0], np.cumsum(offsets - onsets)])
@@ -302,8 +307,7 @@ def _lines_to_notes(members: Sequence[Sung], notes: Sequence[Note]) -> list[list
     ends = [count]
     for line in range(len(sizes), 1, -1):
         ends.insert(0, int(origin[line, ends[0]]))
-    starts = [0, *ends[:-1]]
-    return [list(notes[start:end]) for start, end in zip(starts, ends, strict=True)]
+    return [list(notes[start:end]) for start, end in pairwise([0, *ends])]
 
 
 def _lay_line(parts: Sequence[Syllable], notes: Sequence[Note]) -> list[Syllable]:
@@ -330,7 +334,7 @@ def _melismas(parts: Sequence[Syllable], notes: Sequence[Note]) -> list[NoteGrou
     for k in range(1, len(notes)):
         rest = max(0.0, notes[k].onset - notes[k - 1].offset)
         leap = abs(notes[k].pitch - notes[k - 1].pitch)
-        joins[k] = 0.5 + notes[k].duration + 0.05 * leap + 8.0 * min(1.0, rest / BREATH_SECONDS)
+        joins[k] = 0.5 + notes[k].duration + 0.05 * leap + 8.0 * min(1.0, rest / LINE_REST)
     cost = np.full((count + 1, len(notes) + 1), np.inf)  # syllables done, notes used
     origin = np.zeros(cost.shape, dtype=int)
     cost[0, 0] = 0.0

@@ -35,7 +35,7 @@ CURRENCIES = {  # sign: one, many, a hundredth, hundredths
 MAGNITUDES = {"k": "thousand", "m": "million", "mn": "million", "bn": "billion", "b": "billion"}
 ANY_MAGNITUDE = "|".join(("thousand", "million", "billion", "trillion", *MAGNITUDES))
 
-UNITS = {  # written: one, many
+MEASURES = {  # written: one, many
     "%": ("percent", "percent"),
     "°c": ("degree celsius", "degrees celsius"),
     "°f": ("degree fahrenheit", "degrees fahrenheit"),
@@ -76,7 +76,7 @@ UNITS = {  # written: one, many
     "hr": ("hour", "hours"),
     "hrs": ("hour", "hours"),
 }
-ANY_UNIT = "|".join(sorted(map(re.escape, UNITS), key=len, reverse=True))
+ANY_UNIT = "|".join(sorted(map(re.escape, MEASURES), key=len, reverse=True))
 
 
 def _month(written: str) -> str:
@@ -163,7 +163,7 @@ def _shillings(match: re.Match[str]) -> str:
 
 
 def _unit(match: re.Match[str]) -> str:
-    return _count(match[1], *UNITS[match[2]])
+    return _count(match[1], *MEASURES[match[2]])
 
 
 def _mixed_fraction(match: re.Match[str]) -> str:

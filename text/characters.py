@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
+HYPHENS = "-‐‑"
 REPLACEMENTS = {
     **dict.fromkeys("‘’‚‛ʼʻʹ′`´＇", "'"),
     **dict.fromkeys("“”„‟«»″＂", '"'),

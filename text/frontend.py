@@ -65,6 +65,7 @@ class Pronouncer:
     """
 
     def __init__(self, user_lexicon: Path | str | None = None) -> None:
+        """Read the user lexicon, if there is one."""
         self.lexicon = Lexicon(read_user_lexicon(user_lexicon) if user_lexicon else None)
         self.letter_to_sound = LetterToSound()
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-REACH = 3  # words on either side
+CONTEXT_WORDS = 3  # words on either side
 
 # What stands before a verb: particles, modals, subjects that are never objects.
 VERBAL = (
@@ -31,7 +31,7 @@ OBJECT = r"(?:me|you|him|her|us|them|it|'em|myself|yourself)"
 BEING = r"(?:am|is|are|was|were|be|been|i'm|you're|he's|she's|it's|we're|they're|feel|feels|felt)"
 
 
-class Rule(NamedTuple):
+class Cue(NamedTuple):
     """A reading, and what has to stand directly before and after; "" is anything."""
 
     before: str
@@ -63,107 +63,109 @@ NOUN_VERBS = {  # (noun, verb)
     "use": ("Y UW1 S", "Y UW1 Z"),
     "desert": ("D EH1 Z ER0 T", "D IH0 Z ER1 T"),
 }
-RULES: dict[str, tuple[Rule, ...]] = {
+RULES: dict[str, tuple[Cue, ...]] = {
     "close": (
-        Rule(
+        Cue(
             r"(?:so|too|very|as|how|stay|stand|keep|hold|come|came|get|draw|drew)", "", "K L OW1 S"
         ),
-        Rule("", rf"(?:{ARTICLE}|it|'em|them|down|both)", "K L OW1 Z"),
-        Rule(VERBAL, r"(?!to\b|by\b|enough\b)", "K L OW1 Z"),
-        Rule(r"(?:eyes?|eyelids|doors?|curtains?|gates?)", r"(?!to\b)", "K L OW1 Z"),
+        Cue("", rf"(?:{ARTICLE}|it|'em|them|down|both)", "K L OW1 Z"),
+        Cue(VERBAL, r"(?!to\b|by\b|enough\b)", "K L OW1 Z"),
+        Cue(r"(?:eyes?|eyelids|doors?|curtains?|gates?)", r"(?!to\b)", "K L OW1 Z"),
     ),
-    "used": (Rule("", "to", "Y UW1 S T"),),
-    "use": (Rule(r"(?:what|good|much|little|make)", "", "Y UW1 S"),),
-    "desert": (Rule("", OBJECT, "D IH0 Z ER1 T"),),
-    "present": (Rule(r"(?:past|up) to", "", "P R EH1 Z AH0 N T"),),
+    "used": (Cue("", "to", "Y UW1 S T"),),
+    "use": (Cue(r"(?:what|good|much|little|make)", "", "Y UW1 S"),),
+    "desert": (Cue("", OBJECT, "D IH0 Z ER1 T"),),
+    "present": (Cue(r"(?:past|up) to", "", "P R EH1 Z AH0 N T"),),
     "content": (
-        Rule(r"heart's", "", "K AH0 N T EH1 N T"),
-        Rule(rf"(?:{NOMINAL}|new|more|for|fresh)", "", "K AA1 N T EH0 N T"),
-        Rule("", r"(?:creators?|is king)", "K AA1 N T EH0 N T"),
+        Cue(r"heart's", "", "K AH0 N T EH1 N T"),
+        Cue(rf"(?:{NOMINAL}|new|more|for|fresh)", "", "K AA1 N T EH0 N T"),
+        Cue("", r"(?:creators?|is king)", "K AA1 N T EH0 N T"),
     ),
     "bow": (
-        Rule(r"(?:take|takes|took|taking|final|last) (?:a|my|your|his|her|our)", "", "B AW1"),
-        Rule(r"(?:final|last|low)", "", "B AW1"),
-        Rule("", r"(?:down|before|low|out)", "B AW1"),
-        Rule("", rf"{ARTICLE} (?:heads?|knees?)", "B AW1"),
-        Rule("", rf"of {ARTICLE} (?:ship|boat)", "B AW1"),
-        Rule(rf"(?:{VERBAL}|you)", r"(?!and arrow)", "B AW1"),
+        Cue(r"(?:take|takes|took|taking|final|last) (?:a|my|your|his|her|our)", "", "B AW1"),
+        Cue(r"(?:final|last|low)", "", "B AW1"),
+        Cue("", r"(?:down|before|low|out)", "B AW1"),
+        Cue("", rf"{ARTICLE} (?:heads?|knees?)", "B AW1"),
+        Cue("", rf"of {ARTICLE} (?:ship|boat)", "B AW1"),
+        Cue(rf"(?:{VERBAL}|you)", r"(?!and arrow)", "B AW1"),
     ),
-    "bows": (Rule("", r"(?:down|before|to|low|out)", "B AW1 Z"),),
+    "bows": (Cue("", r"(?:down|before|to|low|out)", "B AW1 Z"),),
     "wound": (
-        Rule("", r"(?:up|down|around|round|tight|tightly|through|back|its way)", "W AW1 N D"),
-        Rule(r"(?:tight|tightly|over|road|river|path)", "", "W AW1 N D"),
+        Cue("", r"(?:up|down|around|round|tight|tightly|through|back|its way)", "W AW1 N D"),
+        Cue(r"(?:tight|tightly|over|road|river|path)", "", "W AW1 N D"),
     ),
     "dove": (
-        Rule(NOMINAL, "", "D AH1 V"),
-        Rule("", r"(?:in|into|off|headfirst|deep|right in|down into|under|straight)", "D OW1 V"),
-        Rule(r"(?:i|he|she|we|they|who|then)", "", "D OW1 V"),
+        Cue(NOMINAL, "", "D AH1 V"),
+        Cue("", r"(?:in|into|off|headfirst|deep|right in|down into|under|straight)", "D OW1 V"),
+        Cue(r"(?:i|he|she|we|they|who|then)", "", "D OW1 V"),
     ),
-    "row": (Rule(r"(?:(?:had|have|having) a|big|terrible|blazing|flaming)", r"(?!of\b)", "R AW1"),),
+    "row": (Cue(r"(?:(?:had|have|having) a|big|terrible|blazing|flaming)", r"(?!of\b)", "R AW1"),),
     "lives": (
-        Rule(
+        Cue(
             rf"(?:{NOMINAL}|thousand|million|hundred|nine|past|other|human|save|whole)",
             "",
             "L AY1 V Z",
         ),
-        Rule(
+        Cue(
             r"(?:he|she|it|who|love|god|jesus|heart|spirit|music|memory|still|always)",
             "",
             "L IH1 V Z",
         ),
-        Rule(r"(?:everybody|nobody|somebody|everyone|someone|here|there|never)", "", "L IH1 V Z"),
-        Rule("", r"(?:in|on|here|there|forever|alone|inside|within|next|again|by)", "L IH1 V Z"),
+        Cue(r"(?:everybody|nobody|somebody|everyone|someone|here|there|never)", "", "L IH1 V Z"),
+        Cue("", r"(?:in|on|here|there|forever|alone|inside|within|next|again|by)", "L IH1 V Z"),
     ),
     "live": (
-        Rule(
+        Cue(
             "",
             r"(?:music|shows?|bands?|wires?|from|tv|album|version|audience|ammunition|bait)",
             "L AY1 V",
         ),
-        Rule(r"(?:going|recorded|broadcast)", "", "L AY1 V"),
+        Cue(r"(?:going|recorded|broadcast)", "", "L AY1 V"),
     ),
     "wind": (
-        Rule(rf"(?:{NOMINAL}|like|cold|west|east|north|south|wild|summer|winter)", "", "W IH1 N D"),
-        Rule("", rf"(?:{OBJECT} (?:up|down|back)|up|down|back|the clock)", "W AY1 N D"),
-        Rule(r"(?:roads?|rivers?|paths?|streets?|streams?)", "", "W AY1 N D"),
-        Rule(VERBAL, r"(?:through|around|round|its|my|your|their)", "W AY1 N D"),
+        Cue(rf"(?:{NOMINAL}|like|cold|west|east|north|south|wild|summer|winter)", "", "W IH1 N D"),
+        Cue("", rf"(?:{OBJECT} (?:up|down|back)|up|down|back|the clock)", "W AY1 N D"),
+        Cue(r"(?:roads?|rivers?|paths?|streets?|streams?)", "", "W AY1 N D"),
+        Cue(VERBAL, r"(?:through|around|round|its|my|your|their)", "W AY1 N D"),
     ),
-    "winds": (Rule(r"(?:road|river|path|street|stream|that|which)", "", "W AY1 N D Z"),),
+    "winds": (Cue(r"(?:road|river|path|street|stream|that|which)", "", "W AY1 N D Z"),),
     "tear": (
-        Rule(rf"(?:{NOMINAL}|single|last|lonely|without a)", "", "T IH1 R"),
-        Rule(VERBAL, "", "T EH1 R"),
-        Rule(
-            "", rf"(?:{OBJECT}|{ARTICLE}|down|up|apart|off|out|away|open|through|into)", "T EH1 R"
-        ),
+        Cue(rf"(?:{NOMINAL}|single|last|lonely|without a)", "", "T IH1 R"),
+        Cue(VERBAL, "", "T EH1 R"),
+        Cue("", rf"(?:{OBJECT}|{ARTICLE}|down|up|apart|off|out|away|open|through|into)", "T EH1 R"),
     ),
     "tears": (
-        Rule(rf"(?:{NOMINAL}|in|with|cry|cried|crying|and|more|bitter|through)", "", "T IH1 R Z"),
-        Rule("", rf"(?:{OBJECT}|apart|my heart|your heart|through|at)", "T EH1 R Z"),
+        Cue(rf"(?:{NOMINAL}|in|with|cry|cried|crying|and|more|bitter|through)", "", "T IH1 R Z"),
+        Cue("", rf"(?:{OBJECT}|apart|my heart|your heart|through|at)", "T EH1 R Z"),
     ),
     "read": (
-        Rule(
+        Cue(
             r"(?:have|has|had|(?:i|you|we|they|he|she)'ve|he's|she's|be|been|is|are|was|were)",
             "",
             "R EH1 D",
         ),
-        Rule(r"(?:he|she|it|already|once)", "", "R EH1 D"),
-        Rule("", r"(?:\S+ ){0,2}(?:today|yesterday|once)", "R EH1 D"),
+        Cue(r"(?:he|she|it|already|once)", "", "R EH1 D"),
+        Cue("", r"(?:\S+ ){0,2}(?:today|yesterday|once)", "R EH1 D"),
     ),
     "lead": (
-        Rule(r"(?:of|like|as|than)", r"(?!singer\b|guitar\b|vocal\b)", "L EH1 D"),
-        Rule("", r"(?:pipes?|balloons?|weights?|bullets?|zeppelin)", "L EH1 D"),
+        Cue(r"(?:of|like|as|than)", r"(?!singer\b|guitar\b|vocal\b)", "L EH1 D"),
+        Cue("", r"(?:pipes?|balloons?|weights?|bullets?|zeppelin)", "L EH1 D"),
     ),
-    "bass": (Rule("", r"(?:fishing|boat|lake|fish)", "B AE1 S"),),
+    "bass": (Cue("", r"(?:fishing|boat|lake|fish)", "B AE1 S"),),
 }
 
 
 def reading(word: str, before: Sequence[str], after: Sequence[str]) -> tuple[str, ...] | None:
     """Return the phonemes of `word` between other words in lower case; None without a rule."""
-    left, right = " ".join(before[-REACH:]), " ".join(after[:REACH])
+    left, right = " ".join(before[-CONTEXT_WORDS:]), " ".join(after[:CONTEXT_WORDS])
     rules = RULES.get(word, ())
     if word in NOUN_VERBS:
         noun, verb = NOUN_VERBS[word]
-        rules = (*rules, Rule(NOMINAL, "", noun), Rule(rf"(?:{VERBAL}|you)", "", verb))
+        rules = (
+            *rules,
+            Cue(NOMINAL, "", noun),
+            Cue(rf"(?:{VERBAL}|you)", "", verb),
+        )
     for rule in rules:
         fits_left = not rule.before or re.search(rf"(?:^|\s){rule.before}$", left)
         fits_right = not rule.after or re.match(rf"{rule.after}(?=\s|$)|{rule.after}$", right)

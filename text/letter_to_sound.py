@@ -100,6 +100,7 @@ class LetterToSound:
     """The rules of a file, read when the first word is asked for."""
 
     def __init__(self, rules_file: Path = RULES_FILE) -> None:
+        """Take the file of rules, which is read at the first word."""
         self.rules_file = rules_file
 
     @cached_property
@@ -156,12 +157,14 @@ def relearn(path: Path = RULES_FILE) -> None:
 
 def learn_rules(words: Iterable[tuple[str, Sequence[str]]], rounds: int = 6) -> Rules:
     """Return the rules of (word, phonemes) pairs: align, count every context, keep what gains."""
-    words = [(word, tuple(phonemes)) for word, phonemes in words]
+    spelled = [(word, tuple(phonemes)) for word, phonemes in words]
     scores: Mapping[tuple[str, Sound], float] = {}
     aligned: list[tuple[str, list[Sound]]] = []
     for _ in range(rounds):
         aligned = [
-            (word, sounds) for word, phonemes in words if (sounds := align(word, phonemes, scores))
+            (word, sounds)
+            for word, phonemes in spelled
+            if (sounds := align(word, phonemes, scores))
         ]
         scores = _log_probabilities(aligned)
     return _grow_rules(aligned)

@@ -268,6 +268,7 @@ class Lexicon:
     """Word -> phonemes: a user's entries, then the tables of this file, then CMUdict."""
 
     def __init__(self, user_entries: dict[str, tuple[str, ...]] | None = None) -> None:
+        """Take the entries that go before all others."""
         self.user_entries = dict(user_entries or {})
 
     @cached_property
@@ -291,4 +292,5 @@ class Lexicon:
         return tuple(listed.split()) if listed else None
 
     def __contains__(self, word: str) -> bool:
+        """Return whether a source lists the word."""
         return self.get(word) is not None

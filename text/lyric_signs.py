@@ -26,7 +26,7 @@ LINE_BREAK_TAG = re.compile(r"<\s*br\s*/?\s*>", re.IGNORECASE)
 OTHER_TAG = re.compile(r"</?\s*(?:b|i|u|em|strong|p|div|span|font|v|c)\b[^<>]*>", re.IGNORECASE)
 
 ACCIDENTAL = "[#b♯♭]?"
-CHORD = re.compile(
+CHORD_SIGN = re.compile(
     rf"[A-G]{ACCIDENTAL}(?:maj|min|m|M|dim|aug|sus|add|°|ø|Δ|\+|-)?\d{{0,2}}"
     r"(?:(?:maj|min|sus|add|dim|aug|no|omit|[b#♯♭+-]|M|m)\d{1,2}|sus|\([^()\s]{1,8}\))*"
     rf"(?:/[A-G]{ACCIDENTAL})?|N\.?C\.?"
@@ -44,14 +44,14 @@ COUNT = r"[x×]\s*([1-9])|([1-9])\s*(?:[x×]|times)|(twice)|(repeat|bis)"
 IN_BRACKETS = rf"[(\[]\s*(?:repeat\s+)?(?:{COUNT})\s*[)\]]"
 REPEAT = re.compile(rf"(?:^|\s*){IN_BRACKETS}\s*[.,]?\s*$", re.IGNORECASE)
 BARE_REPEAT = re.compile(r"(?:^|\s+)(?:[x×]\s?([2-9])|([2-9])\s?[x×])\s*[.,]?\s*$", re.IGNORECASE)
-NUMBER = r"\s*(?:#?\d{1,2}|[ivx]{1,4}|one|two|three|four|five)"
+PART_NUMBER = r"\s*(?:#?\d{1,2}|[ivx]{1,4}|one|two|three|four|five)"
 HEADING = re.compile(
-    rf"\s*(?:(?:repeat|rpt\.?)\s+(?:the\s+)?)?((?:{BARE_PARTS}|{OTHER_PARTS})(?:{NUMBER})?)"
+    rf"\s*(?:(?:repeat|rpt\.?)\s+(?:the\s+)?)?((?:{BARE_PARTS}|{OTHER_PARTS})(?:{PART_NUMBER})?)"
     r"\s*([:.]?)\s*(.*)$",
     re.IGNORECASE,
 )
 BARE_HEADING = re.compile(
-    rf"\s*(?:{BARE_PARTS})|\s*(?:{BARE_PARTS}|{OTHER_PARTS}){NUMBER}", re.IGNORECASE
+    rf"\s*(?:{BARE_PARTS})|\s*(?:{BARE_PARTS}|{OTHER_PARTS}){PART_NUMBER}", re.IGNORECASE
 )
 ASKED_AGAIN = re.compile(r"\s*(?:repeat|rpt\.?)\s", re.IGNORECASE)
 DIRECTIVE = re.compile(r"\s*\{\s*([a-z_]+)\s*(?::\s*([^{}]*))?\}\s*")  # of ChordPro
@@ -101,13 +101,13 @@ def take_stamps(raw: str, line_number: int) -> tuple[list[float], str, float | N
 
 
 def has_words(text: str) -> bool:
-    """Return whether anything in a text can be said."""
+    """Return whether a text holds a letter or a digit."""
     return any(character.isalnum() for character in text)
 
 
 def is_chord(text: str) -> bool:
     """Return whether a token is the sign of a chord: C, F#m7, Bb/D."""
-    return CHORD.fullmatch(text.strip()) is not None
+    return CHORD_SIGN.fullmatch(text.strip()) is not None
 
 
 def is_chord_line(raw: str) -> bool:

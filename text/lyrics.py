@@ -23,7 +23,7 @@ from pathlib import Path
 from text.lyric_lines import LyricReader, WrittenLine
 from text.remarks import listed, remark
 
-LARGEST_FILE = 4 * 2**20  # bytes; a song's words are a few thousand
+LARGEST_LYRICS = 4 * 2**20  # bytes; a song's words are a few thousand
 FASTEST_SYLLABLE = 0.15  # s; a stamped line is not repeated where that leaves less
 SUFFIX = re.compile(r"[\w)-]{2}\.[a-z][a-z0-9]{0,9}$", re.IGNORECASE)
 FILE_SUFFIXES = (
@@ -52,6 +52,7 @@ class Lyrics(list[LyricLine]):
     """The lines of a text in the order they are sung; `remarks` say what of it is not sung."""
 
     def __init__(self, lines: Iterable[LyricLine] = (), remarks: Iterable[str] = ()) -> None:
+        """Take the lines and the remarks on them."""
         super().__init__(lines)
         self.remarks = tuple(remarks)
 
@@ -80,8 +81,8 @@ def read_lyrics(path: Path | str) -> Lyrics:
     if not path.is_file():
         raise FileNotFoundError(f"no lyrics file {path}; expected plain text or LRC in UTF-8")
     size = path.stat().st_size
-    if size > LARGEST_FILE:
-        raise ValueError(f"{path}: {size} bytes; lyrics of more than {LARGEST_FILE} are no song")
+    if size > LARGEST_LYRICS:
+        raise ValueError(f"{path}: {size} bytes; lyrics of more than {LARGEST_LYRICS} are no song")
     text = _decoded(path.read_bytes(), path)
     try:
         return parse_lyrics(text)
@@ -168,7 +169,7 @@ def _one_per_stamp(lines: list[_Timed]) -> tuple[list[_Timed], list[str]]:
 
 def _from_zero(lines: list[_Timed], reader: LyricReader) -> tuple[list[_Timed], list[str]]:
     """Move lines by the file's offset; those that come to lie before 0 s begin there, in order."""
-    early = []
+    early: list[str] = []
     for timed in lines:
         if timed.start is None:
             continue

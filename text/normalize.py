@@ -9,14 +9,11 @@ lyrics in capitals read like any other: "US" is the pronoun, "U.S." the country.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
-from text.amounts import AMOUNT_RULES
+from text.amounts import AMOUNT_RULES, Rule
 from text.characters import fold
 from text.lyric_signs import unescaped
 from text.numbers import cardinal, ordinal
-
-Rule = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
 
 INLINE = re.compile(r"\{[^{}]*\}")
 LONGEST_LINE = 10_000  # characters; ten minutes of speech

@@ -9,15 +9,15 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-KINDS = ("not sung", "held", "repeated", "guessed", "changed")
+REMARK_KINDS = ("not sung", "held", "repeated", "guessed", "changed")
 OTHER = "note"  # the kind of a remark that names none
 MOST_NAMED = 20  # lost words that are listed one by one
 BLOCK_WIDTH = 96  # characters
 
 
 def remark(kind: str, text: str) -> str:
-    """Return a remark of one of `KINDS`."""
-    assert kind in KINDS, kind
+    """Return a remark of one of `REMARK_KINDS`."""
+    assert kind in REMARK_KINDS, kind
     return f"{kind}: {text}"
 
 
@@ -28,11 +28,11 @@ def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
 
 
 def grouped(remarks: Iterable[str]) -> dict[str, list[str]]:
-    """Return the remarks by kind, each once, in the order of `KINDS`; other remarks come last."""
-    groups: dict[str, list[str]] = {kind: [] for kind in (*KINDS, OTHER)}
+    """Return the remarks by kind, each once, in the order of `REMARK_KINDS`, others last."""
+    groups: dict[str, list[str]] = {kind: [] for kind in (*REMARK_KINDS, OTHER)}
     for line in dict.fromkeys(remarks):
         kind, colon, text = line.partition(": ")
-        if colon and kind in KINDS:
+        if colon and kind in REMARK_KINDS:
             groups[kind].append(text)
         else:
             groups[OTHER].append(line)
@@ -44,7 +44,7 @@ def remark_block(remarks: Iterable[str], title: str = "please note") -> str:
     groups = grouped(remarks)
     if not groups:
         return ""
-    indent = max(map(len, KINDS)) + 2
+    indent = max(map(len, REMARK_KINDS)) + 2
     lines = [f"--- {title} ".ljust(BLOCK_WIDTH, "-")]
     for kind, texts in groups.items():
         for number, text in enumerate(texts):

@@ -16,7 +16,7 @@ Phonemes = tuple[str, ...]
 Lookup = Callable[[str], "Phonemes | None"]
 
 SIBILANTS = {"S", "Z", "SH", "ZH", "CH", "JH"}
-VOICELESS = {"P", "T", "K", "F", "TH", "S", "SH", "CH"}
+VOICELESS_ENDS = {"P", "T", "K", "F", "TH", "S", "SH", "CH"}
 SUFFIXES = {  # spelling: sound; the stem is looked up as it stands, or respelled by `_stems`
     "ly": "L IY0",
     "ness": "N AH0 S",
@@ -80,14 +80,14 @@ def plural_sound(stem: Phonemes) -> Phonemes:
     """Return a stem with the sound of -s: IH0 Z after a hiss, S after a voiceless sound, else Z."""
     if stem[-1] in SIBILANTS:
         return (*stem, "IH0", "Z")
-    return (*stem, "S" if stem[-1] in VOICELESS else "Z")
+    return (*stem, "S" if stem[-1] in VOICELESS_ENDS else "Z")
 
 
 def past_sound(stem: Phonemes) -> Phonemes:
     """Return a stem with the sound of -ed: IH0 D after T or D, T after a voiceless one, else D."""
     if stem[-1] in ("T", "D"):
         return (*stem, "IH0", "D")
-    return (*stem, "T" if stem[-1] in VOICELESS else "D")
+    return (*stem, "T" if stem[-1] in VOICELESS_ENDS else "D")
 
 
 def undrawn(word: str) -> list[str]:

@@ -15,17 +15,17 @@ from backing import render_backing
 from hyperparams import Composer
 from music.compose import compose, rhyme, tempo_map
 from music.counts import (
-    Song,
-    SungNote,
+    CountedNote,
+    WrittenSong,
     count_song,
     empty_table,
     interval_class,
-    read_song,
     read_table,
+    read_written,
     strength,
 )
 from music.harmony import Confidence, Harmony, Key, analyse, chord_tones
-from music.layout import Grid, Line, Phrase
+from music.layout import Grid, PlacedLine, UnplacedLine
 from music.pitches import LEAP
 from music.rhythm import distances, log_share, sample_rhythm, stress_lift
 from music.score import Score
@@ -182,12 +182,12 @@ def test_onsets_lie_on_the_grid_and_stresses_on_strong_places(scores):
 
 def test_strong_beats_carry_chord_tones_of_this_song_and_not_of_another(scores):
     for harmony, score in scores:
-        assert chord_tone_ratio(score, harmony) >= 0.8
+        assert share_of_chord_tones(score, harmony) >= 0.8
         others = []
         for shift in range(1, 12):
             chords = (harmony.chords % 12 + shift) % 12 + harmony.chords // 12 * 12
-            others.append(chord_tone_ratio(score, replace(harmony, chords=chords)))
-        assert chord_tone_ratio(score, harmony) >= np.mean(others) + 0.2
+            others.append(share_of_chord_tones(score, replace(harmony, chords=chords)))
+        assert share_of_chord_tones(score, harmony) >= np.mean(others) + 0.2
 
 
 def test_it_fits_rendered_accompaniments(pronouncer):
@@ -203,8 +203,8 @@ def test_it_fits_rendered_accompaniments(pronouncer):
     for song, own, other in zip(songs, truth, truth[::-1], strict=True):
         heard = analyse(song.wav, song.sample_rate)
         score = compose(LYRICS[:4], heard, pronouncer, KNOBS, seed=1).score
-        assert chord_tone_ratio(score, own) >= 0.8
-        assert chord_tone_ratio(score, own) >= chord_tone_ratio(score, other) + 0.2
+        assert share_of_chord_tones(score, own) >= 0.8
+        assert share_of_chord_tones(score, own) >= share_of_chord_tones(score, other) + 0.2
         onsets = np.array([note.onset for note in score.notes])
         sixteenths = (onsets - song.beats[0]) / (15.0 / song.tempo)
         assert np.abs(sixteenths - np.round(sixteenths)).max() * 15.0 / song.tempo < 0.03
@@ -325,7 +325,7 @@ def test_silence_gets_a_melody_in_the_default_key(pronouncer):
     assert any("silent" in remark for remark in laid.remarks)
     in_key = [note.pitch % 12 in silent.key.scale for note in laid.score.notes]
     assert np.mean(in_key) > 0.75
-    assert np.isnan(chord_tone_ratio(laid.score, silent))
+    assert np.isnan(share_of_chord_tones(laid.score, silent))
 
 
 # -- the parts ----------------------------------------------------------------------------------
@@ -360,7 +360,7 @@ def test_rhythms_are_drawn_in_proportion_to_their_probability(pronouncer):
     grid = Grid(POP, KNOBS.breath, 0.1)
     knobs, table = replace(KNOBS, temperature=1.0), read_table()
     syllables = tuple(text_syllables("away", pronouncer)[0])
-    phrase = Phrase(Line(syllables, "", 0, 1), first=0, bar=0, end=5)
+    phrase = PlacedLine(UnplacedLine(syllables, "", 0, 1), first=0, bar=0, end=5)
     stresses = [0, 1]
     step = distances(table, 4, 4 * 3 / 5)
     lift = stress_lift(table, stresses, 4)
@@ -384,12 +384,12 @@ def test_rhythms_are_drawn_in_proportion_to_their_probability(pronouncer):
 
 def test_counting_a_song_by_hand(pronouncer):
     def note(onset, duration, pitch, text=None):
-        return SungNote(onset, duration, onset % 4, (4, 4), 0, pitch, text)
+        return CountedNote(onset, duration, onset % 4, (4, 4), 0, pitch, text)
 
     voice = [note(0, 1, 60, "sing"), note(1, 1, 62, "the"), note(2, 2, 67, "song")]
     accompaniment = [(beat, 1, pitch) for beat in range(4) for pitch in (48, 64, 67)]
     table = empty_table()
-    count_song(table, Song(voice, accompaniment), pronouncer)
+    count_song(table, WrittenSong(voice, accompaniment), pronouncer)
     assert table["interval"].sum() == 2
     assert table["interval"][interval_class(0), 12 + 2] == 1
     assert table["interval"][interval_class(2), 12 + 5] == 1
@@ -403,7 +403,7 @@ def test_counting_a_song_by_hand(pronouncer):
 @pytest.mark.skipif(not SONGS.is_dir(), reason=f"no songs in {SONGS}")
 def test_the_table_holds_at_least_what_one_song_counts(pronouncer):
     table, whole = empty_table(), read_table()
-    count_song(table, read_song(min(SONGS.glob("*.mxl"))), pronouncer)
+    count_song(table, read_written(min(SONGS.glob("*.mxl"))), pronouncer)
     assert table["interval"].sum() > 20
     for name in ("interval", "range", "stress", "final_duration"):
         assert (table[name] <= whole[name] + 0.1).all()

@@ -145,6 +145,11 @@ class Pronouncer:
         for text in spellings:  # lovin' before the surname Lovin
             if text in self.lexicon.user_entries:
                 return _Sounds(text, self.lexicon.user_entries[text])
+            stem = text.removesuffix("'s")
+            if stem != text and stem.endswith("in") and (stem in CLIPPED or not lookup(stem)):
+                form = word_forms.clipped(stem, lookup)  # nothin's
+                if form:
+                    return _Sounds(text, word_forms.plural_sound(form))
             is_clipped = text.endswith("in'") or text in CLIPPED
             if is_clipped and (form := word_forms.clipped(text.rstrip("'"), lookup)):
                 return _Sounds(text, form)

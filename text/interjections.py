@@ -26,6 +26,7 @@ SYLLABLES = {  # pattern of a whole syllable: its sound
     r"oh+|o+ah+": "OW1",
     r"uh+": "AH1",
     r"eh+": "EH1",
+    r"e+a+h+": "AE1",
     r"huh+": "HH AH1",
     r"du+h?|do{2,}h?": "D UW1",
     r"do{2,}p|du+p": "D UW1 P",

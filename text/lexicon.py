@@ -122,6 +122,8 @@ SONG_WORDS = {  # interjections and clipped words of lyrics that CMUdict lacks o
     "i'm'a": "AY1 M AH0",
     "whatcha": "W AH1 CH AH0",
     "watcha": "W AH1 CH AH0",
+    "what'cha": "W AH1 CH AH0",
+    "jiggy": "JH IH1 G IY0",
     "dontcha": "D OW1 N CH AH0",
     "don'tcha": "D OW1 N CH AH0",
     "wontcha": "W OW1 N CH AH0",

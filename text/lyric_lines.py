@@ -73,7 +73,7 @@ class LyricReader:
         rows = list(_rows(unescaped(text.lstrip("\ufeff"))))
         self._signs: dict[str, list[tuple[str, int]]] = {}
         self._sections: dict[str, list[WrittenLine]] = {}
-        self._aside: list[WrittenLine] = []  # lines that stand in parentheses as a whole
+        self._aside: list[WrittenLine] = []  # wholly in parentheses, or names of sections
         self._section, self._stanza, self._is_blank = _Section(), 0, False
         self._has_stamps = any(WORD_STAMP.search(row) for _, row in rows)
         self._has_chords = any(
@@ -92,6 +92,7 @@ class LyricReader:
         if not self.lines and self._aside:
             self.lines = self._aside
             self._signs.pop("backing", None)
+            self._signs.pop("headings", None)
 
     # -- one line ---------------------------------------------------------------------------
 
@@ -99,11 +100,14 @@ class LyricReader:
         if self._is_directive(row, line_number):
             return
         if not WORD_STAMP.search(row) and is_chord_line(row):
-            self._note("chords", row.strip(), line_number)
+            self._note("chords", " ".join(row.split()), line_number)
             return
         starts, rest, end = take_stamps(row, line_number)
-        rest = self._without_headings(rest, line_number)
-        rest, count = repeat_count(rest)
+        headed = self._without_headings(rest, line_number)
+        if headed != rest and is_chord_line(headed):
+            self._note("chords", " ".join(headed.split()), line_number)
+            headed = ""
+        rest, count = repeat_count(headed)
         rest, signs = without_brackets(rest)
         for sign in signs:
             self._note("chords" if is_chord(sign) else "brackets", f"[{sign}]", line_number)
@@ -172,6 +176,7 @@ class LyricReader:
         if heading := plain_heading(rest):
             written = rest if not has_words(repeat_count(heading[1])[0]) else heading[0]
             self._note("headings", repr(written.strip()), line_number)
+            self._aside.append(WrittenLine(written.strip(), line_number))
             self._open_section(heading[0], line_number)
             self._section.is_set_apart = ASKED_AGAIN.match(rest) is not None
             rest = heading[1]
@@ -238,6 +243,8 @@ class LyricReader:
         last = [line for line in self.lines if line.stanza == self.lines[-1].stanza]
         if last:
             self._copy(last, count - 1, _Section(None, line_number))
+        else:
+            self._note("brackets", f"(x{count})", line_number)
 
     # -- remarks ----------------------------------------------------------------------------
 

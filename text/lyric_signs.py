@@ -117,10 +117,12 @@ def is_chord_line(raw: str) -> bool:
     """
     if TABLATURE.fullmatch(raw):
         return True
-    tokens = [token for token in raw.split() if token not in ("|", "||", "-", "/", "%")]
-    if not tokens or not all(is_chord(token) or BARE_REPEAT.fullmatch(token) for token in tokens):
+    tokens = [token for token in raw.replace("|", " | ").split() if token not in ("-", "/", "%")]
+    chords = [token for token in tokens if is_chord(token)]
+    others = [token for token in tokens if not is_chord(token) and token != "|"]
+    if not chords or not all(BARE_REPEAT.fullmatch(token) for token in others):
         return False
-    return any(len(token) > 1 for token in tokens) or "   " in raw.strip()
+    return any(len(chord) > 1 for chord in chords) or "|" in tokens or "   " in raw.strip()
 
 
 def without_brackets(text: str) -> tuple[str, list[str]]:
@@ -156,7 +158,9 @@ def plain_heading(text: str) -> tuple[str, str] | None:
     "Verse 1", "Chorus: (x2)", "(Bridge)", "Repeat chorus", "Chorus: Hello"; None for other lines.
     """
     inner = PARENTHESES.fullmatch(text.strip())
-    text, count = repeat_count(inner[1] if inner else text)
+    text = inner[1] if inner else text
+    bare, count = repeat_count(text.rstrip(": "))
+    text = f"{bare}:" if count > 1 and text.rstrip().endswith(":") else bare if count > 1 else text
     if (match := HEADING.fullmatch(text)) is None:
         return None
     name, colon, rest = match.groups()

@@ -32,6 +32,7 @@ from music.rhythm import sample_rhythm
 from music.score import Note, Score, Syllable
 from music.tempo import TICKS_PER_BEAT, Meter, TempoMap
 from music.underlay import Underlay, text_syllables
+from text.remarks import remark
 from text.symbols import is_vowel
 from utils.seeds import numpy_generator
 
@@ -102,7 +103,10 @@ def compose(
         )
         done.append(ComposedLine(phrase, tuple(onsets), tuple(pitches)))
     score = _score(done, grid)
-    return Underlay(score, guessed, harmony.notes)
+    times = len(done) // len(placed_lines)
+    text = f"the lyrics are sung {times} times over the song; composer.fill=rest sings them once"
+    remarks = [remark("repeated", text)] if times > 1 else []
+    return Underlay(score, guessed, (*harmony.notes, *remarks))
 
 
 def _check(knobs: Composer) -> None:

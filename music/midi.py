@@ -84,10 +84,10 @@ def write_midi(melody: Melody | Score, path: Path | str, name: str = "vocal") ->
     file = mido.MidiFile(type=1, ticks_per_beat=tempo.ticks_per_beat, charset="utf-8")
     file.tracks.append(_track("", conductor))
     file.tracks.append(_track(name, events))
-    save_midi(file, path)
+    save(file, path)
 
 
-def save_midi(file: mido.MidiFile, path: Path | str) -> None:
+def save(file: mido.MidiFile, path: Path | str) -> None:
     """Write a MIDI file atomically."""
     with atomic(path) as temporary:
         file.save(temporary)

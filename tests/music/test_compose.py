@@ -182,12 +182,12 @@ def test_onsets_lie_on_the_grid_and_stresses_on_strong_places(scores):
 
 def test_strong_beats_carry_chord_tones_of_this_song_and_not_of_another(scores):
     for harmony, score in scores:
-        assert share_of_chord_tones(score, harmony) >= 0.8
+        assert chord_tone_ratio(score, harmony) >= 0.8
         others = []
         for shift in range(1, 12):
             chords = (harmony.chords % 12 + shift) % 12 + harmony.chords // 12 * 12
-            others.append(share_of_chord_tones(score, replace(harmony, chords=chords)))
-        assert share_of_chord_tones(score, harmony) >= np.mean(others) + 0.2
+            others.append(chord_tone_ratio(score, replace(harmony, chords=chords)))
+        assert chord_tone_ratio(score, harmony) >= np.mean(others) + 0.2
 
 
 def test_it_fits_rendered_accompaniments(pronouncer):
@@ -203,8 +203,8 @@ def test_it_fits_rendered_accompaniments(pronouncer):
     for song, own, other in zip(songs, truth, truth[::-1], strict=True):
         heard = analyse(song.wav, song.sample_rate)
         score = compose(LYRICS[:4], heard, pronouncer, KNOBS, seed=1).score
-        assert share_of_chord_tones(score, own) >= 0.8
-        assert share_of_chord_tones(score, own) >= share_of_chord_tones(score, other) + 0.2
+        assert chord_tone_ratio(score, own) >= 0.8
+        assert chord_tone_ratio(score, own) >= chord_tone_ratio(score, other) + 0.2
         onsets = np.array([note.onset for note in score.notes])
         sixteenths = (onsets - song.beats[0]) / (15.0 / song.tempo)
         assert np.abs(sixteenths - np.round(sixteenths)).max() * 15.0 / song.tempo < 0.03
@@ -325,7 +325,7 @@ def test_silence_gets_a_melody_in_the_default_key(pronouncer):
     assert any("silent" in remark for remark in laid.remarks)
     in_key = [note.pitch % 12 in silent.key.scale for note in laid.score.notes]
     assert np.mean(in_key) > 0.75
-    assert np.isnan(share_of_chord_tones(laid.score, silent))
+    assert np.isnan(chord_tone_ratio(laid.score, silent))
 
 
 # -- the parts ----------------------------------------------------------------------------------

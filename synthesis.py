@@ -8,6 +8,7 @@ channels of the accompaniment, true peak under -1 dBFS), draft.wav, topline.mid 
 song.png and report.json.
 
     python synthesis.py ... --melody tune.mid --transpose -2 --tempo auto
+    python synthesis.py ... --melody choir.musicxml --part Alto --verse 2
     python synthesis.py ... --melody compose --range A3-E5 --density 1.5 --seed 3
     python synthesis.py ... --melody none  # the lyrics are spoken, at LRC times or with equal rests
     python synthesis.py ... --inpainter none  # the draft is the vocal
@@ -31,7 +32,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from singing.request import (
     NONE,
@@ -42,12 +42,10 @@ from singing.request import (
     parse_pitch_range,
     section_of,
 )
-from text.lyrics import parse_lyrics, read_lyrics
+from text.lyrics import Lyrics, looks_like_path, parse_lyrics, read_lyrics
+from text.remarks import remark_block
 from utils.flags import command_line, device_option, network_option, option
 from utils.paths import DEMO, SAVE
-
-if TYPE_CHECKING:
-    from text.lyrics import LyricLine
 
 QUALITIES = {  # what each sets before --set and the short flags do
     "draft": ("inpainting.num_steps=6", "synthesis.griffin_lim_iterations=16"),
@@ -106,6 +104,10 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "no --vocal is given); none: the lyrics are spoken",
     )
     song.add_argument(
+        "--part", metavar="NAME|NUMBER", help="the track or part of a --melody file that is sung"
+    )
+    song.add_argument("--verse", type=int, metavar="N", help="the verse of it, from 1")
+    song.add_argument(
         "--transpose", type=int, default=0, metavar="N", help="semitones (default: %(default)s)"
     )
     song.add_argument(
@@ -138,7 +140,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def lyrics_from(argument: str) -> list[LyricLine]:
+def lyrics_from(argument: str) -> Lyrics:
     """Read `--lyrics`: a file when one of that name exists, else the text itself."""
     path = Path(argument)
     try:
@@ -147,9 +149,10 @@ def lyrics_from(argument: str) -> list[LyricLine]:
         is_file = False
     if is_file:
         return read_lyrics(path)
-    if path.suffix.lower() in (".txt", ".lrc"):
+    if looks_like_path(argument):
         raise FileNotFoundError(
-            f"--lyrics {argument}: no such file. Give an existing .txt or .lrc file, or the words"
+            f"--lyrics {argument}: no such file. Give an existing .txt or .lrc file, or the words "
+            "(a single word with a slash or a dot in it: with a blank behind it)"
         )
     return parse_lyrics(argument)
 
@@ -168,6 +171,8 @@ def request_from(arguments: argparse.Namespace) -> SongRequest:
         arguments.tempo,
         None if arguments.range is None else parse_pitch_range(arguments.range),
         arguments.density,
+        arguments.part,
+        arguments.verse,
     )
     files = None
     if arguments.accompaniment is not None:
@@ -268,12 +273,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         request = request_from(arguments)
-        paths = sing_song(request, distributed.start(arguments.device).device)
+        paths, remarks = sing_song(request, distributed.start(arguments.device).device)
     except (ValueError, OSError) as error:
         print(f"synthesis.py: {error}", file=sys.stderr)
         return 2
     for path in paths:
         print(path)
+    if remarks:
+        print(remark_block(remarks))
     return 0
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from music.midi import DRUM_CHANNEL, save
+from music.midi import save
+from music.midi_tracks import DRUM_CHANNEL
 from music.song import Backing
 from music.tempo import TempoMap
 from utils.audio import read_wav

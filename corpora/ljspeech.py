@@ -1,12 +1,19 @@
-"""The layout of LJ Speech: metadata.csv with `id|text|normalised` rows beside a folder wavs/."""
+"""The layout of LJ Speech: metadata.csv with `id|text|normalised` rows beside a folder wavs/.
+
+Two columns, `id|text`, are read too: the text is normalised here. An id may be written with its
+folder and suffix, wavs/X.wav; suffixes are found in capitals and in small letters.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from corpora.records import AUDIO_SUFFIXES, Rejection, Utterance, id_fault
 
 COLUMNS = "id|text|normalised"
+LOG = logging.getLogger(__name__)
 
 
 def read_ljspeech(directory: Path) -> tuple[list[Utterance], list[Rejection]]:
@@ -23,13 +30,15 @@ def read_ljspeech(directory: Path) -> tuple[list[Utterance], list[Rejection]]:
             f"{directory}: expected metadata.csv ({COLUMNS}) and a folder wavs/, found "
             f"{', '.join(there) or 'nothing'}; give the folder that holds both"
         )
+    recordings = _recordings(wavs)
     utterances: list[Utterance] = []
     rejections: list[Rejection] = []
     seen: dict[str, int] = {}
+    short = 0  # rows of two columns
     for row, line in enumerate(table.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         if not line.strip():
             continue
-        parsed = _parse_row(line, row, wavs)
+        parsed = _parse_row(line, row, recordings)
         if isinstance(parsed, Utterance) and parsed.id in seen:
             parsed = Rejection(
                 parsed.id, f"row {row}: the id stands already in row {seen[parsed.id]}"
@@ -39,18 +48,43 @@ def read_ljspeech(directory: Path) -> tuple[list[Utterance], list[Rejection]]:
         else:
             seen[parsed.id] = row
             utterances.append(parsed)
+            short += line.count(b"|") == 1
+    if short:
+        LOG.warning("%s: %d rows of two columns, their text is normalised here", table, short)
     return utterances, rejections
 
 
-def _parse_row(line: bytes, row: int, wavs: Path) -> Utterance | Rejection:
+def _recordings(wavs: Path) -> dict[str, Path]:
+    """Return the recordings of a folder by name, in small letters where only the suffix differs."""
+    found: dict[str, Path] = {}
+    for path in sorted(wavs.iterdir()):
+        if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
+            found.setdefault(path.stem + path.suffix.lower(), path)
+            found[path.name] = path
+    return found
+
+
+def _plain_id(written: str) -> str:
+    """Return an id without the folder and the suffix of its recording."""
+    id = written.removeprefix("./").removeprefix("wavs/")
+    suffix = Path(id).suffix
+    return id.removesuffix(suffix) if suffix.lower() in AUDIO_SUFFIXES else id
+
+
+def _parse_row(line: bytes, row: int, recordings: Mapping[str, Path]) -> Utterance | Rejection:
     try:
         columns = [column.strip() for column in line.decode("utf-8").split("|")]
     except UnicodeDecodeError:
         id = line.split(b"|")[0].decode("utf-8", "backslashreplace").strip()
         return Rejection(id, f"row {row}: the text is not UTF-8")
-    id = columns[0]
+    id = _plain_id(columns[0])
+    if len(columns) == 2:
+        columns.append("")
     if len(columns) != 3:
-        return Rejection(id, f"row {row}: {len(columns)} columns, expected 3 ({COLUMNS})")
+        return Rejection(
+            id,
+            f"row {row}: {len(columns)} columns, expected 3 ({COLUMNS}) or 2 (id|text)",
+        )
     fault = id_fault(id)
     if fault:
         return Rejection(id, f"row {row}: {fault}")
@@ -58,7 +92,6 @@ def _parse_row(line: bytes, row: int, wavs: Path) -> Utterance | Rejection:
     if not normalised:
         return Rejection(id, f"row {row}: the text is empty")
     for suffix in AUDIO_SUFFIXES:
-        path = wavs / (id + suffix)
-        if path.is_file():
+        if (path := recordings.get(id + suffix)) is not None:
             return Utterance(id, path, text, normalised, row)
     return Rejection(id, f"row {row}: no recording wavs/{id}{AUDIO_SUFFIXES[0]}")

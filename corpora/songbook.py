@@ -26,6 +26,7 @@ from corpora.records import TAKE_MARK, Rejection, Split, StemPair, Utterance, id
 from corpora.singer import SAMPLE_RATE, Singer, missing_packages
 from corpora.speech import Entry
 from corpora.takes import Arrangement, Take, arrange, take_of
+from music.inputs import phrase_inputs
 from music.midi import write_midi
 from music.musicxml import read_musicxml
 from music.notation import read_notation
@@ -40,7 +41,7 @@ from utils.files import sha256_of, write_json
 if TYPE_CHECKING:
     from hyperparams import Audio
 
-VERSION = 5  # of the rendering: raised when the same settings give other audio
+VERSION = 6  # of the rendering: raised when the same settings give other audio
 SUFFIXES = (".mxl", ".musicxml", ".xml", ".song")
 VOCAL_LEVEL = -23.0  # dBFS RMS over the sounding parts
 LEVEL_BLOCK = 0.05  # s
@@ -240,7 +241,7 @@ def render_take(
     guessed = set(underlay.guessed)
     phrases = _write_items(task, arrangement, vocal, spans, sounding, guessed)
     end = len(vocal) / task.sample_rate
-    inputs = arrangement.score.inputs(0.0, end)
+    inputs = phrase_inputs(arrangement.score, 0.0, end)
     record = {
         "id": task.id,
         "fingerprint": mark,
@@ -357,7 +358,7 @@ def _write_items(
         id = f"{task.id}.{index:03d}"
         start, end = first / rate, last / rate
         bounds = min(start, syllables[0].onset), max(end, syllables[-1].offset)
-        inputs = score.inputs(*bounds)
+        inputs = phrase_inputs(score, *bounds)
         write_wav(phrase_path(task.directory, id), vocal[first:last], rate)
         words = ["".join(s.text for s in word) for word in score.words()]
         record = {"id": id, "text": " ".join(words), "start": start, "end": end}

@@ -20,18 +20,19 @@ from music.counts import read_table, sung_stress
 from music.harmony import Harmony
 from music.layout import (
     Grid,
-    Line,
-    Phrase,
+    PlacedLine,
+    UnplacedLine,
     is_lifted,
-    place_lines,
+    lay_out,
     section_name,
     stanza_numbers,
 )
-from music.pitches import LIFT, Voice, sample_pitches
+from music.pitches import LIFT, VocalRange, sample_pitches
 from music.rhythm import sample_rhythm
 from music.score import Note, Score, Syllable
 from music.tempo import TICKS_PER_BEAT, Meter, TempoMap
 from music.underlay import Underlay, text_syllables
+from text.remarks import remark
 from text.symbols import is_vowel
 from utils.seeds import numpy_generator
 
@@ -44,10 +45,10 @@ NARROWEST = 7  # semitones that a range has to span
 
 
 @dataclass(frozen=True)
-class Sung:
+class ComposedLine:
     """A finished phrase: onsets (N + 1 slots, the last its end) and pitches (N)."""
 
-    phrase: Phrase
+    phrase: PlacedLine
     onsets: tuple[int, ...]
     pitches: tuple[int, ...]
 
@@ -75,9 +76,9 @@ def compose(
     placed_lines, guessed = _lines(lines, pronouncer)
     grid = Grid(harmony, knobs.breath, knobs.shortest)
     table = read_table()
-    voice = Voice(knobs.low, knobs.high, knobs.max_leap, table, knobs.repeat_bias)
-    done: list[Sung] = []
-    for index, phrase in enumerate(place_lines(placed_lines, grid, knobs)):
+    voice = VocalRange(knobs.low, knobs.high, knobs.max_leap, table, knobs.repeat_bias)
+    done: list[ComposedLine] = []
+    for index, phrase in enumerate(lay_out(placed_lines, grid, knobs)):
         rng = numpy_generator(seed, index)
         if done and not phrase.is_timed:
             breathed = done[-1].onsets[-1] + grid.breath_slots
@@ -100,9 +101,12 @@ def compose(
             lift=LIFT if is_lifted(phrase.line.section) else 0.0,
             is_last=phrase.is_last,
         )
-        done.append(Sung(phrase, tuple(onsets), tuple(pitches)))
+        done.append(ComposedLine(phrase, tuple(onsets), tuple(pitches)))
     score = _score(done, grid)
-    return Underlay(score, guessed, harmony.notes)
+    times = len(done) // len(placed_lines)
+    text = f"the lyrics are sung {times} times over the song; composer.fill=rest sings them once"
+    remarks = [remark("repeated", text)] if times > 1 else []
+    return Underlay(score, guessed, (*harmony.notes, *remarks))
 
 
 def _check(knobs: Composer) -> None:
@@ -122,23 +126,24 @@ def _check(knobs: Composer) -> None:
 
 def _lines(
     lines: Sequence[LyricLine], pronouncer: Pronouncer
-) -> tuple[list[Line], tuple[str, ...]]:
+) -> tuple[list[UnplacedLine], tuple[str, ...]]:
     """Return the lines with their syllables, and the words that were guessed."""
-    placed: list[Line] = []
+    placed: list[UnplacedLine] = []
     guessed: list[str] = []
-    stanzas = stanza_numbers([(line.section, line.line_number) for line in lines])
-    for line, stanza in zip(lines, stanzas, strict=True):
+    for line, stanza in zip(lines, stanza_numbers(lines), strict=True):
         syllables, guesses = text_syllables(line.text, pronouncer, line_number=line.line_number)
         guessed += guesses
         if syllables:
             name = section_name(line.section)
-            placed.append(Line(tuple(syllables), name, stanza, line.line_number, line.start))
+            placed.append(
+                UnplacedLine(tuple(syllables), name, stanza, line.line_number, line.start, line.end)
+            )
     if not placed:
         raise ValueError("the lyrics hold no word that can be pronounced; expected words to sing")
     return placed, tuple(dict.fromkeys(guessed))
 
 
-def _stresses(phrase: Phrase) -> list[int]:
+def _stresses(phrase: PlacedLine) -> list[int]:
     """Return the stress of each syllable as it is sung: function words have none."""
     return [
         sung_stress(syllable.text, syllable.stress, syllable.starts_word and syllable.ends_word)
@@ -154,7 +159,7 @@ def rhyme(syllables: Sequence[Syllable]) -> tuple[str, ...]:
     return tuple(sound.rstrip("012") for sound in sounds[stressed[-1] :])
 
 
-def _model(phrase: Phrase, done: Sequence[Sung]) -> tuple[Sung | None, bool]:
+def _model(phrase: PlacedLine, done: Sequence[ComposedLine]) -> tuple[ComposedLine | None, bool]:
     """Return the earlier phrase to take up, and whether it had this place in a like section."""
     line = phrase.line  # same section's place, then same words, then rhyme, then last but one
     here = [sung for sung in done if sung.phrase.line.stanza == line.stanza]
@@ -176,12 +181,12 @@ def _model(phrase: Phrase, done: Sequence[Sung]) -> tuple[Sung | None, bool]:
     return (here[-2], False) if len(here) >= 2 else (None, False)
 
 
-def _sounds(line: Line) -> list[tuple[str, ...]]:
+def _sounds(line: UnplacedLine) -> list[tuple[str, ...]]:
     """Return the phonemes of a line's syllables."""
     return [syllable.phonemes for syllable in line.syllables]
 
 
-def _score(done: Sequence[Sung], grid: Grid) -> Score:
+def _score(done: Sequence[ComposedLine], grid: Grid) -> Score:
     """Return the score in seconds, words and lines numbered through."""
     syllables: list[Syllable] = []
     word = 0

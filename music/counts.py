@@ -23,19 +23,17 @@ import numpy as np
 from tqdm import tqdm
 
 from music.harmony import NO_CHORD, NUM_CHORDS, chord_tones, correlate, viterbi
-from music.underlay import text_syllables
+from music.syllables import text_syllables
 from utils.files import write_text
 
 if TYPE_CHECKING:
-    from xml.etree.ElementTree import Element
-
+    from music.musicxml_parts import Part, WrittenNote
     from text.frontend import Pronouncer
 
 TABLE = Path(__file__).with_name("melody_weights.json")
 MAX_INTERVAL = 12  # semitones either way
 MAX_DURATION = 16  # sixteenths
 PHRASE_PARTS = 5  # of the contour
-STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 SIMPLE_METRES = {(4, 4): 4, (2, 2): 4, (2, 4): 4, (3, 4): 3}  # two-beat bars are halves of four
 # One-syllable words that lean on their neighbours; CMUdict stresses most of them.
 LEANING = """
@@ -47,7 +45,7 @@ FUNCTION_WORDS = frozenset(LEANING.split())
 
 
 @dataclass(frozen=True)
-class SungNote:
+class CountedNote:
     """A vocal note: times in quarter notes, `place` in its bar; a syllable's text on its first."""
 
     onset: float
@@ -61,13 +59,13 @@ class SungNote:
 
 
 @dataclass
-class Song:
+class WrittenSong:
     """One song: the voice, what accompanies it as (onset, duration, pitch), bars as (start, beats).
 
     All in quarter notes, as written: repeats are not unfolded.
     """
 
-    voice: list[SungNote] = field(default_factory=list)
+    voice: list[CountedNote] = field(default_factory=list)
     accompaniment: list[tuple[float, float, int]] = field(default_factory=list)
 
 
@@ -87,66 +85,55 @@ def sung_stress(text: str, stress: int, is_single: bool) -> int:
 # -- reading ----------------------------------------------------------------------------------
 
 
-def read_song(path: Path) -> Song:
-    """Return a MusicXML song; raises ValueError when it has no part with lyrics."""
-    from music.musicxml import CONTAINER  # late: who reads the table alone needs no MusicXML
-    from music.safe_xml import parse_xml, read_compressed
+def read_written(path: Path) -> WrittenSong:
+    """Return a MusicXML song as written; raises ValueError when it has no part with lyrics."""
+    from music.musicxml import read_parts_of, sung_notes  # late: the table alone needs none
 
-    root = parse_xml(read_compressed(path, CONTAINER, (".xml",)), str(path))
-    parts = root.findall("part")
-    sung = next((part for part in parts if part.find(".//lyric") is not None), None)
+    parts = read_parts_of(path)
+    sung = next((part for part in parts if part.num_lyrics), None)
     if sung is None:
         raise ValueError(f"{path}: no part with lyrics")
-    song = Song()
+    song = WrittenSong()
     for part in parts:
-        for note, element in _notes(part):
-            if part is sung:
-                _add_voice(song.voice, note, element)
-            else:
-                song.accompaniment.append((note.onset, note.duration, note.pitch))
+        if part is sung:
+            for note, written in _placed(part, sung_notes(part)[0]):
+                _add_voice(song.voice, note, written)
+        else:
+            notes = _placed(part, [measure.notes for measure in part.measures])
+            song.accompaniment += [(note.onset, note.duration, note.pitch) for note, _ in notes]
     return song
 
 
-def _notes(part: Element) -> Iterator[tuple[SungNote, Element]]:
-    """Yield the pitched notes of a part with their elements, measure by measure."""
-    divisions, fifths, metre, start = 1.0, 0, (4, 4), 0.0
-    for number, measure in enumerate(part.findall("measure")):
-        cursor = furthest = onset = 0.0
-        found: list[tuple[SungNote, Element]] = []
-        for element in measure:
-            divisions = float(element.findtext("divisions", divisions))
-            fifths = int(element.findtext("key/fifths", fifths))
-            if (beats := element.findtext("time/beats", "")).isdigit():
-                metre = int(beats), int(element.findtext("time/beat-type", "4"))
-            length = float(element.findtext("duration", 0)) / divisions
-            if element.tag == "backup":
-                cursor -= length
-            elif element.tag == "forward":
-                cursor += length
-            elif element.tag == "note":
-                if element.find("chord") is None:
-                    onset, cursor = cursor, cursor + length
-                if length > 0 and (pitch := element.find("pitch")) is not None:
-                    midi = 12 * (int(pitch.findtext("octave")) + 1) + STEPS[pitch.findtext("step")]
-                    midi += round(float(pitch.findtext("alter", "0")))
-                    sung = SungNote(start + onset, length, onset, metre, fifths, midi)
-                    found.append((sung, element))
-            furthest = max(furthest, cursor)
-        pickup = 4 * metre[0] / metre[1] - furthest if number == 0 else 0.0  # missing at its start
-        yield from ((replace(sung, place=sung.place + pickup), e) for sung, e in found)
-        start += furthest
+def _placed(
+    part: Part, measures: Sequence[Sequence[WrittenNote]]
+) -> Iterator[tuple[CountedNote, WrittenNote]]:
+    """Yield notes of a part, by measure, with their places in the bar."""
+    fifths, metre, start = 0, (4, 4), 0.0
+    for number, (measure, notes) in enumerate(zip(part.measures, measures, strict=True)):
+        metre = measure.meter or metre
+        fifths = fifths if measure.fifths is None else measure.fifths
+        # What is missing at the beginning of a pick-up.
+        missing = 4 * metre[0] / metre[1] - float(measure.length) if number == 0 else 0.0
+        for note in notes:
+            onset = float(note.onset)
+            yield (
+                CountedNote(
+                    start + onset, float(note.duration), onset + missing, metre, fifths, note.pitch
+                ),
+                note,
+            )
+        start += float(measure.length)
 
 
-def _add_voice(voice: list[SungNote], note: SungNote, element: Element) -> None:
+def _add_voice(voice: list[CountedNote], note: CountedNote, written: WrittenNote) -> None:
     """Append a vocal note with its syllable (first verse), tied notes joined; one voice only."""
-    if element.findtext("voice", "1") != "1" or element.find("chord") is not None:
+    if written.in_chord:
         return
-    if element.find("tie[@type='stop']") is not None and voice:
+    if written.tied_from and voice:
         voice[-1] = replace(voice[-1], duration=note.onset + note.duration - voice[-1].onset)
         return
-    lyric = element.find("lyric")
-    text = lyric.findtext("text") if lyric is not None else None
-    ends_word = text is None or lyric.findtext("syllabic", "single") in ("single", "end")
+    lyric = written.lyrics[min(written.lyrics)] if written.lyrics else None
+    text, ends_word = (lyric.text, not lyric.continues) if lyric else (None, True)
     voice.append(replace(note, text=text, ends_word=ends_word))
 
 
@@ -175,9 +162,9 @@ def interval_class(interval: int) -> int:
     return 2 + (interval > 0) - (interval < 0) + (interval > 2) - (interval < -2)
 
 
-def phrases_of(voice: Sequence[SungNote]) -> list[list[SungNote]]:
+def phrases_of(voice: Sequence[CountedNote]) -> list[list[CountedNote]]:
     """Return the notes between rests of an eighth or more, and ends of sentences."""
-    phrases: list[list[SungNote]] = [[]]
+    phrases: list[list[CountedNote]] = [[]]
     ended = False
     for note in voice:
         last = phrases[-1][-1] if phrases[-1] else None
@@ -189,7 +176,7 @@ def phrases_of(voice: Sequence[SungNote]) -> list[list[SungNote]]:
     return [phrase for phrase in phrases if len(phrase) > 2]
 
 
-def count_song(table: dict[str, Any], song: Song, pronouncer: Pronouncer) -> None:
+def count_song(table: dict[str, Any], song: WrittenSong, pronouncer: Pronouncer) -> None:
     """Add a song to the table."""
     median = float(np.median([note.pitch for note in song.voice]))
     mode, tonic, fifths = _key(song)
@@ -211,7 +198,7 @@ def count_song(table: dict[str, Any], song: Song, pronouncer: Pronouncer) -> Non
     _count_stress(table, song.voice, pronouncer)
 
 
-def _count_intervals(table: dict[str, Any], phrase: Sequence[SungNote]) -> None:
+def _count_intervals(table: dict[str, Any], phrase: Sequence[CountedNote]) -> None:
     pitches = [note.pitch for note in phrase]
     intervals = [b - a for a, b in pairwise(pitches)]
     for before, after in pairwise([0, *intervals]):
@@ -223,7 +210,7 @@ def _count_intervals(table: dict[str, Any], phrase: Sequence[SungNote]) -> None:
         table["contour"][part] += (pitch - mean, 1)
 
 
-def _count_rhythm(table: dict[str, Any], phrase: Sequence[SungNote]) -> None:
+def _count_rhythm(table: dict[str, Any], phrase: Sequence[CountedNote]) -> None:
     """Count places and distances of syllables, in the metres of two, three and four beats."""
     sung = [note for note in phrase if note.text is not None]
     ends = phrase[-1].onset + phrase[-1].duration
@@ -244,9 +231,11 @@ def _count_rhythm(table: dict[str, Any], phrase: Sequence[SungNote]) -> None:
             table["final_duration"][duration] += 1
 
 
-def _count_stress(table: dict[str, Any], voice: Sequence[SungNote], pronouncer: Pronouncer) -> None:
+def _count_stress(
+    table: dict[str, Any], voice: Sequence[CountedNote], pronouncer: Pronouncer
+) -> None:
     """Count the stress of syllables by the strength of their place; words are looked up whole."""
-    word: list[SungNote] = []
+    word: list[CountedNote] = []
     for note in voice:
         if note.text is None:
             continue
@@ -263,7 +252,7 @@ def _count_stress(table: dict[str, Any], voice: Sequence[SungNote], pronouncer: 
         word = []
 
 
-def _strength(note: SungNote) -> int:
+def _strength(note: CountedNote) -> int:
     """Return the strength of a note's place; in compound metres the beat is a dotted note."""
     if metre := SIMPLE_METRES.get(note.metre):
         return strength(note.place * 4, metre)
@@ -274,7 +263,7 @@ def _strength(note: SungNote) -> int:
     return (2 if note.place in (0.0, half) else 1) if on_beat else 0
 
 
-def _key(song: Song) -> tuple[str | None, int, int]:
+def _key(song: WrittenSong) -> tuple[str | None, int, int]:
     """Return mode, tonic and key signature at the end: the last bass note chooses the mode."""
     fifths = song.voice[-1].fifths
     tonic = 7 * fifths % 12
@@ -287,7 +276,7 @@ def _key(song: Song) -> tuple[str | None, int, int]:
     return ("minor" if bass % 12 == (tonic + 9) % 12 else None), (tonic + 9) % 12, fifths
 
 
-def _chords(song: Song) -> dict[int, int]:
+def _chords(song: WrittenSong) -> dict[int, int]:
     """Return the chord of each quarter note of the accompaniment, decoded as from audio."""
     if not song.accompaniment:
         return {}
@@ -316,7 +305,7 @@ def count_songs(folder: Path | str) -> dict[str, Any]:
         raise FileNotFoundError(f"no .mxl file in {folder}; expected a folder of MusicXML songs")
     table, pronouncer = empty_table(), Pronouncer()
     for path in tqdm(paths, desc="songs"):
-        count_song(table, read_song(path), pronouncer)
+        count_song(table, read_written(path), pronouncer)
     return table
 
 

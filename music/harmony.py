@@ -46,6 +46,7 @@ class Key:
     mode: str
 
     def __str__(self) -> str:
+        """Return the key as it is said: "A minor"."""
         return f"{PITCH_CLASSES[self.tonic]} {self.mode}"
 
     @property

@@ -1,22 +1,21 @@
-"""What the network is told about a phrase of a score: an interval per symbol, and the notes."""
+"""Phrase inputs of the acoustic model: an interval per symbol, and the notes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import accumulate
+from typing import Any
 
+from music.score import TOLERANCE, Score, Syllable
 from text.symbols import EOS, WORD_BOUNDARY
-
-if TYPE_CHECKING:
-    from music.score import Syllable
 
 CONSONANT_SECONDS = 0.08  # slot of a consonant before the next onset
 
 
 @dataclass(frozen=True)
 class PhraseInputs:
-    """What the network is told about a phrase: per symbol five lists, and the notes.
+    """Conditioning of one phrase: five values per symbol (N of each), and the notes.
 
     Times are seconds from the phrase start. pitch: MIDI of the symbol's note, 0 between words.
     [onset, offset]: the interval in which the symbol is expected. position: 1, 2, … in the
@@ -43,12 +42,45 @@ class PhraseInputs:
         }
 
 
-Row = tuple[str, int, float, float, int, int]  # symbol, pitch, onset, offset, position, slur
+def phrase_inputs(
+    score: Score, start: float, end: float, consonant_seconds: float = CONSONANT_SECONDS
+) -> PhraseInputs:
+    """Return the inputs of a score that is a phrase from `start` to `end` s.
+
+    A vowel's interval is its note span; consonants have slots of `consonant_seconds` (less when
+    they would take more than half a note) before the next onset, or before their own note's end
+    when a rest follows; a word boundary has what is left between its neighbours, the end mark the
+    time to `end`. Raises ValueError when notes leave the phrase or there is none.
+    """
+    if not score.syllables:
+        raise ValueError("a phrase without syllables has no inputs")
+    first, last = score.syllables[0].onset, score.syllables[-1].offset
+    if not start - TOLERANCE <= first or not last <= end + TOLERANCE:
+        raise ValueError(
+            f"phrase from {start:.3f} s to {end:.3f} s: its notes last from {first:.3f} s to "
+            f"{last:.3f} s"
+        )
+    rows = symbol_rows(score.syllables, start, end, consonant_seconds)
+    symbols, pitch, onset, offset, position, slur = zip(*rows, strict=True)
+    span = end - start
+    # Where slots around a very short note overlap, the later symbol begins with the earlier.
+    starts = tuple(accumulate((min(max(0.0, time - start), span) for time in onset), max))
+    ends = tuple(
+        max(begin, min(max(0.0, time - start), span))
+        for begin, time in zip(starts, offset, strict=True)
+    )
+    notes = tuple(
+        (max(0.0, n.onset - start), min(n.offset - start, span), n.pitch) for n in score.notes
+    )
+    return PhraseInputs(symbols, pitch, starts, ends, position, slur, notes)
+
+
+SymbolRow = tuple[str, int, float, float, int, int]  # symbol, pitch, onset, offset, position, slur
 
 
 def symbol_rows(
     syllables: Sequence[Syllable], start: float, end: float, consonant_seconds: float
-) -> Iterator[Row]:
+) -> Iterator[SymbolRow]:
     """Yield one row per symbol, times in seconds of the score."""
     room = syllables[0].onset - start
     slot = _slot(syllables[0].nucleus, room, consonant_seconds)
@@ -82,7 +114,9 @@ def symbol_rows(
             yield (WORD_BOUNDARY, 0, coda_end, next_begin, 0, 0)
 
 
-def _row(syllable: Syllable, place: int, pitch: int, onset: float, offset: float, slur: int) -> Row:
+def _row(
+    syllable: Syllable, place: int, pitch: int, onset: float, offset: float, slur: int
+) -> SymbolRow:
     return (syllable.phonemes[place], pitch, onset, offset, place + 1, slur)
 
 

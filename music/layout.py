@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +25,7 @@ from music.harmony import NO_CHORD, Harmony
 if TYPE_CHECKING:
     from hyperparams import Composer
     from music.score import Syllable
+    from text.lyrics import LyricLine
 
 SLOTS_PER_BEAT = 4
 BAR_CHOICES = (1, 2, 4, 8, 16)  # of a line
@@ -33,24 +34,25 @@ FILLS = ("rest", "spread", "repeat")
 
 
 @dataclass(frozen=True)
-class Line:
-    """A line to place: its syllables, its section's name, which stanza it is in, its stamp in s."""
+class UnplacedLine:
+    """A line to place: its syllables, its section's name, which stanza it is in, its times in s."""
 
     syllables: tuple[Syllable, ...]
     section: str
     stanza: int
     line_number: int
     start: float | None = None
+    end: float | None = None
 
 
 @dataclass(frozen=True)
-class Phrase:
+class PlacedLine:
     """A placed line: sung within slots [first, end), its first bar beginning at slot `bar`.
 
     `is_timed`: it begins at `first` exactly; `is_last`: it closes its section.
     """
 
-    line: Line
+    line: UnplacedLine
     first: int
     bar: int
     end: int
@@ -130,7 +132,7 @@ class Grid:
         return first, min(whole, int(beats[-1]) // self.harmony.metre + 1)
 
 
-def place_lines(lines: Sequence[Line], grid: Grid, knobs: Composer) -> list[Phrase]:
+def lay_out(lines: Sequence[UnplacedLine], grid: Grid, knobs: Composer) -> list[PlacedLine]:
     """Return the phrases of the lines, in time; raises ValueError when they do not fit."""
     if knobs.fill not in FILLS:
         raise ValueError(f"composer.fill = {knobs.fill!r} is not one of {', '.join(FILLS)}")
@@ -157,7 +159,7 @@ def section_name(written: str | None) -> str:
 # -- lines without time stamps ------------------------------------------------------------------
 
 
-def _in_bars(lines: Sequence[Line], grid: Grid, knobs: Composer) -> list[Phrase]:
+def _in_bars(lines: Sequence[UnplacedLine], grid: Grid, knobs: Composer) -> list[PlacedLine]:
     first_bar, end_bar = grid.bars()
     available = end_bar - first_bar
     bars = _fitted([_bars_wanted(line, lines, grid, knobs) for line in lines], lines, grid)
@@ -180,16 +182,16 @@ def _in_bars(lines: Sequence[Line], grid: Grid, knobs: Composer) -> list[Phrase]
 
 
 def _bar_phrases(
-    lines: Sequence[Line], bars: Sequence[int], bar: int, gap: int, grid: Grid
-) -> list[Phrase]:
+    lines: Sequence[UnplacedLine], bars: Sequence[int], bar: int, gap: int, grid: Grid
+) -> list[PlacedLine]:
     """Return the phrases of lines in `bars` each from `bar` on; an upbeat may come a beat early."""
-    phrases: list[Phrase] = []
+    phrases: list[PlacedLine] = []
     for index, (line, count) in enumerate(zip(lines, bars, strict=True)):
         is_last = index + 1 == len(lines) or lines[index + 1].stanza != line.stanza
         start = bar * grid.slots_per_bar
         end = min(start + count * grid.slots_per_bar, grid.last + 1) - grid.breath_slots
         first = max(start - SLOTS_PER_BEAT, grid.first)
-        phrases.append(Phrase(line, first, start, end, is_last=is_last))
+        phrases.append(PlacedLine(line, first, start, end, is_last=is_last))
         bar += count + (gap if is_last else 0)
     return phrases
 
@@ -199,7 +201,9 @@ def _capacity(bars: int, grid: Grid) -> int:
     return max(0, (bars * grid.slots_per_bar - grid.breath_slots) // grid.shortest_slots)
 
 
-def _bars_wanted(line: Line, lines: Sequence[Line], grid: Grid, knobs: Composer) -> int:
+def _bars_wanted(
+    line: UnplacedLine, lines: Sequence[UnplacedLine], grid: Grid, knobs: Composer
+) -> int:
     """Return the bars of a line: those of its section's median line, more where it is crowded."""
     density = wanted_density(grid, knobs)
     section = [len(other.syllables) for other in lines if other.section == line.section]
@@ -218,7 +222,7 @@ def _bars_wanted(line: Line, lines: Sequence[Line], grid: Grid, knobs: Composer)
     return bars
 
 
-def _fitted(bars: list[int], lines: Sequence[Line], grid: Grid) -> list[int]:
+def _fitted(bars: list[int], lines: Sequence[UnplacedLine], grid: Grid) -> list[int]:
     """Return bars that fit the song, the emptiest lines halved first; ValueError when none do."""
     first_bar, end_bar = grid.bars()
     bars = list(bars)
@@ -247,7 +251,7 @@ def _fitted(bars: list[int], lines: Sequence[Line], grid: Grid) -> list[int]:
 # -- lines with time stamps ---------------------------------------------------------------------
 
 
-def _timed(lines: Sequence[Line], grid: Grid, knobs: Composer) -> list[Phrase]:
+def _timed(lines: Sequence[UnplacedLine], grid: Grid, knobs: Composer) -> list[PlacedLine]:
     """Return phrases that begin at their stamps, at most as long as the density makes them."""
     starts = _all_starts(lines, grid)
     phrases = []
@@ -261,16 +265,18 @@ def _timed(lines: Sequence[Line], grid: Grid, knobs: Composer) -> list[Phrase]:
                 f"{grid.seconds(start):.2f} s to {grid.seconds(starts[index + 1]):.2f} s, where "
                 f"at most {fits} can be sung; move the time stamps, or shorten the line"
             )
+        if line.end is not None:  # unless that is too early to sing the line
+            room = max(min(room, grid.nearest(line.end) - start), count * grid.shortest_slots + 1)
         breath = min(grid.breath_slots, room - count * grid.shortest_slots)
         natural = round(2 * SLOTS_PER_BEAT * count / wanted_density(grid, knobs))
         end = start + min(room - breath, max(natural, count * grid.shortest_slots))
         bar = start // grid.slots_per_bar * grid.slots_per_bar
         is_last = index + 1 == len(lines) or lines[index + 1].stanza != line.stanza
-        phrases.append(Phrase(line, start, bar, end, is_timed=True, is_last=is_last))
+        phrases.append(PlacedLine(line, start, bar, end, is_timed=True, is_last=is_last))
     return phrases
 
 
-def _all_starts(lines: Sequence[Line], grid: Grid) -> list[int]:
+def _all_starts(lines: Sequence[UnplacedLine], grid: Grid) -> list[int]:
     """Return the first slot of every line, and the end of the song, unstamped lines between."""
     duration = grid.harmony.duration
     for line in lines:
@@ -288,15 +294,23 @@ def _all_starts(lines: Sequence[Line], grid: Grid) -> list[int]:
     starts: list[int] = []
     for (index, slot), (until, end) in pairwise([*known, (len(lines), grid.last + 1)]):
         weights = np.cumsum([0] + [len(line.syllables) for line in lines[index:until]])
+        if (stop := lines[until - 1].end) is not None:  # unless that is too early for all lines
+            needed = int(weights[-1]) * grid.shortest_slots + until - index
+            end = min(end, max(grid.nearest(stop), slot + needed))
         starts += [slot + round((end - slot) * weight / weights[-1]) for weight in weights[:-1]]
     return [*starts, grid.last + 1]
 
 
-def stanza_numbers(lines: Sequence[tuple[str | None, int]]) -> list[int]:
-    """Return each line's stanza from (section, line number): new at a name or a blank line."""
-    numbers, stanza = [], 0
-    keys = [key for key, _ in groupby(lines)]
-    for before, after in pairwise([keys[0], *keys]):
-        stanza += before[0] != after[0] or after[1] > before[1] + 1
-        numbers.append(stanza)
+def stanza_numbers(lines: Sequence[LyricLine]) -> list[int]:
+    """Return each line's stanza: the file's where it is known, else new at a name or a gap."""
+    if not lines:
+        return []
+    numbers = [0]
+    for before, after in pairwise(lines):
+        if before.stanza is not None and after.stanza is not None:
+            is_new = before.stanza != after.stanza
+        else:
+            gap = after.line_number > before.line_number + 1
+            is_new = before.section != after.section or gap
+        numbers.append(numbers[-1] + is_new)
     return numbers

@@ -9,6 +9,8 @@ from itertools import pairwise
 from music.score import TOLERANCE, Note, Score
 from music.tempo import Meter, TempoMap
 
+HELD_REST = 0.5  # s; a syllable is not held over a rest as long as this
+
 
 @dataclass(frozen=True)
 class Lyric:
@@ -21,7 +23,9 @@ class Lyric:
 
 @dataclass(frozen=True)
 class Melody:
-    """One voice as it is written; a note without a lyric prolongs the syllable before it.
+    """One voice as it is written.
+
+    A note without a lyric prolongs the syllable before it, but not over a rest of HELD_REST s.
 
     `remarks` say what was repaired while reading. Raises ValueError when there is no note, when
     notes overlap, or when there is not one entry of `lyrics` for each note.
@@ -35,6 +39,7 @@ class Melody:
     remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        """Check that there is one voice with a lyric or None for each note."""
         if not self.notes:
             raise ValueError("the melody has no note; expected at least one")
         if len(self.notes) != len(self.lyrics):
@@ -93,17 +98,30 @@ class Melody:
         return replace(self, notes=notes, lyrics=lyrics)
 
     def groups(self) -> Iterator[tuple[Lyric, tuple[Note, ...]]]:
-        """Yield each written syllable with its notes; notes before the first one are left out."""
+        """Yield each written syllable with its notes; those of `unworded` are left out."""
+        for lyric, notes in self._runs():
+            if lyric is not None:
+                yield lyric, notes
+
+    def unworded(self) -> list[tuple[Note, ...]]:
+        """Return the runs of notes that no syllable is sung on.
+
+        They stand before the first word, or without a word behind a rest of HELD_REST seconds.
+        """
+        return [notes for lyric, notes in self._runs() if lyric is None]
+
+    def _runs(self) -> Iterator[tuple[Lyric | None, tuple[Note, ...]]]:
+        """Yield every note once: a syllable with its notes, or None with notes without one."""
         lyric: Lyric | None = None
         notes: list[Note] = []
         for note, current in zip(self.notes, self.lyrics, strict=True):
-            if current is not None:
-                if lyric is not None:
+            rests = bool(notes) and note.onset - notes[-1].offset >= HELD_REST
+            if current is not None or (lyric is not None and rests):
+                if notes:
                     yield lyric, tuple(notes)
                 lyric, notes = current, []
             notes.append(note)
-        if lyric is not None:
-            yield lyric, tuple(notes)
+        yield lyric, tuple(notes)
 
 
 def one_voice(notes: Sequence[Note]) -> tuple[list[Note], int]:

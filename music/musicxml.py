@@ -8,66 +8,88 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate, pairwise
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from music.melody import Melody
+from music.melody import Lyric, Melody
 from music.musicxml_parts import Measure, Part, WrittenNote, read_parts
+from music.part_names import is_voice_name, listed_parts, named
 from music.repeats import MeasureMarks, play_order
 from music.safe_xml import parse_xml, read_compressed
 from music.score import Note
 from music.song import Backing, Song
 from music.tempo import TICKS_PER_BEAT, Meter, TempoMap
+from text.remarks import listed, remark
 
 DEFAULT_BPM = 100.0  # of a score without any tempo
 FINEST_TICKS = 20160  # per beat, at most
 CONTAINER = "META-INF/container.xml"
 
 
-def read_musicxml(path: Path | str, part: str | None = None, verse: int = 1) -> Song:
-    """Return the song of a MusicXML file; its voice is the part with lyrics, or `part` by name/id.
+def read_musicxml(path: Path | str, part: str | None = None, verse: int | None = None) -> Song:
+    """Return the song of a MusicXML file; its voice is the part with lyrics.
 
-    Music that is not repeated sings `verse`. Raises FileNotFoundError; ValueError for a file that
-    is no MusicXML or is refused (entities, bombs), several parts with lyrics, or no voice to tell.
+    `part` is another's name, id or number from 1. Music that is not repeated sings `verse` (the
+    first one); repeats go on with those behind it. Raises FileNotFoundError; ValueError for a file
+    that is no MusicXML or is refused (entities, bombs), several parts with lyrics, or no voice to
+    tell.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no MusicXML file {path}")
-    if path.suffix.lower() == ".mxl":
-        data = read_compressed(path, CONTAINER, (".musicxml", ".xml"))
-    else:
-        with open(path, "rb") as file:
-            data = file.read(2**27)
-    root = parse_xml(data, str(path))
     try:
-        parts = read_parts(root)
-        return _song(root, parts, path, part, verse)
+        root = _root(path)
+        return _song(root, read_parts(root), path, part, verse)
     except (ArithmeticError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: a MusicXML element is broken ({error!r})") from error
     except ValueError as error:
         raise ValueError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
 
 
-def _song(root: Element, parts: list[Part], path: Path, wanted: str | None, verse: int) -> Song:
+def read_parts_of(path: Path | str) -> list[Part]:
+    """Return the parts of a MusicXML file as they are written, repeats not unfolded."""
+    return read_parts(_root(Path(path)))
+
+
+def _root(path: Path) -> Element:
+    """Return the root element of a file or archive, as `safe_xml` reads it."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no MusicXML file {path}")
+    if path.suffix.lower() == ".mxl":
+        return parse_xml(read_compressed(path, CONTAINER, (".musicxml", ".xml")), str(path))
+    with open(path, "rb") as file:
+        return parse_xml(file.read(2**27), str(path))
+
+
+def _song(
+    root: Element, parts: list[Part], path: Path, wanted: str | None, verse: int | None
+) -> Song:
     """Unfold and time the parts, and choose the voice among them."""
-    voice_part = _choose(parts, wanted)
-    voice = _main_voice(voice_part)
+    voice_part, remarks = _choose(parts, wanted)
+    verses = sorted({v for m in voice_part.measures for n in m.notes for v in n.lyrics})
+    if verse is not None and verse not in (verses or [1]):
+        there = ", ".join(map(str, verses)) or "none"
+        raise ValueError(f"no verse {verse} in part {voice_part.name!r}; verses are {there}")
     count = max(len(part.measures) for part in parts)
     columns = [[p.measures[k] for p in parts if k < len(p.measures)] for k in range(count)]
-    order = play_order([_merged_marks(column) for column in columns])
+    marks = [_merged_marks(column) for column in columns]
+    order = play_order(marks)
+    if len(order) > count:
+        jumps = listed([mark.in_words for mark in marks if mark.in_words])
+        remarks += [remark("repeated", f"{jumps}, as the words say")] if jumps else []
     lengths = [_length(column) for column in columns]
     starts = list(accumulate((lengths[k] for k in order), initial=Fraction(0)))
     clock = _Clock(columns, order, starts)
-    melody = _melody(voice_part, voice, order, starts, clock, verse, path)
+    sung, more = sung_notes(voice_part)
+    melody, others = _melody(voice_part, sung, order, starts, clock, verse or 1, path)
+    melody = replace(melody, remarks=(*remarks, *more, *others, *melody.remarks))
+    is_sung = {id(note) for notes in sung for note in notes}
     backing = []
     for part in parts:
-        notes = _backing_notes(part, voice if part is voice_part else None, order, starts, clock)
-        if notes:
+        if notes := _backing_notes(part, is_sung, order, starts, clock):
             backing.append(Backing(part.name, part.program, tuple(notes)))
-    verses = {v for m in voice_part.measures for n in m.notes for v in n.lyrics}
     creators = {e.get("type"): (e.text or "").strip() for e in root.iter("creator")}
     title = (
         root.findtext("movement-title") or root.findtext("work/work-title") or path.stem
@@ -75,24 +97,31 @@ def _song(root: Element, parts: list[Part], path: Path, wanted: str | None, vers
     return Song(title, creators.get("composer", ""), melody, tuple(backing), max(1, len(verses)))
 
 
-def _choose(parts: list[Part], wanted: str | None) -> Part:
-    """Return the part to sing; ValueError names the candidates."""
+def _choose(parts: list[Part], wanted: str | None) -> tuple[Part, list[str]]:
+    """Return the part to sing, and a remark when it was guessed; ValueError names the candidates.
+
+    `wanted` is an id, a name, a part of one, or a number from 1.
+    """
+    parts = [part for part in parts if any(measure.notes for measure in part.measures)]
+    names = [part.name for part in parts]
     if wanted is not None:
-        for part in parts:
-            if wanted in (part.id, part.name):
-                return part
-    names = ", ".join(f"{part.id} ({part.name})" for part in parts)
-    if wanted is not None:
-        raise ValueError(f"no part {wanted!r}; parts with music are {names or 'none'}")
+        same = [part for part in parts if part.id == wanted]
+        return (same[0] if same else parts[named(wanted, names, "--part", "part")]), []
+    if not parts:
+        raise ValueError("no part has notes; expected a voice")
     sung = [part for part in parts if part.num_lyrics]
-    for candidates in (sung, [part for part in parts if any(m.notes for m in part.measures)]):
-        if len(candidates) == 1:
-            return candidates[0]
-        if candidates:
-            names = ", ".join(f"{part.id} ({part.name})" for part in candidates)
-            kind = "parts have lyrics" if candidates is sung else "parts have notes, none lyrics"
-            raise ValueError(f"{len(candidates)} {kind}: {names}; choose one")
-    raise ValueError("no part has notes; expected a voice")
+    candidates = sung or parts
+    if len(candidates) == 1:
+        return candidates[0], []
+    called = [part for part in candidates if is_voice_name(part.name)]
+    if len(called) == 1:
+        text = f"part {called[0].name!r} is taken for the voice; --part chooses another"
+        return called[0], [remark("guessed", text)]
+    kind = "parts have lyrics" if sung else "parts have notes, none lyrics"
+    raise ValueError(
+        f"{len(candidates)} {kind}: {listed_parts(names)}. Choose one with --part NAME or "
+        "--part NUMBER"
+    )
 
 
 def _main_voice(part: Part) -> str:
@@ -102,9 +131,43 @@ def _main_voice(part: Part) -> str:
         for note in measure.notes:
             counts[note.voice][0] += bool(note.lyrics)
             counts[note.voice][1] += 1
-    if not counts:
-        raise ValueError(f"part {part.id} ({part.name}) has no notes to sing")
     return max(counts, key=lambda voice: counts[voice])
+
+
+def sung_notes(part: Part) -> tuple[list[list[WrittenNote]], list[str]]:
+    """Return the notes that are sung, by measure, and remarks on the voices of the part.
+
+    They are those of the voice with the most lyrics and, where it rests or has a cue, of the other
+    voices of its staff.
+    """
+    main = _main_voice(part)
+    staffs = Counter(n.staff for m in part.measures for n in m.notes if n.voice == main)
+    staff = staffs.most_common(1)[0][0]
+    taken: Counter[str] = Counter()
+    unsung: Counter[str] = Counter()  # syllables, by voice
+    measures = []
+    for measure in part.measures:
+        sung = [note for note in measure.notes if note.voice == main]
+        others = [note for note in measure.notes if note.voice != main]
+        others.sort(key=lambda note: (not note.lyrics, note.voice, note.onset))
+        for note in others:
+            clashing = [s for s in sung if s.onset < note.end and note.onset < s.end]
+            is_chord = any(s.voice == note.voice and s.onset == note.onset for s in clashing)
+            if note.staff == staff and (not clashing or is_chord):
+                sung.append(note)
+                taken[note.voice] += 1
+            else:
+                unsung[note.voice] += bool(note.lyrics)
+        measures.append(sorted(sung, key=lambda note: note.onset))
+    remarks = []
+    if taken:
+        text = f"{taken.total()} notes of voice {listed(sorted(taken))} sung where {main} rests"
+        remarks.append(remark("changed", text))
+    if unsung.total():
+        names = listed(sorted(voice for voice, count in unsung.items() if count))
+        text = f"{unsung.total()} syllables of voice {names}, which sings at the same time"
+        remarks.append(remark("not sung", text))
+    return measures, remarks
 
 
 def _merged_marks(column: Sequence[Measure]) -> MeasureMarks:
@@ -112,7 +175,7 @@ def _merged_marks(column: Sequence[Measure]) -> MeasureMarks:
     merged = MeasureMarks()
     for measure in column:
         for name, value in vars(measure.marks).items():
-            either = max if name == "backward" else (lambda a, b: a | b)
+            either = max if name in ("backward", "in_words") else (lambda a, b: a | b)
             setattr(merged, name, either(getattr(merged, name), value))
     return merged
 
@@ -156,48 +219,88 @@ class _Clock:
         return Note(pitch, self.tempo.seconds_at(first), self.tempo.seconds_at(last))
 
 
+@dataclass
+class _Row:
+    """A note of the unfolded melody, times in quarter notes."""
+
+    onset: Fraction
+    offset: Fraction
+    pitch: int
+    lyric: Lyric | None
+
+
 def _melody(
     part: Part,
-    voice: str,
+    measures: Sequence[Sequence[WrittenNote]],
     order: Sequence[int],
     starts: Sequence[Fraction],
     clock: _Clock,
     verse: int,
     path: Path,
-) -> Melody:
-    """Return the sung line: ties joined, chords reduced to their highest note, verses chosen."""
-    rows: list[list] = []  # [onset, offset, pitch, lyric]
-    skipped = Counter(part.skipped)
+) -> tuple[Melody, list[str]]:
+    """Return the sung line, and a remark on verses that are not sung.
+
+    Ties are joined, chords reduced to their highest note, verses chosen.
+    """
+    rows: list[_Row] = []
     passes: Counter[int] = Counter()
+    verses_sung: set[tuple[int, int]] = set()  # (measure, verse)
     for k, start in zip(order, starts, strict=False):
         passes[k] += 1
-        measure = part.measures[k] if k < len(part.measures) else Measure()
-        notes = [note for note in measure.notes if note.voice == voice]
+        notes = measures[k] if k < len(measures) else ()
         number = _verse(notes, verse + passes[k] - 1)
-        for note in sorted(notes, key=lambda note: note.onset):
-            onset = start + note.onset
-            lyric = note.lyrics.get(number)
-            if rows and rows[-1][0] == onset:
-                rows[-1][2] = max(rows[-1][2], note.pitch)
-                rows[-1][3] = rows[-1][3] or lyric
-            elif rows and note.tied_from and rows[-1][1] == onset and rows[-1][2] == note.pitch:
-                rows[-1][1] = onset + note.duration
-            else:
-                rows.append([onset, onset + note.duration, note.pitch, lyric])
+        verses_sung.add((k, number))
+        for note in notes:
+            _add_note(rows, note, start, note.lyrics.get(number))
+    skipped = Counter(part.skipped)
     for row, after in pairwise(rows):
-        if row[1] > after[0]:
-            row[1] = after[0]
+        if row.offset > after.onset:
+            row.offset = after.onset
             skipped["overlaps (shortened)"] += 1
-    timed = [(clock.note(row[2], row[0], row[1]), row[3]) for row in rows]
+    timed = [(clock.note(row.pitch, row.onset, row.offset), row.lyric) for row in rows]
     kept = [(note, lyric) for note, lyric in timed if note is not None]
-    return Melody(
+    melody = Melody(
         tuple(note for note, _ in kept),
         tuple(lyric for _, lyric in kept),
         clock.tempo,
         clock.meters,
         path.stem,
-        tuple(f"{count} {reason} left out" for reason, count in sorted(skipped.items())),
+        tuple(
+            remark("not sung", f"{count} {reason} left out")
+            for reason, count in sorted(skipped.items())
+        ),
     )
+    return melody, _unsung_verses(measures, verses_sung)
+
+
+def _add_note(rows: list[_Row], note: WrittenNote, start: Fraction, lyric: Lyric | None) -> None:
+    """Add a written note to the rows: to its chord or tie, or as a new one."""
+    onset = start + note.onset
+    last = rows[-1] if rows else None
+    if last and last.onset == onset:
+        last.pitch = max(last.pitch, note.pitch)
+        last.lyric = last.lyric or lyric
+    elif last and note.tied_from and last.offset == onset and last.pitch == note.pitch:
+        last.offset = onset + note.duration
+    else:
+        rows.append(_Row(onset, onset + note.duration, note.pitch, lyric))
+
+
+def _unsung_verses(
+    measures: Sequence[Sequence[WrittenNote]], sung: Set[tuple[int, int]]
+) -> list[str]:
+    """Return a remark on the written verses that no pass of their measure sings."""
+    unsung = Counter(
+        verse
+        for k, notes in enumerate(measures)
+        for note in notes
+        for verse in note.lyrics
+        if (k, verse) not in sung
+    )
+    if not unsung:
+        return []
+    names = listed([f"{verse} ({count} syllables)" for verse, count in sorted(unsung.items())])
+    return [remark("not sung", f"verse {names}; --verse N sings another one")]
 
 
 def _verse(notes: Sequence[WrittenNote], wanted: int) -> int:
@@ -208,23 +311,23 @@ def _verse(notes: Sequence[WrittenNote], wanted: int) -> int:
 
 def _backing_notes(
     part: Part,
-    sung_voice: str | None,
+    sung: Set[int],
     order: Sequence[int],
     starts: Sequence[Fraction],
     clock: _Clock,
 ) -> list[Note]:
-    """Return what a part plays apart from the sung voice, ties joined."""
-    rows: list[list] = []
-    last: dict[int, list] = {}  # by pitch
+    """Return what a part plays apart from the notes (by id) that are sung, ties joined."""
+    rows: list[_Row] = []
+    last: dict[int, _Row] = {}  # by pitch
     for k, start in zip(order, starts, strict=False):
         for note in part.measures[k].notes if k < len(part.measures) else ():
-            if note.voice == sung_voice:
+            if id(note) in sung:
                 continue
             onset, before = start + note.onset, last.get(note.pitch)
-            if note.tied_from and before is not None and before[1] == onset:
-                before[1] = onset + note.duration
+            if note.tied_from and before is not None and before.offset == onset:
+                before.offset = onset + note.duration
                 continue
-            last[note.pitch] = [onset, onset + note.duration, note.pitch]
+            last[note.pitch] = _Row(onset, onset + note.duration, note.pitch, None)
             rows.append(last[note.pitch])
-    notes = (clock.note(pitch, onset, offset) for onset, offset, pitch in rows)
+    notes = (clock.note(row.pitch, row.onset, row.offset) for row in rows)
     return sorted((note for note in notes if note), key=lambda note: (note.onset, note.pitch))

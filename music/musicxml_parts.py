@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from xml.etree.ElementTree import Element
 
 from music.melody import Lyric
-from music.repeats import MeasureMarks
+from music.repeats import MeasureMarks, read_words
+from music.score import SEMITONES
+from text.characters import HYPHENS
 
-SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 BEATS = {"whole": 4.0, "half": 2.0, "quarter": 1.0, "eighth": 0.5, "16th": 0.25, "32nd": 0.125}
 ELISION_SIGNS = re.compile("[\ue550-\ue552\u203f]")  # of music fonts: two syllables on one note
 
@@ -25,9 +26,15 @@ class WrittenNote:
     duration: Fraction
     pitch: int
     voice: str
+    staff: str = "1"
     in_chord: bool = False
     tied_from: bool = False  # it continues the note before
     lyrics: dict[int, Lyric] = field(default_factory=dict)  # by verse
+
+    @property
+    def end(self) -> Fraction:
+        """Where it stops sounding."""
+        return self.onset + self.duration
 
 
 @dataclass
@@ -38,6 +45,7 @@ class Measure:
     notes: list[WrittenNote] = field(default_factory=list)
     tempos: list[tuple[Fraction, float]] = field(default_factory=list)  # quarters per minute
     meter: tuple[int, int] | None = None
+    fifths: int | None = None  # key signature: sharps, or flats below 0
     marks: MeasureMarks = field(default_factory=MeasureMarks)
 
 
@@ -75,6 +83,7 @@ def read_parts(root: Element) -> list[Part]:
             measures[id].append(inner)
     for id, part in parts.items():
         _PartReader(part).read(measures[id])
+        _join_hyphens(part)
     return [part for part in parts.values() if part.measures]
 
 
@@ -108,6 +117,8 @@ class _PartReader:
         beats, beat_type = _text(element, "time/beats"), _text(element, "time/beat-type")
         if beats and beat_type:
             self.measure.meter = sum(int(part) for part in beats.split("+")), int(beat_type)
+        if (fifths := _text(element, "key/fifths")) is not None:
+            self.measure.fifths = int(fifths)
         if element.find("transpose") is not None:
             octaves = int(_text(element, "transpose/octave-change") or 0)
             chromatic = round(float(_text(element, "transpose/chromatic") or 0))
@@ -151,12 +162,13 @@ class _PartReader:
             lyrics, self.grace_lyrics = {**self.grace_lyrics, **lyrics}, {}
         tied_from = any(tie.get("type") == "stop" for tie in element.iterfind("tie"))
         voice = (_text(element, "voice") or "1").strip()
+        staff = (_text(element, "staff") or "1").strip()
         self.measure.notes.append(
-            WrittenNote(self.onset, duration, midi, voice, in_chord, tied_from, lyrics)
+            WrittenNote(self.onset, duration, midi, voice, staff, in_chord, tied_from, lyrics)
         )
 
     def _midi(self, pitch: Element) -> int:
-        step, octave = _text(pitch, "step").strip(), int(_text(pitch, "octave"))
+        step, octave = (_text(pitch, "step") or "").strip(), int(_text(pitch, "octave") or "")
         alter = round(float(_text(pitch, "alter") or 0))
         return 12 * (octave + 1) + SEMITONES[step] + alter + self.transposition
 
@@ -168,6 +180,11 @@ class _PartReader:
             for metronome in element.iterfind("direction-type/metronome"):
                 self._metronome(metronome)
         self.measure.marks.segno |= element.find("direction-type/segno") is not None
+        words = " ".join(e.text or "" for e in element.iterfind("direction-type/words"))
+        if sound is None:
+            read_words(words, self.measure.marks)
+        if element.find("direction-type/coda") is not None and not self.measure.marks.to_coda:
+            self.measure.marks.coda = True
 
     def _metronome(self, element: Element) -> None:
         unit, minute = _text(element, "beat-unit"), _text(element, "per-minute") or ""
@@ -178,8 +195,8 @@ class _PartReader:
 
     def _sound(self, element: Element) -> None:
         marks = self.measure.marks
-        if float(element.get("tempo", 0)) > 0:
-            self.measure.tempos.append((self.cursor, float(element.get("tempo"))))
+        if (tempo := float(element.get("tempo", 0))) > 0:
+            self.measure.tempos.append((self.cursor, tempo))
         marks.da_capo |= element.get("dacapo") == "yes"
         marks.dal_segno |= element.get("dalsegno") is not None
         marks.to_coda |= element.get("tocoda") is not None
@@ -209,7 +226,10 @@ def _text(element: Element, path: str) -> str | None:
 
 
 def _lyrics(note: Element) -> Iterator[tuple[int, Lyric]]:
-    """Yield (verse, syllable) of a note; extensions and bare punctuation are none."""
+    """Yield (verse, syllable) of a note; extensions and bare punctuation are none.
+
+    Syllables of two words on one note (elision) come with a blank between them.
+    """
     for element in note.iterfind("lyric"):
         text = "".join(
             " " if child.tag == "elision" else ELISION_SIGNS.sub(" ", child.text or "")
@@ -217,8 +237,34 @@ def _lyrics(note: Element) -> Iterator[tuple[int, Lyric]]:
             if child.tag in ("text", "elision")
         )
         text = re.sub(r"^\d+\s*[.)]\s*", "", " ".join(text.split()))
-        continues = _text(element, "syllabic") in ("begin", "middle") or text.endswith("-")
+        kinds = [child.text for child in element if child.tag == "syllabic"]
+        continues = (kinds[-1] if kinds else None) in ("begin", "middle") or text.endswith("-")
         text = text.rstrip("_ ")  # a hyphen that is written belongs to the spelling
         digits = re.findall(r"\d+", element.get("number", "1"))
         if any(character.isalnum() for character in text):
             yield int(digits[-1]) if digits else 1, Lyric(text, continues)
+
+
+def _join_hyphens(part: Part) -> None:
+    """Take hyphens out of the syllables where they stand for what <syllabic> says already.
+
+    "glo-" "-ri-" "-a": where most syllables that continue have one, or where one stands in front.
+    """
+    by_verse: dict[int, list[tuple[WrittenNote, Lyric]]] = {}
+    for measure in part.measures:
+        for note in measure.notes:
+            for verse, lyric in note.lyrics.items():
+                by_verse.setdefault(verse, []).append((note, lyric))
+    for verse, row in by_verse.items():
+        continuing = [lyric for _, lyric in row if lyric.continues]
+        hyphened = sum(lyric.text[-1] in HYPHENS for lyric in continuing)
+        is_habit = 2 * hyphened > len(continuing)
+        for index, (note, lyric) in enumerate(row):
+            after = row[index + 1][1].text if index + 1 < len(row) else ""
+            text, continues = lyric.text, lyric.continues
+            if text[0] in HYPHENS and len(text) > 1:
+                text = text.lstrip(HYPHENS)
+            if (is_habit or (text[-1] in HYPHENS and after[:1] in HYPHENS)) and continues:
+                text = text.rstrip(HYPHENS)
+            continues = continues or (after[:1] in HYPHENS and len(after) > 1)
+            note.lyrics[verse] = replace(lyric, text=text, continues=continues)

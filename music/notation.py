@@ -20,18 +20,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
 from music.melody import Lyric, Melody
-from music.score import Note
+from music.score import SEMITONES, Note
 from music.song import Backing, Song
 from music.tempo import Meter, TempoMap
 
-SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 ACCIDENTALS = {"": 0, "#": 1, "b": -1}
-QUALITIES = {
+CHORD_QUALITIES = {
     **{"": (0, 4, 7), "m": (0, 3, 7), "7": (0, 4, 7, 10), "m7": (0, 3, 7, 10)},
     **{"maj7": (0, 4, 7, 11), "dim": (0, 3, 6), "sus4": (0, 5, 7)},
 }
@@ -39,7 +38,7 @@ CHORD = re.compile(r'"([A-G])([#b]?)(maj7|m7|m|7|dim|sus4|)"')
 NOTE = re.compile(r"(?:([A-G])([#b]?)(\d)|z)(?:\*(\d+))?(?:/(\d+))?(~?)")
 STYLES = ("block", "arpeggio", "waltz")
 HEADERS = ("title", "composer", "words-by", "meter", "tempo", "program", "style", "intro")
-LARGEST_FILE = 2**18  # bytes
+LARGEST_SONG = 2**18  # bytes
 LOWEST_BASS, LOWEST_CHORD = 40, 55  # MIDI numbers from which roots and chord tones are looked for
 
 
@@ -57,24 +56,25 @@ class _Tune:
     tie: bool = False
 
 
-def read_notation(path: Path | str) -> Song:
+def read_notation(path: Path | str, verse: int | None = None) -> Song:
     """Return the song of a `.song` file, its accompaniment played from the chords.
 
-    Raises FileNotFoundError, and ValueError naming the line that cannot be read.
+    `verse` counts from 1; without it the tune is sung once for each verse. Raises
+    FileNotFoundError, and ValueError naming the line that cannot be read.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no song file {path}")
-    if path.stat().st_size > LARGEST_FILE:
-        raise ValueError(f"{path}: larger than {LARGEST_FILE} bytes; expected one song")
+    if path.stat().st_size > LARGEST_SONG:
+        raise ValueError(f"{path}: larger than {LARGEST_SONG} bytes; expected one song")
     try:
-        return parse_notation(path.read_text(encoding="utf-8-sig"), path.stem)
+        return parse_notation(path.read_text(encoding="utf-8-sig"), path.stem, verse)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def parse_notation(text: str, name: str = "") -> Song:
-    """Return the song written in `text`; raises ValueError naming the line."""
+def parse_notation(text: str, name: str = "", verse: int | None = None) -> Song:
+    """Return the song in `text`, or one of its verses; raises ValueError naming the line."""
     tune = _Tune()
     for number, raw in enumerate(text.splitlines(), start=1):
         line = raw.split("%")[0].strip()
@@ -95,7 +95,7 @@ def parse_notation(text: str, name: str = "") -> Song:
             raise ValueError(f"line {number}: {key!r}; expected {', '.join(HEADERS)}")
     if not tune.notes:
         raise ValueError("no notes; expected at least one line notes: ...")
-    return _song(tune, name)
+    return _song(tune, name, verse)
 
 
 def _read_notes(tune: _Tune, value: str, number: int) -> None:
@@ -107,7 +107,7 @@ def _read_notes(tune: _Tune, value: str, number: int) -> None:
             tune.bar_start = tune.position
         elif chord := CHORD.fullmatch(token):
             root = (SEMITONES[chord[1]] + ACCIDENTALS[chord[2]]) % 12
-            tune.chords.append((tune.position, root, QUALITIES[chord[3]]))
+            tune.chords.append((tune.position, root, CHORD_QUALITIES[chord[3]]))
         elif note := NOTE.fullmatch(token):
             _read_note(tune, note, number)
         else:
@@ -137,7 +137,7 @@ def _read_note(tune: _Tune, match: re.Match[str], number: int) -> None:
     tune.tie = bool(tie)
 
 
-def _song(tune: _Tune, name: str) -> Song:
+def _song(tune: _Tune, name: str, wanted: int | None) -> Song:
     """Time the tune and set its accompaniment."""
     beats, unit = _fraction(tune.headers.get("meter", "4/4"))
     bar = Fraction(4 * beats, unit)
@@ -148,7 +148,10 @@ def _song(tune: _Tune, name: str) -> Song:
     pickup = tune.bars[0][0] % bar if tune.bars else Fraction(0)
     intro = bar * int(_number(tune.headers, "intro", 0)) + (bar - pickup) % bar
     length = -(-(tune.position - pickup) // bar) * bar  # of a verse, in whole bars
-    verses = max(1, max(len(lines) for lines in tune.words))
+    written = max(1, max(len(lines) for lines in tune.words))
+    if wanted is not None and not 1 <= wanted <= written:
+        raise ValueError(f"no verse {wanted}; the song has {written}")
+    verses = range(written) if wanted is None else range(wanted - 1, wanted)
 
     def seconds(position: Fraction) -> float:
         return tempo.seconds_at(round(position * tempo.ticks_per_beat))
@@ -156,29 +159,29 @@ def _song(tune: _Tune, name: str) -> Song:
     notes: list[Note] = []
     lyrics: list[Lyric | None] = []
     chords: list[tuple[Fraction, int, tuple[int, ...]]] = []
-    for verse in range(verses):
-        start = intro + verse * length
+    for place, verse in enumerate(verses):
+        start = intro + place * length
         notes += [Note(p, seconds(start + a), seconds(start + b)) for a, b, p, _ in tune.notes]
         lyrics += _verse_lyrics(tune, verse)
-        chords += [(start + place, root, tones) for place, root, tones in tune.chords]
-    meters = (Meter(0, beats, unit),)
+        chords += [(start + onset, root, tones) for onset, root, tones in tune.chords]
+    if chords and intro:
+        chords.insert(0, (Fraction(0), *chords[0][1:]))
+    played = _play(chords, intro + len(verses) * length, bar, Fraction(4, unit), _style(tune))
+    sounding = (Note(pitch, seconds(onset), seconds(offset)) for onset, offset, pitch in played)
+    program = min(max(int(_number(tune.headers, "program", 0)), 0), 127)
+    backing = (Backing("accompaniment", program, tuple(sounding)),) if chords else ()
     title = tune.headers.get("title", name)
+    meters = (Meter(0, beats, unit),)
     melody = Melody(tuple(notes), tuple(lyrics), tempo, meters, title)
+    return Song(title, tune.headers.get("composer", ""), melody, backing, written)
+
+
+def _style(tune: _Tune) -> str:
+    """Return how the chords are played."""
     style = tune.headers.get("style", "block")
     if style not in STYLES:
         raise ValueError(f"style {style!r}; expected one of {', '.join(STYLES)}")
-    backing = ()
-    if chords:
-        if intro:
-            chords.insert(0, (Fraction(0), *chords[0][1:]))
-        end = intro + verses * length
-        played = [
-            Note(pitch, seconds(onset), seconds(offset))
-            for onset, offset, pitch in _play(chords, end, bar, Fraction(4, unit), style)
-        ]
-        program = int(_number(tune.headers, "program", 0))
-        backing = (Backing("accompaniment", min(max(program, 0), 127), tuple(played)),)
-    return Song(title, tune.headers.get("composer", ""), melody, backing, verses)
+    return style
 
 
 def _verse_lyrics(tune: _Tune, verse: int) -> list[Lyric | None]:
@@ -210,9 +213,10 @@ def _syllables(text: str) -> list[Lyric | None]:
         parts = word.split("-")
         for index, part in enumerate(parts):
             syllables.append(None if part == "_" else Lyric(part, index < len(parts) - 1))
-    last = max((k for k, lyric in enumerate(syllables) if lyric), default=None)
-    if last is not None:
-        syllables[last] = Lyric(syllables[last].text, syllables[last].continues, True)
+    for index, lyric in reversed(list(enumerate(syllables))):
+        if lyric is not None:
+            syllables[index] = replace(lyric, ends_line=True)
+            break
     return syllables
 
 
@@ -225,7 +229,7 @@ def _play(
 ) -> list[tuple[Fraction, Fraction, int]]:
     """Return (onset, offset, pitch) of the chords in a style, figures starting anew in each bar."""
     played = []
-    bounds = [place for place, _, _ in chords[1:]] + [end]
+    bounds = [*(place for place, _, _ in chords[1:]), end][: len(chords)]
     for (start, root, tones), stop in zip(chords, bounds, strict=True):
         bass = LOWEST_BASS + (root - LOWEST_BASS) % 12
         above = sorted(LOWEST_CHORD + (root + tone - LOWEST_CHORD) % 12 for tone in tones)

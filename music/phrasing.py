@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from music.inputs import PhraseInputs
+from music.inputs import PhraseInputs, phrase_inputs
 from music.score import Score, Syllable
 
 SHORT_REST = 0.3  # s; shorter ones are sung over
@@ -32,8 +32,8 @@ class Item:
     end: float
 
     def inputs(self) -> PhraseInputs:
-        """What the network is told."""
-        return self.score.inputs(self.start, self.end)
+        """Return the conditioning of the acoustic model."""
+        return phrase_inputs(self.score, self.start, self.end)
 
 
 def items_to_sing(score: Score, grid: float) -> list[Item]:

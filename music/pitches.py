@@ -19,7 +19,7 @@ import numpy as np
 from music.counts import MAX_INTERVAL, PHRASE_PARTS, interval_class, strength
 from music.harmony import NO_CHORD
 from music.layout import SLOTS_PER_BEAT, Grid
-from music.rhythm import log_share, sample
+from music.rhythm import draw, log_share
 
 if TYPE_CHECKING:
     from hyperparams import Composer
@@ -33,7 +33,7 @@ HELD = 4  # sixteenths from which a note counts as one on a strong place
 
 
 @dataclass(frozen=True)
-class Voice:
+class VocalRange:
     """A range of MIDI pitches, low to high inclusive, and the chances of moving in it."""
 
     low: int
@@ -74,7 +74,7 @@ class Voice:
 def sample_pitches(
     onsets: Sequence[int],
     grid: Grid,
-    voice: Voice,
+    voice: VocalRange,
     knobs: Composer,
     rng: np.random.Generator,
     previous: int | None = None,
@@ -109,19 +109,24 @@ def sample_pitches(
 
     start = voice.first_moves(previous) / knobs.temperature + emission[0]
     first = start + np.diagonal(messages[0])  # as if the first note were repeated: kind "same"
-    path = [sample(first, rng)]
+    path = [draw(first, rng)]
     before = path[0]
     for index in range(1, count):
         step = moves[before, path[-1]] + emission[index] + messages[index][path[-1]]
         if index == count - 1:
             step = np.where(gap[path[-1]] > LAST_LEAP, -np.inf, step)
         before = path[-1]
-        path.append(sample(step, rng))
+        path.append(draw(step, rng))
     return [voice.low + index for index in path]
 
 
 def _emission(
-    onsets: Sequence[int], grid: Grid, voice: Voice, knobs: Composer, lift: float, is_last: bool
+    onsets: Sequence[int],
+    grid: Grid,
+    voice: VocalRange,
+    knobs: Composer,
+    lift: float,
+    is_last: bool,
 ) -> np.ndarray:
     """Return what each note's chord, degree, height and cadence say of each pitch, (N, R)."""
     key, metre, table = grid.harmony.key, grid.harmony.metre, voice.table

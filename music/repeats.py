@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,27 @@ class MeasureMarks:
     da_capo: bool = False
     dal_segno: bool = False
     fine: bool = False
+    in_words: str = ""  # a jump that is written in words alone
+
+
+DA_CAPO = re.compile(r"(?<![a-z.])d\.?\s?c\.?(?![a-z])|\bda\s+capo\b", re.IGNORECASE)
+DAL_SEGNO = re.compile(r"(?<![a-z.])d\.?\s?s\.?(?![a-z])|\bdal?\s+segno\b", re.IGNORECASE)
+
+
+def read_words(words: str, marks: MeasureMarks) -> None:
+    """Read the jumps that a direction says in words: D.C. al Fine, D.S., To Coda, Coda, Fine."""
+    text = " ".join(words.split()).strip(" .")
+    folded = text.casefold()
+    if re.search(r"\bto\s+coda\b", folded) or folded == "al coda":
+        marks.to_coda = True
+    elif DA_CAPO.search(text):
+        marks.da_capo, marks.in_words = True, text
+    elif DAL_SEGNO.search(text):
+        marks.dal_segno, marks.in_words = True, text
+    elif folded == "coda":
+        marks.coda = True
+    elif folded == "fine":
+        marks.fine = True
 
 
 def play_order(marks: Sequence[MeasureMarks]) -> list[int]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from music.counts import MAX_DURATION, strength
-from music.layout import SLOTS_PER_BEAT, Grid, Phrase, wanted_density
+from music.layout import SLOTS_PER_BEAT, Grid, PlacedLine, wanted_density
 
 if TYPE_CHECKING:
     from hyperparams import Composer
@@ -29,7 +29,7 @@ def log_share(counts: np.ndarray) -> np.ndarray:
     return np.log(counts / counts.sum(axis=-1, keepdims=True))
 
 
-def sample(score: np.ndarray, rng: np.random.Generator) -> int:
+def draw(score: np.ndarray, rng: np.random.Generator) -> int:
     """Return an index drawn with log weights `score`; -inf is never drawn."""
     weights = np.exp(score - score.max())
     return int(rng.choice(len(score), p=weights / weights.sum()))
@@ -62,7 +62,7 @@ def stress_lift(table: dict[str, Any], stresses: Sequence[int], metre: int) -> n
 
 
 def sample_rhythm(
-    phrase: Phrase,
+    phrase: PlacedLine,
     stresses: Sequence[int],
     grid: Grid,
     table: dict[str, Any],
@@ -99,23 +99,27 @@ def sample_rhythm(
         message[index] = emission[index] / knobs.temperature + _log_sum(onward)
 
     start = log_share(table["start"][str(metre)])[places] / knobs.temperature + message[0]
-    if phrase.is_timed:
-        start[1:] = -np.inf
-    else:
-        limit = phrase.bar - phrase.first + round(START_REACH * grid.slots_per_bar)
-        early = np.where(np.arange(width) <= limit, start, -np.inf)
-        start = early if np.isfinite(early).any() else start
+    start = _within_reach(start, phrase, grid)
     assert np.isfinite(start).any(), "the layout left no room for the syllables"
-    path = [sample(start, rng)]
+    path = [draw(start, rng)]
     for index in range(1, count):
         at = path[-1]
         onward = step[at] / knobs.temperature + message[index][reach[at]]
-        path.append(int(reach[at, sample(np.where(is_inside[at], onward, -np.inf), rng)]))
-    path.append(int(reach[path[-1], sample(ends[path[-1]], rng)]))
+        path.append(int(reach[at, draw(np.where(is_inside[at], onward, -np.inf), rng)]))
+    path.append(int(reach[path[-1], draw(ends[path[-1]], rng)]))
     return [int(slots[index]) for index in path]
 
 
-def _density(phrase: Phrase, grid: Grid, knobs: Composer) -> float:
+def _within_reach(start: np.ndarray, phrase: PlacedLine, grid: Grid) -> np.ndarray:
+    """Return the weights (W,) of the first onset where it may be: at its time, or near the bar."""
+    if phrase.is_timed:
+        return np.where(np.arange(len(start)) == 0, start, -np.inf)
+    limit = phrase.bar - phrase.first + round(START_REACH * grid.slots_per_bar)
+    early = np.where(np.arange(len(start)) <= limit, start, -np.inf)
+    return early if np.isfinite(early).any() else start
+
+
+def _density(phrase: PlacedLine, grid: Grid, knobs: Composer) -> float:
     """Return the syllables per beat that fill the phrase, no slower than half of those wanted."""
     filling = SLOTS_PER_BEAT * (len(phrase.line.syllables) + 1) / (phrase.end - phrase.bar)
     return max(filling, wanted_density(grid, knobs) / 2)

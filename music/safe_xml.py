@@ -13,6 +13,7 @@ LARGEST_ARCHIVE = 32 * 2**20  # bytes packed
 MOST_MEMBERS = 1000
 MOST_ELEMENTS = 4_000_000
 DEEPEST = 64
+ARCHIVE_SUFFIX = ".mxl"  # of an archive that was put into another one
 
 
 def parse_xml(data: bytes, name: str) -> Element:
@@ -61,32 +62,49 @@ def parse_xml(data: bytes, name: str) -> Element:
 
 
 def read_compressed(path: Path, container: str, suffixes: tuple[str, ...]) -> bytes:
-    """Return the root document of a zip archive: the one `container` names, else the first with
-    one of `suffixes`.
+    """Return the root document of a zip archive.
 
-    Nothing is unpacked to disk, and no member is read beyond LARGEST_XML bytes. Raises ValueError
-    for a broken or oversized archive, or one without such a document.
+    That is the one `container` names, else the first with one of `suffixes`, else that of the only
+    archive inside. Nothing is unpacked to disk, and no member is read beyond LARGEST_XML bytes.
+    Raises ValueError for a broken or oversized archive, or one without such a document.
     """
     if path.stat().st_size > LARGEST_ARCHIVE:
         raise ValueError(f"{path}: larger than {LARGEST_ARCHIVE} bytes")
+    return _root_document(path.read_bytes(), path, container, suffixes)
+
+
+def _root_document(
+    data: bytes, path: Path, container: str, suffixes: tuple[str, ...], is_inner: bool = False
+) -> bytes:
+    """Return the root document of an archive's bytes, or of the only archive within it."""
     try:
-        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = archive.namelist()
             if len(names) > MOST_MEMBERS:
                 raise ValueError(f"{path}: {len(names)} files inside; expected {MOST_MEMBERS}")
+            names = [name for name in names if not _is_litter(name)]
             wanted = None
             if container in names:
                 root = parse_xml(_bounded(archive, container, path), f"{path}:{container}")
                 wanted = next(
                     (e.get("full-path") for e in root.iter() if e.tag.endswith("rootfile")), None
                 )
-            documents = [n for n in names if n.endswith(suffixes) and not n.startswith("META-INF")]
+            documents = [n for n in names if n.endswith(suffixes) and "META-INF/" not in n]
             chosen = wanted if wanted in names else next(iter(documents), None)
+            archives = [n for n in names if n.lower().endswith(ARCHIVE_SUFFIX)]
+            if chosen is None and len(archives) == 1 and not is_inner:
+                inner = _bounded(archive, archives[0], path)
+                return _root_document(inner, path, container, suffixes, is_inner=True)
             if chosen is None:
                 raise ValueError(f"{path}: no score inside; expected one of {', '.join(suffixes)}")
             return _bounded(archive, chosen, path)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"{path}: not a readable zip archive ({error})") from error
+
+
+def _is_litter(name: str) -> bool:
+    """Return whether a member was added by a Mac: resource forks, settings of folders."""
+    return "__MACOSX/" in name or name.rpartition("/")[2].startswith("._")
 
 
 def _bounded(archive: zipfile.ZipFile, member: str, path: Path) -> bytes:

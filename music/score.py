@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
-from music.inputs import CONSONANT_SECONDS, PhraseInputs, symbol_rows
 from music.tempo import Meter, TempoMap
 from text.symbols import is_vowel
 
-__all__ = ["Meter", "Note", "PhraseInputs", "Score", "Syllable", "TempoMap", "octaves_into_range"]
-
+SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}  # above C
 TOLERANCE = 1e-6  # s; notes may touch, and float sums may differ in the last digits
 
 
@@ -28,6 +26,7 @@ class Note:
     offset: float
 
     def __post_init__(self) -> None:
+        """Check pitch and times."""
         if not 1 <= self.pitch <= 127:
             raise ValueError(f"note pitch {self.pitch}: expected a MIDI number from 1 to 127")
         if not 0.0 <= self.onset < self.offset:
@@ -58,6 +57,7 @@ class Syllable:
     notes: tuple[Note, ...] = ()
 
     def __post_init__(self) -> None:
+        """Check that it can be sung, one note after the other."""
         if not self.phonemes:
             raise ValueError(f"syllable {self.text!r} has no phoneme")
         for left, right in pairwise(self.notes):
@@ -100,6 +100,7 @@ class Score:
     title: str = ""
 
     def __post_init__(self) -> None:
+        """Check that every syllable has notes and that they make one voice."""
         for syllable in self.syllables:
             if not syllable.notes:
                 raise ValueError(f"syllable {syllable.text!r} has no note")
@@ -166,11 +167,11 @@ class Score:
         return replace(self, syllables=syllables)
 
     def phrases(self, rest: float = 0.3, max_seconds: float = 10.0) -> tuple[Score, ...]:
-        """Return the score cut between words: at rests of `rest` seconds, and where a phrase would
-        grow longer than `max_seconds`, at the longest rest or note of its second half.
+        """Return the score cut between words, at rests of `rest` seconds.
 
-        Times stay those of the whole score; joined, the phrases hold every syllable once. A single
-        word longer than `max_seconds` is a phrase of its own.
+        Where a phrase would grow longer than `max_seconds`, it is cut at the longest rest or note
+        of its second half. Times stay those of the whole score; joined, the phrases hold every
+        syllable once. A single word longer than `max_seconds` is a phrase of its own.
         """
         groups: list[list[tuple[Syllable, ...]]] = []
         for word in self.words():
@@ -182,45 +183,6 @@ class Score:
         return tuple(
             replace(self, syllables=tuple(syllable for word in phrase for syllable in word))
             for phrase in phrases
-        )
-
-    def inputs(
-        self, start: float, end: float, consonant_seconds: float = CONSONANT_SECONDS
-    ) -> PhraseInputs:
-        """Return what the network is told when this score is a phrase from `start` to `end` s.
-
-        A vowel's interval is its note span; consonants have slots of `consonant_seconds` (less when
-        they would take more than half a note) before the next onset, or before their own note's end
-        when a rest follows; a word boundary has what is left between its neighbours, the end mark
-        the time to `end`. Raises ValueError when notes leave the phrase or there is none.
-        """
-        if not self.syllables:
-            raise ValueError("a phrase without syllables has no inputs")
-        first, last = self.syllables[0].onset, self.syllables[-1].offset
-        if not start - TOLERANCE <= first or not last <= end + TOLERANCE:
-            raise ValueError(
-                f"phrase from {start:.3f} s to {end:.3f} s: its notes last from {first:.3f} s to "
-                f"{last:.3f} s"
-            )
-        rows = symbol_rows(self.syllables, start, end, consonant_seconds)
-        symbols, pitch, onset, offset, position, slur = zip(*rows, strict=True)
-        span = end - start
-        # Where slots around a very short note overlap, the later symbol begins with the earlier.
-        starts = tuple(accumulate((min(max(0.0, time - start), span) for time in onset), max))
-        return PhraseInputs(
-            symbols,
-            pitch,
-            starts,
-            tuple(
-                max(begin, min(max(0.0, time - start), span))
-                for begin, time in zip(starts, offset, strict=True)
-            ),
-            position,
-            slur,
-            tuple(
-                (max(0.0, n.onset - start), min(n.offset - start, span), n.pitch)
-                for n in self.notes
-            ),
         )
 
     def outside(self, low: int, high: int) -> tuple[Note, ...]:

@@ -1,4 +1,4 @@
-"""Scores as tensors: what the networks are told of notes, per symbol and per frame.
+"""Scores as tensors: the note conditioning of the networks, per symbol and per frame.
 
 Shapes: B batch, N symbols, T frames.
 """
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 
+@dataclass(frozen=True)
 class Movable:
     """A dataclass of tensors that moves to a device as a whole."""
 
@@ -121,8 +122,10 @@ class ScoreTracks:
 def with_sung_times(
     items: Sequence[dict[str, Any]], times: Mapping[str, Mapping[str, Sequence[float]]]
 ) -> list[dict[str, Any]]:
-    """Return songs of an index whose symbols sound at their `times` {id: {onset, offset}} where
-    these are known, instead of in the slots that a score leaves them.
+    """Return songs of an index with the times of their symbols.
+
+    `times` is {id: {onset, offset}} of those that are known; the others keep the slots that their
+    score leaves them.
     """
     return [
         {**item, "score": {**item["score"], **times[item["id"]]}} if item["id"] in times else item

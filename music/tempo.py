@@ -18,6 +18,7 @@ class TempoMap:
     ticks_per_beat: int = TICKS_PER_BEAT
 
     def __post_init__(self) -> None:
+        """Check that changes rise from tick 0."""
         ticks = [tick for tick, _ in self.changes]
         if not ticks or ticks[0] != 0 or any(b <= a for a, b in pairwise(ticks)):
             raise ValueError(f"tempo changes at ticks {ticks}: expected rising ticks from 0")

@@ -1,9 +1,8 @@
 """Text underlay: pronounced syllables laid on the notes of a melody.
 
 Two cases: a melody that has its own lyrics (`sing`), and plain or timed lyrics for a melody without
-any (`lay_lyrics`). Either way every syllable is sung once, in order, and no sounding time is lost:
-where notes outnumber syllables they become melismas, where syllables outnumber notes these are
-split.
+any (`lay_lyrics`). Either way every syllable is sung once, in order: where notes outnumber
+syllables they become melismas, where syllables outnumber notes these are split.
 """
 
 from __future__ import annotations
@@ -18,17 +17,20 @@ import numpy as np
 
 from music.melody import Lyric, Melody
 from music.score import Note, Score, Syllable
-from text.syllables import syllabify
+from music.syllables import NoteGroup, regroup, split_note, text_syllables
+from text.characters import HYPHENS, without_pictures
+from text.remarks import listed, remark
 
 if TYPE_CHECKING:
     from text.frontend import Pronouncer
     from text.lyrics import LyricLine
 
 MIN_SYLLABLE_SECONDS = 0.07  # about 14 syllables a second: nobody sings faster
-BREATH_SECONDS = 0.25  # a rest of this length separates lines for certain
+LINE_REST = 0.25  # a rest of this length separates lines for certain
 STAMP_SLACK = 0.25  # s; a note this much before a line's time stamp belongs to the line
-
-NoteGroup = tuple[Note, ...]
+CONTEXT = 3  # words on either side that decide on a heteronym
+LONG_MELISMA = 10  # notes from which a held syllable is remarked
+LONG_HOLD = 6.0  # s from which it is
 
 
 @dataclass(frozen=True)
@@ -51,122 +53,126 @@ def sing(melody: Melody, pronouncer: Pronouncer) -> Underlay:
     """
     syllables: list[Syllable] = []
     guessed: list[str] = []
-    remarks = list(melody.remarks)
+    remarks = [*melody.remarks, *_unsung_remarks(melody)]
+    wordless: list[str] = []
     line = 0
-    unsung = sum(len(notes) for _, notes in melody.groups()) - len(melody.notes)
-    if unsung:
-        remarks.append(f"{-unsung} notes before the first word left out")
-    for written in _written_words(melody):
+    words = list(_written_words(melody))
+    spellings = [_spelling([lyric.text for lyric, _ in word], pronouncer) for word in words]
+    ends = [any(lyric.ends_line for lyric, _ in word) for word in words]
+    for index, (written, (spelling, signs)) in enumerate(zip(words, spellings, strict=True)):
         number = syllables[-1].word + 1 if syllables else 0
-        parts, guesses = _word_syllables(written, number, line, pronouncer)
+        around = _around([text for text, _ in spellings], ends, index)
+        wordless += signs
+        try:
+            parts, guesses = _word_syllables(written, spelling, number, line, pronouncer, around)
+        except ValueError as error:
+            start = written[0][1][0].onset
+            raise ValueError(f"the word {spelling!r} at {start:.2f} s: {error}") from error
         guessed += guesses
-        groups = [notes for _, notes in written]
         if not parts:
-            remarks.append(f"no word in {_spelling(written)!r}: its notes are left out")
-        groups = _regroup(groups, len(parts))
+            wordless.append(f"{spelling!r} at {written[0][1][0].onset:.2f} s")
+        groups = regroup([notes for _, notes in written], len(parts))
         syllables += [replace(part, notes=notes) for part, notes in zip(parts, groups, strict=True)]
-        line += any(lyric.ends_line for lyric, _ in written)
+        line += ends[index]
+    if wordless:
+        text = f"{listed(list(dict.fromkeys(wordless)))}: nothing to pronounce"
+        remarks.append(remark("not sung", text))
     if not syllables:
         raise ValueError("the melody carries no word that can be pronounced")
+    remarks += held_remarks(syllables)
     score = Score(tuple(syllables), melody.tempo, melody.meters, melody.title)
     return Underlay(score, tuple(dict.fromkeys(guessed)), tuple(remarks))
 
 
+def _unsung_remarks(melody: Melody) -> list[str]:
+    """Return remarks on the notes that no word stands on."""
+    remarks = []
+    for notes in melody.unworded():
+        span = f"from {notes[0].onset:.2f} s to {notes[-1].offset:.2f} s"
+        some = "1 note" if len(notes) == 1 else f"{len(notes)} notes"
+        if notes[0] is melody.notes[0]:
+            text = f"{some} before the first word, {span}, left out"
+        else:
+            text = f"{some} without a word behind a rest, {span}, left out"
+        remarks.append(remark("not sung", text))
+    return remarks
+
+
+def held_remarks(syllables: Sequence[Syllable]) -> list[str]:
+    """Return remarks on syllables that are held very long, over one note or many."""
+    return [
+        remark(
+            "held",
+            f"{part.text!r} from {part.onset:.2f} s over {len(part.notes)} notes, "
+            f"{part.offset - part.onset:.1f} s",
+        )
+        for part in syllables
+        if len(part.notes) >= LONG_MELISMA or part.offset - part.onset >= LONG_HOLD
+    ]
+
+
 def _written_words(melody: Melody) -> Iterator[list[tuple[Lyric, NoteGroup]]]:
-    """Yield the written syllables of each word with their notes."""
+    """Yield the written syllables of each word with their notes.
+
+    Where syllables of two words share a note (elision), it is split between them.
+    """
     word: list[tuple[Lyric, NoteGroup]] = []
     for lyric, notes in melody.groups():
-        word.append((lyric, notes))
-        if not lyric.continues:
-            yield word
-            word = []
+        pieces = lyric.text.split() or [lyric.text]
+        for index, (piece, group) in enumerate(
+            zip(pieces, regroup([notes], len(pieces)), strict=True)
+        ):
+            is_last = index == len(pieces) - 1
+            word.append((Lyric(piece, lyric.continues, lyric.ends_line and is_last), group))
+            if not (is_last and lyric.continues):
+                yield word
+                word = []
     if word:
         yield word
 
 
-def _spelling(written: Sequence[tuple[Lyric, NoteGroup]]) -> str:
-    return "".join(lyric.text for lyric, _ in written)
+def _spelling(parts: Sequence[str], pronouncer: Pronouncer) -> tuple[str, list[str]]:
+    """Return a word in one, and the pictures (♪, ♥) that were taken out of it.
+
+    Hyphens that only part syllables ("glo-" "-ri-" "-a") are dropped where that gives a listed
+    word, or where the parts are none.
+    """
+    spelling, signs = without_pictures("".join(parts))
+    bare = re.sub(rf"[{HYPHENS}]+", "", spelling)
+    if len(parts) == 1 or bare == spelling:
+        return spelling, signs
+    known = pronouncer.is_known
+    pieces = [piece for piece in re.split(rf"[{HYPHENS}]+", spelling) if piece]
+    is_compound = not known(bare) and all(known(piece) for piece in pieces)
+    return (spelling.strip(HYPHENS) if is_compound else bare), signs
+
+
+def _around(spellings: Sequence[str], ends: Sequence[bool], index: int) -> tuple[str, str]:
+    """Return the text of up to CONTEXT words before and after a word in its line."""
+    first, last = index, index
+    while first > 0 and index - first < CONTEXT and not ends[first - 1]:
+        first -= 1
+    while last + 1 < len(spellings) and last - index < CONTEXT and not ends[last]:
+        last += 1
+    return " ".join(spellings[first:index]), " ".join(spellings[index + 1 : last + 1])
 
 
 def _word_syllables(
-    written: Sequence[tuple[Lyric, NoteGroup]], number: int, line: int, pronouncer: Pronouncer
+    written: Sequence[tuple[Lyric, NoteGroup]],
+    spelling: str,
+    number: int,
+    line: int,
+    pronouncer: Pronouncer,
+    around: tuple[str, str],
 ) -> tuple[list[Syllable], list[str]]:
     """Return the syllables of a written word, as yet without notes, and what was guessed."""
-    parts, guessed = text_syllables(_spelling(written), pronouncer, number, line)
+    if not any(character.isalnum() for character in spelling):
+        return [], []
+    parts, guessed = text_syllables(spelling, pronouncer, number, line, around=around)
     if len(parts) == len(written):
         texts = (lyric.text for lyric, _ in written)
         parts = [replace(part, text=text) for part, text in zip(parts, texts, strict=True)]
     return parts, guessed
-
-
-def _regroup(groups: list[NoteGroup], count: int) -> list[NoteGroup]:
-    """Return the notes of a word in `count` groups, in order."""
-    groups = list(groups)
-    while len(groups) < count:
-        index = max(range(len(groups)), key=lambda i: sum(note.duration for note in groups[i]))
-        first, *rest = groups[index]
-        groups[index : index + 1] = (
-            [(first,), tuple(rest)] if rest else [(half,) for half in split_note(first, 2)]
-        )
-    if count and len(groups) > count:
-        groups[count - 1 :] = [tuple(note for group in groups[count - 1 :] for note in group)]
-    return groups[:count]
-
-
-# -- syllables --------------------------------------------------------------------------------
-
-
-def text_syllables(
-    text: str, pronouncer: Pronouncer, first_word: int = 0, line: int = 0, line_number: int = 1
-) -> tuple[list[Syllable], list[str]]:
-    """Pronounce a text; returns its syllables without notes and the words that were guessed.
-
-    Words are numbered from `first_word`; `line_number` is that of the file, for messages.
-    """
-    syllables: list[Syllable] = []
-    guessed: list[str] = []
-    word_number = first_word
-    for word in pronouncer.pronounce(text, line_number).words:
-        parts = syllabify(word.phonemes)
-        spellings = split_spelling(word.text, len(parts))
-        for index, (phonemes, spelling) in enumerate(zip(parts, spellings, strict=True)):
-            last = index == len(parts) - 1
-            syllable = Syllable(spelling, phonemes, word_number, index == 0, last, line)
-            syllables.append(syllable)
-        word_number += bool(parts)
-        if word.guessed:
-            guessed.append(word.text)
-    return syllables, guessed
-
-
-def split_spelling(word: str, count: int) -> list[str]:
-    """Split a written word into `count` parts at its groups of vowels; joined they are the word.
-
-    English spelling is no sure guide: the last parts are empty when there are too few letters.
-    """
-    if count <= 1:
-        return [word] * count
-    nuclei = [match.start() for match in re.finditer(r"[aeiouy]+", word, re.IGNORECASE)]
-    if len(nuclei) > count and re.search(r"[^aeiouy]e[sd]?$", word, re.IGNORECASE):
-        nuclei.pop()  # a silent e
-    cuts = []
-    for left, right in pairwise(nuclei):
-        vowels = re.match(r"[aeiouy]+", word[left:], re.IGNORECASE)
-        consonants = right - left - len(vowels[0])
-        cuts.append(right - (consonants + 1) // 2 if consonants < 3 else right - 2)
-    letters = [cut for cut in range(1, len(word)) if cut not in cuts]
-    while len(cuts) < count - 1 and letters:
-        cuts.append(letters.pop())
-    cuts = sorted(cuts)[: count - 1]
-    bounds = [0, *cuts, len(word)]
-    parts = [word[start:end] for start, end in pairwise(bounds)]
-    return parts + [""] * (count - len(parts))
-
-
-def split_note(note: Note, count: int) -> list[Note]:
-    """Split a note into `count` equal ones."""
-    times = [note.onset + note.duration * k / count for k in range(count)] + [note.offset]
-    return [Note(note.pitch, times[k], times[k + 1]) for k in range(count)]
 
 
 # -- lyrics for a melody without words ----------------------------------------------------------
@@ -176,10 +182,40 @@ def lay_lyrics(lines: Sequence[LyricLine], melody: Melody, pronouncer: Pronounce
     """Lay lyrics on a melody: lines end at rests, time stamps (LRC) are kept, every note is used.
 
     With stamps, notes before the first stamped line are left out unless unstamped lines stand
-    there. Raises ValueError when no word can be pronounced, when the lyrics are too long for the
-    melody, or when a stamped line finds no note.
+    there, and so are those behind the time at which a line ends. Raises ValueError when no word can
+    be pronounced, when the lyrics are too long for the melody, or when a stamped line finds no
+    note.
     """
-    sung: list[tuple[LyricLine, list[Syllable]]] = []
+    sung, guessed = _pronounced(lines, pronouncer)
+    remarks = list(melody.remarks)
+    laid: list[Syllable] = []
+    for start, end, members in _stamped_sections(sung):
+        notes, left_out = _section_notes(melody, start, end, members)
+        if left_out:
+            text = (
+                f"{len(left_out)} notes behind the end of line {members[-1][0].line_number} at "
+                f"{members[-1][0].end:.2f} s"
+            )
+            remarks.append(remark("not sung", text))
+        spoken = [parts for _, parts in members]
+        for parts, part_notes in zip(spoken, _lines_to_notes(members, notes), strict=True):
+            laid += _lay_line(parts, part_notes)
+    unsung = sum(note.onset < laid[0].onset for note in melody.notes)
+    if unsung:
+        remarks.append(remark("not sung", f"{unsung} notes before the first time stamp left out"))
+    remarks += held_remarks(laid)
+    score = Score(tuple(laid), melody.tempo, melody.meters, melody.title)
+    return Underlay(score, tuple(dict.fromkeys(guessed)), tuple(remarks))
+
+
+PronouncedLine = tuple["LyricLine", list[Syllable]]
+
+
+def _pronounced(
+    lines: Sequence[LyricLine], pronouncer: Pronouncer
+) -> tuple[list[PronouncedLine], list[str]]:
+    """Return the lines that have syllables, with these, and the words that were guessed."""
+    sung: list[PronouncedLine] = []
     guessed: list[str] = []
     for line in lines:
         first_word = sung[-1][1][-1].word + 1 if sung else 0
@@ -191,26 +227,14 @@ def lay_lyrics(lines: Sequence[LyricLine], melody: Melody, pronouncer: Pronounce
             sung.append((line, parts))
     if not sung:
         raise ValueError("the lyrics hold no word that can be pronounced; expected words to sing")
-    remarks = list(melody.remarks)
-    laid: list[Syllable] = []
-    for start, end, members in _stamped_sections(sung):
-        notes = [n for n in melody.notes if start - STAMP_SLACK <= n.onset < end - STAMP_SLACK]
-        spoken = [parts for _, parts in members]
-        for parts, part_notes in zip(spoken, _lines_to_notes(members, notes), strict=True):
-            laid += _lay_line(parts, part_notes)
-    unsung = sum(note.onset < laid[0].onset for note in melody.notes)
-    if unsung:
-        remarks.append(f"{unsung} notes before the first time stamp left out")
-    score = Score(tuple(laid), melody.tempo, melody.meters, melody.title)
-    return Underlay(score, tuple(dict.fromkeys(guessed)), tuple(remarks))
+    return sung, guessed
 
 
-Sung = tuple["LyricLine", list[Syllable]]
-
-
-def _stamped_sections(sung: Sequence[Sung]) -> Iterator[tuple[float, float, list[Sung]]]:
+def _stamped_sections(
+    sung: Sequence[PronouncedLine],
+) -> Iterator[tuple[float, float, list[PronouncedLine]]]:
     """Yield (start, end, lines) from one time stamp to the next; all of it without stamps."""
-    sections: list[tuple[float, list[Sung]]] = []
+    sections: list[tuple[float, list[PronouncedLine]]] = []
     for line, parts in sung:
         if line.start is not None or not sections:
             sections.append((-1.0 if line.start is None else line.start, []))
@@ -220,7 +244,29 @@ def _stamped_sections(sung: Sequence[Sung]) -> Iterator[tuple[float, float, list
         yield start, end, members
 
 
-def _lines_to_notes(members: Sequence[Sung], notes: Sequence[Note]) -> list[list[Note]]:
+def _section_notes(
+    melody: Melody, start: float, end: float, members: Sequence[PronouncedLine]
+) -> tuple[list[Note], list[Note]]:
+    """Return the notes of a section's lines, and those that are left out behind the lines' end.
+
+    An end that leaves too little time for the syllables is passed over.
+    """
+    notes = [n for n in melody.notes if start - STAMP_SLACK <= n.onset < end - STAMP_SLACK]
+    line_end = members[-1][0].end
+    if line_end is None:
+        return notes, []
+    kept = [
+        replace(n, offset=min(n.offset, max(line_end, n.onset + MIN_SYLLABLE_SECONDS)))
+        for n in notes
+        if n.onset < line_end - STAMP_SLACK
+    ]
+    needed = sum(len(parts) for _, parts in members) * MIN_SYLLABLE_SECONDS
+    if sum(note.duration for note in kept) < needed:
+        return notes, []
+    return kept, notes[len(kept) :]
+
+
+def _lines_to_notes(members: Sequence[PronouncedLine], notes: Sequence[Note]) -> list[list[Note]]:
     """Share notes among lines, in order: the cheapest division by dynamic programming.
 
     A line should have about as many notes as syllables, end at a rest, and span none.
@@ -235,7 +281,7 @@ def _lines_to_notes(members: Sequence[Sung], notes: Sequence[Note]) -> list[list
             + (f" ({start:.2f} s)" if start is not None else "")
         )
     onsets, offsets = (np.array([getattr(n, k) for n in notes]) for k in ("onset", "offset"))
-    breath = np.clip((onsets[1:] - offsets[:-1]) / BREATH_SECONDS, 0.0, 1.0)
+    breath = np.clip((onsets[1:] - offsets[:-1]) / LINE_REST, 0.0, 1.0)
     breath = np.concatenate([[1.0], breath, [1.0]])  # before note k; the ends are free
     rests = np.concatenate([[0.0], np.cumsum(breath[1:-1]), [0.0]])  # rests up to note k
     sounding = np.concatenate([[0.0], np.cumsum(offsets - onsets)])
@@ -261,8 +307,7 @@ def _lines_to_notes(members: Sequence[Sung], notes: Sequence[Note]) -> list[list
     ends = [count]
     for line in range(len(sizes), 1, -1):
         ends.insert(0, int(origin[line, ends[0]]))
-    starts = [0, *ends[:-1]]
-    return [list(notes[start:end]) for start, end in zip(starts, ends, strict=True)]
+    return [list(notes[start:end]) for start, end in pairwise([0, *ends])]
 
 
 def _lay_line(parts: Sequence[Syllable], notes: Sequence[Note]) -> list[Syllable]:
@@ -289,7 +334,7 @@ def _melismas(parts: Sequence[Syllable], notes: Sequence[Note]) -> list[NoteGrou
     for k in range(1, len(notes)):
         rest = max(0.0, notes[k].onset - notes[k - 1].offset)
         leap = abs(notes[k].pitch - notes[k - 1].pitch)
-        joins[k] = 0.5 + notes[k].duration + 0.05 * leap + 8.0 * min(1.0, rest / BREATH_SECONDS)
+        joins[k] = 0.5 + notes[k].duration + 0.05 * leap + 8.0 * min(1.0, rest / LINE_REST)
     cost = np.full((count + 1, len(notes) + 1), np.inf)  # syllables done, notes used
     origin = np.zeros(cost.shape, dtype=int)
     cost[0, 0] = 0.0

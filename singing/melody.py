@@ -16,6 +16,7 @@ from music.midi import read_midi
 from music.underlay import Underlay, lay_lyrics, sing
 from singing.request import COMPOSE, NONE, TEMPO_OF_ACCOMPANIMENT, MelodyRequest, SongRequest
 from singing.voice import range_remark
+from text.remarks import remark
 
 if TYPE_CHECKING:
     from hyperparams import Composer
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from text.frontend import Pronouncer
     from text.lyrics import LyricLine
 
-READERS = {".mid": "MIDI", ".midi": "MIDI", ".musicxml": "MusicXML", ".xml": "MusicXML"}
-READERS |= {".mxl": "MusicXML", ".song": "song"}
+READERS = {".mid": "MIDI", ".midi": "MIDI", ".kar": "MIDI", ".song": "song"}
+READERS |= {".musicxml": "MusicXML", ".xml": "MusicXML", ".mxl": "MusicXML"}
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,8 @@ def make_melody(
         result = _composed(melody, request.lyrics, backing, pronouncer, composer, request.seed)
     else:
         result = _read(melody, request.lyrics, backing, pronouncer)
-    remark = range_remark(result.underlay.score, voice)
-    return replace(result, remarks=(*result.remarks, *((remark,) if remark else ())))
+    strange = range_remark(result.underlay.score, voice)
+    return replace(result, remarks=(*result.remarks, *((strange,) if strange else ())))
 
 
 # ---------------------------------------------------------------------------- from a file
@@ -122,7 +123,7 @@ def _read(
     pronouncer: Pronouncer,
 ) -> MelodyResult:
     """Read a melody and lay words on it: `lyrics`, or those of the file where none are given."""
-    melody = read_melody(Path(str(request.source)))
+    melody = read_melody(Path(str(request.source)), request.part, request.verse)
     if request.transpose:
         melody = melody.transposed(request.transpose)
     remarks: list[str] = []
@@ -135,17 +136,22 @@ def _read(
             melody = _in_regions(melody, backing.regions)
     if lyrics:
         if melody.has_lyrics:
-            remarks.append(f"the words of {request.source} are replaced by those of --lyrics")
+            text = f"the words of {request.source} are replaced by those of --lyrics"
+            remarks.append(remark("not sung", text))
         underlay = lay_lyrics(lyrics, melody, pronouncer)
     elif melody.has_lyrics:
-        underlay = sing(melody, pronouncer)
+        try:
+            underlay = sing(melody, pronouncer)
+        except ValueError as error:
+            raise ValueError(f"{request.source}: {error}") from error
     else:
-        raise ValueError(f"{request.source} carries no words: give them with --lyrics")
+        why = f" ({'; '.join(melody.remarks)})" if melody.remarks else ""
+        raise ValueError(f"{request.source} carries no words{why}: give them with --lyrics")
     numbers = tuple(line.line_number for line in lyrics or ())
     return MelodyResult(request, underlay, numbers, None, (*remarks, *underlay.remarks))
 
 
-def read_melody(path: Path) -> Melody:
+def read_melody(path: Path, part: str | None = None, verse: int | None = None) -> Melody:
     """Read the voice of a MIDI file, of MusicXML or of our notation; errors name the file."""
     kind = READERS.get(path.suffix.lower())
     if kind is None:
@@ -154,15 +160,19 @@ def read_melody(path: Path) -> Melody:
         )
     if not path.is_file():
         raise FileNotFoundError(f"--melody {path}: no such file")
+    if kind == "MIDI" and verse is not None:
+        raise ValueError(f"--verse {verse}: {path} is MIDI, which has one line of words")
+    if kind == "song" and part is not None:
+        raise ValueError(f"--part {part}: {path} has one voice")
     if kind == "MIDI":
-        return read_midi(path)
+        return read_midi(path, part)
     if kind == "song":
         from music.notation import read_notation
 
-        return read_notation(path).melody
+        return read_notation(path, verse).melody
     from music.musicxml import read_musicxml
 
-    return read_musicxml(path).melody
+    return read_musicxml(path, part, verse).melody
 
 
 def fitted(melody: Melody, seconds: float) -> tuple[Melody, list[str]]:
@@ -178,7 +188,8 @@ def fitted(melody: Melody, seconds: float) -> tuple[Melody, list[str]]:
             "--tempo, or a longer accompaniment"
         )
     kept = melody.within(0.0, seconds)
-    return kept, [f"{behind} notes behind the end of the accompaniment are left out"]
+    text = f"{behind} notes behind the end of the accompaniment are left out"
+    return kept, [remark("not sung", text)] if behind else []
 
 
 def _in_regions(melody: Melody, regions: Sequence[tuple[float, float]]) -> Melody:

@@ -22,6 +22,7 @@ from singing.inpaint import Sung
 from singing.mixing import MixedSong
 from singing.placement import PAUSE
 from singing.song import SongAudio, pad_to, write_recording
+from text.remarks import grouped, listed, remark
 from utils import plotting
 from utils.audio import resample, to_mono, write_wav
 from utils.files import write_json
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from hyperparams import Audio
     from music.score import Score
     from singing.placement import Draft
-    from singing.voice import RenderedPhrase, Voice
+    from singing.voice import Phrase, RenderedPhrase, Voice
+    from text.lyrics import LyricLine
 
 FEW_PHRASES = 4  # up to which the attention is drawn unasked
 NOTES = "C D EF G A B"  # of a piano's white keys
@@ -113,16 +115,49 @@ def write_alone(
     return ["vocal.wav", "topline.mid", "song.png", "report.json"]
 
 
+def collect_remarks(
+    lyrics: Sequence[LyricLine] | None, melody: Sequence[str], phrases: Sequence[RenderedPhrase]
+) -> list[str]:
+    """Collect what is not sung, held, repeated or guessed: of the lyrics, the melody, the words."""
+    remarks = [*getattr(lyrics, "remarks", ()), *melody]
+    guessed = [(word, rendered.phrase) for rendered in phrases for word in rendered.phrase.guessed]
+    if guessed:
+        text = f"the sound of {_words_in_lines(guessed)}; --lexicon FILE corrects it"
+        remarks.append(remark("guessed", text))
+    for kind in ("skipped", "repeated"):
+        words = [
+            (rendered.phrase.words[place], rendered.phrase)
+            for rendered in phrases
+            for place in getattr(rendered.health, kind)
+        ]
+        if words:
+            text = f"by its attention the voice has {kind} {_words_in_lines(words)}"
+            remarks.append(remark("not sung" if kind == "skipped" else "repeated", text))
+    return remarks
+
+
+def _words_in_lines(found: Sequence[tuple[str, Phrase]]) -> str:
+    """Return words with the lines that they stand in."""
+    numbers: dict[str, set[int]] = {}
+    for word, phrase in found:
+        numbers.setdefault(word, set()).add(phrase.line_number)
+    return listed(
+        [f"{word!r} (line {', '.join(map(str, sorted(n)))})" for word, n in numbers.items()]
+    )
+
+
 def write_lines(
     out: Path,
     lines: Sequence[RenderedPhrase],
     voice: Voice,
     seconds: float,
     pictures: bool = False,
+    remarks: Sequence[str] = (),
 ) -> list[str]:
     """Write spoken lines into the folder `out`: sounds, mels, pictures, report; return the names.
 
-    seconds: of work so far; pictures: draw the attention of every line, not only of a few.
+    seconds: of work so far; pictures: draw the attention of every line, not only of a few;
+    remarks: of `collect_remarks`.
     """
     audio = voice.hyperparams.audio
     names, entries = ["lyrics.wav"], []
@@ -146,6 +181,7 @@ def write_lines(
         "seconds_of_work": seconds,
         "real_time_factor": seconds / max(duration, 1e-9),
         "lines": entries,
+        "remarks": grouped(remarks),
     }
     save_report(out, report)
     return [*names, "report.json"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from music.score import SEMITONES
 from utils import config
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ COMPOSE, NONE = "compose", "none"
 TEMPO_OF_ACCOMPANIMENT = "auto"
 SAMPLING = ("synthesis", "inpainting", "composer")  # sections that touch no weight
 NOTE = r"(?:[A-Ga-g][#b]?-?\d|\d+)"
-SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11, "#": 1, "b": -1, "": 0}
+ACCIDENTALS = {"#": 1, "b": -1, "": 0}
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,15 @@ class MelodyRequest:
     tempo: str | None = None  # beats per minute, `auto` = the accompaniment's, None = as it is
     pitch_range: tuple[int, int] | None = None  # MIDI, of a composed melody; None = the composer's
     density: float | None = None  # syllables per beat of a composed melody; None = the composer's
+    part: str | None = None  # track or part of a file, by name or number from 1
+    verse: int | None = None  # of a file, from 1; None = the first, or all that are repeats
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a choice from a file when there is none."""
+        if not self.is_file and (self.part is not None or self.verse is not None):
+            raise ValueError(
+                "--part and --verse choose from a melody file: only with --melody FILE"
+            )
 
     @property
     def is_file(self) -> bool:
@@ -136,4 +146,4 @@ def _midi(note: str) -> int:
         return int(note)
     sign = note[1] if note[1] in "#b" else ""
     octave = int(note[1 + len(sign) :])
-    return 12 * (octave + 1) + SEMITONES[note[0].upper()] + SEMITONES[sign]
+    return 12 * (octave + 1) + SEMITONES[note[0].upper()] + ACCIDENTALS[sign]

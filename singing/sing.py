@@ -16,12 +16,13 @@ from hyperparams import Hyperparams
 from singing.inpaint import Sung, check_inpainter, condition_from, no_inpainter, sing
 from singing.melody import Backing, make_melody, resolve_melody
 from singing.mixing import mix_song
-from singing.output import write_alone, write_attention, write_lines, write_song
+from singing.output import collect_remarks, write_alone, write_attention, write_lines, write_song
 from singing.placement import PAUSE, Draft, spoken_draft, sung_draft
 from singing.request import NONE, SAMPLING, SongFiles, SongRequest, section_of
 from singing.song import SongAudio, draft_gain, open_song
-from singing.voice import RenderedPhrase, Voice, load_voice, render_phrases, spoken_phrases
+from singing.voice import Voice, load_voice, render_phrases, spoken_phrases
 from text.frontend import Pronouncer
+from text.remarks import grouped
 from utils import config
 from utils.checkpoint import resolve
 from utils.files import staged
@@ -51,25 +52,28 @@ class Stopwatch:
         self.seconds[stage] = time.perf_counter() - began
 
 
-def sing_song(request: SongRequest, device: torch.device) -> list[Path]:
-    """Make what is requested; return the paths written, all or none.
+Written = tuple[list[str], list[str]]  # names of files, and remarks for the user
+
+
+def sing_song(request: SongRequest, device: torch.device) -> tuple[list[Path], list[str]]:
+    """Make what is requested; return the paths written, all or none, and remarks for the user.
 
     That is a vocal over an accompaniment, a melody file sung alone, or spoken lyrics. Raises
     ValueError and OSError for what cannot be read, made or written.
     """
     if request.files is not None:
-        names = _sing_over(request, request.files, device)
+        names, remarks = _sing_over(request, request.files, device)
     elif request.melody.is_file:
-        names = _sing_alone(request, device)
+        names, remarks = _sing_alone(request, device)
     else:
-        names = _speak(request, device)
-    return [request.out / name for name in names]
+        names, remarks = _speak(request, device)
+    return [request.out / name for name in names], remarks
 
 
 # ---------------------------------------------------------------------------- over a song
 
 
-def _sing_over(request: SongRequest, files: SongFiles, device: torch.device) -> list[str]:
+def _sing_over(request: SongRequest, files: SongFiles, device: torch.device) -> Written:
     """Make a vocal for an accompaniment, or parts of one."""
     watch = Stopwatch()
     with watch("load", "loading the networks and the song"):
@@ -84,7 +88,6 @@ def _sing_over(request: SongRequest, files: SongFiles, device: torch.device) -> 
     melody: dict[str, Any] = {}
     if voice:
         draft, melody = make_draft(request, voice, song, watch)
-        print_remarks(draft.phrases, melody)
     elif hp.unet.draft_input and not song.recording:
         print(NO_LYRICS)
     with watch("inpaint"):
@@ -92,6 +95,8 @@ def _sing_over(request: SongRequest, files: SongFiles, device: torch.device) -> 
     with watch("mix", "mixing and writing"):
         rate, balance = hp.audio.sample_rate, hp.inpainting.balance
         mixed = mix_song(song, sung.vocal, files.accompaniment, rate, balance)
+    phrases = draft.phrases if draft else ()
+    remarks = collect_remarks(request.lyrics, melody.get("remarks", ()), phrases)
     report = {
         **networks.report(),
         "device": str(device),
@@ -100,12 +105,13 @@ def _sing_over(request: SongRequest, files: SongFiles, device: torch.device) -> 
         "vocal": str(files.vocal) if files.vocal else None,
         "melody": melody,
         "lines": draft.report(hp.audio) if draft else [],
+        "remarks": grouped(remarks),
     }
     with staged(request.out) as stage:
         names = write_song(stage, song, sung, mixed, draft, hp.audio, watch.seconds, report)
         if request.pictures and draft and voice:
             names += write_attention(stage, draft.phrases, voice)
-    return names
+    return names, remarks
 
 
 @dataclass(frozen=True)
@@ -248,7 +254,7 @@ def inpaint_vocal(networks: Networks, song: SongAudio, draft: Draft | None, seed
 # ---------------------------------------------------------------------------- without a song
 
 
-def _sing_alone(request: SongRequest, device: torch.device) -> list[str]:
+def _sing_alone(request: SongRequest, device: torch.device) -> Written:
     """Sing a melody file without an accompaniment."""
     watch = Stopwatch()
     with watch("load", "loading the networks"):
@@ -261,22 +267,23 @@ def _sing_alone(request: SongRequest, device: torch.device) -> list[str]:
     with watch("draft"):
         num_samples = round((score.duration + PAUSE) * audio.sample_rate)
         draft = sung_draft(voice, melody, num_samples, request.seed)
-    print_remarks(draft.phrases, melody.report())
+    remarks = collect_remarks(request.lyrics, melody.remarks, draft.phrases)
     report = {
         **voice.report(),
         "device": str(device),
         "seed": request.seed,
         "melody": melody.report(),
         "lines": draft.report(audio),
+        "remarks": grouped(remarks),
     }
     with staged(request.out) as stage:
         names = write_alone(stage, draft, score, audio, watch.seconds, report)
         if request.pictures:
             names += write_attention(stage, draft.phrases, voice)
-    return names
+    return names, remarks
 
 
-def _speak(request: SongRequest, device: torch.device) -> list[str]:
+def _speak(request: SongRequest, device: torch.device) -> Written:
     """Speak lyrics, each line as a file of its own."""
     request.melody.check_spoken()
     pronouncer = Pronouncer(request.lexicon)
@@ -284,15 +291,7 @@ def _speak(request: SongRequest, device: torch.device) -> list[str]:
     began = time.perf_counter()
     lines = render_phrases(voice, spoken_phrases(request.lyrics or (), pronouncer), request.seed)
     seconds = time.perf_counter() - began
-    print_remarks(lines, {})
+    remarks = collect_remarks(request.lyrics, (), lines)
     with staged(request.out) as stage:
-        return write_lines(stage, lines, voice, seconds, request.pictures)
-
-
-def print_remarks(phrases: list[RenderedPhrase], melody: dict[str, Any]) -> None:
-    """Print remarks on the melody, and the words whose pronunciation was guessed."""
-    for remark in melody.get("remarks", ()):
-        print(remark)
-    for phrase in (rendered.phrase for rendered in phrases):
-        if phrase.guessed:
-            print(f"line {phrase.line_number}: guessed {', '.join(phrase.guessed)}")
+        names = write_lines(stage, lines, voice, seconds, request.pictures, remarks)
+    return names, remarks

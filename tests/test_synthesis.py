@@ -106,7 +106,10 @@ def test_sampling_follows_the_file_and_says_what_the_checkpoint_had(
     [
         ([], ["--lyrics", "--accompaniment"]),
         (["--lyrics", "missing.txt"], ["missing.txt", "no such file"]),
-        (["--lyrics", "..."], ["line 1", "no word to pronounce"]),
+        (["--lyrics", "..."], ["no line of lyrics", "words to sing"]),
+        (["--lyrics", "examples/lyric"], ["examples/lyric", "no such file"]),
+        (["--lyrics", "none.srt"], ["none.srt", "no such file"]),
+        (["--lyrics", "oh", "--part", "2"], ["only with --melody FILE"]),
         (["--lyrics", "oh", "--set", "transformer.width=8"], ["synthesis.NAME=VALUE"]),
         (["--lyrics", "oh", "--set", "inpainting.num_steps=2"], ["with --accompaniment"]),
         (["--lyrics", "oh", "--set", "synthesis.nonsense=2"], ["griffin_lim_iterations"]),

@@ -1,0 +1,1 @@
+"""Text: lyrics files, spelling to words, words to phonemes, syllables."""

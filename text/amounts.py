@@ -35,7 +35,7 @@ CURRENCIES = {  # sign: one, many, a hundredth, hundredths
 MAGNITUDES = {"k": "thousand", "m": "million", "mn": "million", "bn": "billion", "b": "billion"}
 ANY_MAGNITUDE = "|".join(("thousand", "million", "billion", "trillion", *MAGNITUDES))
 
-UNITS = {  # written: one, many
+MEASURES = {  # written: one, many
     "%": ("percent", "percent"),
     "°c": ("degree celsius", "degrees celsius"),
     "°f": ("degree fahrenheit", "degrees fahrenheit"),
@@ -76,7 +76,7 @@ UNITS = {  # written: one, many
     "hr": ("hour", "hours"),
     "hrs": ("hour", "hours"),
 }
-ANY_UNIT = "|".join(sorted(map(re.escape, UNITS), key=len, reverse=True))
+ANY_UNIT = "|".join(sorted(map(re.escape, MEASURES), key=len, reverse=True))
 
 
 def _month(written: str) -> str:
@@ -163,7 +163,7 @@ def _shillings(match: re.Match[str]) -> str:
 
 
 def _unit(match: re.Match[str]) -> str:
-    return _count(match[1], *UNITS[match[2]])
+    return _count(match[1], *MEASURES[match[2]])
 
 
 def _mixed_fraction(match: re.Match[str]) -> str:
@@ -175,7 +175,15 @@ def _mixed_fraction(match: re.Match[str]) -> str:
 
 
 def _fraction(match: re.Match[str]) -> str:
+    """Return a fraction; n/n is n out of n, and 50/50 as it is said."""
+    if match[1] == match[2]:
+        words = _plain(match[1])
+        return f"{words}-{words}" if match[1] == "50" else f"{words} out of {words}"
     return fraction(int(match[1]), int(match[2]))
+
+
+def _spoken_digits(match: re.Match[str]) -> str:
+    return digits(match[0])
 
 
 def _range(match: re.Match[str]) -> str:
@@ -235,6 +243,10 @@ AMOUNT_RULES: tuple[Rule, ...] = tuple(
         # fractions
         (r"\b24[-/]7\b", "twenty-four seven"),
         (r"\b9/11\b", "nine eleven"),
+        (r"(?<![\w.,$£€-])911(?![\w/-]|[.,]\d)", _spoken_digits),
+        (r"(?<=\bcall )\d{3}(?![\w/-]|[.,]\d)", _spoken_digits),
+        (r"(?<=\bdial )\d{3}(?![\w/-]|[.,]\d)", _spoken_digits),
+        (r"(?<![\w.,$£€-])808(?='?s\b)", "eight oh eight"),
         (rf"(?<![\w.,/])({NUMBER})[ -](\d+)/(\d+)(?![\w/])", _mixed_fraction),
         (rf"{NOT_INSIDE}(\d+)/(\d+)(?![\w/])", _fraction),
         # ordinals, decades, ranges

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
+HYPHENS = "-‐‑"
 REPLACEMENTS = {
     **dict.fromkeys("‘’‚‛ʼʻʹ′`´＇", "'"),
     **dict.fromkeys("“”„‟«»″＂", '"'),
@@ -57,6 +58,24 @@ def _fold_character(character: str, line_number: int) -> str:
     if not folded or not folded.isascii() or not folded.isprintable():
         raise ValueError(unpronounceable(character, line_number))
     return folded
+
+
+def without_pictures(text: str) -> tuple[str, list[str]]:
+    """Return `text` without signs that are seen and not said, and these: notes, hearts, emoji."""
+    signs = [character for character in text if _is_picture(character)]
+    if not signs:
+        return text, []
+    kept = "".join(" " if _is_picture(character) else character for character in text)
+    return kept, [sign for sign in signs if unicodedata.category(sign).startswith("S")]
+
+
+def _is_picture(character: str) -> bool:
+    """Return whether a character is a symbol beyond those that the normaliser reads."""
+    if character.isascii() or character in REPLACEMENTS:
+        return False
+    code = ord(character)
+    joiner = 0xFE00 <= code <= 0xFE0F or 0xE0020 <= code <= 0xE007F or code == 0x20E3
+    return joiner or unicodedata.category(character) in ("So", "Sk", "Co")
 
 
 def unpronounceable(character: str, line_number: int) -> str:

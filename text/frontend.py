@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from text import word_forms
-from text.letter_to_sound import LetterToSound, spell
-from text.lexicon import Lexicon, parse_phonemes, read_user_lexicon
+from text import heteronyms, interjections, word_forms
+from text.characters import without_pictures
+from text.letter_to_sound import LetterToSound
+from text.lexicon import CLIPPED, Lexicon, parse_phonemes, read_user_lexicon, spell
 from text.normalize import normalise, tokens
 from text.numbers import TENS, UNITS
 from text.symbols import EOS, PUNCTUATION, WORD_BOUNDARY, is_vowel
 
 NUMBER_WORDS = frozenset(UNITS) | frozenset(TENS) - {""}
 STOPS = (",", ".", "?", "!", ";", ":")
+CAPITALS = re.compile(r"(?<![\w.'’{-])[A-Z]{2,5}(?![\w.'’-])")
 
 
 @dataclass(frozen=True)
@@ -61,37 +65,61 @@ class Pronouncer:
     """
 
     def __init__(self, user_lexicon: Path | str | None = None) -> None:
+        """Read the user lexicon, if there is one."""
         self.lexicon = Lexicon(read_user_lexicon(user_lexicon) if user_lexicon else None)
         self.letter_to_sound = LetterToSound()
 
-    def pronounce(self, line: str, line_number: int = 1) -> Pronunciation:
-        """Return the symbols and words of one line.
+    def is_known(self, word: str) -> bool:
+        """Return whether a lexicon lists a written word, or one of which it is a regular form."""
+        return self._known(normalise(word)) is not None
+
+    def pronounce(
+        self, line: str, line_number: int = 1, around: tuple[str, str] = ("", "")
+    ) -> Pronunciation:
+        """Return the symbols and words of one line; `around` is the text before and after it.
 
         Raises ValueError naming `line_number` for a character that cannot be read, a wrong phoneme
         in braces, a brace without its partner, or a line without any word.
         """
-        parts: list[_Sounds | str] = []  # words and punctuation symbols
-        for token in tokens(normalise(line, line_number)):
-            mark = "…" if token == "..." else token
-            parts += [mark] if mark in PUNCTUATION else self._words(token, line_number)
+        parts = self._parts(line, line_number)
         if not parts:
             raise ValueError(
                 f"line {line_number}: no word to pronounce in {line.strip()!r}; expected English "
                 "words, numbers, or phonemes in braces as {HH AH0 L OW1}"
             )
+        left, right = (_words_of(text) for text in around)
+        texts = [*left, *(part.text for part in parts if isinstance(part, _Sounds)), *right]
+        behind: Sequence[_Sounds | str] = self._words(right[0], line_number) if right else ()
         symbols: list[str] = []
         words: list[Word] = []
-        for part, following in zip(parts, [*parts[1:], None], strict=True):
+        for part, following in zip(parts, [*parts[1:], next(iter(behind), None)], strict=True):
             if isinstance(part, str):
                 symbols.append(part)
                 continue
             if words:
                 symbols.append(WORD_BOUNDARY)
-            phonemes = self._in_context(part, following)
+            place = len(left) + len(words)
+            phonemes = self._in_context(part, following, texts[:place], texts[place + 1 :])
             first = len(symbols)
             symbols += phonemes
             words.append(Word(part.text, phonemes, part.guessed, first, len(symbols) - 1))
         return Pronunciation((*symbols, EOS), tuple(words))
+
+    def _parts(self, line: str, line_number: int) -> list[_Sounds | str]:
+        """Return the words and punctuation symbols of a line."""
+        if any(character.islower() for character in line):  # else capitals mean nothing
+            line = CAPITALS.sub(self._acronym, line)
+        parts: list[_Sounds | str] = []
+        for token in tokens(normalise(line, line_number)):
+            mark = "…" if token == "..." else token
+            parts += [mark] if mark in PUNCTUATION else self._words(token, line_number)
+        return parts
+
+    def _acronym(self, match: re.Match[str]) -> str:
+        """Return capitals that are no word with full stops, so that they are said by letters."""
+        word = match[0].lower()
+        is_word = self._known(word) is not None
+        return match[0] if is_word else "".join(f"{letter}." for letter in word)
 
     def _words(self, token: str, line_number: int) -> list[_Sounds]:
         """Return the words of one token: inline phonemes, spelled letters, a word or its parts."""
@@ -112,17 +140,37 @@ class Pronouncer:
 
     def _known(self, token: str) -> _Sounds | None:
         """Return a listed word, a drawn-out one or a regular form, without quotes around it."""
+        lookup = self.lexicon.get
         spellings = dict.fromkeys((token, token.lstrip("'"), token.rstrip("'"), token.strip("'")))
+        for text in spellings:  # lovin' before the surname Lovin
+            if text in self.lexicon.user_entries:
+                return _Sounds(text, self.lexicon.user_entries[text])
+            stem = text.removesuffix("'s")
+            if stem != text and stem.endswith("in") and (stem in CLIPPED or not lookup(stem)):
+                form = word_forms.clipped(stem, lookup)  # nothin's
+                if form:
+                    return _Sounds(text, word_forms.plural_sound(form))
+            is_clipped = text.endswith("in'") or text in CLIPPED
+            if is_clipped and (form := word_forms.clipped(text.rstrip("'"), lookup)):
+                return _Sounds(text, form)
         for text in spellings:
-            if listed := self.lexicon.get(text):
+            if listed := lookup(text):
                 return _Sounds(text, listed)
         for text in spellings:
+            if sung := interjections.drawn_out(text):
+                return _Sounds(text, sung)
             for shorter in word_forms.undrawn(text):
-                if listed := self.lexicon.get(shorter):
+                if listed := lookup(shorter):
                     return _Sounds(text, listed)
         for text in spellings:
-            if formed := word_forms.inflected(text, self.lexicon.get):
+            if formed := word_forms.inflected(text, lookup):
                 return _Sounds(text, formed)
+        for text in spellings:
+            form = interjections.row(text)
+            if not form and text.endswith("in"):
+                form = word_forms.clipped(text, lookup)
+            if form:
+                return _Sounds(text, form)
         return None
 
     def _guess(self, token: str) -> _Sounds:
@@ -131,11 +179,17 @@ class Pronouncer:
         derived = word_forms.derived(letters, self.lexicon.get)
         return _Sounds(token.strip("'"), derived or self.letter_to_sound(letters), True)
 
-    def _in_context(self, word: _Sounds, following: _Sounds | str | None) -> tuple[str, ...]:
-        """Return a word's phonemes before what follows it.
+    def _in_context(
+        self,
+        word: _Sounds,
+        following: _Sounds | str | None,
+        before: Sequence[str],
+        after: Sequence[str],
+    ) -> tuple[str, ...]:
+        """Return a word's phonemes between its neighbours.
 
-        "the" is DH IY0 before a vowel's sound; "a" is the letter before a stop ("plan A."). A
-        user's own entry for either stays as it is.
+        "the" is DH IY0 before a vowel's sound; "a" is the letter before a stop ("plan A."); of
+        heteronyms see text/heteronyms.py. A user's own entry stays as it is.
         """
         if word.text in self.lexicon.user_entries:
             return word.phonemes
@@ -143,4 +197,13 @@ class Pronouncer:
             return ("DH", "IY0") if is_vowel(following.phonemes[0]) else word.phonemes
         if word.text == "a" and following in STOPS:
             return spell("a")
-        return word.phonemes
+        return heteronyms.reading(word.text, before, after) or word.phonemes
+
+
+def _words_of(text: str) -> list[str]:
+    """Return the words of a text that stands around a line, as far as it can be read."""
+    text = "".join(c if c.isascii() else without_pictures(c)[0] for c in text)
+    try:
+        return [token for token in tokens(normalise(text)) if token[0].isalpha() or token[0] == "'"]
+    except ValueError:  # its own line says so
+        return []

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from text.lexicon import Lexicon
+from text.lexicon import Lexicon, spell
 from text.symbols import PHONEMES, is_vowel
 
 RULES_FILE = Path(__file__).with_name("letter_to_sound.txt")
@@ -31,21 +31,9 @@ GROWTH = "RLRRLRRL"  # the neighbour that each widening of a context adds: right
 FEWEST = 3  # times that a context must occur in the training words to have a rule
 GAIN = 3  # letters that a rule must set right, more than it sets wrong
 LONGEST_SOUND = 2  # phonemes of one letter: "x" is K S
-LETTER_NAMES = {
-    **{"a": "EY1", "b": "B IY1", "c": "S IY1", "d": "D IY1", "e": "IY1", "f": "EH1 F"},
-    **{"g": "JH IY1", "h": "EY1 CH", "i": "AY1", "j": "JH EY1", "k": "K EY1", "l": "EH1 L"},
-    **{"m": "EH1 M", "n": "EH1 N", "o": "OW1", "p": "P IY1", "q": "K Y UW1", "r": "AA1 R"},
-    **{"s": "EH1 S", "t": "T IY1", "u": "Y UW1", "v": "V IY1", "w": "D AH1 B AH0 L Y UW0"},
-    **{"x": "EH1 K S", "y": "W AY1", "z": "Z IY1"},
-}
 
 Sound = tuple[str, ...]
 Rules = dict[str, Sound]
-
-
-def spell(letters: str) -> tuple[str, ...]:
-    """Return the names of `letters`, one after the other: "fm" is EH1 F EH1 M."""
-    return tuple(sound for letter in letters for sound in LETTER_NAMES[letter].split())
 
 
 def contexts(word: str, position: int) -> list[str]:
@@ -112,6 +100,7 @@ class LetterToSound:
     """The rules of a file, read when the first word is asked for."""
 
     def __init__(self, rules_file: Path = RULES_FILE) -> None:
+        """Take the file of rules, which is read at the first word."""
         self.rules_file = rules_file
 
     @cached_property
@@ -168,12 +157,14 @@ def relearn(path: Path = RULES_FILE) -> None:
 
 def learn_rules(words: Iterable[tuple[str, Sequence[str]]], rounds: int = 6) -> Rules:
     """Return the rules of (word, phonemes) pairs: align, count every context, keep what gains."""
-    words = [(word, tuple(phonemes)) for word, phonemes in words]
+    spelled = [(word, tuple(phonemes)) for word, phonemes in words]
     scores: Mapping[tuple[str, Sound], float] = {}
     aligned: list[tuple[str, list[Sound]]] = []
     for _ in range(rounds):
         aligned = [
-            (word, sounds) for word, phonemes in words if (sounds := align(word, phonemes, scores))
+            (word, sounds)
+            for word, phonemes in spelled
+            if (sounds := align(word, phonemes, scores))
         ]
         scores = _log_probabilities(aligned)
     return _grow_rules(aligned)

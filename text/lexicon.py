@@ -1,9 +1,10 @@
 """Pronunciations that are known: the user's lexicon, words of song, and CMUdict.
 
-Heteronym policy. A word has one pronunciation, whatever its part of speech: the first that CMUdict
-lists, except for the few in `PREFERRED`, where that first one is the rarer reading in songs and
-running text (CMUdict lists "live" as in "live music" and "wind" as in "wind a clock" first).
-Another reading is asked for in the line, {L AY1 V}, or in a user lexicon, which goes before all.
+Heteronym policy. A word has the pronunciation that CMUdict lists first, except for those in
+`PREFERRED`, where that one is the rarer reading in songs and running text (CMUdict lists "live" as
+in "live music" and "wind" as in "wind a clock" first), and for what its neighbours decide
+(text/heteronyms.py). Another reading is asked for in the line, {L AY1 V}, or in a user lexicon,
+which goes before all.
 """
 
 from __future__ import annotations
@@ -32,6 +33,24 @@ PREFERRED = {
     "sow": "S OW1",
     "beloved": "B IH0 L AH1 V IH0 D",
     "dr": "D AA1 K T ER0",
+    "lives": "L AY1 V Z",
+    "bow": "B OW1",
+    "bows": "B OW1 Z",
+    "bass": "B EY1 S",
+    "content": "K AH0 N T EH1 N T",
+    "ba": "B AA1",
+    "baa": "B AA1",
+    "lala": "L AA1 L AA1",
+    "shalala": "SH AA1 L AA1 L AA1",
+    "outta": "AW1 T AH0",
+    "ow": "AW1",
+    "dost": "D AH1 S T",
+    "mc": "EH1 M S IY1",
+    "weren't": "W ER1 N T",
+    "aren't": "AA1 R N T",
+    "hola": "OW1 L AH0",
+    "bae": "B EY1",
+    "lol": "EH1 L OW1 EH1 L",
 }
 SONG_WORDS = {  # interjections and clipped words of lyrics that CMUdict lacks or gives no vowel
     "mm": "AH1 M",
@@ -81,9 +100,99 @@ SONG_WORDS = {  # interjections and clipped words of lyrics that CMUdict lacks o
     "li'l": "L IH1 L",
     "y'all": "Y AO1 L",
     "doth": "D AH1 TH",
+    "fa": "F AA1",
+    "tra": "T R AA1",
+    "coulda": "K UH1 D AH0",
+    "woulda": "W UH1 D AH0",
+    "shoulda": "SH UH1 D AH0",
+    "mighta": "M AY1 T AH0",
+    "musta": "M AH1 S T AH0",
+    "oughta": "AO1 T AH0",
+    "sorta": "S AO1 R T AH0",
+    "needa": "N IY1 D AH0",
+    "bouta": "B AW1 T AH0",
+    "'bouta": "B AW1 T AH0",
+    "tryna": "T R AY1 N AH0",
+    "tryin'a": "T R AY1 N AH0",
+    "finna": "F IH1 N AH0",
+    "imma": "AY1 M AH0",
+    "i'mma": "AY1 M AH0",
+    "ima": "AY1 M AH0",
+    "i'ma": "AY1 M AH0",
+    "i'm'a": "AY1 M AH0",
+    "whatcha": "W AH1 CH AH0",
+    "watcha": "W AH1 CH AH0",
+    "what'cha": "W AH1 CH AH0",
+    "jiggy": "JH IH1 G IY0",
+    "dontcha": "D OW1 N CH AH0",
+    "don'tcha": "D OW1 N CH AH0",
+    "wontcha": "W OW1 N CH AH0",
+    "won'tcha": "W OW1 N CH AH0",
+    "cantcha": "K AE1 N CH AH0",
+    "cuppa": "K AH1 P AH0",
+    "luv": "L AH1 V",
+    "dawg": "D AO1 G",
+    "dem": "D EH1 M",
+    "yuh": "Y AH1",
+    "nuh": "N AH1",
+    "pum": "P AH1 M",
+    "bruh": "B R AH1",
+    "bling": "B L IH1 NG",
+    "aight": "AY1 T",
+    "a'ight": "AY1 T",
+    "mo'": "M OW1",
+    "fo'": "F OW1",
+    "po'": "P OW1",
+    "yo'": "Y OW1",
+    "gon'": "G AO1 N",
+    "gon": "G AO1 N",
+    "ol'": "OW1 L",
+    "hallelu": "HH AE2 L AH0 L UW1",
+    "alleluia": "AE2 L AH0 L UW1 Y AH0",
+    "haha": "HH AA1 HH AA1",
+    "hehe": "HH IY1 HH IY1",
+}
+RESPELLED = {  # contractions without their apostrophe, and other spellings of a listed word
+    **{f"{stem}nt": f"{stem}n't" for stem in ("do", "ca", "wo", "is", "are", "was", "were", "has")},
+    **{f"{stem}nt": f"{stem}n't" for stem in ("have", "had", "does", "did", "could", "would")},
+    **{f"{stem}nt": f"{stem}n't" for stem in ("should", "must", "might", "need", "ai")},
+    **{f"{who}re": f"{who}'re" for who in ("you", "they")},
+    **{f"{who}ve": f"{who}'ve" for who in ("i", "you", "we", "they", "could", "would", "should")},
+    **{f"{who}ve": f"{who}'ve" for who in ("might", "must")},
+    **{f"{who}ll": f"{who}'ll" for who in ("you", "they", "it", "that", "there", "who")},
+    **{f"{who}d": f"{who}'d" for who in ("they", "you", "who", "it")},
+    **{f"{what}s": f"{what}'s" for what in ("he", "she", "that", "what", "where", "there", "here")},
+    **{f"{what}s": f"{what}'s" for what in ("how", "who", "when", "why")},
+    **{"im": "i'm", "yall": "y'all", "cmon": "c'mon", "oclock": "o'clock", "maam": "ma'am"},
+    **{"outa": "outta", "becuz": "because", "'cos": "cuz", "'cuz": "cuz", "yeh": "yeah"},
+    **{"ya'll": "y'all", "ev'rybody": "everybody"},
+}
+# -in for -ing where CMUdict has a surname, or a shorter word, so spelled.
+CLIPPED_WORDS = """
+actin amblin askin ballin bein bikin cavin chasin crossin fallin gamblin goin harpin hearin heavin
+lappin lovin makin musin nothin ragin ravin rollin savin sawin sizzlin starin talkin tumblin whalin
+"""
+CLIPPED = frozenset(CLIPPED_WORDS.split())
+# Said by their letters in any case.
+LETTERED = """
+abc atm bbc bff bmw btw cbs cd cia cnn dj dna dvd edm fbi gps hiv ibm lapd mtv mvp nba nbc nfl nsa
+nwa nyc nypd omg rnb tv ufo uk usa ussr vip ymca
+"""
+ACRONYMS = frozenset(LETTERED.split())
+LETTER_NAMES = {
+    **{"a": "EY1", "b": "B IY1", "c": "S IY1", "d": "D IY1", "e": "IY1", "f": "EH1 F"},
+    **{"g": "JH IY1", "h": "EY1 CH", "i": "AY1", "j": "JH EY1", "k": "K EY1", "l": "EH1 L"},
+    **{"m": "EH1 M", "n": "EH1 N", "o": "OW1", "p": "P IY1", "q": "K Y UW1", "r": "AA1 R"},
+    **{"s": "EH1 S", "t": "T IY1", "u": "Y UW1", "v": "V IY1", "w": "D AH1 B AH0 L Y UW0"},
+    **{"x": "EH1 K S", "y": "W AY1", "z": "Z IY1"},
 }
 ENTRY_SEPARATOR = re.compile(r"\s+")
 WORD = re.compile(r"'*[a-z]+(?:['.-]*[a-z]+)*[.']*")
+
+
+def spell(letters: str) -> tuple[str, ...]:
+    """Return the names of `letters`, one after the other: "fm" is EH1 F EH1 M."""
+    return tuple(sound for letter in letters for sound in LETTER_NAMES[letter].split())
 
 
 def parse_phonemes(text: str, place: str) -> tuple[str, ...]:
@@ -158,9 +267,10 @@ def _lexicon_word(written: str, place: str) -> str:
 
 
 class Lexicon:
-    """Word -> phonemes: a user's entries first, then `PREFERRED` and `SONG_WORDS`, then CMUdict."""
+    """Word -> phonemes: a user's entries, then the tables of this file, then CMUdict."""
 
     def __init__(self, user_entries: dict[str, tuple[str, ...]] | None = None) -> None:
+        """Take the entries that go before all others."""
         self.user_entries = dict(user_entries or {})
 
     @cached_property
@@ -177,13 +287,12 @@ class Lexicon:
         """Return the phonemes of a lower-case word, None when no source lists it."""
         if word in self.user_entries:
             return self.user_entries[word]
+        if word in ACRONYMS:
+            return spell(word)
+        word = RESPELLED.get(word, word)
         listed = PREFERRED.get(word) or SONG_WORDS.get(word) or self.cmudict_entries.get(word)
         return tuple(listed.split()) if listed else None
 
     def __contains__(self, word: str) -> bool:
-        return (
-            word in self.user_entries
-            or word in PREFERRED
-            or word in SONG_WORDS
-            or word in self.cmudict_entries
-        )
+        """Return whether a source lists the word."""
+        return self.get(word) is not None

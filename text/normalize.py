@@ -9,13 +9,11 @@ lyrics in capitals read like any other: "US" is the pronoun, "U.S." the country.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
-from text.amounts import AMOUNT_RULES
+from text.amounts import AMOUNT_RULES, Rule
 from text.characters import fold
+from text.lyric_signs import unescaped
 from text.numbers import cardinal, ordinal
-
-Rule = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
 
 INLINE = re.compile(r"\{[^{}]*\}")
 LONGEST_LINE = 10_000  # characters; ten minutes of speech
@@ -165,6 +163,7 @@ def normalise(line: str, line_number: int = 1) -> str:
         raise ValueError(
             f"line {line_number}: {len(line)} characters; expected at most {LONGEST_LINE} in a line"
         )
+    line = unescaped(line)
     inline = INLINE.findall(line)
     text = INLINE.sub(PLACE, line)
     for brace in "{}":

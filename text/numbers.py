@@ -11,8 +11,8 @@ UNITS = (
     *("eighteen", "nineteen"),
 )
 TENS = (*("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"),)
-SCALES = ("", "thousand", "million", "billion", "trillion", "quadrillion", "quintillion")
-LIMIT = 1000 ** len(SCALES)  # from here on a number is read digit by digit
+SCALE_WORDS = ("", "thousand", "million", "billion", "trillion", "quadrillion", "quintillion")
+LIMIT = 1000 ** len(SCALE_WORDS)  # from here on a number is read digit by digit
 ORDINALS = {
     "one": "first",
     "two": "second",
@@ -33,7 +33,7 @@ def cardinal(number: int) -> str:
     if number >= LIMIT:
         return digits(str(number))
     groups = []
-    for scale in SCALES:
+    for scale in SCALE_WORDS:
         number, group = divmod(number, 1000)
         if group:
             groups.append(f"{_below_thousand(group)} {scale}".rstrip())
@@ -92,7 +92,7 @@ def decimal(text: str) -> str:
     """Return a number written with digits, commas and at most one point, in words.
 
     "3.14" is "three point one four", ".5" is "point five"; a leading zero ("007") or more digits
-    than `SCALES` names are read one by one.
+    than `SCALE_WORDS` names are read one by one.
     """
     whole, point, fraction = text.replace(",", "").partition(".")
     words = []

@@ -16,7 +16,7 @@ Phonemes = tuple[str, ...]
 Lookup = Callable[[str], "Phonemes | None"]
 
 SIBILANTS = {"S", "Z", "SH", "ZH", "CH", "JH"}
-VOICELESS = {"P", "T", "K", "F", "TH", "S", "SH", "CH"}
+VOICELESS_ENDS = {"P", "T", "K", "F", "TH", "S", "SH", "CH"}
 SUFFIXES = {  # spelling: sound; the stem is looked up as it stands, or respelled by `_stems`
     "ly": "L IY0",
     "ness": "N AH0 S",
@@ -66,11 +66,13 @@ thunder tide time town tree trumpet under upon water wave way weather west white
 window wing winter woman women wood word work world worth yard
 """
 ELEMENTS = frozenset(COMPOUND_ELEMENTS.split())
+SOUNDS_OF = {"c": "KS", "s": "SZ", "q": "K", "g": "GJ"}  # first letters of phonemes
 ARCHAIC = {"st": "S T", "dst": "D S T", "th": "TH"}  # com'st, lov'dst, com'th
 LONG_HALF = 5  # letters
 SILENT_E = re.compile(r"(?:[^aeiou][aeiouy][^aeiouwxy]|[^n]g|c|[^s]s|v|z|u)$")
 DRAWN_OUT = re.compile(r"(.)\1\1+")
 DOUBLED = "elofs"  # letters that English words double at an end; a drawn-out one may be two
+ENDLESS = "aeiouyhmnrs"  # letters that are drawn out at the end of a word: babyy
 NEVER_DOUBLED = {"so", "no", "go", "do", "to", "yo", "bro", "me", "be", "we", "he", "she", "hello"}
 
 
@@ -78,20 +80,20 @@ def plural_sound(stem: Phonemes) -> Phonemes:
     """Return a stem with the sound of -s: IH0 Z after a hiss, S after a voiceless sound, else Z."""
     if stem[-1] in SIBILANTS:
         return (*stem, "IH0", "Z")
-    return (*stem, "S" if stem[-1] in VOICELESS else "Z")
+    return (*stem, "S" if stem[-1] in VOICELESS_ENDS else "Z")
 
 
 def past_sound(stem: Phonemes) -> Phonemes:
     """Return a stem with the sound of -ed: IH0 D after T or D, T after a voiceless one, else D."""
     if stem[-1] in ("T", "D"):
         return (*stem, "IH0", "D")
-    return (*stem, "T" if stem[-1] in VOICELESS else "D")
+    return (*stem, "T" if stem[-1] in VOICELESS_ENDS else "D")
 
 
 def undrawn(word: str) -> list[str]:
     """Return the likely spellings of a word with letters drawn out: "feeel" feel, "sooo" so."""
     if not DRAWN_OUT.search(word):
-        return []
+        return [word[:-1]] if len(word) > 3 and word[-1] == word[-2] and word[-1] in ENDLESS else []
     single = DRAWN_OUT.sub(r"\1", word)
     double = DRAWN_OUT.sub(r"\1\1", word)
     mixed = DRAWN_OUT.sub(lambda run: run[1] * (2 if run[1] in DOUBLED else 1), word)
@@ -102,7 +104,7 @@ def undrawn(word: str) -> list[str]:
 def inflected(word: str, lookup: Lookup) -> Phonemes | None:
     """Return the pronunciation of a regular form of a known word."""
     if word.endswith("in'"):
-        return _singing(word, lookup)
+        return clipped(word[:-1], lookup)
     if word.endswith("s'"):
         return lookup(word[:-1]) or inflected(word[:-1], lookup)
     if word.endswith("'s"):
@@ -125,9 +127,10 @@ def inflected(word: str, lookup: Lookup) -> Phonemes | None:
     return None
 
 
-def _singing(word: str, lookup: Lookup) -> Phonemes | None:
-    """Return lovin' from loving, or in' after a stem."""
-    whole = lookup(word[:-1] + "g") or inflected(word[:-1] + "g", lookup)
+def clipped(word: str, lookup: Lookup) -> Phonemes | None:
+    """Return "lovin" from loving, "com'in" from coming; None where no word in -ing is known."""
+    written = word.replace("'", "") + "g"
+    whole = lookup(written) or inflected(written, lookup)
     if whole and whole[-1] == "NG":
         return (*whole[:-1], "N")
     return None
@@ -158,19 +161,30 @@ def _contracted(word: str, lookup: Lookup) -> Phonemes | None:
 
 
 def _elided(word: str, lookup: Lookup) -> Phonemes | None:
-    """Return heav'n from heaven: the unstressed vowel in the apostrophe's place is not sung."""
+    """Return heav'n from heaven: the unstressed vowel in the apostrophe's place is not sung.
+
+    A lexicon may have left it out already: "everything" has four written vowels and three sounds.
+    """
     head, _, tail = word.partition("'")
     if not head or not tail:
         return None
     for letter in "eiou":
-        whole = lookup(head + letter + tail) or inflected(head + letter + tail, lookup)
+        written = head + letter + tail
+        whole = lookup(written) or inflected(written, lookup)
         if not whole:
             continue
         nuclei = [index for index, phoneme in enumerate(whole) if is_vowel(phoneme)]
         elided = len(re.findall("[aeiouy]+", head))
-        if elided >= len(nuclei) or not whole[nuclei[elided]].endswith("0"):
+        sounded = len(re.findall("[aeiouy]+", re.sub(r"(?<=[^aeiouy])e$", "", written)))
+        if sounded > len(nuclei) or elided >= len(nuclei):
             return whole
         index = nuclei[elided]
+        after = whole[index + 1 : index + 2]
+        is_there = whole[index] == "ER0" or (
+            after and after[0][0] in SOUNDS_OF.get(tail[0], tail[0].upper())
+        )
+        if not whole[index].endswith("0") or not is_there:
+            return whole
         kept = ("R",) if whole[index] == "ER0" else ()
         return (*whole[:index], *kept, *whole[index + 1 :])
     return None

@@ -71,7 +71,7 @@ def test_every_faulty_row_is_reported_and_the_good_ones_are_read(tmp_path: Path)
         b"\n",
         b"other|only raw text|\n",
         b"good|again|again\n",
-        b"few|two columns\n",
+        b"few|one|two|columns\n",
         b"../x|path|path\n",
         b"gone|no recording|no recording\n",
         b"latin|caf\xe9|caf\xe9\n",
@@ -91,13 +91,31 @@ def test_every_faulty_row_is_reported_and_the_good_ones_are_read(tmp_path: Path)
     reasons = {(r.id, r.reason) for r in rejections}
     assert reasons == {
         ("good", "row 6: the id stands already in row 2"),
-        ("few", "row 7: 2 columns, expected 3 (id|text|normalised)"),
+        ("few", "row 7: 4 columns, expected 3 (id|text|normalised) or 2 (id|text)"),
         ("../x", "row 8: the id is a path; expected a plain name"),
         ("gone", "row 9: no recording wavs/gone.wav"),
         ("latin", "row 10: the text is not UTF-8"),
         ("mute", "row 11: the text is empty"),
         ("", "row 12: the id is empty"),
     }
+
+
+def test_tables_as_people_write_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Suffixes in capitals, ids with folder and suffix, two columns with a remark."""
+    (tmp_path / "wavs").mkdir()
+    for name in ("a.WAV", "b.wav", "v1.2.Flac", "c.Mp3"):
+        (tmp_path / "wavs" / name).write_bytes(b"")
+    rows = "a|Mr. A|mister a\nb.wav|Mr. B\nwavs/v1.2.flac|C|c\n./wavs/c.MP3|D\nnone.wav|E\n"
+    (tmp_path / "metadata.csv").write_text(rows)
+    utterances, rejections = read_ljspeech(tmp_path)
+    assert [(u.id, u.wav_path.name, u.normalised) for u in utterances] == [
+        ("a", "a.WAV", "mister a"),
+        ("b", "b.wav", "Mr. B"),
+        ("v1.2", "v1.2.Flac", "c"),
+        ("c", "c.Mp3", "D"),
+    ]
+    assert [(r.id, r.reason) for r in rejections] == [("none", "row 5: no recording wavs/none.wav")]
+    assert "2 rows of two columns" in caplog.text
 
 
 def test_a_folder_of_another_layout_is_described(tmp_path: Path) -> None:

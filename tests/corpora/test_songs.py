@@ -227,6 +227,42 @@ def test_faults_of_songs_are_named_and_the_others_are_made(tmp_path: Path, prepa
     assert not (tmp_path / "feature" / "y" / "index.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("vocal", "backing", "id"),
+    [
+        ("1_song_(Vocals).wav", "1_song_(Instrumental).wav", "1_song"),
+        ("song_(Vocals)_UVR-MDX-NET.wav", "song_(Instrumental)_UVR-MDX-NET.wav", "song"),
+        ("song_vocals.WAV", "song_instrumental.wav", "song"),
+        ("My song - Vocals.flac", "My song - Inst.flac", "My song"),
+        ("vocal_song_10.wav", "instrument_song_10.wav", "song_10"),
+        ("song/vocals.wav", "song/instrumental.wav", "song"),
+        ("song/acapella.wav", "song/inst.wav", "song"),
+        ("vocals/song.wav", "no_vocals/song.wav", "song"),
+    ],
+)
+def test_names_that_separation_programs_write(
+    tmp_path: Path, vocal: str, backing: str, id: str
+) -> None:
+    for name in (vocal, backing):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    pairs, rejections = read_stems(tmp_path)
+    assert [(p.id, p.vocal_path, p.accompaniment_paths) for p in pairs] == [
+        (id, tmp_path / vocal, (tmp_path / backing,))
+    ]
+    assert not rejections
+
+
+def test_other_names_are_told_what_to_do(tmp_path: Path) -> None:
+    for name in ("song_vocals.wav", "song_band.wav"):
+        (tmp_path / name).write_bytes(b"")
+    pairs, rejections = read_stems(tmp_path)
+    reasons = " ".join(r.reason for r in rejections)
+    assert not pairs and "--accompaniment-name" in reasons and "song_vocals.wav" in reasons
+    (pair,), _ = read_stems(tmp_path, None, "band")
+    assert pair.id == "song" and pair.accompaniment_paths[0].name == "song_band.wav"
+
+
 def test_stems_are_kept_made_again_and_checked(tmp_path: Path, prepare, capsys) -> None:
     for seed in range(3):
         vocal, backing = song(seed, 3.0)

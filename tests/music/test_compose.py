@@ -15,17 +15,17 @@ from backing import render_backing
 from hyperparams import Composer
 from music.compose import compose, rhyme, tempo_map
 from music.counts import (
-    Song,
-    SungNote,
+    CountedNote,
+    WrittenSong,
     count_song,
     empty_table,
     interval_class,
-    read_song,
     read_table,
+    read_written,
     strength,
 )
 from music.harmony import Confidence, Harmony, Key, analyse, chord_tones
-from music.layout import Grid, Line, Phrase
+from music.layout import Grid, PlacedLine, UnplacedLine
 from music.pitches import LEAP
 from music.rhythm import distances, log_share, sample_rhythm, stress_lift
 from music.score import Score
@@ -360,7 +360,7 @@ def test_rhythms_are_drawn_in_proportion_to_their_probability(pronouncer):
     grid = Grid(POP, KNOBS.breath, 0.1)
     knobs, table = replace(KNOBS, temperature=1.0), read_table()
     syllables = tuple(text_syllables("away", pronouncer)[0])
-    phrase = Phrase(Line(syllables, "", 0, 1), first=0, bar=0, end=5)
+    phrase = PlacedLine(UnplacedLine(syllables, "", 0, 1), first=0, bar=0, end=5)
     stresses = [0, 1]
     step = distances(table, 4, 4 * 3 / 5)
     lift = stress_lift(table, stresses, 4)
@@ -384,12 +384,12 @@ def test_rhythms_are_drawn_in_proportion_to_their_probability(pronouncer):
 
 def test_counting_a_song_by_hand(pronouncer):
     def note(onset, duration, pitch, text=None):
-        return SungNote(onset, duration, onset % 4, (4, 4), 0, pitch, text)
+        return CountedNote(onset, duration, onset % 4, (4, 4), 0, pitch, text)
 
     voice = [note(0, 1, 60, "sing"), note(1, 1, 62, "the"), note(2, 2, 67, "song")]
     accompaniment = [(beat, 1, pitch) for beat in range(4) for pitch in (48, 64, 67)]
     table = empty_table()
-    count_song(table, Song(voice, accompaniment), pronouncer)
+    count_song(table, WrittenSong(voice, accompaniment), pronouncer)
     assert table["interval"].sum() == 2
     assert table["interval"][interval_class(0), 12 + 2] == 1
     assert table["interval"][interval_class(2), 12 + 5] == 1
@@ -403,7 +403,7 @@ def test_counting_a_song_by_hand(pronouncer):
 @pytest.mark.skipif(not SONGS.is_dir(), reason=f"no songs in {SONGS}")
 def test_the_table_holds_at_least_what_one_song_counts(pronouncer):
     table, whole = empty_table(), read_table()
-    count_song(table, read_song(min(SONGS.glob("*.mxl"))), pronouncer)
+    count_song(table, read_written(min(SONGS.glob("*.mxl"))), pronouncer)
     assert table["interval"].sum() > 20
     for name in ("interval", "range", "stress", "final_duration"):
         assert (table[name] <= whole[name] + 0.1).all()

@@ -55,10 +55,16 @@ def write(path: Path, *tracks: list[Event], type: int = 1) -> Path:
             elif kind == "name":
                 track.append(mido.MetaMessage("track_name", name=value, time=time))
             else:
-                track.append(mido.MetaMessage("lyrics", text=value, time=time))
+                text = value if value.isascii() or max(value) <= "ÿ" else utf8(value)
+                track.append(mido.MetaMessage("lyrics", text=text, time=time))
         file.tracks.append(track)
     save(file, path)
     return path
+
+
+def utf8(text: str) -> str:
+    """A text as a library that writes Latin-1 has to be given its UTF-8."""
+    return text.encode().decode("latin1")
 
 
 def note(pitch: int) -> list[Event]:
@@ -75,7 +81,7 @@ def test_the_track_with_lyrics_is_sung(tmp_path: Path) -> None:
 def test_several_voices_are_named(tmp_path: Path) -> None:
     first, second = [("name", 0, "Flute"), *note(70)], [("name", 0, "Oboe"), *note(60)]
     path = write(tmp_path / "x.mid", first, second)
-    with pytest.raises(ValueError, match=r"2 tracks .* 0: 'Flute', 1: 'Oboe'"):
+    with pytest.raises(ValueError, match=r"2 tracks .* 1: 'Flute', 2: 'Oboe'"):
         read_midi(path)
     with pytest.raises(ValueError, match="no track 'Tuba'"):
         read_midi(path, "Tuba")
@@ -125,3 +131,156 @@ def test_latin1_lyrics_and_melisma_signs(tmp_path: Path) -> None:
     path = write(tmp_path / "x.mid", [("lyrics", 0, "é"), *note(60), ("lyrics", 0, "_"), *note(62)])
     melody = read_midi(path)
     assert melody.lyrics == (Lyric("é"), None)
+
+
+def sung(path: Path, part: str | None = None) -> list[tuple[str, float]]:
+    """The syllables of a file with their onsets; a hyphen behind one says that its word goes on."""
+    melody = read_midi(path, part)
+    return [
+        (lyric.text + "-" * lyric.continues, round(notes[0].onset, 3))
+        for lyric, notes in melody.groups()
+    ]
+
+
+def words(*texts: str, shift: int = 0) -> list[Event]:
+    """One text on each of a row of quarter notes, `shift` ticks late."""
+    events: list[tuple[int, int, str, object]] = []
+    for number, text in enumerate(texts):
+        start = 480 * number
+        events += [(start, 1, "on", 60 + number % 5), (start + 480, 0, "off", 60 + number % 5)]
+        if text:
+            events.append((max(0, start + shift), 2, "lyrics", text))
+    return in_order(events)
+
+
+def in_order(events: list[tuple[int, int, str, object]]) -> list[Event]:
+    """Events (tick, rank, kind, value) as (kind, delta ticks, value)."""
+    now, found = 0, []
+    for tick, _, kind, value in sorted(events, key=lambda event: event[:2]):
+        found.append((kind, tick - now, value))
+        now = tick
+    return found
+
+
+ROW = ("Row ", "row ", "row ", "your ", "boat ", "gent-", "ly ", "down ")
+ROWED = ["Row", "row", "row", "your", "boat", "gent-", "ly", "down"]
+
+
+@pytest.mark.parametrize("shift", [-57, -12, -1, 0, 1, 12, 57])  # 480 ticks are 0.5 s
+def test_words_near_a_note_are_sung_on_it(tmp_path: Path, shift: int) -> None:
+    path = write(tmp_path / "x.mid", words(*ROW, shift=shift))
+    assert sung(path) == [(text, 0.5 * k) for k, text in enumerate(ROWED)]
+    assert not read_midi(path).remarks
+
+
+def test_words_at_no_note_are_named(tmp_path: Path) -> None:
+    events = [*words("one", "two"), ("lyrics", 960, "lost"), ("lyrics", 60, "too")]
+    melody = read_midi(write(tmp_path / "x.mid", events))
+    assert [lyric.text for lyric in melody.lyrics if lyric] == ["one", "two"]
+    assert melody.remarks == (
+        "not sung: 2 lyrics stand at no note: 'lost' at 2.00 s, 'too' at 2.06 s",
+    )
+
+
+def test_first_come_first_served(tmp_path: Path) -> None:
+    late = [("lyrics", 0, "a"), ("lyrics", 20, "b"), ("on", 0, 60), ("off", 480, 60)]
+    melody = read_midi(write(tmp_path / "x.mid", late))
+    assert [lyric.text for lyric in melody.lyrics if lyric] == ["a"]
+    assert "'b' at 0.02 s" in melody.remarks[0]
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (("glo", "-", "-", "ri", "a", "–"), [("glo", 0.0), ("ri", 1.5), ("a", 2.0)]),
+        (("twinkle", "+", "lit", "+", "star", "+~"), ["twinkle-", "", "lit-", "", "star"]),
+        (("gent", "-ly", "down", "the", "stream"), ["gent-", "ly", "down", "the", "stream"]),
+        (("love_", "_", "me__"), ["love", "me"]),
+        (("[Verse]Row ", "row [x] ", "your ", "boat "), ["Row", "row", "your", "boat"]),
+        (("1. Row ", "row ", "your ", "boat "), ["Row", "row", "your", "boat"]),
+        (("{@LATIN}{#Title=Row}Row ", "gent", "ly "), ["Row", "gent-", "ly"]),
+        (("♪", "Row", "boat"), ["Row", "boat"]),
+        (("To", "day", "we ", "sing", "a", "song"), ["To", "day", "we", "sing", "a", "song"]),
+    ],
+)
+def test_signs_of_editors(tmp_path: Path, texts: tuple, expected: list) -> None:
+    """The last case: one stray blank does not make all syllables one word."""
+    found = sung(write(tmp_path / "x.mid", words(*texts)))
+    assert found == expected or [text for text, _ in found] == expected
+
+
+def karaoke(tmp_path: Path, name: str, track: str, texts: tuple[str, ...], voice: str) -> Path:
+    """A file with the words as text events in a track of their own."""
+    file = mido.MidiFile(type=1, ticks_per_beat=480)
+    file.tracks.append(mido.MidiTrack([mido.MetaMessage("track_name", name=track)]))
+    for text in ("@KMIDI KARAOKE FILE", "@TRow"):
+        file.tracks[0].append(mido.MetaMessage("text", text=text))
+    for number, text in enumerate(texts):
+        file.tracks[0].append(mido.MetaMessage("text", text=text, time=480 * (number > 0)))
+    file.tracks.append(mido.MidiTrack([mido.MetaMessage("track_name", name=voice)]))
+    for number in range(len(texts)):
+        file.tracks[1].append(mido.Message("note_on", note=60 + number, time=0))
+        file.tracks[1].append(mido.Message("note_off", note=60 + number, time=480))
+    save(file, tmp_path / name)
+    return tmp_path / name
+
+
+def test_karaoke_files(tmp_path: Path) -> None:
+    texts = ("\\Row ", "row ", "/your ", "gent", "ly")
+    melody = read_midi(karaoke(tmp_path, "x.kar", "Words", texts, "Melody"))
+    assert [lyric.text for lyric in melody.lyrics] == ["Row", "row", "your", "gent", "ly"]
+    assert [lyric.continues for lyric in melody.lyrics] == [False] * 3 + [True, False]
+    assert [lyric.ends_line for lyric in melody.lyrics] == [False, True, False, False, False]
+    assert not melody.remarks
+
+
+def test_text_events_at_the_notes_are_words_and_that_is_said(tmp_path: Path) -> None:
+    texts = ("Row ", "row ", "your ", "boat ")
+    melody = read_midi(karaoke(tmp_path, "x.mid", "", texts, ""))
+    assert [lyric.text for lyric in melody.lyrics] == ["Row", "row", "your", "boat"]
+    assert "taken for the words" in melody.remarks[0]
+    markers = karaoke(tmp_path, "y.mid", "", ("Intro", "", "", ""), "")
+    assert not read_midi(markers).has_lyrics
+
+
+def test_each_text_has_its_own_charset(tmp_path: Path) -> None:
+    texts = ("I\x92m ", "com\x92in\x92 ", "caf\xc3\xa9 ", "\xe9t\xe9 ")
+    melody = read_midi(write(tmp_path / "x.mid", words(*texts)))
+    assert [lyric.text for lyric in melody.lyrics] == ["I’m", "com’in’", "café", "été"]
+
+
+def test_a_part_is_chosen_by_name_part_of_a_name_or_number(tmp_path: Path) -> None:
+    piano, lead = [("name", 0, "Piano"), *note(40)], [("name", 0, "Lead Vox"), *note(64)]
+    path = write(tmp_path / "x.mid", piano, lead, [("name", 0, "Piano left"), *note(30)])
+    pitch = {part: read_midi(path, part).notes[0].pitch for part in ("piano", "2", "left", "vox")}
+    assert pitch == {"piano": 40, "2": 64, "left": 30, "vox": 64}
+    assert read_midi(path).notes[0].pitch == 64  # the only one that is called a voice
+    assert read_midi(path).remarks[0].startswith("guessed: track 'Lead Vox'")
+    with pytest.raises(ValueError, match="several tracks are called 'pia'"):
+        read_midi(path, "pia")
+    singers = [[("name", 0, name), ("lyrics", 0, "la"), *note(60)] for name in ("Alto", "Bass")]
+    with pytest.raises(ValueError, match=r"2 tracks have lyrics.* --part NAME"):
+        read_midi(write(tmp_path / "y.mid", *singers))
+
+
+def test_the_track_whose_notes_begin_with_the_words_is_sung(tmp_path: Path) -> None:
+    texts = [event for text in "abcd" for event in (("lyrics", 0, text), ("lyrics", 240, ""))]
+    chords = [event for _ in range(8) for event in note(40)]
+    tune = [event for k in range(4) for event in (("on", 0, 70 + k), ("off", 240, 70 + k))]
+    path = write(tmp_path / "x.mid", texts, chords, tune)
+    assert [n.pitch for n in read_midi(path).notes] == [70, 71, 72, 73]
+
+
+def test_a_syllable_is_not_held_over_a_long_rest(tmp_path: Path) -> None:
+    tune = [("lyrics", 0, "love"), *note(60), *note(62), ("on", 9600, 64), ("off", 480, 64)]
+    tune += [*note(65), ("lyrics", 0, "you"), *note(67)]
+    melody = read_midi(write(tmp_path / "x.mid", tune))
+    assert [len(notes) for _, notes in melody.groups()] == [2, 1]
+    assert [[n.pitch for n in notes] for notes in melody.unworded()] == [[64, 65]]
+
+
+def test_a_file_that_ends_early_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.mid", words(*ROW))
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(ValueError, match=r"x\.mid: not a whole MIDI file, it ends early"):
+        read_midi(path)

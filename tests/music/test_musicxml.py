@@ -9,6 +9,8 @@ import pytest
 
 from music.musicxml import read_musicxml
 from music.repeats import MeasureMarks, play_order
+from music.underlay import sing
+from text.frontend import Pronouncer
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "lieder_en"
 VOICE = '<score-part id="P1"><part-name>Voice</part-name></score-part>'
@@ -147,7 +149,10 @@ def test_grace_zero_length_and_chord_notes(tmp_path: Path) -> None:
     song = read_musicxml(path)
     assert [n.pitch for n in song.melody.notes] == [67, 64]
     assert sung(path) == [("oh", 0), ("skip", 2)]
-    assert song.melody.remarks == ("1 grace notes left out", "1 notes of no length left out")
+    assert song.melody.remarks == (
+        "not sung: 1 grace notes left out",
+        "not sung: 1 notes of no length left out",
+    )
 
 
 def test_the_part_with_lyrics_is_the_voice(tmp_path: Path) -> None:
@@ -157,11 +162,17 @@ def test_the_part_with_lyrics_is_the_voice(tmp_path: Path) -> None:
     assert [n.pitch for n in song.melody.notes] == [60]
     assert [[n.pitch for n in part.notes] for part in song.backing] == [[48]]
     duet = piano.replace("</note>", "<lyric><text>lo</text></lyric></note>")
-    path = write(tmp_path / "y.xml", voice, parts=VOICE + PIANO, more=duet)
-    with pytest.raises(ValueError, match=r"2 parts have lyrics: P1 \(Voice\), P2 \(Piano\)"):
+    names = (VOICE + PIANO).replace("Voice", "Soprano").replace("Piano", "Alto")
+    path = write(tmp_path / "y.xml", voice, parts=names, more=duet)
+    with pytest.raises(ValueError, match=r"2 parts have lyrics: 1: 'Soprano', 2: 'Alto'.* --part"):
         read_musicxml(path)
-    assert sung(path, part="Piano") == [("lo", 0)]
-    silent = write(tmp_path / "z.xml", voice.replace("la", ""), parts=VOICE + PIANO, more=piano)
+    for part in ("Alto", "alt", "2", "P2"):
+        assert sung(path, part=part) == [("lo", 0)]
+    with pytest.raises(ValueError, match="no part 'Tenor'"):
+        read_musicxml(path, part="Tenor")
+    guessed = read_musicxml(write(tmp_path / "g.xml", voice, parts=VOICE + PIANO, more=duet))
+    assert guessed.melody.remarks[0].startswith("guessed: part 'Voice'")
+    silent = write(tmp_path / "z.xml", voice.replace("la", ""), parts=names, more=piano)
     with pytest.raises(ValueError, match="none lyrics"):
         read_musicxml(silent)
 
@@ -172,6 +183,116 @@ def test_a_second_voice_in_the_part_accompanies(tmp_path: Path) -> None:
     song = read_musicxml(write(tmp_path / "x.xml", both))
     assert [n.pitch for n in song.melody.notes] == [72]
     assert [n.pitch for n in song.backing[0].notes] == [60]
+
+
+def test_another_voice_sings_where_the_first_one_rests(tmp_path: Path) -> None:
+    backup = "<backup><duration>8</duration></backup>"
+    cue = note("C5", 8, extra="<cue/>")
+    path = write(
+        tmp_path / "x.xml",
+        measure(note("C5", 4, "one"), note("C5", 4, "by"), head=FOUR),
+        measure(note("C5", 8, "one"), backup, note("E4", 8, "low", voice=2)),
+        measure(note("rest", 4), note("D5", 4, "two"), backup, note("E4", 4, "low", voice=2)),
+        measure(cue, backup, note("F4", 8, "held", voice=2)),
+    )
+    words = [("one", 0), ("by", 2), ("one", 4), ("low", 8), ("two", 10), ("held", 12)]
+    assert sung(path) == words
+    song = read_musicxml(path)
+    assert [n.pitch for n in song.backing[0].notes] == [64]  # it sounds with the first
+    assert song.melody.remarks == (
+        "changed: 2 notes of voice 2 sung where 1 rests",
+        "not sung: 1 syllables of voice 2, which sings at the same time",
+    )
+
+
+def test_verses_that_are_not_sung_are_remarked(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.xml", measure(note("C4", 8, "one", "two", "three"), head=FOUR))
+    remarks = read_musicxml(path).melody.remarks
+    assert remarks == (
+        "not sung: verse 2 (1 syllables), 3 (1 syllables); --verse N sings another one",
+    )
+    assert sung(path, verse=3) == [("three", 0)]
+    with pytest.raises(ValueError, match=r"no verse 4 .* verses are 1, 2, 3"):
+        read_musicxml(path, verse=4)
+
+
+def texts(path: Path) -> list[str]:
+    """Return the syllables of a file, a hyphen behind those whose word goes on."""
+    lyrics = (lyric for lyric, _ in read_musicxml(path).melody.groups())
+    return [lyric.text + "-" * lyric.continues for lyric in lyrics]
+
+
+def test_hyphens_that_only_part_syllables_are_dropped(tmp_path: Path) -> None:
+    rows = (("glo-", "begin"), ("-ri-", "middle"), ("-a", "end"), ("yes", "single"))
+    notes = [
+        note("C4", 2, "x").replace("single", kind).replace("x<", f"{text}<") for text, kind in rows
+    ]
+    assert texts(write(tmp_path / "x.xml", measure(*notes, head=FOUR))) == [
+        "glo-",
+        "ri-",
+        "a",
+        "yes",
+    ]
+    kept = (("well-", "begin"), ("known", "end"), ("se", "begin"), ("cret", "end"), ("se", "begin"))
+    notes = [
+        note("C4", 2, "x").replace("single", kind).replace("x<", f"{text}<") for text, kind in kept
+    ]
+    found = texts(write(tmp_path / "y.xml", measure(*notes, head=FOUR)))
+    assert found == ["well--", "known", "se-", "cret", "se-"]
+
+
+def test_elision_goes_on_with_the_second_word(tmp_path: Path) -> None:
+    elided = note("D4", 4, "ry").replace(
+        "<text>ry</text>",
+        "<text>ry</text><elision>‿</elision><syllabic>begin</syllabic><text>an</text>",
+    )
+    path = write(
+        tmp_path / "x.xml", measure(note("C4", 2, "glo-"), elided, note("E4", 2, "gel"), head=FOUR)
+    )
+    assert texts(path) == ["glo-", "ry an-", "gel"]
+    syllables = sing(read_musicxml(path).melody, Pronouncer()).score.syllables
+    assert [" ".join(s.phonemes) for s in syllables] == ["G L AO1", "R IY0", "EY1 N", "JH AH0 L"]
+    assert [len(s.notes) for s in syllables] == [1, 1, 1, 1]
+
+
+def said(text: str) -> str:
+    return f"<direction><direction-type><words>{text}</words></direction-type></direction>"
+
+
+@pytest.mark.parametrize(
+    ("marks", "expected"),
+    [
+        (("", "Fine", "D.C. al Fine"), "abcab"),
+        (("", "fine", "Da Capo al Fine"), "abcab"),
+        (("To Coda", "D.C. al Coda", "Coda"), "abac"),
+        (("", "", "D.C."), "abcabc"),
+        (("", "", "a fine day"), "abc"),
+    ],
+)
+def test_jumps_in_words(tmp_path: Path, marks: tuple[str, ...], expected: str) -> None:
+    measures = [
+        measure(
+            *([said(mark)] if mark == "Coda" else []), note("C4", 8, word), said(mark), head=FOUR
+        )
+        for word, mark in zip("abc", marks, strict=True)
+    ]
+    path = write(tmp_path / "x.xml", *measures)
+    assert "".join(text for text, _ in sung(path)) == expected
+    remarks = read_musicxml(path).melody.remarks
+    assert len(remarks) == (len(expected) > 3) and all(r.startswith("repeated: D") for r in remarks)
+
+
+def test_archives_that_a_mac_has_zipped_again(tmp_path: Path) -> None:
+    plain = write(tmp_path / "x.musicxml", measure(note("C4", 8, "la"), head=FOUR)).read_bytes()
+    with zipfile.ZipFile(tmp_path / "mac.mxl", "w") as archive:
+        archive.writestr("__MACOSX/song/._x.xml", b"\0\5\x16\7 Mac OS X")
+        archive.writestr("song/._x.xml", b"\0\5\x16\7 Mac OS X")
+        archive.writestr("song/META-INF/container.xml", "<container/>")
+        archive.writestr("song/x.xml", plain)
+    assert sung(tmp_path / "mac.mxl") == [("la", 0)]
+    with zipfile.ZipFile(tmp_path / "twice.mxl", "w") as archive:
+        archive.write(tmp_path / "mac.mxl", "song.mxl")
+    assert sung(tmp_path / "twice.mxl") == [("la", 0)]
 
 
 ENTITY = '<!DOCTYPE score-partwise [<!ENTITY x "y">]>'

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from melody_strategies import QUICK, scores, tempo_maps, ticks
 
+from music.inputs import phrase_inputs
 from music.score import Note, Score, Syllable, TempoMap, octaves_into_range
 from text.symbols import EOS, WORD_BOUNDARY, is_vowel
 
@@ -33,7 +34,7 @@ def test_tempo_changes_are_heard() -> None:
 @given(scores)
 def test_inputs_are_ordered_and_inside_the_phrase(score: Score) -> None:
     start, end = max(0.0, score.syllables[0].onset - 0.3), score.duration + 0.2
-    inputs = score.inputs(start, end)
+    inputs = phrase_inputs(score, start, end)
     lengths = {len(getattr(inputs, name)) for name in ("pitch", "onset", "offset", "position")}
     assert lengths == {len(inputs.symbols)}
     assert all(
@@ -56,12 +57,12 @@ def test_inputs_are_ordered_and_inside_the_phrase(score: Score) -> None:
 
 def test_consonants_stand_before_the_beat() -> None:
     word = Syllable("strong", ("S", "T", "R", "AO1", "NG"), 0, notes=(Note(60, 1.0, 2.0),))
-    inputs = Score((word,)).inputs(0.5, 2.2)
+    inputs = phrase_inputs(Score((word,)), 0.5, 2.2)
     assert inputs.onset[:4] == pytest.approx((0.26, 0.34, 0.42, 0.5))
     assert inputs.onset[4] == pytest.approx(1.42) and inputs.offset[4] == pytest.approx(1.5)
     assert inputs.position == (1, 2, 3, 4, 5, 0)
     with pytest.raises(ValueError, match="its notes last"):
-        Score((word,)).inputs(1.1, 2.2)
+        phrase_inputs(Score((word,)), 1.1, 2.2)
 
 
 @QUICK

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mido
 import numpy as np
 import pytest
 import soundfile
@@ -241,3 +242,48 @@ def test_items_cover_every_syllable_once_and_stand_on_frames() -> None:
     ends = torch.tensor([item.end for item in items[:-1]])
     starts = torch.tensor([item.start for item in items[1:]])
     assert (ends <= starts + 0.016).all()  # a breath may reach into the frame that the next takes
+
+
+def test_a_part_is_chosen_and_what_is_not_sung_is_said_at_the_end(
+    run: Run, voice: tuple[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = mido.MidiFile(type=1, ticks_per_beat=480)
+    for name, pitch in (("Alto", 60), ("Soprano", 72)):
+        track = mido.MidiTrack([mido.MetaMessage("track_name", name=name)])
+        for number, text in enumerate(("now ", "we ", "zyxwab ")):
+            track.append(mido.MetaMessage("lyrics", text=text, time=5 * (number == 1)))
+            track.append(mido.Message("note_on", note=pitch + number, time=0))
+            track.append(mido.Message("note_off", note=pitch + number, time=480))
+        track.append(mido.MetaMessage("lyrics", text="lost", time=480))
+        file.tracks.append(track)
+    file.save(tmp_path / "tune.mid")
+    quick = (
+        "--melody",
+        tmp_path / "tune.mid",
+        *voice,
+        "--set",
+        "synthesis.griffin_lim_iterations=2",
+    )
+    assert run(*quick) == 2
+    assert "1: 'Alto', 2: 'Soprano'. Choose one with --part NAME" in capsys.readouterr().err
+    assert run(*quick, "--part", "sopr") == 0
+    notes = read_midi(tmp_path / "out" / "topline.mid").notes
+    assert [note.pitch for note in notes] == [72, 73, 74, 74]  # two syllables on the last
+    said = capsys.readouterr().out.splitlines()
+    report = report_of(tmp_path / "out")
+    assert said[-1] == "-" * len(said[-1]) and "please note" in "".join(said[-8:])
+    assert report["remarks"]["not sung"][0] == "1 lyric stands at no note: 'lost' at 2.01 s"
+    assert report["remarks"]["guessed"] == [
+        "the sound of 'zyxwab' (line 1); --lexicon FILE corrects it"
+    ]
+    assert any("'lost' at 2.01 s" in line for line in said)
+
+
+def test_a_verse_is_chosen(run: Run, voice: tuple[str, Path], tmp_path: Path) -> None:
+    quick = ("--melody", tmp_path / "x.song", *voice)
+    text = "meter: 2/4\ntempo: 120\nnotes: C4 D4 |\nwords: one two\nwords: three four\n"
+    (tmp_path / "x.song").write_text(text)
+    assert run(*quick, "--verse", "2") == 0
+    tune = read_midi(tmp_path / "out" / "topline.mid")
+    assert [lyric.text for lyric in tune.lyrics] == ["three", "four"]
+    assert run(*quick, "--verse", "3", out="third") == 2

@@ -40,7 +40,7 @@ from utils.files import sha256_of, write_json
 if TYPE_CHECKING:
     from hyperparams import Audio
 
-VERSION = 5  # of the rendering: raised when the same settings give other audio
+VERSION = 6  # of the rendering: raised when the same settings give other audio
 SUFFIXES = (".mxl", ".musicxml", ".xml", ".song")
 VOCAL_LEVEL = -23.0  # dBFS RMS over the sounding parts
 LEVEL_BLOCK = 0.05  # s

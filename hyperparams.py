@@ -135,7 +135,8 @@ class Synthesis:
     predict_durations: bool = True  # speech follows predicted times; false: attention alone
     griffin_lim_iterations: int = 32  # fast Griffin-Lim; 16 already equal 60 plain iterations
     griffin_lim_momentum: float = 0.99  # Perraudin et al. 2013
-    magnitude_power: float = 1.2  # magnitudes are raised to it before phase recovery: less haze
+    spectral_contrast: float = 1.5  # of harmonics against the valleys between them; 1 = as they are
+    contrast_bins: int = 24  # bins either way, 375 Hz: the envelope that the contrast leaves alone
     sharpening: float = 0.3  # of the mel along time, 0 = none: regression averages change away
     sharpening_frames: float = 2.0  # frames (std), changes slower than this are left as they are
     level: float = -23.0  # dBFS RMS over voiced samples: free-running level drifts upward
@@ -528,6 +529,9 @@ class Hyperparams:
 RENAMED = {  # section.name: today's section.name
     "transformer.said_width": "transformer.phoneme_times_width",
     "transformer.said_dropout": "transformer.phoneme_times_dropout",
+}
+SUPERSEDED = {  # section.name of a sampling value: what does its work, whatever the value was
+    "synthesis.magnitude_power": "synthesis.spectral_contrast",
 }
 REMOVED: dict[str, object] = {  # section.name: the value at which it did nothing
     "transformer.stretch_max": 0.0,

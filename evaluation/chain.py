@@ -14,7 +14,7 @@ from torch import Tensor
 
 from corpora.stores import open_features
 from preprocess import TextMelDataset
-from singing.chain import generate_mel, guided_alignment, waveform
+from singing.chain import generate_mel, guided_alignment, postfiltered, waveform
 from singing.voice import Voice, load_voice
 from utils import distributed
 from utils.checkpoint import resolve
@@ -51,7 +51,10 @@ class Rendered:
 
 @torch.inference_mode()
 def teacher_forced(voice: Voice, batch: TextMelBatch, seed: int) -> Rendered:
-    """What the transformer makes of the one item of a batch, fed with its true history."""
+    """What the transformer makes of the one item of a batch, fed with its true history.
+
+    It gets the postfilter of a free-running one, so that the two differ in the history alone.
+    """
     torch.manual_seed(seed)
     network = voice.transformer.network
     memory, is_padding, _ = network.encode(batch.symbols, batch.symbol_lengths, batch.score)
@@ -64,7 +67,8 @@ def teacher_forced(voice: Voice, batch: TextMelBatch, seed: int) -> Rendered:
         batch.score,
         phoneme_times,
     )
-    return Rendered(out.mel[0])
+    mel = postfiltered(out.mel, batch.mel_lengths, voice.hyperparams.synthesis)
+    return Rendered(mel[0])
 
 
 @torch.inference_mode()

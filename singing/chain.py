@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from module import padding_mask
 from network import Generated, TransformerTTS
-from utils.audio import active_level, griffin_lim, mel_filterbank
+from utils.audio import active_level, griffin_lim, local_contrast, mel_filterbank
 from utils.loading import Loaded
 
 if TYPE_CHECKING:
@@ -68,10 +68,12 @@ def generate_mel(
             synthesis.predict_durations,
             need_weights,
         )
-    mel = sharpened(
-        generated.mel, generated.mel_lengths, synthesis.sharpening, synthesis.sharpening_frames
-    )
-    return replace(generated, mel=mel)
+    return replace(generated, mel=postfiltered(generated.mel, generated.mel_lengths, synthesis))
+
+
+def postfiltered(mel: Tensor, mel_lengths: Tensor, synthesis: Synthesis) -> Tensor:
+    """Sharpen a mel (B, T, M) that the transformer made as the knobs ask for."""
+    return sharpened(mel, mel_lengths, synthesis.sharpening, synthesis.sharpening_frames)
 
 
 def sharpened(mel: Tensor, mel_lengths: Tensor, amount: float, width: float) -> Tensor:
@@ -118,14 +120,18 @@ def linear_from_mel(mel: Tensor, audio: Audio) -> Tensor:
     return (mel.float().exp() @ inverse).clamp_min(audio.log_floor).log()
 
 
+def contrasted(linear: Tensor, synthesis: Synthesis) -> Tensor:
+    """Apply the spectral contrast that the knobs ask for to log magnitudes (..., F)."""
+    return local_contrast(linear, synthesis.spectral_contrast, synthesis.contrast_bins)
+
+
 def waveform(linear: Tensor, audio: Audio, synthesis: Synthesis, seed: int) -> Tensor:
     """Log magnitudes (T, F) → waveform (S,) at the level that the knobs ask for."""
     wav = griffin_lim(
-        linear[None],
+        contrasted(linear, synthesis)[None],
         audio,
         synthesis.griffin_lim_iterations,
         synthesis.griffin_lim_momentum,
-        synthesis.magnitude_power,
         seed,
     )[0]
     level = active_level(wav, audio.hop_length)

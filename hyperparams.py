@@ -301,13 +301,28 @@ class Inpainting:
     overlap: int = 20480  # samples that neighbouring windows share, 1.28 s
     fade: int = 1024  # samples at the end of the overlap that both generate and cross-fade
     batch_size: int = 4  # independent windows rendered together
-    balance: float = 0.0  # LU by which a composed vocal is louder than its accompaniment
 
     def __post_init__(self) -> None:
         if not 0 <= self.draft_share <= 1:
             raise ValueError(
                 f"inpainting.draft_share = {self.draft_share}: expected a share in [0, 1]"
             )
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How a new vocal is put over its accompaniment; each of the last three is off at 0."""
+
+    balance: float = 3.0  # LU of the vocal over the accompaniment while it sings
+    dip: float = 4.0  # dB at most that the accompaniment gives way, 1-4 kHz, under the voice
+    presence: float = 2.0  # dB of the voice above 2.5 kHz
+    room: float = 0.1  # level of a small room around the voice against the voice: -20 dB
+
+    def __post_init__(self) -> None:
+        wrong = {name: v for name, v in vars(self).items() if name != "balance" and v < 0}
+        if wrong:
+            listed = ", ".join(f"mixing.{name} = {value}" for name, value in wrong.items())
+            raise ValueError(f"{listed}: expected 0 (off) or more")
 
 
 @dataclass(frozen=True)
@@ -450,6 +465,7 @@ class Hyperparams:
     diffusion: Diffusion = field(default_factory=Diffusion)
     inpainting: Inpainting = field(default_factory=Inpainting)
     composer: Composer = field(default_factory=Composer)
+    mixing: Mixing = field(default_factory=Mixing)
     transformer_training: Training = field(
         default_factory=lambda: Training(schedule="cosine", ema_decay=0.999)
     )
@@ -532,6 +548,7 @@ RENAMED = {  # section.name: today's section.name
 }
 SUPERSEDED = {  # section.name of a sampling value: what does its work, whatever the value was
     "synthesis.magnitude_power": "synthesis.spectral_contrast",
+    "inpainting.balance": "mixing.balance",
 }
 REMOVED: dict[str, object] = {  # section.name: the value at which it did nothing
     "transformer.stretch_max": 0.0,

@@ -405,18 +405,41 @@ def loudness(wav: Tensor, sample_rate: int) -> float:
     Channels weigh alike. A wav shorter than one gating block is measured as if it went on in
     silence. (torchaudio's own function clips what its filters raise above full scale.)
     """
+    return _loudness_of(_gated(_block_power(wav, sample_rate))[0])
+
+
+def loudness_beside(wav: Tensor, voice: Tensor, sample_rate: int) -> float:
+    """Return the loudness in LUFS of (C, S) over the blocks that count in the loudness of a voice.
+
+    voice: (C', S), as long. Of these blocks those that are silent, by the gates of BS.1770-4, are
+    left out; -inf when nothing sounds while the voice does.
+    """
+    is_sung = _gated(_block_power(voice, sample_rate))[1]
+    return _loudness_of(_gated(_block_power(wav, sample_rate)[is_sung])[0])
+
+
+def _block_power(wav: Tensor, sample_rate: int) -> Tensor:
+    """K-weighted power of the gating blocks of (S,) or (C, S), summed over channels: (n,)."""
     wav = wav.reshape(-1, wav.shape[-1])  # (C, S)
     step = round(LOUDNESS_BLOCK / 4 * sample_rate)  # blocks overlap by three quarters
     wav = F.pad(wav, (0, max(0, 4 * step - wav.shape[-1])))
     firsts = range(0, wav.shape[-1] // step, LOUDNESS_STEPS)
     power = torch.cat([_step_power(wav, first, step, sample_rate) for first in firsts])
-    blocks = power.unfold(0, 4, 1).mean(dim=-1)
+    return power.unfold(0, 4, 1).mean(dim=-1)
+
+
+def _gated(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the powers (n,) that pass the absolute and the relative gate, and which they are."""
     levels = 10 * blocks.clamp(min=1e-30).log10() - 0.691
-    loud = levels > -70.0  # the absolute gate
-    if not loud.any():
-        return -math.inf
-    relative_gate = 10 * math.log10(blocks[loud].mean().item()) - 0.691 - 10.0
-    return 10 * math.log10(blocks[loud & (levels > relative_gate)].mean().item()) - 0.691
+    is_loud = levels > -70.0  # the absolute gate
+    if is_loud.any():
+        is_loud &= levels > 10 * math.log10(blocks[is_loud].mean().item()) - 0.691 - 10.0
+    return blocks[is_loud], is_loud
+
+
+def _loudness_of(blocks: Tensor) -> float:
+    """Return the loudness in LUFS of gated powers (n,), -inf for none."""
+    return 10 * math.log10(blocks.mean().item()) - 0.691 if len(blocks) else -math.inf
 
 
 def _step_power(wav: Tensor, first: int, step: int, sample_rate: int) -> Tensor:

@@ -97,7 +97,7 @@ class Transformer:
     onset_weight: float = 0.1  # per frame that a sung phoneme is expected too early or late
     guided_weight: float = 4.0  # λ at step 0
     guided_floor: float = 0.5  # λ never falls below this
-    free_running_phrases: int = 8  # validation phrases sung freely: `best` means best by them
+    free_running_phrases: int = 16  # validation phrases sung freely: `best` means best by them
     guided_steps: int = 5000  # λ falls linearly to 0 here
 
     def __post_init__(self) -> None:

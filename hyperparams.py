@@ -116,13 +116,23 @@ class Transformer:
 
 @dataclass(frozen=True)
 class Postnet:
-    """PostNet: the CBHG of Tacotron (Wang et al. 2017, 1703.10135), mel → linear magnitude."""
+    """PostNet: the CBHG of Tacotron (Wang et al. 2017, 1703.10135), mel → linear magnitude, or a
+    source-filter network, mel and F0 → waveform.
+    """
 
+    kind: str = "cbhg"  # cbhg | source: learnt from a corpus of stems
     width: int = 256  # channels of the bank, the highways and the output of the projections
     bank_kernels: int = 16  # K: kernels 1..K side by side on the same input
     highway_layers: int = 4  # gated layers between the bank and the GRU
     gru_width: int = 128  # per direction
     dropout: float = 0.1  # of the projection behind the bank
+    source_blocks: int = 5  # of the source-filter network, which has `width` channels
+    source_inner: int = 512  # inner width of a block
+    source_degraded: float = 0.5  # share of its training mels that are blurred as drafts are
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("cbhg", "source"):
+            raise ValueError(f"postnet.kind = {self.kind!r} is not one of cbhg, source")
 
 
 @dataclass(frozen=True)
@@ -135,10 +145,15 @@ class Synthesis:
     predict_durations: bool = True  # speech follows predicted times; false: attention alone
     griffin_lim_iterations: int = 32  # fast Griffin-Lim; 16 already equal 60 plain iterations
     griffin_lim_momentum: float = 0.99  # Perraudin et al. 2013
-    spectral_contrast: float = 1.5  # of harmonics against the valleys between them; 1 = as they are
+    spectral_contrast: float = 1.7  # of harmonics against the valleys between them; 1 = as they are
     contrast_bins: int = 24  # bins either way, 375 Hz: the envelope that the contrast leaves alone
     sharpening: float = 0.3  # of the mel along time, 0 = none: regression averages change away
     sharpening_frames: float = 2.0  # frames (std), changes slower than this are left as they are
+    glide_seconds: float = 0.085  # s from note to note, of the F0 that a source PostNet sings
+    vibrato_cents: float = 15.0  # depth of its vibrato, from the mean
+    vibrato_rate: float = 5.6  # Hz
+    vibrato_delay: float = 0.3  # s into a note until it starts
+    drift_cents: float = 4.0  # of its slow random deviation (std): no held note is a straight line
     level: float = -23.0  # dBFS RMS over voiced samples: free-running level drifts upward
 
 
@@ -656,6 +671,21 @@ PRESETS: dict[str, tuple[str, ...]] = {
         "inpainter_training.warmup_steps=1000",
         "inpainter_training.validate_every=2000",
         "inpainter_training.save_every=1000",
+    ),
+    "source": (  # a PostNet with a source for the small voice: 1.5 M parameters, 20 minutes of CPU
+        "postnet.kind=source",
+        "postnet.width=192",
+        "postnet_training.steps=3000",
+        "postnet_training.batch_size=6",
+        "postnet_training.segment_frames=48",
+        "postnet_training.learning_rate=1.2e-3",
+        "postnet_training.warmup_steps=50",
+        "postnet_training.adam_beta1=0.8",
+        "postnet_training.adam_beta2=0.99",
+        "postnet_training.adam_epsilon=1e-8",
+        "postnet_training.ema_decay=0.998",
+        "postnet_training.validate_every=500",
+        "postnet_training.save_every=250",
     ),
     "legacy": (  # the earlier project's inpainter, all 101,575,520 parameters: legacy/weights.py
         "unet.mask_input=false",

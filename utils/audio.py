@@ -347,6 +347,16 @@ def frame_spectrum(wav: Tensor, audio: Audio) -> Tensor:
     return _FrameTransform(audio, num_frames, wav.device).forward(padded)
 
 
+def inverse_spectrum(spectrum: Tensor, audio: Audio) -> Tensor:
+    """Return the waveform (B, S), S = hop · (T − 1), whose frames are nearest to (B, T, F) complex.
+
+    The least-squares inverse of `frame_spectrum`, with gradients.
+    """
+    num_frames, margin = spectrum.shape[1], audio.n_fft // 2
+    wav = _FrameTransform(audio, num_frames, spectrum.device).inverse(spectrum)
+    return wav[:, margin : margin + audio.hop_length * (num_frames - 1)]
+
+
 class _FrameTransform:
     """STFT and its least-squares inverse for a fixed T; several times faster than torch.istft."""
 

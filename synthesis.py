@@ -75,7 +75,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out"), metavar="DIR")
     parser.add_argument("--seed", type=int, default=0, help="line i uses seed + i")
     parser.add_argument("--checkpoint", type=Path, default=DEMO / "transformer.pt", metavar="FILE")
-    parser.add_argument("--postnet", type=Path, default=DEMO / "postnet.pt", metavar="FILE")
+    parser.add_argument(
+        "--postnet",
+        type=Path,
+        default=DEMO / "postnet.pt",
+        metavar="cbhg|source|FILE",
+        help="mel → linear, then Griffin-Lim; or with a source: mel and F0 → waveform",
+    )
     parser.add_argument("--lexicon", type=Path, metavar="FILE", help="pronunciations of your own")
     parser.add_argument(
         "--quality", choices=QUALITIES, default="standard", help="steps and iterations for time"

@@ -19,9 +19,10 @@ from music.melody import Lyric, Melody
 from music.midi import write_midi
 from music.score import Note
 from music.tempo import TempoMap
+from network import build_postnet
 from singing.chain import linear_of
 from utils import checkpoint
-from utils.loading import build_postnet, load
+from utils.loading import load
 from utils.pitch import f0_track
 
 SOURCE = replace(
@@ -118,3 +119,12 @@ def test_griffin_lim_is_not_fed_by_a_source(source: Path) -> None:
     loaded = load(source, "postnet", torch.device("cpu"))
     with pytest.raises(ValueError, match="kind cbhg"):
         linear_of(loaded, torch.zeros(1, 4, 80))
+
+
+def test_postnets_that_ship_have_names(tmp_path: Path, source: Path) -> None:
+    demo = tmp_path / "save" / "demo"
+    demo.mkdir(parents=True)
+    source.rename(demo / "source.pt")
+    assert checkpoint.resolve("source", "postnet", tmp_path / "save") == demo / "source.pt"
+    with pytest.raises(FileNotFoundError, match="cbhg"):
+        checkpoint.resolve("cbhg", "postnet", tmp_path / "save")

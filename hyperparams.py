@@ -116,8 +116,9 @@ class Transformer:
 
 @dataclass(frozen=True)
 class Postnet:
-    """PostNet: the CBHG of Tacotron (Wang et al. 2017, 1703.10135), mel → linear magnitude, or a
-    source-filter network, mel and F0 → waveform.
+    """PostNet: the CBHG of Tacotron (Wang et al. 2017, 1703.10135), mel → linear magnitude.
+
+    Or, by `kind`, a source-filter network, mel and F0 → waveform.
     """
 
     kind: str = "cbhg"  # cbhg | source: learnt from a corpus of stems

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from corpora.aligner import Recogniser, WhisperRecogniser, spoken_words
 from corpora.stores import open_features
+from evaluation.recognisers import Recogniser, WhisperRecogniser, spoken_words
 from evaluation.score_metrics import frame_distance, mel_level
 from hyperparams import Hyperparams
 from module import corrupt_history, has_times, interval_log_prior

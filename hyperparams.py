@@ -97,7 +97,7 @@ class Transformer:
     onset_weight: float = 0.1  # per frame that a sung phoneme is expected too early or late
     guided_weight: float = 4.0  # λ at step 0
     guided_floor: float = 0.5  # λ never falls below this
-    free_running_phrases: int = 8  # validation phrases sung freely: `best` means best by them
+    free_running_phrases: int = 16  # validation phrases sung freely: `best` means best by them
     guided_steps: int = 5000  # λ falls linearly to 0 here
 
     def __post_init__(self) -> None:
@@ -116,13 +116,24 @@ class Transformer:
 
 @dataclass(frozen=True)
 class Postnet:
-    """PostNet: the CBHG of Tacotron (Wang et al. 2017, 1703.10135), mel → linear magnitude."""
+    """PostNet: the CBHG of Tacotron (Wang et al. 2017, 1703.10135), mel → linear magnitude.
 
+    Or, by `kind`, a source-filter network, mel and F0 → waveform.
+    """
+
+    kind: str = "cbhg"  # cbhg | source: learnt from a corpus of stems
     width: int = 256  # channels of the bank, the highways and the output of the projections
     bank_kernels: int = 16  # K: kernels 1..K side by side on the same input
     highway_layers: int = 4  # gated layers between the bank and the GRU
     gru_width: int = 128  # per direction
     dropout: float = 0.1  # of the projection behind the bank
+    source_blocks: int = 5  # of the source-filter network, which has `width` channels
+    source_inner: int = 512  # inner width of a block
+    source_degraded: float = 0.5  # share of its training mels that are blurred as drafts are
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("cbhg", "source"):
+            raise ValueError(f"postnet.kind = {self.kind!r} is not one of cbhg, source")
 
 
 @dataclass(frozen=True)
@@ -135,9 +146,15 @@ class Synthesis:
     predict_durations: bool = True  # speech follows predicted times; false: attention alone
     griffin_lim_iterations: int = 32  # fast Griffin-Lim; 16 already equal 60 plain iterations
     griffin_lim_momentum: float = 0.99  # Perraudin et al. 2013
-    magnitude_power: float = 1.2  # magnitudes are raised to it before phase recovery: less haze
+    spectral_contrast: float = 1.7  # of harmonics against the valleys between them; 1 = as they are
+    contrast_bins: int = 24  # bins either way, 375 Hz: the envelope that the contrast leaves alone
     sharpening: float = 0.3  # of the mel along time, 0 = none: regression averages change away
     sharpening_frames: float = 2.0  # frames (std), changes slower than this are left as they are
+    glide_seconds: float = 0.085  # s from note to note, of the F0 that a source PostNet sings
+    vibrato_cents: float = 15.0  # depth of its vibrato, from the mean
+    vibrato_rate: float = 5.6  # Hz
+    vibrato_delay: float = 0.3  # s into a note until it starts
+    drift_cents: float = 4.0  # of its slow random deviation (std): no held note is a straight line
     level: float = -23.0  # dBFS RMS over voiced samples: free-running level drifts upward
 
 
@@ -300,13 +317,28 @@ class Inpainting:
     overlap: int = 20480  # samples that neighbouring windows share, 1.28 s
     fade: int = 1024  # samples at the end of the overlap that both generate and cross-fade
     batch_size: int = 4  # independent windows rendered together
-    balance: float = 0.0  # LU by which a composed vocal is louder than its accompaniment
 
     def __post_init__(self) -> None:
         if not 0 <= self.draft_share <= 1:
             raise ValueError(
                 f"inpainting.draft_share = {self.draft_share}: expected a share in [0, 1]"
             )
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How a new vocal is put over its accompaniment; each of the last three is off at 0."""
+
+    balance: float = 3.0  # LU of the vocal over the accompaniment while it sings
+    dip: float = 4.0  # dB at most that the accompaniment gives way, 1-4 kHz, under the voice
+    presence: float = 2.0  # dB of the voice above 2.5 kHz
+    room: float = 0.1  # level of a small room around the voice against the voice: -20 dB
+
+    def __post_init__(self) -> None:
+        wrong = {name: v for name, v in vars(self).items() if name != "balance" and v < 0}
+        if wrong:
+            listed = ", ".join(f"mixing.{name} = {value}" for name, value in wrong.items())
+            raise ValueError(f"{listed}: expected 0 (off) or more")
 
 
 @dataclass(frozen=True)
@@ -449,6 +481,7 @@ class Hyperparams:
     diffusion: Diffusion = field(default_factory=Diffusion)
     inpainting: Inpainting = field(default_factory=Inpainting)
     composer: Composer = field(default_factory=Composer)
+    mixing: Mixing = field(default_factory=Mixing)
     transformer_training: Training = field(
         default_factory=lambda: Training(schedule="cosine", ema_decay=0.999)
     )
@@ -528,6 +561,10 @@ class Hyperparams:
 RENAMED = {  # section.name: today's section.name
     "transformer.said_width": "transformer.phoneme_times_width",
     "transformer.said_dropout": "transformer.phoneme_times_dropout",
+}
+SUPERSEDED = {  # section.name of a sampling value: what does its work, whatever the value was
+    "synthesis.magnitude_power": "synthesis.spectral_contrast",
+    "inpainting.balance": "mixing.balance",
 }
 REMOVED: dict[str, object] = {  # section.name: the value at which it did nothing
     "transformer.stretch_max": 0.0,
@@ -635,6 +672,21 @@ PRESETS: dict[str, tuple[str, ...]] = {
         "inpainter_training.warmup_steps=1000",
         "inpainter_training.validate_every=2000",
         "inpainter_training.save_every=1000",
+    ),
+    "source": (  # a PostNet with a source for the small voice: 1.5 M parameters, 20 minutes of CPU
+        "postnet.kind=source",
+        "postnet.width=192",
+        "postnet_training.steps=3000",
+        "postnet_training.batch_size=6",
+        "postnet_training.segment_frames=48",
+        "postnet_training.learning_rate=1.2e-3",
+        "postnet_training.warmup_steps=50",
+        "postnet_training.adam_beta1=0.8",
+        "postnet_training.adam_beta2=0.99",
+        "postnet_training.adam_epsilon=1e-8",
+        "postnet_training.ema_decay=0.998",
+        "postnet_training.validate_every=500",
+        "postnet_training.save_every=250",
     ),
     "legacy": (  # the earlier project's inpainter, all 101,575,520 parameters: legacy/weights.py
         "unet.mask_input=false",

@@ -38,6 +38,7 @@ from module import (
     phoneme_context,
     place_in_interval,
 )
+from source_filter import SourcePostNet
 
 if TYPE_CHECKING:
     import hyperparams
@@ -587,10 +588,10 @@ def build_transformer(hp: hyperparams.Hyperparams, num_symbols: int) -> Transfor
     return TransformerTTS(hp.transformer, num_symbols, audio.n_mels, 1.0 / audio.frame_rate)
 
 
-def build_postnet(hp: hyperparams.Hyperparams) -> PostNet:
-    """Return an untrained PostNet of these sizes."""
-    audio = hp.audio
-    return PostNet(hp.postnet, audio.n_mels, audio.n_linear)
+def build_postnet(hp: hyperparams.Hyperparams) -> PostNet | SourcePostNet:
+    """Return an untrained PostNet of this kind and these sizes."""
+    kind = SourcePostNet if hp.postnet.kind == "source" else PostNet
+    return kind(hp.postnet, hp.audio.n_mels, hp.audio.n_linear)
 
 
 def count_flops(network: nn.Module, *inputs: Tensor) -> int:

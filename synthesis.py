@@ -63,6 +63,9 @@ CONVENIENCES = {  # flag: (the knobs of the inpainting section that it sets, wha
     "guidance": (("accompaniment_guidance",), "how much the accompaniment counts; 1 = as trained"),
 }
 
+PLAIN_MIX = ("mixing.dip=0", "mixing.presence=0", "mixing.room=0")
+SONG_FLAGS = ("vocal", "inpaint", "extend", "preset", "range", "density", "balance")
+
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
@@ -71,7 +74,14 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     option(parser, "--out", Path("out"), "folder of the results", metavar="DIR")
     option(parser, "--seed", 0, "of all randomness; line i uses seed + i", metavar="N")
     network_option(parser, "transformer", "--checkpoint")
-    network_option(parser, "postnet")
+    option(
+        parser,
+        "--postnet",
+        DEMO / "postnet.pt",
+        "mel → linear, then Griffin-Lim; or with a source, mel and F0 → waveform: a kind, a run's "
+        "name, its folder or a file",
+        metavar="cbhg|source|RUN",
+    )
     parser.add_argument("--lexicon", type=Path, metavar="FILE", help="pronunciations of your own")
     parser.add_argument(
         "--quality",
@@ -91,7 +101,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="SECTION.NAME=VALUE",
-        help="change a value of the sections synthesis, inpainting and composer, else as in "
+        help="change a value of the sections synthesis, inpainting, composer, mixing, else as in "
         "hyperparams.py; a network's own values are its checkpoint's",
     )
     song = parser.add_argument_group("songs")
@@ -134,6 +144,17 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         choices=("legacy", "published"),
         help="the earlier project's inpainter, from its file below save/ (errors say where)",
     )
+    song.add_argument(
+        "--balance",
+        type=float,
+        metavar="LU",
+        help="loudness of a new vocal over the accompaniment while it sings (mixing.balance)",
+    )
+    song.add_argument(
+        "--plain-mix",
+        action="store_true",
+        help="the balance alone: no dip of the accompaniment, no presence, no room",
+    )
     for flag, (names, help_text) in CONVENIENCES.items():
         knobs = ", ".join(f"inpainting.{name}" for name in names)
         song.add_argument(f"--{flag}", metavar="VALUE", help=f"{help_text} ({knobs})")
@@ -164,6 +185,10 @@ def request_from(arguments: argparse.Namespace) -> SongRequest:
     """Turn the command line into a request; ValueError for flags that do not go together."""
     if arguments.accompaniment is None:
         check_no_song(arguments)
+    if arguments.vocal and (arguments.balance is not None or arguments.plain_mix):
+        raise ValueError(
+            "--balance and --plain-mix mix a new vocal; one that is there already keeps its level"
+        )
     lyrics = None if arguments.lyrics is None else lyrics_from(arguments.lyrics)
     melody = MelodyRequest(
         arguments.melody,
@@ -198,14 +223,13 @@ def request_from(arguments: argparse.Namespace) -> SongRequest:
 def check_no_song(arguments: argparse.Namespace) -> None:
     """Raise ValueError for flags that need an accompaniment."""
     given = [
-        f"--{name}"
-        for name in ("vocal", "inpaint", "extend", "preset", "range", "density", *CONVENIENCES)
-        if getattr(arguments, name) is not None
+        f"--{name}" for name in (*SONG_FLAGS, *CONVENIENCES) if getattr(arguments, name) is not None
     ]
+    given += ["--plain-mix"] if arguments.plain_mix else []
     given += [
         f"--set {assignment}"
         for assignment in arguments.assignments
-        if section_of(assignment) in ("inpainting", "composer")
+        if section_of(assignment) in ("inpainting", "composer", "mixing")
     ]
     if given:
         raise ValueError(f"{', '.join(given)}: only with --accompaniment FILE")
@@ -219,6 +243,8 @@ def changes_from(arguments: argparse.Namespace) -> tuple[str, ...]:
         for name in names
         if (value := getattr(arguments, flag)) is not None
     ]
+    short += PLAIN_MIX if arguments.plain_mix else ()
+    short += [] if arguments.balance is None else [f"mixing.balance={arguments.balance}"]
     return (*QUALITIES[arguments.quality], *arguments.assignments, *short)
 
 

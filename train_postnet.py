@@ -7,6 +7,11 @@ then, so that it knows the mels it will be given, on those of a transformer fed 
     python train_postnet.py --data ljspeech --preset small --run speech-tuned \
         --start-from save/postnet/speech/best.pt --transformer save/transformer/speech/best.pt
 
+A PostNet with a source makes waveforms from mel and F0; it learns from stems, whose vocals it hears
+as waveforms:
+
+    python train_postnet.py --data songbook-stems --preset source --run sung
+
 The same command resumes.
 """
 
@@ -16,27 +21,44 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from corpora.cache import save_array
+from corpora.statistics import Moments
 from corpora.stores import open_features
 from hyperparams import Hyperparams
+from inpainter.diffusion import VOCAL, degrade_mel
 from network import PostNet, TransformerTTS, build_postnet
-from preprocess import FeatureStore, MelLinearBatch, MelLinearBatches, TextMelDataset
+from preprocess import (
+    FeatureStore,
+    MelLinearBatch,
+    MelLinearBatches,
+    StemBatch,
+    StemBatches,
+    StemStore,
+    TextMelDataset,
+)
 from singing.chain import linear_from_mel, waveform
+from singing.f0 import filled
+from source_filter import SourcePostNet, base_filters, render
 from training.batching import Position
 from training.experiment import Experiment, StepContext, Term
-from training.losses import masked_l1
+from training.losses import masked_l1, spectral_loss
 from training.trainer import train
 from utils import plotting
+from utils.audio import Features, Standardiser
 from utils.distributed import World
 from utils.loading import Loaded, load
+from utils.pitch import f0_track
+
+LEVEL_NEPERS = 0.7  # 6 dB either way, of a window of a PostNet with a source
+STATISTICS_BATCHES = 16  # of vocals, 8 minutes, that its mel's statistics come from
 
 
 class PostNetExperiment(Experiment[PostNet, MelLinearBatch]):
@@ -74,8 +96,10 @@ class PostNetExperiment(Experiment[PostNet, MelLinearBatch]):
     @classmethod
     def from_arguments(
         cls, arguments: Namespace, hyperparams: Hyperparams, directory: Path, world: World
-    ) -> PostNetExperiment:
+    ) -> Experiment[Any, Any]:
         """Open the corpora of --data; with --transformer, have it write its mels first."""
+        if hyperparams.postnet.kind == "source":
+            return SourceExperiment.from_arguments(arguments, hyperparams, directory, world)
         store = open_features(arguments.feature_dir, arguments.data)
         store.check_audio(hyperparams.audio)
         experiment = cls(hyperparams, store)
@@ -130,6 +154,124 @@ class PostNetExperiment(Experiment[PostNet, MelLinearBatch]):
         for name, linear in {"predicted": predicted, "truth": truth}.items():
             wav = waveform(linear, audio, self.hp.synthesis, seed=0)
             writer.add_audio(f"audio/{name}", wav, step, audio.sample_rate)
+
+
+class SourceExperiment(Experiment[SourcePostNet, StemBatch]):
+    """Mel and F0 → waveform, on windows of vocals; judged beside the filters' start."""
+
+    kind = "postnet"
+    structure = ("audio", "postnet")
+    descriptions: ClassVar = {
+        "train/spectral": "multi-resolution STFT loss of the vocal",
+        "validation/score": "the same on fixed windows of validation songs",
+        "validation/floor": "the same for filters from the mel's pseudo-inverse",
+    }
+
+    def __init__(self, hyperparams: Hyperparams, store: StemStore) -> None:
+        self.hyperparams = self.hp = hyperparams
+        self.model = build_postnet(hyperparams)
+        self.features = Features(hyperparams.audio)
+        mel = vocal_statistics(store, hyperparams)
+        data = store.for_checkpoint()
+        self.data = data | {"statistics": data["statistics"] | {"mel": mel}}
+        self.mel_statistics = Standardiser.from_statistics(mel)
+        training = hyperparams.postnet_training
+        window = hyperparams.audio.hop_length * (training.segment_frames - 1)
+        self.training_batches = StemBatches(store, "train", training, window)
+        self.validation = StemBatches(store, "validation", training, window)
+
+    @classmethod
+    def from_arguments(
+        cls, arguments: Namespace, hyperparams: Hyperparams, directory: Path, world: World
+    ) -> SourceExperiment:
+        """Open the stems of --data."""
+        if arguments.transformer is not None:
+            raise ValueError(
+                "--transformer teaches a PostNet of kind cbhg; one with a source learns from vocals"
+            )
+        store = StemStore(arguments.feature_dir / arguments.data)
+        store.check_audio(hyperparams.audio)
+        return cls(hyperparams, store)
+
+    def batches(
+        self, position: Position, rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[StemBatch, Position]]:
+        """Yield batches of random windows."""
+        return self.training_batches(position, rank, world_size)
+
+    def example(
+        self, wav: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Map vocals (B, S) to standardised mels (B, T, M), F0 (B, T) in Hz, bases (B, T, F).
+
+        With a generator a part of the mels are degraded as a transformer's are.
+        """
+        audio = self.hp.audio
+        standard = self.mel_statistics(self.features.mel(wav.cpu()))
+        tracks = [f0_track(vocal, audio.sample_rate, audio.hop_length) for vocal in wav.cpu()]
+        f0 = torch.stack([filled(track) for track in tracks])
+        if generator is not None:
+            degraded = degrade_mel(standard, self.hp.diffusion, generator)
+            draws = torch.rand(len(wav), 1, 1, generator=generator)
+            standard = torch.where(draws < self.hp.postnet.source_degraded, degraded, standard)
+        base = linear_from_mel(self.mel_statistics.inverse(standard), audio)
+        return standard.to(wav.device), f0.to(wav.device), base.to(wav.device)
+
+    def loss(self, model: nn.Module, batch: StemBatch, context: StepContext) -> dict[str, Term]:
+        """Return the multi-resolution STFT loss of the vocals, at a random level."""
+        levels = torch.rand(len(batch.ids), 1, generator=context.generator) * 2 - 1
+        wav = batch.wav[:, VOCAL] * (LEVEL_NEPERS * levels).exp().to(batch.wav.device)
+        mel, f0, base = self.example(wav, context.generator)
+        made = render(model(mel, f0, base), f0, self.hp.audio, context.generator)
+        return {"spectral": Term(*spectral_loss(made, wav))}
+
+    def counts(self, batch: StemBatch) -> dict[str, float]:
+        """Return the divisors of `loss` over a global batch."""
+        return {"spectral": float(len(batch.ids))}
+
+    def made(self, network: SourcePostNet, wav: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """Render mel and F0 of vocals (B, S) by the network, and by the filters it begins from."""
+        mel, f0, base = self.example(wav, None)
+        made, start = (
+            render(filters, f0, self.hp.audio, torch.Generator().manual_seed(seed))
+            for filters in (network(mel, f0, base), base_filters(base))
+        )
+        return made, start  # (B, S) each
+
+    def validate(self, network: SourcePostNet) -> dict[str, float]:
+        """Return the loss on fixed windows and noise, `score`, and of the filters' start, `floor`.
+
+        A network that does not beat the floor has learnt nothing.
+        """
+        device = next(network.parameters()).device
+        sums = torch.zeros(3, dtype=torch.float64)
+        batches = self.validation.head(self.hp.postnet_training.validate_batches)
+        for number, batch in enumerate(batches):
+            wav = batch.wav[:, VOCAL].to(device)
+            pair = self.made(network, wav, number)
+            losses = [float(spectral_loss(made, wav)[0]) for made in pair]
+            sums += torch.tensor([*losses, len(wav)], dtype=torch.float64)
+        return {"score": float(sums[0] / sums[2]), "floor": float(sums[1] / sums[2])}
+
+    def preview(self, network: SourcePostNet, writer: SummaryWriter, step: int) -> None:
+        """Write made and true spectrogram of one window, and their audio."""
+        audio = self.hp.audio
+        wav = next(iter(self.validation.head(1))).wav[:1, VOCAL]
+        wav = wav.to(next(network.parameters()).device)
+        made, _ = self.made(network, wav, 0)
+        pair = [self.features.linear(part.cpu())[0] for part in (made, wav)]
+        figure = plotting.spectrogram_pair(*pair, audio)
+        writer.add_image("linear", plotting.figure_to_image(figure), step)
+        for name, part in {"made": made, "truth": wav}.items():
+            writer.add_audio(f"audio/{name}", part[0].cpu(), step, audio.sample_rate)
+
+
+def vocal_statistics(store: StemStore, hp: Hyperparams) -> dict[str, list[float]]:
+    """Measure each mel band over windows spread evenly over the training vocals."""
+    windows = StemBatches(store, "train", hp.postnet_training, hp.window)
+    features = Features(hp.audio)
+    mels = [features.mel(batch.wav[:, VOCAL]) for batch in windows.head(STATISTICS_BATCHES)]
+    return Moments.of(torch.cat(mels).flatten(0, 1).numpy()).statistics()
 
 
 @torch.inference_mode()

@@ -5,8 +5,9 @@
     python train_transformer.py --data songbook,ljspeech --preset small --run voice
 
 One network sings what has notes and speaks what has none; either corpus will do alone. The same
-command resumes. `best.pt` is chosen by free-running renderings of a few validation phrases: the
-teacher-forced loss never sees the network's own errors.
+command resumes. `best.pt` is chosen by free-running renderings of a few validation phrases, by
+pitch, distance and, where Whisper is installed, words: the teacher-forced loss never sees the
+network's own errors.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from corpora.stores import open_features
+from evaluation.recognisers import Recogniser, WhisperRecogniser, spoken_words
 from evaluation.score_metrics import frame_distance, mel_level
 from hyperparams import Hyperparams
 from module import corrupt_history, has_times, interval_log_prior
@@ -49,10 +51,11 @@ from utils.metrics import (
     aligned_distance,
     attention_health,
     frame_difference_ratio,
+    word_errors,
 )
 from utils.pitch import f0_track, raw_pitch_accuracy
 
-QUICK_ITERATIONS = 12  # of Griffin-Lim where only the pitch is estimated
+QUICK_ITERATIONS = 12  # of Griffin-Lim for the free-running phrases of a validation
 PHRASE_SEED = 1000  # dropout seeds of the free-running phrases: the same at every validation
 
 
@@ -74,12 +77,17 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
         "validation/sharpness": "free-running: ratio of frame differences to the true ones",
         "validation/length_ratio": "free-running: frames over true frames",
         "validation/coverage": "free-running: share of the words that were attended to",
+        "validation/words": "free-running: word errors by Whisper, at most 1 a word",
         "validation/pitch": "free-running: raw pitch accuracy, shares of what the true mel reaches",
         "alpha/encoder": "learned scale of the encoder's position codes",
         "alpha/decoder": "learned scale of the decoder's position codes",
     }
 
-    def __init__(self, hyperparams: Hyperparams, store: FeatureStore) -> None:
+    def __init__(
+        self, hyperparams: Hyperparams, store: FeatureStore, recogniser: Recogniser | None = None
+    ) -> None:
+        """recogniser: judges the words of the free-running phrases; None leaves them unjudged."""
+        self.recogniser = recogniser
         self.hyperparams = self.hp = hyperparams
         self.model = build_transformer(hyperparams, len(store.symbols))
         self.data = store.for_checkpoint()
@@ -89,6 +97,8 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
         self.training_batches = TextMelBatches(store, "train", training)
         self.validation = TextMelBatches(store, "validation", training)
         self.phrases = self.validation.fixed(hyperparams.transformer.free_running_phrases)
+        texts = {item["id"]: item["text"] for item in self.validation.dataset.items}
+        self.words = [spoken_words(texts[id]) for id in self.phrases.ids]
         self.true_pitch: dict[int, np.ndarray] = {}  # F0 (T,) in Hz of sung phrases, made once
         sung_kinds = self.training_batches.dataset.timed_kinds()
         self.model.knows_durations.fill_(False in sung_kinds)
@@ -101,7 +111,13 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
         """Open the corpora of --data."""
         store = open_features(arguments.feature_dir, arguments.data)
         store.check_audio(hyperparams.audio)
-        return cls(hyperparams, store)
+        recogniser = None
+        if world.is_main:
+            try:
+                recogniser = WhisperRecogniser()
+            except ImportError as error:
+                print(f"`best` is chosen without the words that are understood: {error}")
+        return cls(hyperparams, store, recogniser)
 
     def batches(
         self, position: Position, rank: int = 0, world_size: int = 1
@@ -249,7 +265,8 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
         `distance`: with notes frame by frame, without them along the best time alignment.
         `pitch`: raw pitch accuracy, in shares of what the true mel reaches through the same path.
         `score`, smaller is better: distance + share of words not attended to + |ln length ratio| +
-        share of pitch missed; distance alone would favour a mean spectrum of any length.
+        share of pitch missed + `words`, a recogniser's errors per word, at most 1 for a phrase,
+        where there is one; distance alone would favour a mean spectrum of any length.
         """
         batch = self.phrases
         rows = []
@@ -262,15 +279,14 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
                 distance = aligned_distance(mel, truth)
             else:
                 distance = frame_distance(mel, truth)
-                row = {
-                    "pitch": self.pitch_ratio(i, generated),
-                    "level": abs(self.level(generated) - self.level(target)),  # dB
-                }
+                row = {"level": abs(self.level(generated) - self.level(target))}  # dB
+            row |= self.heard(i, generated)
             names = [self.symbols[s] for s in batch.symbols[i, : batch.symbol_lengths[i]].tolist()]
             weights = guided_alignment(network, sung, i)[:, : len(names)].cpu().numpy()
             health = attention_health(weights, word_spans(names))
             missed = 1.0 - min(row.get("pitch", 1.0), 1.0)
             lost = 1.0 - health.coverage + abs(math.log(frames / length)) + missed
+            lost += row.get("words", 0.0)
             rows.append(
                 {
                     "score": distance + lost,
@@ -287,28 +303,46 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
         keys = dict.fromkeys(key for row in rows for key in row)
         return {key: float(np.mean([row[key] for row in rows if key in row])) for key in keys}
 
-    def pitch_ratio(self, index: int, mel: Tensor) -> float:
-        """Return raw pitch accuracy of a phrase's mel (T, M) over that of its true mel."""
+    def heard(self, index: int, mel: Tensor) -> dict[str, float]:
+        """Score the sound of a phrase's mel (T, M): `pitch` where sung, `words` where judged."""
+        is_sung = bool(self.phrases.is_sung[index])
+        recogniser = self.recogniser if self.words[index] else None
+        if not is_sung and recogniser is None:
+            return {}
+        wav, found = self.sound(mel), {}
+        if is_sung:
+            found["pitch"] = self.pitch_ratio(index, wav)
+        if recogniser is not None:
+            words = recogniser.words(wav, self.hp.audio.sample_rate)
+            errors, count = word_errors(words, self.words[index])
+            found["words"] = min(1.0, errors / count)
+        return found
+
+    def pitch_ratio(self, index: int, wav: Tensor) -> float:
+        """Return raw pitch accuracy of a phrase's waveform (S,) over that of its true mel."""
         assert self.phrases.score is not None
         if index not in self.true_pitch:
             true_mel = self.phrases.mel[index, : self.phrases.mel_lengths[index]]
-            self.true_pitch[index] = self.pitch(true_mel)
+            self.true_pitch[index] = self.pitch(self.sound(true_mel))
         true = self.true_pitch[index]
         notes = self.phrases.score.frame_pitch[index, : len(true)].numpy()
         is_note = (notes > 0) & (true > 0)
         ceiling = raw_pitch_accuracy(true, notes, is_note)
         found = np.zeros(len(true))
-        predicted = self.pitch(mel)[: len(true)]
+        predicted = self.pitch(wav)[: len(true)]
         found[: len(predicted)] = predicted
         return raw_pitch_accuracy(found, notes, is_note) / ceiling if ceiling > 0 else 1.0
 
-    def pitch(self, mel: Tensor) -> np.ndarray:
-        """Estimate F0 (T,) in Hz of a standardised mel (T, M), through Griffin-Lim."""
+    def sound(self, mel: Tensor) -> Tensor:
+        """Render a standardised mel (T, M) quickly, without a PostNet: (S,)."""
         audio = self.hp.audio
         knobs = replace(self.hp.synthesis, griffin_lim_iterations=QUICK_ITERATIONS)
         linear = linear_from_mel(self.mel_statistics.inverse(mel)[None].float(), audio)[0]
-        wav = waveform(linear, audio, knobs, PHRASE_SEED)
-        return f0_track(wav, audio.sample_rate, audio.hop_length).numpy()[: len(mel)]
+        return waveform(linear, audio, knobs, PHRASE_SEED)
+
+    def pitch(self, wav: Tensor) -> np.ndarray:
+        """Estimate F0 (T,) in Hz of a waveform (S,)."""
+        return f0_track(wav, self.hp.audio.sample_rate, self.hp.audio.hop_length).numpy()
 
     def level(self, mel: Tensor) -> float:
         """Return the level of a standardised mel (T, M) in dB."""

@@ -28,8 +28,10 @@ VOICED_F0 = 60.0  # Hz; the voice predicts less where it is voiceless
 LATENCY = 4  # frames, 50 ms, that a token is late for its sound (measured at S beside vowels)
 NUCLEUS_DROP = 6.0  # dB below its peak a nucleus ends
 RISE_FRAMES = 1.6  # 20 ms: the -6 dB point lies this far behind the start of the vowel (measured)
+LAST_CONSONANTS = 6  # frames, 75 ms, of what is spoken behind the last nucleus that its note holds
 REST_DROP = 5.0  # nepers, 43 dB: out of hearing
 FADE_DROP = 6.0 / 8.686  # nepers, 6 dB: under the median nucleus that a sung one may lie
+LAST_DROP = 0.0  # nepers: the same of the last nucleus, where speech fades and a song does not
 FADE_LIFT = 3.0  # nepers, 26 dB: at most that a faded one is lifted
 NATURAL_F0 = (150.0, 280.0)  # Hz the voice was trained on: its spectra are asked for in here
 INSTALL = "pip install -r requirements-songbook.txt"
@@ -115,7 +117,7 @@ class Singer:
         voiced = np.zeros(spoken.num_frames, bool)
         for first, last in nuclei:
             voiced[first:last] = True
-        voice = _sung_on_harmonics(voice, voiced)
+        voice = _sung_on_harmonics(voice, voiced, nuclei[-1][0])
         wav = self._render(voice, source, f0, spoken.is_voiced | voiced, manner)
         frames = np.interp(spoken.phoneme_frames(tokens, nuclei), sources, targets)  # (P, 2)
         spans = iter((frames / FRAME_RATE).tolist())
@@ -268,8 +270,12 @@ class _Spoken:
         return self.singer.speak(self.ids, self.durations, curve)[:5]
 
 
-def _sung_on_harmonics(voice: Sequence[np.ndarray], is_nucleus: np.ndarray) -> list[np.ndarray]:
+def _sung_on_harmonics(
+    voice: Sequence[np.ndarray], is_nucleus: np.ndarray, last: int
+) -> list[np.ndarray]:
     """Let the harmonics carry the frames (T,) of the nuclei, the part of fixed phase being silent.
+
+    last: the frame at which the last nucleus begins.
 
     The voice adds harmonics, noise and a rest whose phases it predicts frame by frame. Speech hides
     the rest; in a vowel that is held, its frames come again and again, a buzz at the frame rate.
@@ -280,7 +286,8 @@ def _sung_on_harmonics(voice: Sequence[np.ndarray], is_nucleus: np.ndarray) -> l
     harmonic[:, is_nucleus] = np.logaddexp(2 * harmonic[:, is_nucleus], 2 * held) / 2
     rest[:, is_nucleus] = held - REST_DROP
     level = _level(harmonic)
-    missing = np.median(level[is_nucleus]) - FADE_DROP - level
+    drop = np.where(np.arange(len(level)) < last, FADE_DROP, LAST_DROP)
+    missing = np.median(level[is_nucleus]) - drop - level
     lift = _smoothed(np.where(is_nucleus, np.clip(missing, 0.0, FADE_LIFT), 0.0))
     lift = lift.astype(harmonic.dtype)
     return [harmonic + lift, theta, noise + lift, rest, phase]
@@ -307,8 +314,9 @@ def _time_map(
 
     A nucleus begins with its note (the rise to it included); its first and last third (at most
     50 ms) keep their speed and the middle is stretched; the consonants after it keep their natural
-    length, at most half of the note, and end where the next nucleus begins, or the note when none
-    follows.
+    length, at most half of the note, and end where the next nucleus begins. Behind the last nucleus
+    speech fades for several hundred milliseconds: its note holds LAST_CONSONANTS of them at most,
+    the rest follows the note at natural speed.
     """
     lead = nuclei[0][0] + RISE_FRAMES
     targets, sources = [0.0], [0.0]
@@ -316,7 +324,8 @@ def _time_map(
         begin = lead + starts[index]
         is_last = index + 1 == len(nuclei)
         end = lead + (ends[index] if is_last else starts[index + 1])
-        following = speech_end if is_last else nuclei[index + 1][0]
+        fade = min(speech_end, last + LAST_CONSONANTS)
+        following = fade if is_last else nuclei[index + 1][0]
         consonants = min(max(0, following - last), 0.5 * (end - begin))
         edge = min((last - first) / 3, 4.0, (end - begin - consonants) / 3)
         targets += [begin, begin + edge, end - consonants - edge, end - consonants]

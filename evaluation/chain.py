@@ -6,6 +6,7 @@ Shapes: N symbols, T frames, M mels, S samples.
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from corpora.stores import open_features
 from preprocess import TextMelDataset
-from singing.chain import generate_mel, guided_alignment, waveform
+from singing.chain import generate_mel, guided_alignment, postfiltered
 from singing.voice import Voice, load_voice
 from utils import distributed
 from utils.checkpoint import resolve
@@ -22,6 +23,7 @@ from utils.loading import describe_weights
 
 if TYPE_CHECKING:
     from preprocess import TextMelBatch
+    from utils.pitch import TimedNote
 
 
 def describe_voice(voice: Voice) -> dict[str, Any]:
@@ -51,7 +53,10 @@ class Rendered:
 
 @torch.inference_mode()
 def teacher_forced(voice: Voice, batch: TextMelBatch, seed: int) -> Rendered:
-    """What the transformer makes of the one item of a batch, fed with its true history."""
+    """What the transformer makes of the one item of a batch, fed with its true history.
+
+    It gets the postfilter of a free-running one, so that the two differ in the history alone.
+    """
     torch.manual_seed(seed)
     network = voice.transformer.network
     memory, is_padding, _ = network.encode(batch.symbols, batch.symbol_lengths, batch.score)
@@ -64,7 +69,8 @@ def teacher_forced(voice: Voice, batch: TextMelBatch, seed: int) -> Rendered:
         batch.score,
         phoneme_times,
     )
-    return Rendered(out.mel[0])
+    mel = postfiltered(out.mel, batch.mel_lengths, voice.hyperparams.synthesis)
+    return Rendered(mel[0])
 
 
 @torch.inference_mode()
@@ -84,7 +90,10 @@ def free_running(voice: Voice, batch: TextMelBatch, seed: int) -> Rendered:
 
 
 @torch.inference_mode()
-def sound(voice: Voice, mel: Tensor, seed: int) -> Tensor:
-    """Mel (T, M), standardised as the transformer's → waveform (S,) through the postnet."""
-    _, (linear,) = voice.spectrograms(mel[None])
-    return waveform(linear, voice.hyperparams.audio, voice.hyperparams.synthesis, seed).cpu()
+def sound(voice: Voice, mel: Tensor, seed: int, notes: Sequence[TimedNote] | None = None) -> Tensor:
+    """Mel (T, M), standardised as the transformer's → waveform (S,) through the postnet.
+
+    notes: of a sung item, for a postnet with a source.
+    """
+    lengths = torch.tensor([len(mel)], device=mel.device)
+    return voice.waveforms(mel[None], lengths, [notes], [seed])[1][0]

@@ -163,8 +163,12 @@ class SongJudge:
             "floor": free_running(self.voice, self.batch(other), self.seed + other).mel,
         }
         alignment = {JUDGED: free.alignment}
+        notes = dict.fromkeys(mels, self.item(id)["score"]["notes"])
+        notes["floor"] = self.dataset.items[other]["score"]["notes"]
         rendered = {
-            row: PhraseRendering(mel.cpu(), sound(self.voice, mel, seed), alignment.get(row))
+            row: PhraseRendering(
+                mel.cpu(), sound(self.voice, mel, seed, notes[row]), alignment.get(row)
+            )
             for row, mel in mels.items()
         }
         if self.phrase_inpainter is not None:

@@ -1,7 +1,8 @@
 """From a checkpoint to a sound: networks rebuilt as they were trained, and the steps between them.
 
 Used by synthesis, by the previews of training and by evaluation, so that all three hear the same
-chain: symbols → mel (TransformerTTS) → linear (PostNet) → waveform (fast Griffin-Lim).
+chain: symbols → mel (TransformerTTS) → linear (PostNet) → waveform (fast Griffin-Lim), or with a
+PostNet that has a source symbols → mel → waveform.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from torch.nn import functional as F
 
 from module import padding_mask
 from network import Generated, TransformerTTS
-from utils.audio import active_level, griffin_lim, mel_filterbank
+from source_filter import render
+from utils.audio import active_level, griffin_lim, local_contrast, mel_filterbank
 from utils.loading import Loaded
 
 if TYPE_CHECKING:
@@ -68,10 +70,12 @@ def generate_mel(
             synthesis.predict_durations,
             need_weights,
         )
-    mel = sharpened(
-        generated.mel, generated.mel_lengths, synthesis.sharpening, synthesis.sharpening_frames
-    )
-    return replace(generated, mel=mel)
+    return replace(generated, mel=postfiltered(generated.mel, generated.mel_lengths, synthesis))
+
+
+def postfiltered(mel: Tensor, mel_lengths: Tensor, synthesis: Synthesis) -> Tensor:
+    """Sharpen a mel (B, T, M) that the transformer made as the knobs ask for."""
+    return sharpened(mel, mel_lengths, synthesis.sharpening, synthesis.sharpening_frames)
 
 
 def sharpened(mel: Tensor, mel_lengths: Tensor, amount: float, width: float) -> Tensor:
@@ -104,7 +108,15 @@ def guided_alignment(network: TransformerTTS, generated: Generated, item: int) -
 
 @torch.no_grad()
 def linear_of(postnet: Loaded, mel: Tensor, mel_lengths: Tensor | None = None) -> Tensor:
-    """Log mel (B, T, M) → log linear spectrogram (B, T, F), by a PostNet."""
+    """Log mel (B, T, M) → log linear spectrogram (B, T, F), by a PostNet of kind cbhg.
+
+    Raises ValueError for one with a source: it makes waveforms.
+    """
+    if postnet.hyperparams.postnet.kind == "source":
+        raise ValueError(
+            f"{postnet.path} is a PostNet with a source, and Griffin-Lim needs one of kind cbhg: "
+            "name another with --postnet FILE"
+        )
     linear = postnet.network(postnet.standardiser("mel")(mel), mel_lengths)
     return postnet.standardiser("linear").inverse(linear)
 
@@ -118,16 +130,38 @@ def linear_from_mel(mel: Tensor, audio: Audio) -> Tensor:
     return (mel.float().exp() @ inverse).clamp_min(audio.log_floor).log()
 
 
+def contrasted(linear: Tensor, synthesis: Synthesis) -> Tensor:
+    """Apply the spectral contrast that the knobs ask for to log magnitudes (..., F)."""
+    return local_contrast(linear, synthesis.spectral_contrast, synthesis.contrast_bins)
+
+
 def waveform(linear: Tensor, audio: Audio, synthesis: Synthesis, seed: int) -> Tensor:
     """Log magnitudes (T, F) → waveform (S,) at the level that the knobs ask for."""
     wav = griffin_lim(
-        linear[None],
+        contrasted(linear, synthesis)[None],
         audio,
         synthesis.griffin_lim_iterations,
         synthesis.griffin_lim_momentum,
-        synthesis.magnitude_power,
         seed,
     )[0]
+    return levelled(wav, audio, synthesis)
+
+
+@torch.no_grad()
+def source_waveform(
+    postnet: Loaded, mel: Tensor, f0: Tensor, synthesis: Synthesis, seed: int
+) -> Tensor:
+    """Log mel (T, M) and F0 (T,) in Hz → waveform (S,), by a PostNet with a source."""
+    audio, device = postnet.hyperparams.audio, mel.device
+    f0 = f0.to(device)[None]
+    standard = postnet.standardiser("mel")(mel[None])
+    filters = postnet.network(standard, f0, linear_from_mel(mel[None], audio))
+    wav = render(filters, f0, audio, torch.Generator().manual_seed(seed))[0]
+    return levelled(wav, audio, synthesis)
+
+
+def levelled(wav: Tensor, audio: Audio, synthesis: Synthesis) -> Tensor:
+    """Bring a waveform (S,) to the level that the knobs ask for."""
     level = active_level(wav, audio.hop_length)
     if level == float("-inf"):
         logger.warning("a rendering is silent: its level was left alone")

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,7 +19,11 @@ from torch.nn import functional as F
 
 from inpainter.windows import cross_fade
 from singing.song import Recording, SongAudio, pad_to
-from utils.audio import loudness, read_audio, resample, to_mono, true_peak
+from singing.vocal_mix import dipped, presence, room
+from utils.audio import loudness, loudness_beside, read_audio, resample, to_mono, true_peak
+
+if TYPE_CHECKING:
+    from hyperparams import Mixing
 
 CEILING = -1.05  # dBTP of a mix: under -1 after rounding to 16 bits
 SEAM_SECONDS = 0.005  # s at an edge of a pasted part over which it is faded in
@@ -146,6 +151,7 @@ class Mix:
     vocal_gain: float  # dB on the vocal: the balance
     gain: float  # dB on the sum: the ceiling
     levels: dict[str, float]  # LUFS of the stems as they are in the sum; dBTP of the mix
+    # `accompaniment_under_vocal` is the accompaniment over the blocks in which the vocal sounds
 
 
 def to_channels(vocal: Tensor, channels: int) -> Tensor:
@@ -158,25 +164,29 @@ def to_channels(vocal: Tensor, channels: int) -> Tensor:
     return F.pad(voices, (0, 0, 0, channels - front))
 
 
-def mix(
-    accompaniment: Tensor, vocal: Tensor, sample_rate: int, balance: float | None = None
-) -> Mix:
+def mix(accompaniment: Tensor, vocal: Tensor, sample_rate: int, knobs: Mixing | None = None) -> Mix:
     """Add a vocal (C', S) to an accompaniment (C, S) at the same rate, peak under -1 dBTP.
 
-    balance: dB by which the vocal's loudness (BS.1770-4) is to exceed the accompaniment's; None
-    leaves its level alone. The shorter one goes on in silence.
+    knobs: the vocal's loudness (BS.1770-4) over the accompaniment's while it sings, and what makes
+    it understood; None adds the two as they are. The shorter one goes on in silence.
     """
     length = max(accompaniment.shape[1], vocal.shape[1])
     accompaniment = pad_to(accompaniment, length)
     voices = to_channels(pad_to(vocal, length), len(accompaniment))
+    if knobs is not None:
+        voices = presence(voices, sample_rate, knobs.presence)
     levels = {
         "accompaniment": loudness(accompaniment, sample_rate),
+        "accompaniment_under_vocal": loudness_beside(accompaniment, voices, sample_rate),
         "vocal": loudness(voices, sample_rate),
     }
     vocal_gain = 0.0
-    if balance is not None and all(math.isfinite(level) for level in levels.values()):
-        vocal_gain = levels["accompaniment"] + balance - levels["vocal"]
-    wav = torch.add(accompaniment, voices, alpha=10 ** (vocal_gain / 20))
+    if knobs is not None and all(math.isfinite(level) for level in levels.values()):
+        vocal_gain = levels["accompaniment_under_vocal"] + knobs.balance - levels["vocal"]
+        voices = voices * 10 ** (vocal_gain / 20)
+        accompaniment = dipped(accompaniment, voices, sample_rate, knobs.dip)
+        voices = voices + room(voices, sample_rate, knobs.room)
+    wav = accompaniment + voices
     levels["vocal"] += vocal_gain
     peak = true_peak(wav, sample_rate)
     gain = min(0.0, CEILING - peak)
@@ -199,17 +209,18 @@ class MixedSong:
 
 
 def mix_song(
-    song: SongAudio, generated: Tensor, accompaniment: Path, sample_rate: int, balance: float
+    song: SongAudio, generated: Tensor, accompaniment: Path, sample_rate: int, knobs: Mixing
 ) -> MixedSong:
     """Bring a generated vocal (S,) at `sample_rate` to the files' rate and level, and mix it.
 
-    balance: dB of a new vocal over the accompaniment; a vocal with a file keeps its own level.
+    knobs: of a new vocal, whose stem has its level in the mix, without presence and room; a vocal
+    with a file is added as it is.
     """
     backing, rate = read_audio(accompaniment)  # (C, S), as it is
     generated = generated / song.gain
     if song.recording is None:
         vocal = pad_to(resample(generated, sample_rate, rate), backing.shape[1])[None]
-        mixed = mix(backing, vocal, rate, balance)
+        mixed = mix(backing, vocal, rate, knobs)
         return MixedSong(vocal * 10 ** (mixed.vocal_gain / 20), None, 0, mixed, rate)
     pasted = paste(song.recording, generated, sample_rate, song.file_ranges)
     vocal = pasted.recording.wav()

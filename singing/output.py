@@ -217,7 +217,7 @@ def song_report(song: SongAudio, sung: Sung, mixed: MixedSong) -> dict[str, Any]
         "mix": {
             "vocal_gain": mixed.mix.vocal_gain,  # dB
             "gain": mixed.mix.gain,  # dB
-            "loudness": {name: mixed.mix.levels[name] for name in ("vocal", "accompaniment")},
+            "loudness": {k: v for k, v in mixed.mix.levels.items() if k != "true_peak"},  # LUFS
             "true_peak": mixed.mix.levels["true_peak"],  # dBTP
         },
     }

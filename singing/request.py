@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COMPOSE, NONE = "compose", "none"
 TEMPO_OF_ACCOMPANIMENT = "auto"
-SAMPLING = ("synthesis", "inpainting", "composer")  # sections that touch no weight
+SAMPLING = ("synthesis", "inpainting", "composer", "mixing")  # sections that touch no weight
 NOTE = r"(?:[A-Ga-g][#b]?-?\d|\d+)"
 ACCIDENTALS = {"#": 1, "b": -1, "": 0}
 
@@ -127,8 +127,8 @@ def check_changes(changes: Sequence[str]) -> None:
         if section_of(change) not in SAMPLING:
             raise ValueError(
                 f"--set {change}: a trained network keeps the values it was trained with; "
-                "only synthesis.NAME=VALUE, composer.NAME=VALUE and, with --accompaniment, "
-                "inpainting.NAME=VALUE can be changed here"
+                "only synthesis.NAME=VALUE and, with --accompaniment, composer.NAME=VALUE, "
+                "mixing.NAME=VALUE and inpainting.NAME=VALUE can be changed here"
             )
 
 

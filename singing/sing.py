@@ -93,8 +93,8 @@ def _sing_over(request: SongRequest, files: SongFiles, device: torch.device) -> 
     with watch("inpaint"):
         sung = inpaint_vocal(networks, song, draft, request.seed)
     with watch("mix", "mixing and writing"):
-        rate, balance = hp.audio.sample_rate, hp.inpainting.balance
-        mixed = mix_song(song, sung.vocal, files.accompaniment, rate, balance)
+        rate = hp.audio.sample_rate
+        mixed = mix_song(song, sung.vocal, files.accompaniment, rate, hp.mixing)
     phrases = draft.phrases if draft else ()
     remarks = collect_remarks(request.lyrics, melody.get("remarks", ()), phrases)
     report = {
@@ -104,6 +104,7 @@ def _sing_over(request: SongRequest, files: SongFiles, device: torch.device) -> 
         "accompaniment": str(files.accompaniment),
         "vocal": str(files.vocal) if files.vocal else None,
         "melody": melody,
+        "mixing": None if song.recording else asdict(hp.mixing),
         "lines": draft.report(hp.audio) if draft else [],
         "remarks": grouped(remarks),
     }

@@ -1,6 +1,7 @@
 """The voice: lyrics are spoken and phrases of a score are sung by the same two networks.
 
-Symbols (and notes) → mel (TransformerTTS) → linear (PostNet) → waveform (fast Griffin-Lim).
+Symbols (and notes) → mel (TransformerTTS) → linear (PostNet) → waveform (fast Griffin-Lim), or →
+waveform by a PostNet with a source, whose F0 the notes give.
 Shapes: B phrases, N symbols, T frames, H heads, S samples.
 """
 
@@ -20,7 +21,14 @@ from tqdm import tqdm
 from music.phrasing import items_to_sing
 from music.score_batch import ScoreTracks, collate_scores
 from network import Generated, TransformerTTS
-from singing.chain import generate_mel, guided_alignment, linear_of, waveform
+from singing.chain import (
+    generate_mel,
+    guided_alignment,
+    linear_of,
+    source_waveform,
+    waveform,
+)
+from singing.f0 import f0_of_mel, f0_of_notes
 from text.symbols import word_spans
 from utils.loading import Loaded, check_pair, load
 from utils.metrics import AttentionHealth, attention_health
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
     from music.underlay import Underlay
     from text.frontend import Pronouncer
     from text.lyrics import LyricLine
+    from utils.pitch import TimedNote
 
 BATCH = 32  # phrases decoded together: memory does not grow with the song
 
@@ -108,10 +117,34 @@ class Voice:
         known = self.transformer.data.get("pitch_range")
         return (known[0], known[1]) if known else None
 
-    def spectrograms(self, mel: Tensor, mel_lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map the transformer's standardised mel (B, T, M) to log mel and log linear (B, T, F)."""
+    @torch.inference_mode()
+    def waveforms(
+        self,
+        mel: Tensor,
+        mel_lengths: Tensor,
+        notes: Sequence[Sequence[TimedNote] | None],
+        seeds: Sequence[int],
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Map the transformer's standardised mels (B, T, M) to log mels and waveforms (S,).
+
+        notes: of each item, from which a PostNet with a source draws F0; None: it is heard in the
+        mel. seeds: of each item's phases and noise.
+        """
         mel = self.transformer.standardiser("mel").inverse(mel)
-        return mel, linear_of(self.postnet, mel, mel_lengths)
+        lengths, audio = mel_lengths.tolist(), self.hyperparams.audio
+        knobs = self.hyperparams.synthesis
+        if self.postnet.hyperparams.postnet.kind != "source":
+            linear = linear_of(self.postnet, mel, mel_lengths)
+            parts = zip(linear, lengths, seeds, strict=True)
+            return mel, [waveform(row[:n], audio, knobs, seed).cpu() for row, n, seed in parts]
+        wavs = []
+        for row, n, sung, seed in zip(mel, lengths, notes, seeds, strict=True):
+            if sung:
+                f0 = f0_of_notes(sung, n, audio.frame_rate, knobs, seed)
+            else:
+                f0 = f0_of_mel(row[:n], audio, knobs, seed)
+            wavs.append(source_waveform(self.postnet, row[:n], f0, knobs, seed).cpu())
+        return mel, wavs
 
     def report(self) -> dict[str, Any]:
         """Describe the networks for report.json."""
@@ -202,9 +235,10 @@ def render_phrases(voice: Voice, phrases: Sequence[Phrase], seed: int = 0) -> li
             batch = phrases[first : first + BATCH]
             seeds = [seed + first + i for i in range(len(batch))]
             generated = _decode(voice, batch, seeds)
-            mel, linear = voice.spectrograms(generated.mel, generated.mel_lengths)
+            notes = [None if phrase.score is None else phrase.score["notes"] for phrase in batch]
+            mel, wavs = voice.waveforms(generated.mel, generated.mel_lengths, notes, seeds)
             for i, phrase in enumerate(batch):
-                rendered.append(_rendered(voice, phrase, generated, mel, linear, i, seeds[i]))
+                rendered.append(_rendered(voice, phrase, generated, mel, wavs[i], i, seeds[i]))
                 bar.update()
     return rendered
 
@@ -235,19 +269,19 @@ def _rendered(
     phrase: Phrase,
     generated: Generated,
     mel: Tensor,
-    linear: Tensor,
+    wav: Tensor,
     item: int,
     seed: int,
 ) -> RenderedPhrase:
-    """Take one item out of a decoded batch, and make its waveform."""
-    hp, network = voice.hyperparams, voice.network
+    """Take one item, of waveform (S,), out of a decoded batch."""
+    network = voice.network
     length, count = int(generated.mel_lengths[item]), len(phrase.symbols)
     steps = -(-length // network.reduction_factor)
     alignment = guided_alignment(network, generated, item)[:, :count].cpu()
     symbols, pitch = _frame_tracks(voice, phrase, alignment, length)
     return RenderedPhrase(
         phrase=phrase,
-        wav=waveform(linear[item, :length], hp.audio, hp.synthesis, seed).cpu(),
+        wav=wav,
         mel=mel[item, :length].cpu(),
         symbols=symbols,
         pitch=pitch,

@@ -148,13 +148,29 @@ def test_a_vocal_for_an_accompaniment(
     assert soundfile.info(out / "mix.wav").samplerate == 44100
     assert true_peak(torch.from_numpy(mix.T / 2.0**31), 44100) < -1.0
     loudness = report["mix"]["loudness"]
-    assert loudness["vocal"] == pytest.approx(loudness["accompaniment"])
+    assert loudness["vocal"] - loudness["accompaniment_under_vocal"] == pytest.approx(3.0)
     assert vocal.std() > 0 and report["generated"] == [[0.0, 1.3]]
     assert report["network_evaluations"] == 2 * report["windows"]
     seams = report["seams"]
     assert len(seams) == report["windows"] - 1 and report["worst_seam"] < 10
     assert set(report["real_time_factor"]) >= {"load", "inpaint", "write", "all"}
     assert report["inpainting"]["num_steps"] == 2 and report["inpainter"]["step"] == 3
+
+
+@pytest.mark.usefixtures("no_picture")
+def test_a_plain_mix_is_the_sum_of_its_stems(
+    run: Run, sing: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    song = write(tmp_path / "song.wav", 0.3 * music(0.9))
+    report = sing("--accompaniment", song, "--balance", "-4", "--plain-mix")
+    assert report["mixing"] == {"balance": -4.0, "dip": 0.0, "presence": 0.0, "room": 0.0}
+    gain = 10 ** (report["mix"]["gain"] / 20)
+    vocal, mix = (integers(tmp_path / "out" / f"{name}.wav") for name in ("vocal", "mix"))
+    assert np.allclose(mix, gain * (integers(song).astype(float) + vocal), atol=2.0**18)
+    sing("--accompaniment", song, "--balance", "-4", "--set", "mixing.room=0.5", out="room")
+    assert not np.allclose(integers(tmp_path / "room" / "mix.wav"), mix, atol=2.0**20)
+    assert run("--lyrics", "oh", "--balance", "2", out="x") == 2
+    assert "--balance: only with --accompaniment" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("no_picture")

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import TINY_FLAGS
+from tiny import TINY, TINY_FLAGS
 
 import prepare_data
 import train_postnet
 import train_transformer
+from corpora.stores import open_features
+from network import build_transformer
 from utils import checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -109,6 +111,36 @@ def test_killed_at_a_random_step_and_rerun_equals_uninterrupted(
     expected, resumed = model_of(whole, kind), model_of(broken, kind)
     assert expected.keys() == resumed.keys()
     assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+
+
+def test_words_that_are_not_understood_cost_the_score(features: Path) -> None:
+    """A recogniser that hears all, one that hears nothing, and none: the score tells them apart."""
+
+    class Listener:
+        NAME = "listener"
+
+        def __init__(self, shares: float) -> None:
+            self.share, self.calls = shares, 0
+
+        def words(self, wav: torch.Tensor, sample_rate: int) -> list[str]:
+            wanted = texts[self.calls % len(texts)]
+            self.calls += 1
+            assert wav.ndim == 1 and len(wav) > 100 and sample_rate == 16000
+            return wanted[: round(self.share * len(wanted))]
+
+    store, hp = open_features(features, "x"), TINY
+    torch.manual_seed(0)
+    network = build_transformer(hp, len(store.symbols)).eval()
+    texts = train_transformer.TransformerExperiment(hp, store).words
+    assert all(texts)
+    with torch.no_grad():
+        scores = [
+            train_transformer.TransformerExperiment(hp, store, listener).validate(network)
+            for listener in (None, Listener(1.0), Listener(0.0))
+        ]
+    assert "words" not in scores[0] and scores[1]["words"] == 0 and scores[2]["words"] == 1
+    assert scores[1]["score"] == pytest.approx(scores[0]["score"])
+    assert scores[2]["score"] == pytest.approx(scores[0]["score"] + 1)
 
 
 def test_two_processes_train_like_one(features: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from inpainter.context import Context, ContextMaker
 from inpainter.diffusion import degrade_mel, draw_dropouts
-from singing.chain import linear_from_mel, linear_of
+from singing.chain import contrasted, linear_from_mel, linear_of
 from utils.audio import frame_spectrum, griffin_lim
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class DraftSimulator:
         """
         batch, samples = wav.shape
         frames = 1 + samples // self.audio.hop_length
-        linear, power = self.linear(mel)
+        linear = self.linear(mel)
         linear = F.pad(linear.transpose(1, 2), (0, frames - mel.shape[1]), mode="replicate")
         u = torch.rand(2, batch, generator=generator, device=generator.device).to(wav)
         shape = (batch, frames, self.audio.n_linear)
@@ -59,7 +59,6 @@ class DraftSimulator:
             linear.transpose(1, 2),
             self.audio,
             self.config.draft_iterations,
-            power=power,
             start=spectrum * torch.polar(torch.ones_like(shift), shift),
         )
         made = F.pad(made, (0, samples - made.shape[1]))
@@ -67,11 +66,11 @@ class DraftSimulator:
         gain = gain * wav.norm(dim=1) / made.norm(dim=1).clamp_min(1e-6)
         return gain[:, None] * made
 
-    def linear(self, mel: Tensor) -> tuple[Tensor, float]:
-        """Convert log mel (B, T, M) → log linear (B, T, F), and the power of its magnitudes."""
+    def linear(self, mel: Tensor) -> Tensor:
+        """Convert log mel (B, T, M) → log linear (B, T, F), as Griffin-Lim reads it."""
         if self.postnet is None:
-            return linear_from_mel(mel, self.audio), 1.0
-        return linear_of(self.postnet, mel), self.postnet.hyperparams.synthesis.magnitude_power
+            return linear_from_mel(mel, self.audio)
+        return contrasted(linear_of(self.postnet, mel), self.postnet.hyperparams.synthesis)
 
 
 class SimulatedContexts:

@@ -280,22 +280,20 @@ def griffin_lim(
     audio: Audio,
     num_iterations: int = 32,
     momentum: float = 0.99,
-    power: float = 1.0,
     seed: int = 0,
     start: Tensor | None = None,
 ) -> Tensor:
     """Recover a waveform from log magnitudes by fast Griffin-Lim (Perraudin et al. 2013, eq. 5).
 
-    linear: natural logs (B, T, F); magnitudes are raised to `power` first. Returns (B, S) with
-    S = hop_length * (T - 1). The first phases come from `seed`, the same for every item, so a
-    result depends neither on the batch nor on the device's generator; or they are those of `start`
-    (B, T, F) complex.
+    linear: natural logs (B, T, F). Returns (B, S) with S = hop_length * (T - 1). The first phases
+    come from `seed`, the same for every item, so a result depends neither on the batch nor on the
+    device's generator; or they are those of `start` (B, T, F) complex.
     """
     num_frames, num_bins = linear.shape[1:]
     if num_bins != audio.n_linear:
         raise ValueError(f"expected {audio.n_linear} linear bins, found {num_bins}")
     transform = _FrameTransform(audio, num_frames, linear.device)
-    magnitude = (linear.float() * power).exp()
+    magnitude = linear.float().exp()
     if start is None:
         generator = torch.Generator().manual_seed(seed)
         phase = 2 * math.pi * torch.rand(num_frames, num_bins, generator=generator)
@@ -317,11 +315,46 @@ def griffin_lim(
     return transform.inverse(spectrum)[:, margin : margin + audio.hop_length * (num_frames - 1)]
 
 
+def local_contrast(linear: Tensor, amount: float, bins: int) -> Tensor:
+    """Raise spectral peaks over the valleys beside them and keep the envelope of the power.
+
+    linear: natural logs L of magnitudes (..., F). Returns y = aL + ½ ln P(L) − ½ ln P(aL), where a
+    is `amount` and P(L) the power exp(2L) smoothed over frequency by a Hann window of `bins` either
+    way: ripple grows by a, a level, a tilt and formants stay. A power of a on the magnitudes, the
+    postfilter that is usual before Griffin-Lim, makes voices darker as well: their spectra fall.
+    """
+    if amount == 1.0:
+        return linear
+    window = torch.hann_window(2 * bins + 3, periodic=False, device=linear.device)[1:-1]
+
+    def smoothed_power(log_magnitude: Tensor) -> Tensor:
+        """Return ½ ln P, the window ending where the spectrum does, (R, F)."""
+        top = log_magnitude.amax(1, keepdim=True)  # keeps the powers in range
+        power = (2 * (log_magnitude - top)).exp()
+        summed = F.conv1d(power[:, None], window[None, None], padding=bins)[:, 0]
+        whole = F.conv1d(torch.ones_like(power[:1, None]), window[None, None], padding=bins)[:, 0]
+        return 0.5 * (summed / whole).clamp_min(1e-30).log() + top
+
+    rows = linear.float().flatten(0, -2)  # (R, F)
+    raised = amount * rows + smoothed_power(rows) - smoothed_power(amount * rows)
+    return raised.view_as(linear)
+
+
 def frame_spectrum(wav: Tensor, audio: Audio) -> Tensor:
     """Compute the complex spectrum (B, T, F) of wav (B, S), on the frames of `Features`."""
     num_frames = 1 + wav.shape[-1] // audio.hop_length
     padded = F.pad(wav.float(), (audio.n_fft // 2, audio.n_fft // 2))
     return _FrameTransform(audio, num_frames, wav.device).forward(padded)
+
+
+def inverse_spectrum(spectrum: Tensor, audio: Audio) -> Tensor:
+    """Return the waveform (B, S), S = hop · (T − 1), whose frames are nearest to (B, T, F) complex.
+
+    The least-squares inverse of `frame_spectrum`, with gradients.
+    """
+    num_frames, margin = spectrum.shape[1], audio.n_fft // 2
+    wav = _FrameTransform(audio, num_frames, spectrum.device).inverse(spectrum)
+    return wav[:, margin : margin + audio.hop_length * (num_frames - 1)]
 
 
 class _FrameTransform:
@@ -382,18 +415,41 @@ def loudness(wav: Tensor, sample_rate: int) -> float:
     Channels weigh alike. A wav shorter than one gating block is measured as if it went on in
     silence. (torchaudio's own function clips what its filters raise above full scale.)
     """
+    return _loudness_of(_gated(_block_power(wav, sample_rate))[0])
+
+
+def loudness_beside(wav: Tensor, voice: Tensor, sample_rate: int) -> float:
+    """Return the loudness in LUFS of (C, S) over the blocks that count in the loudness of a voice.
+
+    voice: (C', S), as long. Of these blocks those that are silent, by the gates of BS.1770-4, are
+    left out; -inf when nothing sounds while the voice does.
+    """
+    is_sung = _gated(_block_power(voice, sample_rate))[1]
+    return _loudness_of(_gated(_block_power(wav, sample_rate)[is_sung])[0])
+
+
+def _block_power(wav: Tensor, sample_rate: int) -> Tensor:
+    """K-weighted power of the gating blocks of (S,) or (C, S), summed over channels: (n,)."""
     wav = wav.reshape(-1, wav.shape[-1])  # (C, S)
     step = round(LOUDNESS_BLOCK / 4 * sample_rate)  # blocks overlap by three quarters
     wav = F.pad(wav, (0, max(0, 4 * step - wav.shape[-1])))
     firsts = range(0, wav.shape[-1] // step, LOUDNESS_STEPS)
     power = torch.cat([_step_power(wav, first, step, sample_rate) for first in firsts])
-    blocks = power.unfold(0, 4, 1).mean(dim=-1)
+    return power.unfold(0, 4, 1).mean(dim=-1)
+
+
+def _gated(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the powers (n,) that pass the absolute and the relative gate, and which they are."""
     levels = 10 * blocks.clamp(min=1e-30).log10() - 0.691
-    loud = levels > -70.0  # the absolute gate
-    if not loud.any():
-        return -math.inf
-    relative_gate = 10 * math.log10(blocks[loud].mean().item()) - 0.691 - 10.0
-    return 10 * math.log10(blocks[loud & (levels > relative_gate)].mean().item()) - 0.691
+    is_loud = levels > -70.0  # the absolute gate
+    if is_loud.any():
+        is_loud &= levels > 10 * math.log10(blocks[is_loud].mean().item()) - 0.691 - 10.0
+    return blocks[is_loud], is_loud
+
+
+def _loudness_of(blocks: Tensor) -> float:
+    """Return the loudness in LUFS of gated powers (n,), -inf for none."""
+    return 10 * math.log10(blocks.mean().item()) - 0.691 if len(blocks) else -math.inf
 
 
 def _step_power(wav: Tensor, first: int, step: int, sample_rate: int) -> Tensor:

@@ -22,6 +22,7 @@ from utils.files import atomic
 
 VERSION = 1
 KINDS = ("transformer", "postnet", "inpainter", "transcriber")
+POSTNETS = {"cbhg": "postnet.pt", "source": "source.pt"}  # that ship, by kind
 LAST, BEST = "last.pt", "best.pt"
 MOST_LISTED = 20  # checkpoints in an error message
 REQUIRED = ("kind", "version", "step", "model", "hyperparams", "data")
@@ -135,6 +136,7 @@ def resolve(
 ) -> Path:
     """Find a checkpoint by its file, its run's folder or its run's name.
 
+    The postnets that ship have the names of their kinds, cbhg and source.
     Of a run, the one with the best validation score, else the last one; with `step`, or as
     REFERENCE@STEP, the one of that step. Raises FileNotFoundError listing what exists and the
     command that would train it.
@@ -143,7 +145,10 @@ def resolve(
     name, mark, number = reference.name.rpartition("@")
     if mark and number.isdecimal() and not reference.exists():
         reference, step = reference.with_name(name), int(number)
-    for candidate in (reference, Path(save_dir) / kind / reference):
+    candidates = [reference, Path(save_dir) / kind / reference]
+    if kind == "postnet" and str(reference) in POSTNETS:
+        candidates.append(Path(save_dir) / "demo" / POSTNETS[str(reference)])
+    for candidate in candidates:
         if candidate.is_file() and (step is None or stored_step(candidate) == step):
             return candidate
         folder = candidate.parent if candidate.is_file() else candidate

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from hyperparams import PRESET_ALIASES, PRESETS, REMOVED, RENAMED, Hyperparams
+from hyperparams import PRESET_ALIASES, PRESETS, REMOVED, RENAMED, SUPERSEDED, Hyperparams
 
 H = TypeVar("H")  # Hyperparams, or any dataclass whose fields are dataclasses
 
@@ -189,12 +189,14 @@ def current_names(
     values: Mapping[str, Any],
     renamed: Mapping[str, str] = RENAMED,
     removed: Mapping[str, Any] = REMOVED,
+    superseded: Mapping[str, str] = SUPERSEDED,
 ) -> dict[str, Any]:
     """Translate stored hyperparameters of an older version to today's names.
 
     renamed maps `section.name` to its new `section.name`; removed maps `section.name` to the value
     at which the knob did nothing. Any other value of a removed knob stays, so that `from_dict`
-    refuses it by name.
+    refuses it by name. superseded knobs touch no weight and are left out at any value: another does
+    their work with a value of its own.
     """
     result: dict[str, Any] = {}
     for section, knobs in values.items():
@@ -204,6 +206,8 @@ def current_names(
         result.setdefault(section, {})
         for name, value in knobs.items():
             key = f"{section}.{name}"
+            if key in superseded:
+                continue
             if key in removed and _plain(removed[key]) == _plain(value):
                 continue
             new_section, _, new_name = renamed.get(key, key).partition(".")

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import mido
@@ -22,11 +23,16 @@ import evaluate
 import prepare_data
 from evaluation import song as evaluation_song
 from evaluation import voice as evaluation_voice
+from evaluation.chain import teacher_forced
+from preprocess import TextMelBatch
+from singing.chain import sharpened
+from singing.voice import load_voice
 from text.symbols import is_vowel
 from transcription.transcribe import build_transcriber
 
 RATE = 16000
 ROOT = Path(__file__).resolve().parents[2]
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -359,6 +365,23 @@ def test_speech_continues_too(
     (item,) = json.loads((tmp_path / "out" / "evaluation.json").read_text())["items"]
     assert "floor" not in item["rows"]
     assert "floor not measured" in capsys.readouterr().out
+
+
+def test_teacher_forcing_gets_the_postfilter_of_synthesis(weights: Path) -> None:  # noqa: F811
+    """Else the two rows differ in the postfilter and not in the history alone."""
+    voice = load_voice(weights / "transformer.pt", weights / "postnet.pt", CPU)
+    symbols = torch.tensor([[1, 2, 3, 4]])
+    lengths, frames = torch.tensor([4]), torch.tensor([30])
+    batch = TextMelBatch(["a"], symbols, lengths, torch.randn(1, 30, 80), frames, None)
+
+    def forced(amount: float) -> torch.Tensor:
+        knobs = replace(voice.hyperparams.synthesis, sharpening=amount)
+        changed = replace(voice, hyperparams=replace(voice.hyperparams, synthesis=knobs))
+        return teacher_forced(changed, batch, 0).mel
+
+    raw, filtered = forced(0.0), forced(0.5)
+    assert torch.equal(filtered, sharpened(raw[None], frames, 0.5, 2.0)[0])
+    assert not torch.equal(filtered, raw)
 
 
 def test_curves_of_any_run_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from singing.chain import sharpened
+from hyperparams import Audio, Synthesis
+from singing.chain import sharpened, waveform
 from transcription.transcribe import load_transcriber
+from utils.audio import Features
 from utils.loading import load
 from utils.metrics import frame_difference_ratio
 
@@ -56,3 +58,22 @@ def test_sharpening_knows_no_padding() -> None:
         alone = sharpened(mel[row : row + 1, :length], lengths[row : row + 1], 0.6, 2.0)
         torch.testing.assert_close(together[row, :length], alone[0])
         assert torch.equal(together[row, length:], mel[row, length:])
+
+
+def test_the_contrast_is_heard_and_the_level_stays() -> None:
+    """Between the harmonics of a voice there is less, and the balance of its bands is the same."""
+    audio, bins = Audio(), torch.arange(513.0)
+    linear = (-bins / 100 + 0.8 * torch.cos(2 * torch.pi * bins / 12.8)).expand(60, -1)  # 200 Hz
+
+    def spectrum(contrast: float) -> torch.Tensor:
+        """Mean power (F,) of the middle frames."""
+        wav = waveform(linear, audio, Synthesis(spectral_contrast=contrast), 0)
+        return Features(audio).linear(wav[None])[0, 10:-10].mul(2).exp().mean(0)
+
+    plain, raised = spectrum(1.0), spectrum(1.7)
+    harmonics = (bins[50:400] / 12.8).round().mul(12.8).round().long().unique()
+    valleys = (harmonics + 6)[:-1]
+    depth = [float(p[harmonics].log().mean() - p[valleys].log().mean()) for p in (plain, raised)]
+    assert depth[1] > depth[0] + 0.5
+    bands = [p[:500].unfold(0, 100, 100).mean(1).log10() * 10 for p in (plain, raised)]
+    assert (bands[0] - bands[1]).abs().max() < 1.0  # dB

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hyperparams import Mixing
 from inpainter.windows import seam_roughness
 from singing.mixing import channel_gains, join, mix, paste, to_channels
 from singing.request import SongFiles
@@ -250,19 +251,20 @@ def test_a_mix_has_the_balance_and_the_ceiling_that_were_asked_for() -> None:
     accompaniment = 3.0 * torch.from_numpy(tone(3.0, 44100, 2).T).float()
     vocal = 0.05 * torch.from_numpy(tone(3.0, 44100, 1, 330.0).T).float()
     for balance in (0.0, -4.0):
-        mixed = mix(accompaniment, vocal, 44100, balance)
+        mixed = mix(accompaniment, vocal, 44100, Mixing(balance, dip=0, presence=0, room=0))
         assert mixed.wav.shape == accompaniment.shape
         assert true_peak(mixed.wav, 44100) < -1.0
         assert mixed.levels["vocal"] - mixed.levels["accompaniment"] == pytest.approx(balance)
         voice = mixed.wav - accompaniment * 10 ** (mixed.gain / 20)
         assert loudness(voice, 44100) == pytest.approx(mixed.levels["vocal"], abs=0.05)
+        assert true_peak(mix(accompaniment, vocal, 44100, Mixing(balance)).wav, 44100) < -1.0
     alone = mix(0.1 * accompaniment, vocal, 44100)
     assert torch.equal(alone.wav, 0.1 * accompaniment + vocal)  # nobody asked for a balance
 
 
 def test_a_silent_vocal_leaves_the_accompaniment_alone() -> None:
     accompaniment = torch.from_numpy(tone(1.0, RATE, 2).T).float()
-    mixed = mix(accompaniment, torch.zeros(1, RATE // 2), RATE, 0.0)
+    mixed = mix(accompaniment, torch.zeros(1, RATE // 2), RATE, Mixing())
     assert torch.equal(mixed.wav, accompaniment) and mixed.levels["vocal"] == -math.inf
 
 

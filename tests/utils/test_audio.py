@@ -19,6 +19,7 @@ from utils.audio import (
     Standardiser,
     active_level,
     griffin_lim,
+    local_contrast,
     loudness,
     mel_filterbank,
     read_audio,
@@ -262,3 +263,31 @@ def test_true_peak_finds_what_lies_between_samples() -> None:
     wav = torch.sin(math.pi / 2 * time + math.pi / 4)  # a quarter of the rate, samples at 0.707
     assert float(wav.abs().max()) == pytest.approx(0.7071, abs=1e-3)
     assert true_peak(wav[None], 16000) == pytest.approx(0.0, abs=0.3)
+
+
+@pytest.mark.parametrize("amount", [1.3, 1.7])
+def test_contrast_raises_ripple_and_keeps_the_envelope(amount: float) -> None:
+    """Harmonics stand out more; level, tilt and formants stay, which a power would change."""
+    bins = torch.arange(513.0)
+    envelope = -0.01 * bins + torch.cos(bins / 60)
+    ripple = 0.5 * torch.cos(2 * torch.pi * bins / 10)  # harmonics 156 Hz apart
+    linear = torch.stack([envelope + ripple, envelope, envelope.sub(6)])[None]  # (1, 3, F)
+    made = local_contrast(linear, amount, 24)
+    inner = slice(30, -30)
+    found = (made[0, 0] - made[0, 1])[inner]
+    assert found.std() == pytest.approx(amount * float(ripple[inner].std()), rel=0.03)
+    torch.testing.assert_close(made[0, 1][inner], envelope[inner], atol=0.12, rtol=0)
+    torch.testing.assert_close(made[0, 2], made[0, 1] - 6)
+
+    def band_power(spectrum: torch.Tensor) -> torch.Tensor:
+        return (2 * spectrum).exp().unfold(-1, 50, 50).mean(-1).log() * (10 / np.log(10))
+
+    assert (band_power(made[0, 0]) - band_power(linear[0, 0])).abs().max() < 1.0  # dB
+    assert (band_power(amount * linear[0, 0]) - band_power(linear[0, 0])).abs().max() > 6
+
+
+def test_no_contrast_changes_nothing_and_silence_stays() -> None:
+    linear = torch.randn(2, 5, 40)
+    assert torch.equal(local_contrast(linear, 1.0, 24), linear)
+    silence = torch.full((1, 5, 40), -11.5)
+    torch.testing.assert_close(local_contrast(silence, 1.7, 24), silence)

@@ -202,3 +202,9 @@ def test_a_stranger_in_another_networks_section_is_no_reason_to_refuse() -> None
     with pytest.raises(ValueError, match=r"transformer\.forgotten"):
         config.from_dict(stored, Hyperparams, ("audio", "transformer"))
     assert config.from_dict(stored, Hyperparams, ("audio", "postnet")) == TINY
+
+
+def test_a_superseded_knob_is_left_out() -> None:
+    stored = config.to_dict(TINY)
+    stored["synthesis"]["magnitude_power"] = 1.2
+    assert config.from_dict(stored, Hyperparams) == TINY

@@ -1,0 +1,159 @@
+"""A PostNet with a source: exact harmonics without aliasing, filters that do what they say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny import TINY
+
+from hyperparams import Audio, Synthesis
+from singing.chain import linear_from_mel
+from singing.f0 import f0_of_mel, f0_of_notes, filled
+from source_filter import (
+    Filters,
+    SourcePostNet,
+    base_filters,
+    pulse_train,
+    render,
+)
+from training.losses import spectral_loss
+from utils.audio import Features, frame_spectrum, inverse_spectrum
+from utils.pitch import f0_track
+
+AUDIO = Audio()
+POSTNET = replace(TINY.postnet, kind="source", source_blocks=2, source_inner=24)
+RATE = AUDIO.frame_rate
+
+
+def voice(f0: float, samples: int) -> torch.Tensor:
+    """Harmonics that fall as a voice's do, (1, S)."""
+    time = torch.arange(samples) / AUDIO.sample_rate
+    return 0.1 * sum(torch.sin(2 * torch.pi * f0 * k * time) / k**1.5 for k in range(1, 20))[None]
+
+
+def network() -> SourcePostNet:
+    torch.manual_seed(0)
+    return SourcePostNet(POSTNET, AUDIO.n_mels, AUDIO.n_linear).eval()
+
+
+def test_pulses_hold_every_harmonic_and_nothing_else() -> None:
+    f0 = torch.full((1, 64), 200.0)
+    wav = pulse_train(f0, AUDIO)[0]
+    assert len(wav) == 63 * 256
+    power = torch.fft.rfft(wav[:16000].double() * torch.hann_window(16000)).abs() / 4000
+    harmonics = torch.arange(200, 7840, 200)
+    assert power[harmonics].sub(1).abs().max() < 0.02  # amplitude 1 each
+    between = power[harmonics - 100]
+    assert between.max() < 1e-3 and power[7900:].max() < 1e-2
+
+
+def test_pulses_follow_the_pitch() -> None:
+    notes = [[0.0, 0.6, 57], [0.6, 1.4, 64]]
+    knobs = Synthesis(vibrato_cents=0, drift_cents=0)
+    f0 = f0_of_notes(notes, 88, RATE, knobs, 0)
+    heard = f0_track(pulse_train(f0[None], AUDIO)[0], AUDIO.sample_rate, AUDIO.hop_length)
+    inner = slice(5, 80)
+    cents = 1200 * (heard[inner] / f0[inner]).log2()
+    assert cents.abs().median() < 5
+
+
+def test_f0_of_notes_glides_and_swings() -> None:
+    notes = [[0.2, 1.5, 60], [1.7, 3.0, 67]]
+    still = Synthesis(vibrato_cents=0, drift_cents=0)
+    f0 = f0_of_notes(notes, 200, RATE, still, 0)
+    midi = 69 + 12 * (f0 / 440).log2()
+    assert midi[:90].sub(60).abs().max() < 1e-3 and midi[120:].sub(67).abs().max() < 1e-3
+    assert midi.diff().max() < 3 and midi.diff().min() > -1e-4  # no jump
+    swinging = f0_of_notes(notes, 200, RATE, replace(still, vibrato_cents=20.0), 0)
+    cents = 1200 * (swinging / f0).log2()
+    assert cents[:30].abs().max() < 1e-2 and cents[50:90].abs().max() == pytest.approx(20, abs=4)
+    drifting = [f0_of_notes(notes, 200, RATE, Synthesis(drift_cents=6.0), s) for s in (1, 1, 2)]
+    assert torch.equal(drifting[0], drifting[1]) and not torch.equal(drifting[0], drifting[2])
+    with pytest.raises(ValueError, match="no note"):
+        f0_of_notes([], 10, RATE, still, 0)
+
+
+def test_gaps_of_a_pitch_are_bridged() -> None:
+    f0 = torch.tensor([0.0, 100.0, 0.0, 400.0, 0.0])
+    torch.testing.assert_close(filled(f0), torch.tensor([100.0, 100, 200, 400, 400]))
+    assert (filled(torch.zeros(3)) > 0).all()
+
+
+def test_spectrum_and_waveform_are_inverse() -> None:
+    wav = torch.randn(2, 256 * 20, generator=torch.Generator().manual_seed(0))
+    back = inverse_spectrum(frame_spectrum(wav, AUDIO), AUDIO)
+    torch.testing.assert_close(back, wav, atol=1e-4, rtol=0)
+
+
+def test_an_untrained_network_sings_the_mel_at_its_pitch() -> None:
+    """The filters begin at the mel's pseudo-inverse: level and spectrum are there, at any F0."""
+    f0, truth = torch.full((1, 60), 180.0), voice(180.0, 59 * 256)
+    mel = Features(AUDIO).mel(truth)
+    base = linear_from_mel(mel, AUDIO)
+    standard = (mel + 5) / 3
+    with torch.no_grad():
+        filters = network()(standard, f0, base)
+    begun = base_filters(base)
+    assert (filters.noise.log() - begun.noise.log()).abs().mean() < 0.3  # nepers
+    made = render(filters, f0, AUDIO, torch.Generator().manual_seed(0))
+    assert made.shape == truth.shape
+    ratio = 10 * (made.square().mean() / truth.square().mean()).log10()
+    assert abs(ratio) < 6  # dB
+    again = render(filters, f0, AUDIO, torch.Generator().manual_seed(0))
+    other = render(filters, f0, AUDIO, torch.Generator().manual_seed(1))
+    assert torch.equal(made, again) and not torch.equal(made, other)
+    # The envelope of a vowel, which shows no harmonics of its own, at two pitches.
+    smooth = (-torch.arange(513.0) / 80 - 1).expand(1, 60, -1)
+    for pitch in (180.0, 240.0):
+        sung = render(
+            base_filters(smooth),
+            torch.full((1, 60), pitch),
+            AUDIO,
+            torch.Generator().manual_seed(0),
+        )
+        heard = f0_track(sung[0], AUDIO.sample_rate, AUDIO.hop_length)[5:-5]
+        assert (1200 * (heard / pitch).log2()).abs().median() < 20
+    silent = Filters(torch.zeros_like(filters.harmonic), torch.zeros_like(filters.noise))
+    assert not render(silent, f0, AUDIO, torch.Generator()).any()
+
+
+def test_padding_changes_nothing() -> None:
+    torch.manual_seed(1)
+    mel, base = torch.randn(2, 30, 80), torch.randn(2, 30, 513) - 5
+    f0 = torch.rand(2, 30) * 200 + 100
+    with torch.no_grad():
+        both = network()(mel, f0, base, torch.tensor([30, 17]))
+        alone = network()(mel[1:, :17], f0[1:, :17], base[1:, :17])
+    torch.testing.assert_close(both.noise[1, :17], alone.noise[0])
+    torch.testing.assert_close(both.harmonic[1, :17], alone.harmonic[0])
+
+
+def test_the_spectral_loss_is_zero_at_the_truth_and_learns() -> None:
+    """A few steps of gradient descent bring the network nearer to what it hears."""
+    f0 = torch.full((1, 40), 200.0)
+    truth = 0.1 * pulse_train(f0, AUDIO)
+    truth = torch.nn.functional.conv1d(truth[None], torch.tensor([[[1.0, -0.5]]]), padding=1)[0]
+    truth = truth[:, : 39 * 256]
+    total, count = spectral_loss(truth, truth)
+    assert total == 0 and count == 1
+    mel = Features(AUDIO).mel(truth)
+    base, net = linear_from_mel(mel, AUDIO), network()
+    optimizer, losses = torch.optim.Adam(net.parameters(), 2e-3), []
+    for _ in range(12):
+        made = render(net((mel + 5) / 3, f0, base), f0, AUDIO, torch.Generator().manual_seed(0))
+        loss = spectral_loss(made, truth)[0]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_f0_is_heard_in_a_mel_without_notes() -> None:
+    mel = Features(AUDIO).mel(voice(220.0, 79 * 256))[0]
+    heard = f0_of_mel(mel, AUDIO, Synthesis(), 0)
+    assert len(heard) == len(mel) and (heard > 0).all()
+    assert np.median(np.abs(1200 * np.log2(heard[5:-5].numpy() / 220))) < 60

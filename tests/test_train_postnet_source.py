@@ -1,0 +1,130 @@
+"""train_postnet.py --preset source and a voice with that PostNet, at tiny size."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tiny import TINY
+from tiny_chain import Run, music, save, write
+
+import prepare_data
+import train_postnet
+from music.melody import Lyric, Melody
+from music.midi import write_midi
+from music.score import Note
+from music.tempo import TempoMap
+from network import build_postnet
+from singing.chain import linear_of
+from utils import checkpoint
+from utils.loading import load
+from utils.pitch import f0_track
+
+SOURCE = replace(
+    TINY, postnet=replace(TINY.postnet, kind="source", source_blocks=1, source_inner=16)
+)
+KNOBS = ("postnet.width=16", "postnet.source_blocks=1", "postnet.source_inner=16")
+FEW = ("batch_size=2", "segment_frames=16", "warmup_steps=2", "validate_batches=1", "log_every=1")
+
+
+@pytest.fixture
+def feature_dir(tmp_path: Path) -> Path:
+    """Six songs prepared as corpus `x`: a voice's harmonics over noise."""
+    time = np.arange(24000) / 16000
+    for number in range(6):
+        folder = tmp_path / "songs" / f"song-{number}"
+        folder.mkdir(parents=True)
+        tone = sum(np.sin(2 * np.pi * (150 + 20 * number) * k * time) / k for k in range(1, 9))
+        soundfile.write(folder / "vocal.wav", 0.1 * tone, 16000)
+        noise = np.random.default_rng(number).standard_normal(len(time))
+        soundfile.write(folder / "accompaniment.wav", 0.1 * noise, 16000)
+    where = ["--feature-dir", str(tmp_path / "feature"), "--workers", "0"]
+    shares = ["--validation-share", "0.3", "--test-share", "0"]
+    stems = ["stems", str(tmp_path / "songs"), "--name", "x", *shares, *where]
+    assert prepare_data.main(stems) == 0
+    return tmp_path / "feature"
+
+
+def flags(features: Path, save_dir: Path, steps: int) -> list[str]:
+    where = ["--feature-dir", str(features), "--save-dir", str(save_dir), "--device", "cpu"]
+    knobs = [*KNOBS, *(f"postnet_training.{knob}" for knob in FEW)]
+    sets = [part for knob in knobs for part in ("--set", knob)]
+    return ["--data", "x", "--preset", "source", "--steps", str(steps), *where, *sets]
+
+
+def test_it_learns_from_stems_and_goes_on(feature_dir: Path, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert train_postnet.main(flags(feature_dir, whole, 6)) == 0
+    assert train_postnet.main(flags(feature_dir, broken, 2)) == 0
+    assert train_postnet.main(flags(feature_dir, broken, 6)) == 0
+    a, b = (
+        checkpoint.load(folder / "postnet" / "main" / "last.pt", "postnet")
+        for folder in (whole, broken)
+    )
+    assert a["step"] == 6 and a["data"]["statistics"]["mel"]["mean"]
+    text = (whole / "postnet" / "main" / "stats.jsonl").read_text()
+    rows = [json.loads(line) for line in text.splitlines()]
+    scores = [row["validation/score"] for row in rows if "validation/score" in row]
+    assert scores[-1] < scores[0]
+    loaded = load(whole / "postnet" / "main" / "last.pt", "postnet", torch.device("cpu"))
+    assert loaded.hyperparams.postnet.kind == "source"
+    assert b["data"] == a["data"]
+
+
+def test_a_teacher_is_refused(
+    feature_dir: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = flags(feature_dir, tmp_path / "save", 2)
+    assert train_postnet.main([*argv, "--transformer", str(weights / "transformer.pt")]) == 2
+    assert "learns from vocals" in capsys.readouterr().err
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path / "source.pt"
+    save(path, "postnet", build_postnet(SOURCE), SOURCE)
+    return path
+
+
+@pytest.mark.usefixtures("no_picture")
+def test_a_voice_with_a_source_sings_the_notes(
+    run: Run, weights: Path, source: Path, tmp_path: Path
+) -> None:
+    notes = tuple(Note(pitch, 0.5 + 0.8 * i, 1.3 + 0.8 * i) for i, pitch in enumerate((57, 64)))
+    tune = Melody(notes, (Lyric("oh"), Lyric("my")), TempoMap.constant(75.0))
+    write_midi(tune, tmp_path / "tune.mid")
+    voice = ("--checkpoint", weights / "singer.pt", "--postnet", source, "--inpainter", "none")
+    song = write(tmp_path / "song.wav", music(2.5))
+    assert run("--melody", tmp_path / "tune.mid", "--accompaniment", song, *voice) == 0
+    draft, rate = soundfile.read(tmp_path / "out" / "draft.wav", dtype="float32")
+    f0 = f0_track(torch.from_numpy(draft), rate).numpy()
+    frame = rate / 256
+    for note in notes:
+        inner = f0[round((note.onset + 0.2) * frame) : round((note.offset - 0.1) * frame)]
+        cents = 1200 * np.log2(np.maximum(inner, 1) / (440 * 2 ** ((note.pitch - 69) / 12)))
+        folded = (cents + 600) % 1200 - 600  # random filters do not say which octave
+        assert np.median(np.abs(folded)) < 60
+    assert run("--lyrics", "oh my", *voice[:4], out="spoken") == 0
+    spoken, _ = soundfile.read(tmp_path / "spoken" / "lyrics.wav")
+    assert np.abs(spoken).max() > 0
+
+
+def test_griffin_lim_is_not_fed_by_a_source(source: Path) -> None:
+    loaded = load(source, "postnet", torch.device("cpu"))
+    with pytest.raises(ValueError, match="kind cbhg"):
+        linear_of(loaded, torch.zeros(1, 4, 80))
+
+
+def test_postnets_that_ship_have_names(tmp_path: Path, source: Path) -> None:
+    demo = tmp_path / "save" / "demo"
+    demo.mkdir(parents=True)
+    source.rename(demo / "source.pt")
+    assert checkpoint.resolve("source", "postnet", tmp_path / "save") == demo / "source.pt"
+    with pytest.raises(FileNotFoundError, match="cbhg"):
+        checkpoint.resolve("cbhg", "postnet", tmp_path / "save")

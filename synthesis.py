@@ -1,6 +1,7 @@
 """Lyrics and a backing track in, a sung topline out: the whole chain, for the shell.
 
     python synthesis.py --lyrics examples/lyrics.txt --accompaniment song.flac --out out/song
+    python synthesis.py  # speak the text of hyperparams.py, section data
 
 The lyrics are sung on a melody that is composed for the accompaniment, or read from a file; the
 voice's draft steers the inpainter, which makes the vocal. Writes vocal.wav, mix.wav (rate and
@@ -29,10 +30,12 @@ every line NN.wav, NN_mel.npy and NN_attention.png, all in a row as lyrics.wav, 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hyperparams import Hyperparams
 from singing.request import (
     NONE,
     TEMPO_OF_ACCOMPANIMENT,
@@ -290,8 +293,23 @@ def legacy_inpainter(arguments: argparse.Namespace) -> Path:
     return weights.convert_inpainter(SAVE, network, hyperparams)
 
 
+def default_arguments() -> list[str]:
+    """Return the flags of a call without any: speak `data.text`, with own weights if trained."""
+    data = Hyperparams().data
+    chosen = []
+    for kind, flag in (("transformer", "--checkpoint"), ("postnet", "--postnet")):
+        run = SAVE / kind / data.run
+        if any(run.glob("*.pt")):
+            chosen += [flag, str(run)]
+    return ["--lyrics", data.text, *chosen]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Render from the shell; return the exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if not argv:
+        argv = default_arguments()
+        print(f"hyperparams.py, section data: python synthesis.py {shlex.join(argv)}")
     arguments = parse_arguments(argv)
     # Imported late: --help and a wrong flag are answered before torch is loaded.
     from singing.sing import sing_song

@@ -314,11 +314,12 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
             shares = [PREVIEWS[name][0]] if name in PREVIEWS else []
             regions = [(start * seconds, stop * seconds) for start, stop in shares]
             if self.hp.unet.mel:
-                mels = [part.unflatten(0, (-1, audio.n_mels)) for part in (wav[VOCAL], truth[0, 0])]
-                figure = plotting.spectrogram_pair(
-                    *(self.contexts.maker.standardise.inverse(mel.to(self.device)) for mel in mels),
-                    audio,
+                log_mel = self.contexts.maker.standardise.inverse
+                predicted, true = (
+                    log_mel(part.unflatten(0, (-1, audio.n_mels)).to(self.device))
+                    for part in (wav[VOCAL], truth[0, VOCAL])
                 )
+                figure = plotting.spectrogram_pair(predicted, true, audio)
                 writer.add_image(name, plotting.figure_to_image(figure), step)
                 continue
             figure = plotting.masked_waveform(wav[VOCAL], audio, regions, f"{name}, step {step}")

@@ -74,7 +74,9 @@ class PostNetExperiment(Experiment[PostNet, MelLinearBatch]):
 
     def __init__(self, hyperparams: Hyperparams, store: FeatureStore) -> None:
         self.hyperparams = self.hp = hyperparams
-        self.model = build_postnet(hyperparams)
+        model = build_postnet(hyperparams)
+        assert isinstance(model, PostNet)
+        self.model = model
         self.data = store.for_checkpoint()
         self.mel_statistics = store.standardiser("mel")
         self.linear_statistics = store.standardiser("linear")
@@ -169,7 +171,9 @@ class SourceExperiment(Experiment[SourcePostNet, StemBatch]):
 
     def __init__(self, hyperparams: Hyperparams, store: StemStore) -> None:
         self.hyperparams = self.hp = hyperparams
-        self.model = build_postnet(hyperparams)
+        model = build_postnet(hyperparams)
+        assert isinstance(model, SourcePostNet)
+        self.model = model
         self.features = Features(hyperparams.audio)
         mel = vocal_statistics(store, hyperparams)
         data = store.for_checkpoint()
@@ -259,8 +263,8 @@ class SourceExperiment(Experiment[SourcePostNet, StemBatch]):
         wav = next(iter(self.validation.head(1))).wav[:1, VOCAL]
         wav = wav.to(next(network.parameters()).device)
         made, _ = self.made(network, wav, 0)
-        pair = [self.features.linear(part.cpu())[0] for part in (made, wav)]
-        figure = plotting.spectrogram_pair(*pair, audio)
+        predicted, true = (self.features.linear(part.cpu())[0] for part in (made, wav))
+        figure = plotting.spectrogram_pair(predicted, true, audio)
         writer.add_image("linear", plotting.figure_to_image(figure), step)
         for name, part in {"made": made, "truth": wav}.items():
             writer.add_audio(f"audio/{name}", part[0].cpu(), step, audio.sample_rate)

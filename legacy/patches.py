@@ -77,7 +77,8 @@ class PatchUNet1d(UNet1d):
             kernel = hp.output_kernel
             output = Conv1d(out_channels, hp.signal_channels, kernel, padding=kernel // 2)
             nn.init.zeros_(output.weight)
-            nn.init.zeros_(output.bias)
+            if output.bias is not None:
+                nn.init.zeros_(output.bias)
             self.output = output
 
     def encode(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,6 +24,7 @@ from inpainter.context import Context, ContextMaker
 from inpainter.diffusion import degrade_mel
 from singing.chain import generate_mel
 from training.simulated_drafts import SimulatedContexts
+from utils.audio import Standardiser
 from utils.files import atomic, write_json
 from utils.loading import Loaded, describe_weights
 from utils.seeds import derived_seed
@@ -40,8 +41,11 @@ INDEX = "index.json"
 class Phrases(Protocol):
     """Phrases of one split, as preprocess.TextMelDataset has them."""
 
-    items: Sequence[Mapping[str, Any]]
-    standardise: Callable[[Tensor], Tensor]
+    @property
+    def items(self) -> Sequence[Mapping[str, Any]]:
+        """Rows of the index."""
+
+    standardise: Standardiser
 
     def __getitem__(self, number: int) -> Any:
         """Return an item."""

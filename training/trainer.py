@@ -62,6 +62,8 @@ def train(
     config.add_run_arguments(parser, config.presets())
     experiment_class.add_arguments(parser)
     arguments = parser.parse_args(argv)
+    for line in config.take_defaults(arguments):
+        print(line)
     world = None
     try:
         try:

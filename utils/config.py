@@ -78,12 +78,14 @@ def add_run_arguments(parser: argparse.ArgumentParser, presets: Iterable[str]) -
     how = parser.add_argument_group("how to run")
     how.add_argument(
         "--data",
-        required=True,
         metavar="NAME[,NAME]",
-        help="corpus below --feature-dir to train on; a transformer and a postnet take several",
+        help="corpus below --feature-dir to train on; a transformer and a postnet take several "
+        "(default: name in section data of hyperparams.py)",
     )
     how.add_argument(
-        "--run", default="main", metavar="NAME", help="folder of this run (default: main)"
+        "--run",
+        metavar="NAME",
+        help="folder of this run (default: run in section data of hyperparams.py)",
     )
     how.add_argument(
         "--device",
@@ -115,6 +117,17 @@ def add_run_arguments(parser: argparse.ArgumentParser, presets: Iterable[str]) -
     what.add_argument("--steps", type=int, help="steps of the whole run, resumed ones included")
     what.add_argument("--seed", type=int, help="origin of all randomness of the run")
     add_hyperparameter_arguments(what, presets)
+
+
+def take_defaults(arguments: argparse.Namespace) -> list[str]:
+    """Fill in --data and --run from section `data` of hyperparams.py; say what was taken."""
+    data = Hyperparams().data
+    taken = []
+    for flag, value in (("data", data.name), ("run", data.run)):
+        if getattr(arguments, flag) is None:
+            setattr(arguments, flag, value)
+            taken.append(f"--{flag} {value}")
+    return [f"hyperparams.py, section data: {' '.join(taken)}"] if taken else []
 
 
 def add_hyperparameter_arguments(

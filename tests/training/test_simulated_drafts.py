@@ -15,7 +15,7 @@ from torch import Tensor
 from inpainter.context import Context, ContextMaker, window_mel
 from music.score_batch import ScoreTracks
 from singing.chain import linear_from_mel
-from singing.inpaint import condition_from, sing
+from singing.inpaint import condition_from, inpaint_ranges
 from singing.placement import DraftLine, Placed
 from text.lyrics import LyricLine
 from text.symbols import SYMBOL_TO_ID, SYMBOLS
@@ -130,7 +130,7 @@ def test_synthesis_conditions_the_network_exactly_as_training_does() -> None:
     inpainter.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2]))
     config = replace(SHAPED.inpainting, overlap=0, fade=0, batch_size=1)
     silence = torch.zeros(length)
-    sing(inpainter, silence, silence, song.ranges, config, 0, condition, quiet=True)
+    inpaint_ranges(inpainter, silence, silence, song.ranges, config, 0, condition, quiet=True)
     sung = seen[2]  # windows without overlap: the third begins at `start`
     assert set(sung.present()) == set(Context.PARTS) and len(seen) == 4
     for name, part in trained.present().items():

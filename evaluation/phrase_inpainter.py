@@ -19,7 +19,7 @@ from inpainter.context import Condition
 from inpainter.diffusion import ACCOMPANIMENT, VOCAL
 from music.score_batch import ScoreTracks
 from preprocess import StemStore
-from singing.inpaint import check_symbols, sing
+from singing.inpaint import check_symbols, inpaint_ranges
 from singing.song import draft_gain, pad_to
 from utils.audio import active_level
 from utils.loading import Loaded
@@ -91,7 +91,7 @@ class PhraseInpainter:
             return wav
         gain = draft_gain(wav, torch.zeros_like(wav), self.inpainter.data, hop)
         condition = Condition(gain * wav, symbols, pitch)
-        sung = sing(
+        sung = inpaint_ranges(
             self.inpainter,
             torch.zeros_like(wav),
             self.stem(id, ACCOMPANIMENT, len(wav)),

@@ -1,6 +1,6 @@
-"""From a checkpoint to a sound: networks rebuilt as they were trained, and the steps between them.
+"""Steps from symbols to sound, each by one network or algorithm.
 
-Used by synthesis, by the previews of training and by evaluation, so that all three hear the same
+Used by synthesis, by the previews of training and by evaluation, so that all three run the same
 chain: symbols → mel (TransformerTTS) → linear (PostNet) → waveform (fast Griffin-Lim), or with a
 PostNet that has a source symbols → mel → waveform.
 """
@@ -49,7 +49,7 @@ def generate_mel(
     score: ScoreBatch | None = None,
     need_weights: bool = False,
 ) -> Generated:
-    """Free-running mel of a batch, standardised.
+    """Decode the mels of a batch, free-running and standardised.
 
     An item with notes ends with them, one without by predicted durations or by the stop head.
     """
@@ -100,7 +100,7 @@ def sharpened(mel: Tensor, mel_lengths: Tensor, amount: float, width: float) -> 
 
 
 def guided_alignment(network: TransformerTTS, generated: Generated, item: int) -> Tensor:
-    """The alignment of one item: the mean of the last layer's guided heads, (steps, N)."""
+    """Return the alignment of one item: the mean of the last layer's guided heads, (steps, N)."""
     weights = generated.attention.cross[-1][item, : max(network.hp.guided_heads, 1)].mean(0)
     steps = -(-int(generated.mel_lengths[item]) // network.reduction_factor)
     return weights[:steps]
@@ -122,9 +122,9 @@ def linear_of(postnet: Loaded, mel: Tensor, mel_lengths: Tensor | None = None) -
 
 
 def linear_from_mel(mel: Tensor, audio: Audio) -> Tensor:
-    """Log linear spectrogram by the pseudo-inverse of the filterbank: (B, T, M) → (B, T, F).
+    """Invert the filterbank by its pseudo-inverse: log mel (B, T, M) → log linear (B, T, F).
 
-    The floor of what a PostNet must beat; previews of the transformer alone are heard through it.
+    The baseline of a PostNet; previews of the transformer alone use it.
     """
     inverse = torch.linalg.pinv(mel_filterbank(audio)).to(mel.device)  # (M, F)
     return (mel.float().exp() @ inverse).clamp_min(audio.log_floor).log()

@@ -1,4 +1,4 @@
-"""The inpainter over a whole song: windows, what each is told, progress, and what it cost.
+"""Inpaint a whole song: plan windows, condition each, show progress, count evaluations.
 
 Everything here is mono at the network's own rate and at its level of training (singing/song.py).
 Shapes: B batch, S samples, T frames, M mels.
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Sung:
-    """A vocal for a whole song."""
+class InpaintedVocal:
+    """The vocal of a whole song, and what it took to generate."""
 
     vocal: Tensor  # (S,), known samples bit by bit
     windows: int
@@ -85,15 +85,15 @@ def check_symbols(used: Set[str], inpainter: Loaded) -> None:
         )
 
 
-def no_inpainter(song: SongAudio, draft: Tensor) -> Sung:
-    """The draft (S,) as the vocal where one is made: the last stage is Griffin-Lim."""
+def draft_as_vocal(song: SongAudio, draft: Tensor) -> InpaintedVocal:
+    """Take the draft (S,) as the vocal of the ranges: Griffin-Lim is the last stage."""
     vocal = song.vocal.clone()
     for start, stop in song.ranges:
         vocal[start:stop] = draft[start:stop] * song.gain
-    return Sung(vocal, 0, 0, ())
+    return InpaintedVocal(vocal, 0, 0, ())
 
 
-def sing(
+def inpaint_ranges(
     inpainter: Loaded,
     vocal: Tensor,
     accompaniment: Tensor,
@@ -103,7 +103,7 @@ def sing(
     condition: Condition | None = None,
     draft: Tensor | None = None,
     quiet: bool = False,
-) -> Sung:
+) -> InpaintedVocal:
     """Make the vocal of a song (S,) anew within ranges [start, stop) of samples.
 
     `condition` conditions the network, `draft` (S,) what strength < 1 starts from. Unless
@@ -147,7 +147,9 @@ def sing(
         )
         sung = torch.cat([piece[VOCAL] for piece in pieces])
     seams = [seam(a, fade) for a, b in pairwise(plan) if a.region == b.region]
-    return Sung(sung, len(plan), evaluations.count, tuple(s for s in seams if s[1] <= length))
+    return InpaintedVocal(
+        sung, len(plan), evaluations.count, tuple(s for s in seams if s[1] <= length)
+    )
 
 
 def spans(jobs: Sequence[Job]) -> list[tuple[int, int]]:

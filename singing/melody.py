@@ -55,7 +55,7 @@ class MelodyResult:
 
 
 @dataclass(frozen=True)
-class Backing:
+class BackingAudio:
     """The accompaniment that a melody is fitted to."""
 
     wav: Tensor  # (S,) mono
@@ -64,7 +64,7 @@ class Backing:
     regions: tuple[tuple[float, float], ...] | None = None  # s, the parts sung; None = all
 
     @classmethod
-    def of(cls, song: SongAudio, sample_rate: int) -> Backing:
+    def of(cls, song: SongAudio, sample_rate: int) -> BackingAudio:
         """Take the accompaniment of a song, and the parts to generate when it has a vocal."""
         regions = song.regions if song.recording else None
         return cls(song.accompaniment, sample_rate, song.seconds, regions)
@@ -97,7 +97,7 @@ def make_melody(
     request: SongRequest,
     voice: Voice,
     pronouncer: Pronouncer,
-    backing: Backing | None,
+    backing: BackingAudio | None,
 ) -> MelodyResult:
     """Return the melody of a request with its words, and remarks on notes strange to the voice.
 
@@ -119,7 +119,7 @@ def make_melody(
 def _read(
     request: MelodyRequest,
     lyrics: Sequence[LyricLine] | None,
-    backing: Backing | None,
+    backing: BackingAudio | None,
     pronouncer: Pronouncer,
 ) -> MelodyResult:
     """Read a melody and lay words on it: `lyrics`, or those of the file where none are given."""
@@ -193,7 +193,7 @@ def fitted(melody: Melody, seconds: float) -> tuple[Melody, list[str]]:
 
 
 def _in_regions(melody: Melody, regions: Sequence[tuple[float, float]]) -> Melody:
-    """The notes that begin within the regions, none longer than its region."""
+    """Keep the notes that begin within the regions, none longer than its region."""
     parts = []
     for start, end in regions:
         try:
@@ -226,7 +226,7 @@ def _composer_changes(request: MelodyRequest) -> dict[str, Any]:
 def _composed(
     request: MelodyRequest,
     lyrics: Sequence[LyricLine] | None,
-    backing: Backing | None,
+    backing: BackingAudio | None,
     pronouncer: Pronouncer,
     composer: Composer,
     seed: int,
@@ -248,7 +248,7 @@ def _composed(
     return MelodyResult(request, underlay, numbers, harmony, underlay.remarks)
 
 
-def _tempo(wanted: str, backing: Backing | None) -> float:
+def _tempo(wanted: str, backing: BackingAudio | None) -> float:
     if wanted != TEMPO_OF_ACCOMPANIMENT:
         return _bpm(wanted)
     if backing is None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from inpainter.windows import seam_roughness
 from music.midi import write_midi
-from singing.inpaint import Sung
+from singing.inpaint import InpaintedVocal
 from singing.mixing import MixedSong
 from singing.placement import PAUSE
 from singing.song import SongAudio, pad_to, write_recording
@@ -45,7 +45,7 @@ SEAM_MARGIN = 16  # samples of the song on either side that a seam needs to be j
 def write_song(
     out: Path,
     song: SongAudio,
-    sung: Sung,
+    sung: InpaintedVocal,
     mixed: MixedSong,
     draft: Draft | None,
     audio: Audio,
@@ -199,7 +199,7 @@ def write_attention(out: Path, phrases: Sequence[RenderedPhrase], voice: Voice) 
     return names
 
 
-def song_report(song: SongAudio, sung: Sung, mixed: MixedSong) -> dict[str, Any]:
+def song_report(song: SongAudio, sung: InpaintedVocal, mixed: MixedSong) -> dict[str, Any]:
     """Describe a song, what was generated of it, and the levels of the mix."""
     return {
         "song": {

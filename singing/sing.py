@@ -13,8 +13,14 @@ from typing import Any
 import torch
 
 from hyperparams import Hyperparams
-from singing.inpaint import Sung, check_inpainter, condition_from, no_inpainter, sing
-from singing.melody import Backing, make_melody, resolve_melody
+from singing.inpaint import (
+    InpaintedVocal,
+    check_inpainter,
+    condition_from,
+    draft_as_vocal,
+    inpaint_ranges,
+)
+from singing.melody import BackingAudio, make_melody, resolve_melody
 from singing.mixing import mix_song
 from singing.output import collect_remarks, write_alone, write_attention, write_lines, write_song
 from singing.placement import PAUSE, Draft, spoken_draft, sung_draft
@@ -220,19 +226,21 @@ def make_draft(
         return draft, {"source": NONE}
     has_file = request.melody.is_file
     with watch("melody", "reading the melody" if has_file else "reading beats and chords"):
-        backing = Backing.of(song, voice.hyperparams.audio.sample_rate)
+        backing = BackingAudio.of(song, voice.hyperparams.audio.sample_rate)
         melody = make_melody(request, voice, pronouncer, backing)
     with watch("draft"):
         draft = sung_draft(voice, melody, num_samples, request.seed)
     return draft, melody.report()
 
 
-def inpaint_vocal(networks: Networks, song: SongAudio, draft: Draft | None, seed: int) -> Sung:
+def inpaint_vocal(
+    networks: Networks, song: SongAudio, draft: Draft | None, seed: int
+) -> InpaintedVocal:
     """Generate the parts of a song's vocal; without an inpainter the draft is the vocal."""
     inpainter, hp = networks.inpainter, networks.hyperparams
     if inpainter is None:
         assert draft is not None, "without an inpainter there is a voice"
-        return no_inpainter(song, draft.wav)
+        return draft_as_vocal(song, draft.wav)
     start, condition = song.vocal if song.recording else None, None
     if draft is not None and networks.voice is not None:
         gain = draft_gain(draft.wav, song.vocal, inpainter.data, hp.audio.hop_length)
@@ -240,7 +248,7 @@ def inpaint_vocal(networks: Networks, song: SongAudio, draft: Draft | None, seed
         if hp.unet.context_width:
             table = networks.voice.transformer.data["symbols"]
             condition = condition_from(draft.placed, start, table, song, inpainter)
-    return sing(
+    return inpaint_ranges(
         inpainter,
         song.vocal,
         song.accompaniment,

@@ -18,9 +18,11 @@ from torch import nn
 import synthesis
 from hyperparams import Hyperparams
 from singing import output as song_output
+from singing.voice import Phrase, RenderedPhrase
 from text.symbols import SYMBOLS
 from utils import checkpoint, config
 from utils.loading import build_postnet, build_transformer, build_unet
+from utils.metrics import attention_health
 
 OTHER_RATE = replace(TINY, audio=replace(TINY.audio, sample_rate=22050))
 # What ships, small: an MDCT, noise in the shape of the draft, one look with a draft.
@@ -126,6 +128,29 @@ def music(seconds: float, rate: int = 16000, channels: int = 1, hertz: float = 2
         for c in range(channels)
     ]
     return np.stack(waves, 1) + 0.01 * random.standard_normal((len(time), channels))
+
+
+def rendered_phrase(
+    wav: torch.Tensor,
+    symbols: torch.Tensor,
+    pitch: torch.Tensor | None = None,
+    number: int = 1,
+    start: float | None = 0.0,
+) -> RenderedPhrase:
+    """A phrase (S,) that reads symbols and notes (T,); what its decoding left is made up."""
+    alignment = torch.ones(len(symbols), 1)
+    return RenderedPhrase(
+        Phrase("la", number, ("L", "AA1"), ("la",), ((0, 1),), (), start=start),
+        wav=wav,
+        mel=torch.zeros(len(symbols), 1),
+        symbols=symbols,
+        pitch=pitch,
+        alignment=alignment,
+        attention=[],
+        health=attention_health(alignment.numpy(), ((0, 0),)),
+        ended_by="durations",
+        seed=0,
+    )
 
 
 def write(path: Path, wav: np.ndarray, rate: int = 16000, subtype: str = "PCM_16") -> Path:

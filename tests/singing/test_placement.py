@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_chain import rendered_phrase
 
 from singing.placement import (
     draft_track,
@@ -13,28 +14,16 @@ from singing.placement import (
     place_spoken,
     symbol_track,
 )
-from singing.voice import Phrase, RenderedPhrase, frame_symbols
+from singing.voice import RenderedPhrase, frame_symbols
 from text.lyrics import parse_lyrics
-from utils.metrics import attention_health
 
 HOP, FRAME_RATE = 100, 10.0  # a frame is 0.1 s
 
 
 def line(frames: int, start: float | None = None, number: int = 1) -> RenderedPhrase:
     """A line that sounds like its number, and reads a symbol of that number at each frame."""
-    alignment = torch.ones(frames + 1, 1)
-    return RenderedPhrase(
-        Phrase("la", number, ("L", "AA1"), ("la",), ((0, 1),), (), start=start),
-        wav=torch.full((frames * HOP,), float(number)),
-        mel=torch.zeros(frames + 1, 1),
-        symbols=torch.full((frames + 1,), number),
-        pitch=None,
-        alignment=alignment,
-        attention=[],
-        health=attention_health(alignment.numpy(), ((0, 0),)),
-        ended_by="durations",
-        seed=0,
-    )
+    wav = torch.full((frames * HOP,), float(number))
+    return rendered_phrase(wav, torch.full((frames + 1,), number), None, number, start)
 
 
 def place(lines: list[RenderedPhrase], regions: list[tuple[float, float]]) -> list[int]:

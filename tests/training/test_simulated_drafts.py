@@ -9,15 +9,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tiny import TINY
-from tiny_chain import SHAPED
+from tiny_chain import SHAPED, rendered_phrase
 from torch import Tensor
 
 from inpainter.context import Context, ContextMaker, window_mel
 from music.score_batch import ScoreTracks
 from singing.chain import linear_from_mel
-from singing.inpaint import condition_from, sing
-from singing.placement import DraftLine, Placed
-from text.lyrics import LyricLine
+from singing.inpaint import condition_from, inpaint_ranges
+from singing.placement import PlacedPhrase
 from text.symbols import SYMBOL_TO_ID, SYMBOLS
 from training.simulated_drafts import DraftSimulator, SimulatedContexts
 from utils.audio import Features, frame_spectrum, griffin_lim
@@ -122,15 +121,15 @@ def test_synthesis_conditions_the_network_exactly_as_training_does() -> None:
     other_ids = torch.tensor([table.index(symbol) for symbol in SYMBOLS])
     draft = torch.zeros(length)
     draft[start : start + window] = trained.wav[0]
-    line = DraftLine(LyricLine("see a", 1, 0.0), draft, other_ids[symbols], pitch)
+    phrase = rendered_phrase(draft, other_ids[symbols], pitch)
     inpainter = Loaded(build_unet(SHAPED, len(SYMBOLS)).eval(), SHAPED, DATA, Path("x.pt"), 0)
     song = SimpleNamespace(vocal=torch.zeros(length), ranges=((0, length),))
-    condition = condition_from([Placed(line, 0, 0)], draft, table, song, inpainter)
+    condition = condition_from([PlacedPhrase(phrase, 0)], draft, table, song, inpainter)
     seen: list[Context] = []
     inpainter.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2]))
     config = replace(SHAPED.inpainting, overlap=0, fade=0, batch_size=1)
     silence = torch.zeros(length)
-    sing(inpainter, silence, silence, song.ranges, config, 0, condition, quiet=True)
+    inpaint_ranges(inpainter, silence, silence, song.ranges, config, 0, condition, quiet=True)
     sung = seen[2]  # windows without overlap: the third begins at `start`
     assert set(sung.present()) == set(Context.PARTS) and len(seen) == 4
     for name, part in trained.present().items():

@@ -89,7 +89,14 @@ def evaluation_parser() -> argparse.ArgumentParser:
     )
     add_inpainting(commands["inpainting"])
     network_option(commands["transcriber"], "transcriber")
-    folder = commands["folder"]
+    add_files(commands["folder"], commands["phonemes"])
+    lyrics = Path("examples/lyrics.txt")
+    option(commands["melody"], "--lyrics", lyrics, "words that are set to music", metavar="FILE")
+    return parser
+
+
+def add_files(folder: argparse.ArgumentParser, phonemes: argparse.ArgumentParser) -> None:
+    """Add the recordings that `folder` and `phonemes` judge."""
     folder.add_argument("rendered", type=Path, metavar="RENDERED", help="folder of recordings")
     folder.add_argument(
         "--references",
@@ -99,9 +106,6 @@ def evaluation_parser() -> argparse.ArgumentParser:
         help="recordings of the same names; NAME.mid, NAME.txt and NAME.accompaniment.wav beside "
         "them are used",
     )
-    lyrics = Path("examples/lyrics.txt")
-    option(commands["melody"], "--lyrics", lyrics, "words that are set to music", metavar="FILE")
-    phonemes = commands["phonemes"]
     phonemes.add_argument("files", nargs="+", type=Path, metavar="FILE", help="vocals alone")
     phonemes.add_argument(
         "--transcriber",
@@ -110,7 +114,6 @@ def evaluation_parser() -> argparse.ArgumentParser:
         help=f"{REFERENCE} (default: the earlier project's download if it is there, else "
         f"{DEMO / 'transcriber.pt'})",
     )
-    return parser
 
 
 def add_judges(parser: argparse.ArgumentParser) -> None:

@@ -8,14 +8,27 @@ import torch
 from matplotlib.figure import Figure
 
 from corpora.stores import open_features
-from preprocess import TextMelDataset
+from network import TransformerTTS
+from preprocess import TextMelBatch, TextMelDataset
 from singing.chain import generate_mel
 from training.curves import alpha_curves, learning_curves
 from utils import plotting
 from utils.checkpoint import resolve
-from utils.loading import load
+from utils.loading import Loaded, load
 
 SEED = 0  # of the dropout of the rendered phrase
+
+
+def open_item(arguments: Namespace) -> tuple[Loaded[TransformerTTS], TextMelBatch]:
+    """Load the transformer of the command line, and item number `item` of a split as a batch."""
+    path = resolve(arguments.checkpoint, "transformer")
+    loaded = load(path, "transformer", torch.device("cpu"))
+    split, item = arguments.split, arguments.item
+    dataset = TextMelDataset(open_features(arguments.feature_dir, arguments.data), split)
+    if not 0 <= item < len(dataset):
+        raise ValueError(f"--item {item}: the {split} split has items 0 to {len(dataset) - 1}")
+    dataset.standardise = loaded.standardiser("mel")
+    return loaded, dataset.collate([dataset[item]])
 
 
 @torch.inference_mode()
@@ -26,14 +39,8 @@ def transformer_figures(arguments: Namespace) -> dict[str, Figure]:
     attention_encoder, attention_decoder (teacher-forced), mel (free-running against true) and, when
     the run folder has a stats.jsonl, alphas and learning_curves.
     """
-    path = resolve(arguments.checkpoint, "transformer")
-    loaded = load(path, "transformer", torch.device("cpu"))
-    network, split, item = loaded.network, arguments.split, arguments.item
-    dataset = TextMelDataset(open_features(arguments.feature_dir, arguments.data), split)
-    if not 0 <= item < len(dataset):
-        raise ValueError(f"--item {item}: the {split} split has items 0 to {len(dataset) - 1}")
-    dataset.standardise = loaded.standardiser("mel")
-    batch = dataset.collate([dataset[item]])
+    loaded, batch = open_item(arguments)
+    network = loaded.network
     names = [loaded.data["symbols"][symbol] for symbol in batch.symbols[0].tolist()]
     seconds = network.reduction_factor * network.frame_seconds
     free = generate_mel(

@@ -266,8 +266,8 @@ def _check(state: Any, path: Path, kind: str | None) -> None:
         )
     if kind is not None and state["kind"] != kind:
         raise ValueError(
-            f"{path} holds a {state['kind']}, expected a {kind}. There are\n"
-            f"{listing(_save_root(path), kind)}\nor train one: {training_command(kind)}"
+            f"{path} holds a {state['kind']}, expected a {kind}. "
+            f"{_choices(_save_root(path), kind, [training_command(kind)])}"
         )
 
 
@@ -279,10 +279,15 @@ def _missing(
     commands = [training_command(k, name or "RUN") for k in ((kind,) if kind else KINDS)]
     what = f"{kind} checkpoint" if kind else "checkpoint"
     of_step = "" if step is None else f" of step {step}"
-    return (
-        f"no {what}{of_step} at {path}. There are\n{listing(root, kind)}\n"
-        f"train one: {' or '.join(commands)}"
-    )
+    return f"no {what}{of_step} at {path}. {_choices(root, kind, commands)}"
+
+
+def _choices(save_dir: Path, kind: str | None, commands: Sequence[str]) -> str:
+    """Return the listing and what to do: name one of it, or train one where there is none."""
+    shown = listing(save_dir, kind)
+    if ".pt: " in shown:
+        return f"There are\n{shown}\ngive one of these, by its path or its run's name"
+    return f"There are\n{shown}\ntrain one: {' or '.join(commands)}"
 
 
 def _save_root(path: Path) -> Path:

@@ -124,11 +124,13 @@ def test_a_missing_checkpoint_lists_the_others_and_the_command(tmp_path: Path) -
     line = r"transformer/voice/best\.pt: transformer, step 12, \d+ seconds old, 0\.0 MiB"
     assert re.search(line, str(error.value))
     assert "postnet" not in str(error.value)  # of another kind
-    assert "python train_transformer.py --data NAME --run songs" in str(error.value)
-    with pytest.raises(FileNotFoundError, match=r"train_postnet\.py --data NAME --run new"):
-        checkpoint.load(tmp_path / "postnet/new/best.pt", "postnet")
-    with pytest.raises(FileNotFoundError, match="no transformer checkpoints below"):
+    assert "give one of these" in str(error.value)
+    assert "python train_" not in str(error.value)
+    with pytest.raises(FileNotFoundError, match=r"train_inpainter\.py --data NAME --run new"):
+        checkpoint.load(tmp_path / "inpainter/new/best.pt", "inpainter")
+    with pytest.raises(FileNotFoundError, match="no transformer checkpoints below") as error:
         checkpoint.resolve("songs", "transformer", tmp_path / "empty")
+    assert "python train_transformer.py --data NAME --run songs" in str(error.value)
 
 
 def test_resolve_prefers_best_and_takes_paths_and_names(tmp_path: Path) -> None:

@@ -20,7 +20,10 @@ FLOORS = (  # a file imports from its own floor and from those above it in this 
     ("text", "hyperparams"),
     ("utils",),
     ("music", "module"),
-    ("network", "inpainter", "transcription.network", "transcription.labels", "legacy.patches"),
+    (
+        *("network", "inpainter", "composer"),
+        *("transcription.network", "transcription.labels", "legacy.patches"),
+    ),
     ("utils.loading",),
     ("corpora", "singing", "legacy"),
     ("training", "transcription"),

@@ -14,12 +14,14 @@ import torch
 from tiny_chain import Run, integers, music, write
 
 import synthesis
+from music.harmony import Confidence, Harmony, Key
 from music.melody import Lyric, Melody
 from music.midi import read_midi, write_midi
 from music.phrasing import items_to_sing
 from music.score import Note
 from music.tempo import TempoMap
 from music.underlay import lay_lyrics
+from singing.melody import chord_changes
 from text.frontend import Pronouncer
 from text.lyrics import parse_lyrics
 
@@ -241,3 +243,10 @@ def test_items_cover_every_syllable_once_and_stand_on_frames() -> None:
     ends = torch.tensor([item.end for item in items[:-1]])
     starts = torch.tensor([item.start for item in items[1:]])
     assert (ends <= starts + 0.016).all()  # a breath may reach into the frame that the next takes
+
+
+def test_chords_are_named_where_they_change() -> None:
+    beats, chords = np.arange(5.0), np.array([0, 0, 21, 24, 24])  # C, C, Am, none, none
+    sure = Confidence(1.0, 1.0, 1.0, 1.0)
+    harmony = Harmony(beats, chords, 4, 0, Key(0, "major"), 5.0, sure)
+    assert chord_changes(harmony) == [(0.0, "C"), (2.0, "Am"), (3.0, "N")]

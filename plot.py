@@ -38,7 +38,7 @@ def draw(arguments: argparse.Namespace) -> None:
 
     out = arguments.out
     if arguments.command == "curves":
-        figures = {out: run_curves(arguments.run)}
+        figures = {out: run_curves(arguments.run, arguments.all)}
     elif arguments.command == "pictures":
         named = transformer_figures(arguments)
         figures = {out / f"{name}.png": figure for name, figure in named.items()}
@@ -56,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = subcommands(parser, "plot.py", COMMANDS)
     commands["curves"].add_argument(
         "run", type=Path, metavar="RUN", help="its folder, or a stats.jsonl"
+    )
+    commands["curves"].add_argument(
+        "--all", action="store_true", help="every scalar, not only the four that say most"
     )
     pictures = commands["pictures"]
     pictures.add_argument(

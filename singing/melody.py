@@ -268,15 +268,20 @@ def _bpm(text: str) -> float:
     return bpm
 
 
+def chord_changes(harmony: Harmony) -> list[tuple[float, str]]:
+    """Return the start in s and the name of every chord that differs from the one before."""
+    changes: list[tuple[float, str]] = []
+    for time, chord in zip(harmony.beats.tolist(), harmony.chords.tolist(), strict=False):
+        if not changes or changes[-1][1] != chord_name(chord):
+            changes.append((round(time, 3), chord_name(chord)))
+    return changes
+
+
 def harmony_report(harmony: Harmony) -> dict[str, object]:
     """Describe the harmony of an accompaniment for report.json."""
-    chords: list[list[object]] = []
-    for time, chord in zip(harmony.beats.tolist(), harmony.chords.tolist(), strict=False):
-        if not chords or chords[-1][1] != chord_name(chord):
-            chords.append([round(time, 3), chord_name(chord)])
     return {
         "key": str(harmony.key),
         "tempo": harmony.tempo,
         "metre": harmony.metre,
-        "chords": chords,
+        "chords": chord_changes(harmony),
     }

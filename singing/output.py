@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from inpainter.windows import seam_roughness
 from music.midi import write_midi
 from singing.inpaint import InpaintedVocal
 from singing.mixing import MixedSong
+from singing.picture import song_picture
 from singing.placement import PAUSE
 from singing.song import SongAudio, pad_to, write_recording
 from text.remarks import grouped, listed, remark
@@ -28,9 +28,6 @@ from utils.audio import resample, to_mono, write_wav
 from utils.files import write_json
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from hyperparams import Audio
     from music.score import Score
     from singing.placement import Draft
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
     from text.lyrics import LyricLine
 
 FEW_PHRASES = 4  # up to which the attention is drawn unasked
-NOTES = "C D EF G A B"  # of a piano's white keys
 SEAM_MARGIN = 16  # samples of the song on either side that a seam needs to be judged
 
 
@@ -73,7 +69,7 @@ def write_song(
     if score is not None:
         write_midi(score, out / "topline.mid")
         names.append("topline.mid")
-    write_picture(out / "song.png", song, mixed.vocal, audio, score)
+    write_picture(out / "song.png", song, mixed.vocal, audio, draft)
     stages = {**stages, "write": time.perf_counter() - began}
     seams = seam_report(to_mono(mixed.vocal), song, sung.seams, audio.sample_rate)
     content = {
@@ -256,66 +252,16 @@ def seam_report(
 
 
 def write_picture(
-    path: Path, song: SongAudio, vocal: Tensor, audio: Audio, score: Score | None = None
+    path: Path, song: SongAudio, vocal: Tensor, audio: Audio, draft: Draft | None
 ) -> None:
-    """Draw vocal (C, S) and accompaniment with the generated parts marked, and the notes."""
+    """Draw vocal (C, S) and accompaniment with the generated parts marked, notes and chords."""
     tracks = {
         "vocal": resample(to_mono(vocal), song.rate, audio.sample_rate).clamp(-1, 1),
         "accompaniment": song.accompaniment,
     }
-    figure = song_picture(tracks, audio, {"vocal": song.regions}, score)
+    score, chords = (draft.score, draft.chords) if draft else (None, ())
+    figure = song_picture(tracks, audio, {"vocal": song.regions}, score, chords)
     plotting.save_figure(figure, path)
-
-
-def song_picture(
-    tracks: Mapping[str, plotting.Array],
-    audio: Audio,
-    regions: Mapping[str, Sequence[tuple[float, float]]],
-    score: Score | None = None,
-) -> Figure:
-    """Draw tracks with their generated parts marked, and a score above as a piano roll.
-
-    See utils.plotting.track_picture.
-    """
-    roll = None if score is None else partial(_draw_roll, score)
-    return plotting.track_picture(tracks, audio, regions, roll)
-
-
-def _draw_roll(score: Score, axes: Axes, inches_per_second: float) -> None:
-    """Draw notes as bars over time, the syllables under them where there is room for letters."""
-    free = -math.inf  # s, where the label before ends
-    for syllable in score.syllables:
-        for note in syllable.notes:
-            axes.barh(
-                note.pitch,
-                note.duration,
-                left=note.onset,
-                height=0.8,
-                color=plotting.MASKED,
-                edgecolor=plotting.TRUE,
-                linewidth=0.6,
-            )
-        text = syllable.text + ("" if syllable.ends_word else "-")
-        size = min(8.0, max(4.0, 9.0 * inches_per_second))
-        is_low = syllable.onset < free
-        axes.text(
-            syllable.onset,
-            syllable.notes[0].pitch - (2.1 if is_low else 1.3),
-            text,
-            fontsize=size,
-            va="center",
-        )
-        free = (
-            -math.inf if is_low else syllable.onset + 0.008 * size * len(text) / inches_per_second
-        )
-    pitches = [note.pitch for note in score.notes]
-    low, high = min(pitches) - 4, max(pitches) + 2
-    axes.set_ylim(low, high)
-    ticks = [pitch for pitch in range(low, high + 1) if NOTES[pitch % 12] != " "]
-    axes.set_yticks(ticks, [f"{NOTES[pitch % 12]}{pitch // 12 - 1}" for pitch in ticks])
-    axes.tick_params(axis="y", labelsize=6)
-    axes.grid(axis="y", linewidth=0.3)
-    axes.set_title("topline", fontsize=9)
 
 
 def save_report(out: Path, content: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from singing.melody import MelodyResult, chord_changes
 from singing.voice import (
     RenderedPhrase,
     Voice,
@@ -25,7 +26,6 @@ from singing.voice import (
 if TYPE_CHECKING:
     from hyperparams import Audio
     from music.score import Score
-    from singing.melody import MelodyResult
     from text.frontend import Pronouncer
     from text.lyrics import LyricLine
 
@@ -49,6 +49,7 @@ class Draft:
     placed: list[PlacedPhrase]
     wav: Tensor  # (S,)
     score: Score | None = None  # None when the lyrics are spoken
+    chords: Sequence[tuple[float, str]] = ()  # s and name, those the melody was composed on
 
     @property
     def phrases(self) -> list[RenderedPhrase]:
@@ -93,7 +94,8 @@ def sung_draft(voice: Voice, melody: MelodyResult, num_samples: int, seed: int) 
     rendered = render_phrases(voice, phrases, seed)
     placed = place_sung(rendered, audio.frame_rate, audio.hop_length)
     wav = draft_track(placed, num_samples, audio.hop_length)
-    return Draft(placed, wav, melody.underlay.score)
+    chords = chord_changes(melody.harmony) if melody.harmony else ()
+    return Draft(placed, wav, melody.underlay.score, chords)
 
 
 # ---------------------------------------------------------------------------- spoken lines

@@ -13,10 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from training.runlog import read_stats
-from utils.plotting import PREDICTED, TRUE, new_figure
+from utils.plotting import PAGE, PREDICTED, TRUE, new_figure
 
 BY_LEVEL = "validation/sigma_"  # scalars of an inpainter's noise levels, the level behind it
 SMOOTHED = 9  # logged values in a running mean
+PANELS = 4  # of a picture of a run; TensorBoard has every scalar
+FIRST = ("loss", "score", "mel", "linear", "phoneme", "sharpness")  # losses, in this order
 COSTS = {  # scalars that are not losses, and their titles
     "learning_rate": "learning rate",
     "gradient_norm": "gradient norm",
@@ -26,9 +28,11 @@ COSTS = {  # scalars that are not losses, and their titles
 }
 
 
-def run_curves(run: Path) -> Figure:
-    """Draw the losses of a run: of an inpainter by noise level, of others with rate and speed."""
+def run_curves(run: Path, every_scalar: bool = False) -> Figure:
+    """Draw `PANELS` losses of a run, an inpainter's by noise level; or every scalar."""
     stats = read_stats(run)
+    if every_scalar:
+        return learning_curves(stats, panels=0)
     by_level = any(key.startswith(BY_LEVEL) for line in stats for key in line)
     return noise_level_curves(stats) if by_level else learning_curves(stats)
 
@@ -52,22 +56,24 @@ def alpha_curves(stats: Path | Sequence[Mapping[str, Any]], prefix: str = "alpha
 
 def learning_curves(
     runs: Path | Sequence[Mapping[str, Any]] | Mapping[str, Path | Sequence[Mapping[str, Any]]],
+    panels: int = PANELS,
 ) -> Figure:
     """Draw a run's losses (training and validation together), learning rate, gradient and speed.
 
     runs: a stats.jsonl, its run folder or its lines; or several of them by name, to compare.
+    panels: how many scalars at most, losses first, those of `FIRST` before others; 0: all of them.
     """
     named = runs if isinstance(runs, Mapping) else {"": runs}
     tables = {name: _curves(stats) for name, stats in named.items()}
     keys = {key for curves in tables.values() for key in curves}
-    panels = _panels(keys)
-    if not panels:
+    shown = list(_panels(keys).items())[: panels or None]
+    if not shown:
         raise ValueError("nothing is logged yet: no scalar of train/ or validation/ in these stats")
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = new_figure(4.6 * columns, 3.0 * rows)
+    columns = min(2, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = new_figure(PAGE, 2.5 * rows)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
-    for axes, (title, sources) in zip(grid, panels.items(), strict=False):
+    for axes, (title, sources) in zip(grid, shown, strict=False):
         for run, curves in tables.items():
             for key, style in sources.items():
                 if key in curves:
@@ -78,8 +84,11 @@ def learning_curves(
                         *curves[key], style, color=color, label=label, linewidth=1.3, markersize=3
                     )
         finish_curves(axes, title)
-    for axes in grid[len(panels) :]:
+    for axes in grid[: len(shown) - columns]:  # the lowest of each column says the steps
+        axes.set_xlabel("")
+    for axes in grid[len(shown) :]:
         axes.set_visible(False)
+        grid[len(shown) - columns].tick_params(labelbottom=True)
     return figure
 
 
@@ -95,8 +104,8 @@ def noise_level_curves(stats: Path | Sequence[Mapping[str, Any]]) -> Figure:
     if not levels:
         raise ValueError(f"no scalar begins with {BY_LEVEL!r}: not a run of an inpainter")
     levels.sort(key=float)
-    figure = new_figure(4.6 * 3, 3.2)
-    train, validation, gap = figure.subplots(1, 3)
+    figure = new_figure(PAGE, 5.0)
+    (train, validation), (gap, names) = figure.subplots(2, 2)
     for place, level in zip(np.linspace(0.0, 0.85, len(levels)), levels, strict=True):
         look = {"color": colormaps["viridis"](place), "label": f"σ = {level}"}
         steps, losses = (
@@ -108,17 +117,19 @@ def noise_level_curves(stats: Path | Sequence[Mapping[str, Any]]) -> Figure:
             train.plot(steps[window - 1 :], mean, **look, linewidth=1.3)
         validation.plot(*curves[BY_LEVEL + level], "o-", **look, linewidth=1.3, markersize=3)
     if "validation/shuffle_gap" in curves:
-        gap.plot(*curves["validation/shuffle_gap"], "o-", color=TRUE, label="other − own")
+        gap.plot(*curves["validation/shuffle_gap"], "o-", color=TRUE, markersize=4)
     gap.axhline(0.0, color="black", linewidth=0.6)
     titles = ("training loss", "validation loss", "loss from another song's accompaniment − own")
     for axes, title in zip((train, validation, gap), titles, strict=True):
-        finish_curves(axes, title)
+        finish_curves(axes, title, legend=False)
+    names.legend(*validation.get_legend_handles_labels(), loc="center left", fontsize=9)
+    names.axis("off")
     return figure
 
 
 def draw_errors(curves: Mapping[str, Sequence[tuple[int, float]]], label: str) -> Figure:
     """Draw errors against network evaluations on logarithmic axes, one curve per method."""
-    figure = new_figure(8.0, 5.0)
+    figure = new_figure(PAGE, 5.0)
     axes = figure.subplots()
     for title, points in curves.items():
         evaluations, errors = zip(*points, strict=True)
@@ -148,7 +159,8 @@ def _curves(
 def _panels(keys: set[str]) -> dict[str, dict[str, str]]:
     """Group scalars into panels {title: {key: line style}}, training beside validation."""
     names = {key.split("/", 1)[1] for key in keys if key.startswith(("train/", "validation/"))}
-    losses = sorted(names - set(COSTS), key=lambda name: (name != "loss", name != "score", name))
+    order = {name: place for place, name in enumerate(FIRST)}
+    losses = sorted(names - set(COSTS), key=lambda name: (order.get(name, len(order)), name))
     return {
         COSTS.get(name, name.replace("_", " ")): {
             f"train/{name}": "-",
@@ -158,8 +170,8 @@ def _panels(keys: set[str]) -> dict[str, dict[str, str]]:
     }
 
 
-def finish_curves(axes: Axes, title: str) -> None:
-    """Label and decorate a panel of curves over steps."""
+def finish_curves(axes: Axes, title: str, legend: bool = True) -> None:
+    """Title and label the axes of curves over steps; a legend only where there are names."""
     axes.set_title(title, fontsize=9)
     axes.set_xlabel("step", fontsize=8)
     axes.ticklabel_format(axis="y", useOffset=False, scilimits=(-3, 5))
@@ -167,5 +179,5 @@ def finish_curves(axes: Axes, title: str) -> None:
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    if axes.get_legend_handles_labels()[0]:
+    if legend and axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=7, frameon=False)

@@ -7,7 +7,7 @@ any thread may draw, and nothing stays open. Axes carry seconds, Hz and phonemes
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,15 +25,18 @@ if TYPE_CHECKING:
     from hyperparams import Audio
 
 Array = np.ndarray | Tensor
+Region = tuple[float, float]  # start and end of a part, in s
 DECIBELS = 20.0 / math.log(10.0)  # dB per unit of natural log magnitude
 RANGE = 80.0  # dB shown below the loudest bin
-LABEL_HEIGHT = 0.085  # inch that a phoneme's label needs
+PAGE = 8.3  # inch: a picture for a page 830 pixels wide, where 7 points are legible
+LABEL_HEIGHT = 0.105  # inch that a phoneme's label needs
 HERTZ = (250, 500, 1000, 2000, 4000, 8000, 16000)  # ticks of a mel axis
 PREDICTED, TRUE, MASKED = "#c0392b", "#22577a", "#f4a261"  # curves; regions to be generated
 ATTENTION_MAP, SPECTROGRAM_MAP, DIFFERENCE_MAP = "magma", "magma", "RdBu_r"
 WAVEFORM_POINTS = 1 << 17  # samples drawn one by one; longer waveforms as an envelope
-COLUMNS = 4096  # of a spectrogram; more than a picture has pixels
-STAGGER = " " * 7  # moves every second label to the left of its neighbours
+COLUMNS = 4096  # of an envelope or a spectrogram; more than a picture has pixels
+GRID_TRACKS = 4  # this many tracks or more stand in two columns, as spectrograms alone
+STAGGER = " " * 9  # moves every second label to the left of its neighbours
 
 
 def attention_grid(
@@ -55,18 +58,13 @@ def attention_grid(
         raise ValueError(f"attention of shapes {shapes}: expected (H, T, N) for at least one layer")
     rows, columns = len(weights), max(len(layer) for layer in weights)
     num_keys = weights[0].shape[2]
-    height = min(5.0, max(2.2, LABEL_HEIGHT * num_keys)) if symbols else 2.2
-    left, right, bottom, top, between = (
-        0.95,
-        0.15,
-        0.5,
-        0.3 + (0.25 if title else 0.0),
-        0.55,
-    )  # inch
-    width = 2.8 * columns + left + right
+    # Axes placed by hand: constrained layout takes tenths of a second for this many labels.
+    height = min(5.0, max(1.38, 0.5 * LABEL_HEIGHT * num_keys)) if symbols else 1.38
+    left, right, bottom, top = 0.78, 0.08, 0.4, 0.45 if title else 0.25  # inch
+    between = 0.4  # inch, of ticks and titles
+    width = (PAGE - left - right) / 4 * columns + left + right
     total = height * rows + between * (rows - 1) + bottom + top
-    figure = Figure(figsize=(width, total), facecolor="white")  # constrained layout costs seconds
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, total, constrained=False)
     figure.subplots_adjust(
         left / width, bottom / total, 1 - right / width, 1 - top / total, hspace=between / height
     )
@@ -76,8 +74,8 @@ def attention_grid(
         if symbols is not None:
             _label_symbols(axes, symbols, height)
         else:
-            axes.set_ylabel("key (s)" if seconds_per_step else "key")
-    panels[-1].set_xlabel("time (s)" if seconds_per_step else "query")
+            axes.set_ylabel("key (s)" if seconds_per_step else "key", fontsize=8)
+    panels[-1].set_xlabel("time (s)" if seconds_per_step else "query", fontsize=8)
     if title:
         figure.suptitle(title, fontsize=10)
     return figure
@@ -100,7 +98,7 @@ def spectrogram_pair(
     loudest = float(second.max()) if second.size else 0.0
     first, second = first - loudest, second - loudest
     seconds = max(len(first), len(second)) / audio.frame_rate
-    figure = new_figure(min(16.0, max(7.0, 1.6 * seconds)), 7.2)
+    figure = new_figure(min(16.0, max(7.0, 1.6 * seconds)), 5.7)
     panels = figure.subplots(3, 1, sharex=True, sharey=True)
     for axes, levels, name in zip(panels, (first, second), names, strict=False):
         image = draw_spectrogram(axes, levels, audio, SPECTROGRAM_MAP, -RANGE, 0.0)
@@ -118,7 +116,7 @@ def spectrogram_pair(
 
 
 def masked_waveform(
-    wav: Array, audio: Audio, regions: Sequence[tuple[float, float]] = (), title: str = ""
+    wav: Array, audio: Audio, regions: Sequence[Region] = (), title: str = ""
 ) -> Figure:
     """Draw a waveform above its spectrogram, with the regions (start, end) in seconds marked.
 
@@ -130,37 +128,38 @@ def masked_waveform(
 def track_picture(
     tracks: Mapping[str, Array],
     audio: Audio,
-    regions: Mapping[str, Sequence[tuple[float, float]]],
-    draw_top: Callable[[Axes, float], None] | None = None,
+    regions: Mapping[str, Sequence[Region]],
 ) -> Figure:
     """Draw tracks by name below each other, each a waveform above its spectrogram.
 
-    tracks: (S,) in [-1, 1] each; regions: stretches (start, end) in seconds of a track that are
-    generated, not known, and are marked; draw_top: fills a panel above them, given the inches that
-    a second takes.
+    tracks: (S,) in [-1, 1] each; from `GRID_TRACKS` on they stand in two columns, as spectrograms
+    on one scale. regions: stretches (start, end) in seconds of a track that are generated, not
+    known, and are marked.
     """
-    signals = {name: as_numpy(wav) for name, wav in tracks.items()}
-    for name, samples in signals.items():
-        if samples.ndim != 1:
-            raise ValueError(f"a waveform {name!r} of shape {samples.shape}: expected (S,)")
+    signals = {name: waveform_of(name, wav) for name, wav in tracks.items()}
+    if len(signals) >= GRID_TRACKS:
+        return _track_grid(signals, audio, regions)
     seconds = max(len(samples) for samples in signals.values()) / audio.sample_rate
-    has_top = int(draw_top is not None)
-    width = min(24.0 if has_top else 16.0, max(7.0, 1.2 * seconds))
-    figure = new_figure(width, 0.6 + 4.0 * len(signals) + 3.0 * has_top)
-    heights = (2.25,) * has_top + (1, 2) * len(signals)
-    top, *rows = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
-    if draw_top is not None:
-        draw_top(top, width / seconds)
-    else:
-        rows = [top, *rows]
+    width = min(16.0, max(7.0, 1.2 * seconds))
+    figure = new_figure(width, 0.6 + 4.0 * len(signals))
+    heights = (1, 2) * len(signals)
+    rows = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     for number, (name, samples) in enumerate(signals.items()):
         upper, lower = rows[2 * number : 2 * number + 2]
-        _draw_track(upper, lower, samples, audio, regions.get(name, ()))
+        draw_track(upper, lower, samples, audio, regions.get(name, ()))
         if name:
             upper.set_title(name, fontsize=9)
     lower.set_xlim(0, seconds)
     lower.set_xlabel("time (s)")
     return figure
+
+
+def waveform_of(name: str, wav: Array) -> np.ndarray:
+    """Return a track as an array (S,); ValueError naming it for another shape."""
+    samples = as_numpy(wav)
+    if samples.ndim != 1:
+        raise ValueError(f"a waveform {name!r} of shape {samples.shape}: expected (S,)")
+    return samples
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = 120) -> Path:
@@ -178,9 +177,14 @@ def figure_to_image(figure: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].transpose(2, 0, 1)  # (3, height, width)
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of so many inches on the Agg canvas."""
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+def new_figure(width: float, height: float, constrained: bool = True) -> Figure:
+    """Return an empty figure of so many inches on the Agg canvas.
+
+    constrained: axes make room for their labels, which takes tenths of a second for many axes.
+    """
+    figure = Figure(
+        figsize=(width, height), layout="constrained" if constrained else None, facecolor="white"
+    )
     FigureCanvasAgg(figure)
     return figure
 
@@ -211,7 +215,7 @@ def _draw_heads(
             transform=axes.get_xaxis_transform(),
             ha="center",
             va="bottom",
-            fontsize=8,
+            fontsize=7,
         )
     axes.imshow(
         image,
@@ -241,8 +245,8 @@ def _label_symbols(axes: Axes, symbols: Sequence[str], height: float) -> None:
         symbols[place] + STAGGER * (number % 2 if columns > 1 else 0)
         for number, place in enumerate(places)
     ]
-    axes.set_yticks(np.array(places) + 0.5, shown, fontsize=5)
-    axes.set_ylabel("symbol" if stride == 1 else f"symbol (one of {stride})")
+    axes.set_yticks(np.array(places) + 0.5, shown, fontsize=6)
+    axes.set_ylabel("symbol" if stride == 1 else f"symbol (one of {stride})", fontsize=8)
 
 
 def draw_spectrogram(
@@ -280,12 +284,45 @@ def draw_spectrogram(
     return image
 
 
-def _draw_track(
+def _track_grid(
+    signals: Mapping[str, np.ndarray],
+    audio: Audio,
+    regions: Mapping[str, Sequence[Region]],
+) -> Figure:
+    """Draw the spectrograms of tracks in two columns, in dB below the loudest of all."""
+    rows = math.ceil(len(signals) / 2)
+    figure = new_figure(PAGE, 0.3 + 1.35 * rows)
+    grid = figure.subplots(rows, 2, squeeze=False, sharex=True, sharey=True)
+    levels = {name: _levels(samples, audio) for name, samples in signals.items()}
+    loudest = max(float(level.max()) for level, _ in levels.values())
+    for axes, (name, (level, size)) in zip(grid.ravel(), levels.items(), strict=False):
+        frames = len(level) * size
+        draw_spectrogram(axes, level - loudest, audio, SPECTROGRAM_MAP, -RANGE, 0.0, frames)
+        _mark_generated(axes, regions.get(name, ()), len(signals[name]) / audio.sample_rate)
+        axes.set_title(name.replace("_", " "), fontsize=8, pad=3)
+    for axes in grid.ravel()[len(signals) :]:
+        axes.set_visible(False)
+    for axes in grid.ravel():
+        axes.set_ylabel("Hz" if axes in grid[:, 0] else "", fontsize=8)
+        axes.tick_params(labelsize=7)
+    for axes in grid[-1]:
+        axes.set_xlabel("time (s)", fontsize=8)
+    return figure
+
+
+def _mark_generated(axes: Axes, regions: Sequence[Region], seconds: float) -> None:
+    """Frame the generated parts of a spectrogram; hatch those that are not nearly all of it."""
+    for start, end in regions:
+        hatch = "//" if end - start < 0.9 * seconds else None
+        axes.axvspan(start, end, facecolor="none", edgecolor=MASKED, linewidth=1.5, hatch=hatch)
+
+
+def draw_track(
     upper: Axes,
     lower: Axes,
     samples: np.ndarray,
     audio: Audio,
-    regions: Sequence[tuple[float, float]],
+    regions: Sequence[Region],
 ) -> None:
     """Draw (S,) as a waveform and as a spectrogram, regions in seconds marked on both."""
     levels, frames_per_column = _levels(samples, audio)
@@ -293,7 +330,7 @@ def _draw_track(
         times = np.arange(len(samples)) / audio.sample_rate
         upper.plot(times, samples, color=TRUE, linewidth=0.4)
     else:  # the envelope: more points than the picture has pixels only cost time
-        size = -(-len(samples) // WAVEFORM_POINTS)
+        size = -(-len(samples) // COLUMNS)
         blocks = np.pad(samples, (0, -len(samples) % size)).reshape(-1, size)
         times = (np.arange(len(blocks)) + 0.5) * size / audio.sample_rate
         upper.fill_between(times, blocks.min(1), blocks.max(1), color=TRUE, linewidth=0.2)
@@ -306,8 +343,7 @@ def _draw_track(
     for index, (start, end) in enumerate(regions):
         label = "generated" if index == 0 else None
         upper.axvspan(start, end, color=MASKED, alpha=0.35, linewidth=0, label=label)
-        hatch = "//" if end - start < 0.9 * len(samples) / audio.sample_rate else None
-        lower.axvspan(start, end, facecolor="none", edgecolor=MASKED, linewidth=1.5, hatch=hatch)
+    _mark_generated(lower, regions, len(samples) / audio.sample_rate)
     if regions:
         upper.legend(loc="upper right", fontsize=7)
 

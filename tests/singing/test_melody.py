@@ -15,12 +15,14 @@ import torch
 from tiny_chain import Run, integers, music, write
 
 import synthesis
+from music.harmony import Confidence, Harmony, Key
 from music.melody import Lyric, Melody
 from music.midi import read_midi, write_midi
 from music.phrasing import items_to_sing
 from music.score import Note
 from music.tempo import TempoMap
 from music.underlay import lay_lyrics
+from singing.melody import chord_changes
 from text.frontend import Pronouncer
 from text.lyrics import parse_lyrics
 
@@ -287,3 +289,10 @@ def test_a_verse_is_chosen(run: Run, voice: tuple[str, Path], tmp_path: Path) ->
     tune = read_midi(tmp_path / "out" / "topline.mid")
     assert [lyric.text for lyric in tune.lyrics] == ["three", "four"]
     assert run(*quick, "--verse", "3", out="third") == 2
+
+
+def test_chords_are_named_where_they_change() -> None:
+    beats, chords = np.arange(5.0), np.array([0, 0, 21, 24, 24])  # C, C, Am, none, none
+    sure = Confidence(1.0, 1.0, 1.0, 1.0)
+    harmony = Harmony(beats, chords, 4, 0, Key(0, "major"), 5.0, sure)
+    assert chord_changes(harmony) == [(0.0, "C"), (2.0, "Am"), (3.0, "N")]

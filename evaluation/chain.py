@@ -1,4 +1,4 @@
-"""The chain that is judged: mels of one item by several ways, and how they sound.
+"""The chain that is judged: mels of one item with true and own history, and their waveforms.
 
 Shapes: N symbols, T frames, M mels, S samples.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def describe_voice(voice: Voice) -> dict[str, Any]:
-    """Which weights these are, for the record."""
+    """Describe the weights, for the record."""
     return {
         kind: describe_weights(loaded)
         for kind, loaded in (("transformer", voice.transformer), ("postnet", voice.postnet))
@@ -53,7 +53,7 @@ class Rendered:
 
 @torch.inference_mode()
 def teacher_forced(voice: Voice, batch: TextMelBatch, seed: int) -> Rendered:
-    """What the transformer makes of the one item of a batch, fed with its true history.
+    """Run the transformer on the one item of a batch, fed with the true history.
 
     It gets the postfilter of a free-running one, so that the two differ in the history alone.
     """
@@ -75,7 +75,7 @@ def teacher_forced(voice: Voice, batch: TextMelBatch, seed: int) -> Rendered:
 
 @torch.inference_mode()
 def free_running(voice: Voice, batch: TextMelBatch, seed: int) -> Rendered:
-    """What it makes of the item's text and notes alone, fed with its own output."""
+    """Run the transformer on the text and notes of the one item, fed with its own output."""
     made = generate_mel(
         voice.transformer.network,
         batch.symbols,
@@ -91,7 +91,7 @@ def free_running(voice: Voice, batch: TextMelBatch, seed: int) -> Rendered:
 
 @torch.inference_mode()
 def sound(voice: Voice, mel: Tensor, seed: int, notes: Sequence[TimedNote] | None = None) -> Tensor:
-    """Mel (T, M), standardised as the transformer's → waveform (S,) through the postnet.
+    """Render mel (T, M), standardised as the transformer's, to a waveform (S,) by the postnet.
 
     notes: of a sung item, for a postnet with a source.
     """

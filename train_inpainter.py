@@ -75,7 +75,7 @@ PREVIEWS = {  # name: (unknown share of the window, is the draft given?)
 
 
 class Drawn(NamedTuple):
-    """Everything random about a batch but its noise levels, so that the loss itself is plain."""
+    """Random quantities of a batch, its noise levels excepted."""
 
     is_known: Tensor  # (B, 2, S) bool
     given: Tensor  # (B, 2, S), known samples as the network is given them

@@ -24,6 +24,7 @@ result without any sampling noise. Gradient methods scale themselves per item, w
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ SIGMA_DATA = 0.1
 
 
 def levels(num_steps: int) -> list[float]:
-    """The default schedule."""
+    """Return the default schedule."""
     return karras_sigmas(num_steps, 3e-3, 3.0, 7.0)
 
 
@@ -79,15 +80,15 @@ class GaussianProblem:
             self.shape[:size, :size] = shape
 
     def colour(self, noise: Tensor) -> Tensor:
-        """L·n (B, 2, size) of white noise n."""
+        """Colour white noise: L·n (B, 2, size)."""
         return (noise.flatten(1) @ self.shape.T).view_as(noise)
 
     def noise_covariance(self, x: Tensor) -> Tensor:
-        """L·Lᵀ·x (B, 2, size)."""
+        """Apply L·Lᵀ to x (B, 2, size)."""
         return self.colour((x.flatten(1) @ self.shape).view_as(x))
 
     def model(self, x: Tensor, sigma: float, is_known: Tensor | None) -> Tensor:
-        """Exact E[x | x̃]: conditional when told what is known, joint when not."""
+        """Compute E[x | x̃] exactly: conditional with a mask, joint without."""
         key = (sigma, is_known is None)
         if key not in self.cache:
             s = torch.full((2 * self.size,), sigma, dtype=torch.float64)
@@ -99,7 +100,7 @@ class GaussianProblem:
         return (x.flatten(1) @ self.cache[key]).view_as(x)
 
     def error(self, mean: Tensor, covariance: Tensor) -> float:
-        """Mean over known signals of W2²/trace; mean (K, U): responses to the columns of `root`."""
+        """Average W2²/trace over known signals; mean (K, U): responses to the columns of `root`."""
         values, vectors = torch.linalg.eigh(self.posterior)
         root = vectors @ torch.diag(values.clamp_min(0).sqrt()) @ vectors.T
         both = torch.linalg.eigvalsh(root @ covariance @ root).clamp_min(0).sqrt().sum()
@@ -110,7 +111,7 @@ class GaussianProblem:
     def exact_error(
         self, sigmas: list[float], model: Model | None = None, **options
     ) -> tuple[int, float]:
-        """(network evaluations, error) of a sampler that is linear in noise and known signal."""
+        """Return (network evaluations, error) of a sampler that is linear in noise and signal."""
         model = model or self.model
         width, num_known, draws = 2 * self.size, int(self.known.sum()), 0
 
@@ -140,7 +141,7 @@ class GaussianProblem:
     def monte_carlo_error(
         self, sigmas: list[float], draws: int = 4096, **options
     ) -> tuple[int, float]:
-        """(network evaluations, error) from draws; the accompaniment differs from draw to draw."""
+        """Estimate (network evaluations, error) from draws, each with its own accompaniment."""
         generator = torch.Generator().manual_seed(0)
 
         def normal(*shape: int) -> Tensor:
@@ -183,14 +184,14 @@ TABLE: tuple[tuple[str, str, str, int, float], ...] = (
 
 
 def measure(problem: GaussianProblem, method: str, step: str, num_steps: int) -> tuple[int, float]:
-    """(network evaluations, error) of a row of TABLE, exactly where that is possible."""
+    """Return (network evaluations, error) of a row of TABLE, exactly where that is possible."""
     is_linear = method not in ("mcg", "guided")
     run: Callable = problem.exact_error if is_linear else problem.monte_carlo_error
     return run(levels(num_steps), method=method, step=step)
 
 
 # What the picture shows: {title: (method, step, options, the steps that are tried)}.
-CURVES: dict[str, tuple[str, str, dict[str, int], tuple[int, ...]]] = {
+CURVES: dict[str, tuple[str, str, dict[str, Any], tuple[int, ...]]] = {
     "conditional, DPM++ 2M": ("conditional", "dpmpp_2m", {}, (4, 6, 10, 20, 40, 80)),
     "conditional, DPM++ 2M SDE": ("conditional", "dpmpp_2m_sde", {}, (6, 10, 20, 40, 80, 160)),
     "conditional, Heun": ("conditional", "heun", {}, (3, 5, 10, 20, 40)),
@@ -212,7 +213,7 @@ CURVES: dict[str, tuple[str, str, dict[str, int], tuple[int, ...]]] = {
 
 
 def error_curves() -> dict[str, list[tuple[int, float]]]:
-    """[(network evaluations, error), ...] of each curve, exactly."""
+    """Return [(network evaluations, error), ...] of each curve, exactly."""
     problem = GaussianProblem()
     return {
         title: [
@@ -224,7 +225,7 @@ def error_curves() -> dict[str, list[tuple[int, float]]]:
 
 
 def markdown_table() -> str:
-    """TABLE as it is measured, in markdown."""
+    """Measure TABLE and return it in markdown."""
     lines = ["| method | network evaluations | error |", "|---|---|---|"]
     for title, method, step, num_steps, _ in TABLE:
         evaluations, error = measure(GaussianProblem(), method, step, num_steps)

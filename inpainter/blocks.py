@@ -7,14 +7,17 @@ by side in memory (`as_row`); attention takes them as (B, S, C).
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Layer = TypeVar("Layer", bound=nn.Module)
+
 
 def as_row(x: Tensor) -> Tensor:
-    """X (B, C, S) → (B, C, 1, S), in the order in memory that convolutions are fastest in.
+    """Reshape x (B, C, S) → (B, C, 1, S), in the memory order that convolutions are fastest in.
 
     In half precision, and on a GPU, that is channels side by side; in float32 on a CPU it is not.
     """
@@ -24,11 +27,18 @@ def as_row(x: Tensor) -> Tensor:
     return x[:, :, None].contiguous()
 
 
+def zeroed(layer: Layer) -> Layer:
+    """Set all parameters of a layer to zero, and return it."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
 class Conv1d(nn.Conv1d):
     """nn.Conv1d, weights and all, of signals (B, C, 1, S)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """X (B, C_in, 1, S) → (B, C_out, 1, S')."""
+        """Convolve x (B, C_in, 1, S) → (B, C_out, 1, S')."""
         weight = self.weight[:, :, None]  # (C_out, C_in, 1, K)
         return F.conv2d(x, weight, self.bias, (1, *self.stride), (0, *self.padding))
 
@@ -36,8 +46,8 @@ class Conv1d(nn.Conv1d):
 class ConvTranspose1d(nn.ConvTranspose1d):
     """nn.ConvTranspose1d, weights and all, of signals (B, C, 1, S)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """X (B, C_in, 1, S) → (B, C_out, 1, S')."""
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # the stride says the size
+        """Convolve x (B, C_in, 1, S) → (B, C_out, 1, S')."""
         return F.conv_transpose2d(
             x,
             self.weight[:, :, None],  # (C_in, C_out, 1, K)
@@ -52,7 +62,7 @@ class GroupNorm(nn.GroupNorm):
     """Group normalisation (Wu and He 2018); its kernels sum in float32 whatever the type."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """X (B, C, ...) any float type → the same shape and type."""
+        """Normalise x (B, C, ...) of any float type → the same shape and type."""
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
         if torch.is_grad_enabled() and not x.requires_grad:
             # Side by side, torch 2.11 writes a gradient of x that nobody asked for, into nothing.
@@ -73,7 +83,7 @@ class NoiseEmbedding(nn.Module):
         )
 
     def forward(self, c_noise: Tensor) -> Tensor:
-        """c_noise (B,) → (B, 4 * width); the phases are float32, for noise levels lie close."""
+        """Embed c_noise (B,) → (B, 4 * width); phases in float32, for noise levels lie close."""
         c_noise = c_noise.float()[:, None]  # (B, 1)
         phase = 2 * math.pi * c_noise * self.frequencies  # (B, width / 2)
         features = torch.cat([c_noise, phase.sin(), phase.cos()], dim=1)
@@ -95,7 +105,7 @@ class ResidualBlock1d(nn.Module):
         self.shortcut = nn.Identity() if same else Conv1d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
-        """X (B, C_in, 1, S), mapping (B, W) → (B, C_out, 1, S)."""
+        """Transform x (B, C_in, 1, S), mapping (B, W) → (B, C_out, 1, S)."""
         h = self.conv1(F.silu(self.norm1(x)))
         film = self.scale_shift(mapping)[:, :, None, None]
         scale, shift = film.chunk(2, dim=1)  # (B, C_out, 1, 1)
@@ -116,7 +126,7 @@ class SelfAttention(nn.Module):
         self.project_norm = nn.LayerNorm(width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """X (B, S, C) → (B, S, C); the residual sum is the caller's."""
+        """Attend: x (B, S, C) → (B, S, C); the residual sum is the caller's."""
         x = self.norm(x)
         query, key, value = (
             y.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, H, S, D)
@@ -139,7 +149,7 @@ class TransformerBlock1d(nn.Module):
         self.linear2 = nn.Linear(multiplier * width, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """X (B, C, 1, S) → (B, C, 1, S)."""
+        """Transform x (B, C, 1, S) → (B, C, 1, S)."""
         x = x.squeeze(2).transpose(1, 2)  # (B, S, C)
         x = self.attention(x) + x
         h = F.gelu(self.linear1(self.norm1(x)))
@@ -159,7 +169,7 @@ class Bottleneck1d(nn.Module):
         self.after = ResidualBlock1d(channels, channels, groups, mapping)
 
     def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
-        """X (B, C, 1, S), mapping (B, W) of the noise level → (B, C, 1, S)."""
+        """Transform x (B, C, 1, S), mapping (B, W) of the noise level → (B, C, 1, S)."""
         x = self.before(x, mapping)
         if self.attention is not None:
             x = as_row(self.attention(x.squeeze(2).transpose(1, 2)).transpose(1, 2))
@@ -199,7 +209,7 @@ class DownLevel(nn.Module):
         mapping: Tensor,
         film: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
-        """X (B, C_in, 1, S) → (B, C_out, 1, S / factor) and the skips of that shape.
+        """Go down: x (B, C_in, 1, S) → (B, C_out, 1, S / factor) and the skips of that shape.
 
         mapping (B, W) of the noise level; film: the context's scale and shift (B, C_out, 1,
         S / factor) each.
@@ -254,7 +264,7 @@ class UpLevel(nn.Module):
         mapping: Tensor,
         film: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """X (B, C_in, 1, S), skips of the same shape → (B, C_out, 1, S * factor).
+        """Go up: x (B, C_in, 1, S), skips of the same shape → (B, C_out, 1, S * factor).
 
         mapping (B, W) of the noise level; film: the context's scale and shift (B, C_in, 1, S) each.
         """

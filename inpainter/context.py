@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inpainter.blocks import as_row
+from inpainter.blocks import as_row, zeroed
 from text.symbols import is_voiced
 from utils.audio import Features, Standardiser
 
@@ -58,7 +58,8 @@ class Context:
         unknown = set(names) - set(self.PARTS)
         if unknown:
             raise ValueError(f"no context part {sorted(unknown)}: there are {list(self.PARTS)}")
-        return replace(self, **dict.fromkeys(names or self.PARTS))
+        missing: dict[str, Any] = dict.fromkeys(names or self.PARTS)
+        return replace(self, **missing)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Context:
         """Apply `function` to every tensor: to(device), a slice of the batch, a repetition."""
@@ -80,7 +81,7 @@ def context_parts(unet: UNet, has_scores: bool) -> tuple[str, ...]:
 
 
 def window_mel(features: Features, wav: Tensor) -> Tensor:
-    """Log mel (B, T, M) of windows (B, S), T = S // hop_length.
+    """Compute the log mel (B, T, M) of windows (B, S), T = S // hop_length.
 
     Centred frames are one more: the last, centred on the window's end, belongs to what follows.
     """
@@ -114,7 +115,7 @@ class ContextMaker:
         self.is_voiced = torch.tensor(voiced, device=device)
 
     def mel(self, wav: Tensor) -> Tensor:
-        """Standardised mel (B, T, M) of windows (B, S), in float32 under any autocast."""
+        """Compute the standardised mel (B, T, M) of windows (B, S), always in float32."""
         with torch.autocast(wav.device.type, enabled=False):
             return self.standardise(window_mel(self.features, wav))
 
@@ -134,7 +135,13 @@ class ContextMaker:
             mel = self.mel(wav)
         has_voicing = phoneme is not None and "voicing" in self.parts
         voicing = self.is_voiced[phoneme] if has_voicing else None
-        made = {"mel": mel, "phoneme": phoneme, "pitch": pitch, "voicing": voicing, "wav": wav}
+        made: dict[str, Any] = {
+            "mel": mel,
+            "phoneme": phoneme,
+            "pitch": pitch,
+            "voicing": voicing,
+            "wav": wav,
+        }
         return Context(**{name: part for name, part in made.items() if name in self.parts})
 
 
@@ -192,9 +199,7 @@ class ContextEncoder(nn.Module):
         self.voicing = nn.Linear(1, width)
         self.null = nn.Parameter(torch.randn(len(Context.FRAMES), width))
         self.conv = nn.Conv1d(width, width, 5, padding=2)
-        self.to_film = nn.Conv1d(width, 2 * sum(channels), 3, padding=1)
-        nn.init.zeros_(self.to_film.weight)
-        nn.init.zeros_(self.to_film.bias)
+        self.to_film = zeroed(nn.Conv1d(width, 2 * sum(channels), 3, padding=1))
         self.has_places = has_places
         if has_places:
             self.previous = nn.Embedding(num_phonemes, width)
@@ -232,7 +237,8 @@ class ContextEncoder(nn.Module):
             total = torch.cat([total, nothing], dim=1)  # (B, T + padding, W)
         h = F.silu(total.transpose(1, 2) / len(Context.FRAMES) ** 0.5)  # (B, W, T)
         films = self.to_film(F.silu(self.conv(h))).split([2 * c for c in self.channels], 1)
-        return [tuple(map(as_row, film.chunk(2, dim=1))) for film in films]
+        scales_shifts = [film.chunk(2, dim=1) for film in films]  # (B, C, T) each
+        return [(as_row(scale), as_row(shift)) for scale, shift in scales_shifts]
 
     def embed(self, name: str, part: Tensor) -> Tensor:
         """Embed one part (B, T) or (B, T, M) → (B, T, W), a fractional pitch between two notes."""

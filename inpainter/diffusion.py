@@ -35,7 +35,7 @@ MASK_KINDS = ("vocal", "prefix", "gaps", "accompaniment", "nothing")
 
 
 class Preconditioning(NamedTuple):
-    """c_skip, c_out and c_in, each of the shape of the noise level that they were made for."""
+    """Coefficients c_skip, c_out and c_in, of the shape of the noise level."""
 
     c_skip: Tensor
     c_out: Tensor
@@ -43,7 +43,7 @@ class Preconditioning(NamedTuple):
 
 
 def precondition(s: Tensor, sigma_data: float) -> Preconditioning:
-    """c_* of EDM table 1 for noise levels s of any shape; exactly (1, 0, 1/σ_data) at s = 0."""
+    """Compute c_* of EDM table 1 for levels s of any shape; exactly (1, 0, 1/σ_data) at s = 0."""
     ratio = (s / sigma_data).square() + 1.0  # (σ² + σ_data²)/σ_data²: exactly 1 at s = 0
     return Preconditioning(
         c_skip=ratio.reciprocal(), c_out=s * ratio.rsqrt(), c_in=ratio.rsqrt() / sigma_data
@@ -51,33 +51,33 @@ def precondition(s: Tensor, sigma_data: float) -> Preconditioning:
 
 
 def c_noise(sigma: Tensor) -> Tensor:
-    """The noise level as the network reads it, ln(σ)/4 (EDM table 1); finite at σ = 0."""
+    """Encode the noise level for the network, ln(σ)/4 (EDM table 1); finite at σ = 0."""
     return sigma.clamp_min(1e-20).log() / 4.0
 
 
 def element_sigma(sigma: Tensor, is_known: Tensor | None, like: Tensor) -> Tensor:
-    """S = σ(1 − m) (B, C, S) from σ (B,); without a mask σ stays (B, 1, 1) and broadcasts."""
+    """Compute s = σ(1 − m) (B, C, S) of σ (B,); without a mask σ (B, 1, 1), which broadcasts."""
     s = sigma.to(like.dtype)[:, None, None]  # (B, 1, 1)
     return s if is_known is None else s * (1.0 - is_known.to(like.dtype))  # (B, C, S)
 
 
 class NoiseColour:
-    """The shape L that a context gives to the noise of the vocal (spectral.NoiseShape)."""
+    """The shape L of the vocal's noise under one context (spectral.NoiseShape)."""
 
     def __init__(self, shape: NoiseShape, gains: Tensor, has_draft: Tensor) -> None:
         """gains: G (B, 1, P, N) or (N,); has_draft (B,) bool: whose context has a draft."""
         self.shape, self.gains, self.has_draft = shape, gains, has_draft
 
     def __call__(self, noise: Tensor) -> Tensor:
-        """L·n (B, C, S) of white noise n."""
+        """Colour white noise: L·n (B, C, S)."""
         return self.shape(noise, self.gains)
 
     def whiten(self, error: Tensor) -> Tensor:
-        """W·L⁻¹·e (B, 1, P, N) of the vocal's error in e (B, C, S), in units of its noise."""
+        """Whiten the vocal's error in e (B, C, S): W·L⁻¹·e (B, 1, P, N), in units of its noise."""
         return self.shape.transform(self.shape.pad(error[:, :1])) / self.gains
 
     def covariance(self, x: Tensor) -> Tensor:
-        """L·Lᵀ·x (B, C, S)."""
+        """Apply the covariance of the noise, L·Lᵀ·x (B, C, S)."""
         return self.shape(x, self.gains.square())
 
 
@@ -131,7 +131,7 @@ class Denoiser(nn.Module):
         is_known: Tensor | None = None,
         context: Context | None = None,
     ) -> Tensor:
-        """Expected clean signal (B, C, S), equal to `x_noisy` bit by bit wherever it is known.
+        """Estimate the clean signal (B, C, S), equal to `x_noisy` bit by bit where it is known.
 
         x_noisy (B, C, S); sigma (B,); is_known (B, C, S) bool or float, 1 = known, None = nothing
         known; context is handed to the network, its waveform in units of σ_data.
@@ -163,7 +163,7 @@ def draw_sigma(
     generator: torch.Generator,
     stratified: bool = True,
 ) -> Tensor:
-    """σ ~ LogNormal(p_mean, p_std) (B,), EDM eq. 25; on the generator's device.
+    """Draw σ ~ LogNormal(p_mean, p_std) (B,), EDM eq. 25, on the generator's device.
 
     Stratified: one level from each of B equally likely slices, in random order (a batch's loss
     then varies less; each level alone still has the exact distribution).
@@ -178,7 +178,7 @@ def draw_sigma(
 
 
 def add_noise(x: Tensor, sigma: Tensor, noise: Tensor, is_known: Tensor | None = None) -> Tensor:
-    """x̃ = x + σ(1 − m)·n (B, C, S) of x and noise (B, C, S), sigma (B,)."""
+    """Return x̃ = x + σ(1 − m)·n (B, C, S) of x and noise (B, C, S), sigma (B,)."""
     return x + element_sigma(sigma, is_known, x) * noise
 
 
@@ -204,7 +204,7 @@ def loss_terms(
     colour: NoiseColour | None = None,
     huber: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Weighted squared error summed over the scored elements (B,), and their number (B,).
+    """Sum the weighted squared error over the scored elements (B,), and count these (B,).
 
     λ(σ)·Σ (D − x)² with λ = (σ² + σ_data²)/(σ·σ_data)², EDM eq. 2 and table 1; nothing is
     clipped. sum/count is an item's loss: Σ sum / Σ count over any set of items, batches and ranks
@@ -231,7 +231,7 @@ def loss_terms(
 
 
 def log_spectral_error(denoised: Tensor, x: Tensor) -> Tensor:
-    """Mean |difference| of log magnitudes of vocals (B, S), natural logs: (B,).
+    """Compute the mean |difference| of log magnitudes of vocals (B, S): (B,), natural logs.
 
     At two resolutions, 1024 and 512 samples with hops of a quarter; what is below the floor of
     the log-spectral distance hardly counts.
@@ -247,7 +247,7 @@ def log_spectral_error(denoised: Tensor, x: Tensor) -> Tensor:
                 power = torch.view_as_real(spectrum).square().sum(-1)
                 logs.append(0.5 * (power + floor).log())
             errors.append((logs[0] - logs[1]).abs().mean((1, 2)))
-    return sum(errors) / len(errors)
+    return torch.stack(errors).mean(0)
 
 
 def denoising_loss(
@@ -262,7 +262,7 @@ def denoising_loss(
     huber: float = 0.0,
     spectral: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """EDM's training loss as (sum (B,), count (B,)), see `loss_terms`.
+    """Compute EDM's training loss as (sum (B,), count (B,)), see `loss_terms`.
 
     x, noise (B, 2, S); sigma (B,); is_known (B, 2, S) bool; `given` (B, 2, S) replaces x at known
     elements in the input (a corrupted prefix); `is_dropped` (B,) withholds the accompaniment;
@@ -295,20 +295,20 @@ def denoising_loss(
 
 
 def sigma_bin_edges(p_mean: float, p_std: float, bins: int) -> Tensor:
-    """Inner edges (bins − 1,) that cut LogNormal(p_mean, p_std) into equally likely bins."""
+    """Return the inner edges (bins − 1,) of equally likely bins of LogNormal(p_mean, p_std)."""
     u = torch.arange(1, bins, dtype=torch.float64) / bins
     return (p_mean + p_std * torch.special.ndtri(u)).exp().float()
 
 
 def bin_medians(p_mean: float, p_std: float, bins: int) -> list[float]:
-    """The medians of the same bins: every second inner edge of a division twice as fine."""
+    """Return the medians of the same bins."""
     return sigma_bin_edges(p_mean, p_std, 2 * bins)[::2].tolist()
 
 
 def bin_loss_terms(
     sums: Tensor, counts: Tensor, sigma: Tensor, edges: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """`loss_terms` of B items added up per bin of σ: (K,) and (K,); ranks and batches add too."""
+    """Add `loss_terms` of B items per bin of σ: (K,) and (K,); ranks and batches add too."""
     bins = torch.bucketize(sigma.to(edges.device), edges).to(sums.device)
     zeros = sums.new_zeros(len(edges) + 1)
     return (
@@ -323,7 +323,7 @@ def bin_loss_terms(
 def karras_sigmas(
     num_steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0
 ) -> list[float]:
-    """σ_0 = σ_max > … > σ_{n−1} = σ_min, then an explicit 0 (EDM eq. 5): n steps, n + 1 levels.
+    """Return σ_0 = σ_max > … > σ_{n−1} = σ_min, then an explicit 0 (EDM eq. 5): n + 1 levels.
 
     The preset `legacy` has ρ = 9, σ 1e-4…3.
     """
@@ -338,7 +338,7 @@ def karras_sigmas(
 
 
 def sampling_sigmas(config: Inpainting, has_draft: bool = False) -> list[float]:
-    """The levels of an `Inpainting` section; a strength below 1 starts them lower, at σ₀.
+    """Return the levels of an `Inpainting` section; a strength below 1 starts at a lower σ₀.
 
     `strength` is the share of the full schedule that is walked: a draft enters at its level, at
     least one below the first. ValueError for what cannot be walked.
@@ -364,7 +364,7 @@ def sampling_sigmas(config: Inpainting, has_draft: bool = False) -> list[float]:
 
 
 class Masks(NamedTuple):
-    """A batch of masks and what kind each is (an index into MASK_KINDS)."""
+    """A batch of masks and the kind of each (an index into MASK_KINDS)."""
 
     is_known: Tensor  # (B, 2, S) bool
     kind: Tensor  # (B,) int64
@@ -412,14 +412,14 @@ def draw_masks(
 
 
 def vocal_unknown(x: Tensor) -> Tensor:
-    """The mask (B, 2, S) under which the accompaniment of x (B, 2, S) is known, the vocal not."""
+    """Mask all of the vocal: is_known (B, 2, S) of x (B, 2, S), the accompaniment known."""
     is_known = torch.zeros_like(x, dtype=torch.bool)
     is_known[:, ACCOMPANIMENT] = True
     return is_known
 
 
 def corrupt_known(x: Tensor, masks: Masks, config: Diffusion, generator: torch.Generator) -> Tensor:
-    """X (B, 2, S) with some known vocals of prefixes and gaps impaired, as generated ones will be.
+    """Corrupt some known vocals of prefixes and gaps of x (B, 2, S), as sampled ones will be.
 
     With probability `corrupt_probability` an item's known vocal gets a gain of up to
     ±`corrupt_gain` dB and white noise of a level up to `corrupt_sigma`, log-uniform over a decade
@@ -443,13 +443,13 @@ def corrupt_known(x: Tensor, masks: Masks, config: Diffusion, generator: torch.G
 def draw_dropouts(
     batch: int, probabilities: Mapping[str, float], generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Which items (B,) bool lose which part of the context, each independently (2207.12598)."""
+    """Draw which items (B,) bool lose which part of the context, independently (2207.12598)."""
     u = torch.rand(len(probabilities), batch, generator=generator, device=generator.device)
     return {name: row < p for row, (name, p) in zip(u, probabilities.items(), strict=True)}
 
 
 def blur(x: Tensor, width: Tensor) -> Tensor:
-    """Gaussian smoothing of x (B, R, T) along T by a standard deviation (B,) in steps of T."""
+    """Smooth x (B, R, T) along T by a Gaussian of standard deviation (B,) in steps of T."""
     reach = 8
     offset = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
     kernel = torch.exp(-0.5 * (offset / width.to(x.dtype).clamp_min(1e-3)[:, None]).square())
@@ -459,7 +459,7 @@ def blur(x: Tensor, width: Tensor) -> Tensor:
 
 
 def degrade_mel(mel: Tensor, config: Diffusion, generator: torch.Generator) -> Tensor:
-    """A true vocal's mel made to resemble the acoustic model's drafts, (B, T, M) → (B, T, M).
+    """Degrade a true vocal's mel to resemble a draft's, (B, T, M) → (B, T, M).
 
     Standardised log mel in and out, nothing moves in time. Per item, with a random severity:
     smoothing over time and over bands (drafts are over-smoothed: frame differences about 0.7 of

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from inpainter.blocks import Conv1d, ResidualBlock1d, as_row
+from inpainter.blocks import Conv1d, ResidualBlock1d, as_row, zeroed
 from inpainter.context import Context, window_mel
 from inpainter.unet import UNet1d
 from utils.audio import Features, Standardiser
@@ -70,9 +70,7 @@ class MelUNet1d(UNet1d):
         self.mel_before, self.mel_after = (
             nn.ModuleList(ResidualBlock1d(*sizes) for _ in range(hp.mel_blocks)) for _ in range(2)
         )
-        self.mel_output = Conv1d(hp.channels, hp.signal_channels * hp.mel, 1)
-        nn.init.zeros_(self.mel_output.weight)
-        nn.init.zeros_(self.mel_output.bias)
+        self.mel_output = zeroed(Conv1d(hp.channels, hp.signal_channels * hp.mel, 1))
 
     def draft(self, context: Context | None, x: Tensor, samples: int) -> Tensor:
         """Stack the draft's mel and 1 where there is one, (B, 2, S) of x (B, C, S), padded."""

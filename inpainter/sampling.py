@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class Past(NamedTuple):
-    """What a multistep method remembers of its last step."""
+    """Memory of a multistep method: its last evaluation."""
 
     denoised: Tensor  # (B, C, S)
     sigma: float
@@ -50,7 +50,7 @@ Transition = Callable[[Tensor, float, float, State], tuple[Tensor, State]]
 
 
 class ItemNoise:
-    """Standard normal noise (B, C, S), each item from its own generator; a new draw per call."""
+    """Draw standard normal noise (B, C, S), each item from its own generator."""
 
     def __init__(self, generators: Sequence[torch.Generator], like: Tensor) -> None:
         if len(generators) != like.shape[0]:
@@ -59,6 +59,7 @@ class ItemNoise:
         self.shape, self.dtype, self.device = like.shape[1:], like.dtype, like.device
 
     def __call__(self) -> Tensor:
+        """Draw anew."""
         drawn = [
             torch.randn(self.shape, generator=g, device=g.device, dtype=self.dtype)
             for g in self.generators
@@ -72,7 +73,7 @@ class ItemNoise:
 def euler(
     denoise: Denoise, x: Tensor, sigma: float, sigma_next: float, noise: Noise, state: State
 ) -> tuple[Tensor, State]:
-    """One Euler step of dx/dσ = (x − D)/σ (EDM eq. 1): first order, one evaluation."""
+    """Take an Euler step of dx/dσ = (x − D)/σ (EDM eq. 1): first order, one evaluation."""
     slope = (x - denoise(x, sigma)) / sigma
     return x + (sigma_next - sigma) * slope, None
 
@@ -80,7 +81,7 @@ def euler(
 def heun(
     denoise: Denoise, x: Tensor, sigma: float, sigma_next: float, noise: Noise, state: State
 ) -> tuple[Tensor, State]:
-    """Heun's step (EDM algorithm 1 without churn): second order, two evaluations."""
+    """Take Heun's step (EDM algorithm 1 without churn): second order, two evaluations."""
     slope = (x - denoise(x, sigma)) / sigma
     x_next = x + (sigma_next - sigma) * slope
     slope_next = (x_next - denoise(x_next, sigma_next)) / sigma_next
@@ -88,7 +89,7 @@ def heun(
 
 
 def ancestral_levels(sigma: float, sigma_next: float) -> tuple[float, float]:
-    """(σ_down, σ_up): go down to σ_down, add noise σ_up, arrive at σ_next (2011.13456, app. F)."""
+    """Return (σ_down, σ_up): go to σ_down, add noise σ_up, be at σ_next (2011.13456, app. F)."""
     sigma_up = sigma_next * math.sqrt(max(0.0, 1.0 - (sigma_next / sigma) ** 2))
     return sigma_next**2 / sigma, sigma_up
 
@@ -96,7 +97,7 @@ def ancestral_levels(sigma: float, sigma_next: float) -> tuple[float, float]:
 def dpm2_ancestral(
     denoise: Denoise, x: Tensor, sigma: float, sigma_next: float, noise: Noise, state: State
 ) -> tuple[Tensor, State]:
-    """DPM-Solver-2 (2206.00927) to σ_down, then fresh noise: second order, two evaluations."""
+    """Take DPM-Solver-2 (2206.00927) to σ_down, add noise: second order, two evaluations."""
     sigma_down, sigma_up = ancestral_levels(sigma, sigma_next)
     sigma_middle = math.sqrt(sigma * sigma_down)  # the middle of λ
     slope = (x - denoise(x, sigma)) / sigma
@@ -106,7 +107,7 @@ def dpm2_ancestral(
 
 
 def extrapolated(denoised: Tensor, sigma: float, h: float, state: State) -> Tensor:
-    """D at the middle of the coming step h, on a line through this and the last evaluation."""
+    """Extrapolate D to the middle of the coming step h through this and the last evaluation."""
     if state is None:
         return denoised
     h_last = math.log(state.sigma / sigma)
@@ -116,7 +117,7 @@ def extrapolated(denoised: Tensor, sigma: float, h: float, state: State) -> Tens
 def dpmpp_2m(
     denoise: Denoise, x: Tensor, sigma: float, sigma_next: float, noise: Noise, state: State
 ) -> tuple[Tensor, State]:
-    """DPM-Solver++(2M) (2211.01095, algorithm 2): second order, one evaluation."""
+    """Take a DPM-Solver++(2M) step (2211.01095, algorithm 2): second order, one evaluation."""
     denoised = denoise(x, sigma)
     h = math.log(sigma / sigma_next)
     x_next = math.exp(-h) * x - math.expm1(-h) * extrapolated(denoised, sigma, h, state)
@@ -126,7 +127,7 @@ def dpmpp_2m(
 def dpmpp_2m_sde(
     denoise: Denoise, x: Tensor, sigma: float, sigma_next: float, noise: Noise, state: State
 ) -> tuple[Tensor, State]:
-    """SDE-DPM-Solver++(2M) (2211.01095, eq. 19): one evaluation and fresh noise per step."""
+    """Take an SDE-DPM-Solver++(2M) step (2211.01095, eq. 19): one evaluation, fresh noise."""
     denoised = denoise(x, sigma)
     h = math.log(sigma / sigma_next)
     x_next = math.exp(-2 * h) * x - math.expm1(-2 * h) * extrapolated(denoised, sigma, h, state)
@@ -151,7 +152,7 @@ def advance(
     noise: Noise,
     state: State,
 ) -> tuple[Tensor, State]:
-    """`step`, or its limit at σ_next = 0, which is the denoised signal for every one of them."""
+    """Take `step`, or its limit at σ_next = 0, which is the denoised signal for all of them."""
     if sigma_next == 0.0:
         return denoise(x, sigma), None
     return step(denoise, x, sigma, sigma_next, noise, state)
@@ -162,7 +163,7 @@ def advance(
 
 @dataclass(frozen=True)
 class Task:
-    """What an inpainting method works on."""
+    """Inputs of an inpainting method."""
 
     model: Model
     known: Tensor  # (B, C, S); only its known elements are read
@@ -173,17 +174,17 @@ class Task:
     covariance: Callable[[Tensor], Tensor] | None = None  # L·Lᵀ of the noise, None: white
 
     def impose(self, x: Tensor, sigma: float) -> Tensor:
-        """X with its known elements replaced by known + σ·n, n drawn for this call."""
+        """Replace the known elements of x by known + σ·n, n drawn for this call."""
         if sigma == 0.0:
             return torch.where(self.is_known, self.known, x)
         return torch.where(self.is_known, self.known + sigma * self.noise(), x)
 
     def joint(self, x: Tensor, sigma: float) -> Tensor:
-        """The model with nothing known: every element at the level σ."""
+        """Evaluate the model with nothing known: every element at the level σ."""
         return self.model(x, sigma, None)
 
     def reconstruct(self, x: Tensor, sigma: float) -> Tensor:
-        """D moved so that it agrees with the known samples: D + w·a·Jᵀr, r = known − D, J = ∂D/∂x.
+        """Move D towards the known samples: D + w·a·Jᵀr, r = known − D, J = ∂D/∂x.
 
         Reconstruction guidance (2204.03458, eq. 16). σ²J is the posterior covariance (σ²JLLᵀ, where
         the noise has the shape L), so the exact correction solves J a = r on the known part;
@@ -205,7 +206,7 @@ class Task:
 
 
 def conditional(step: Step, task: Task) -> Transition:
-    """The model is told what is known (level 0 there): Palette's way (2111.05826), the default."""
+    """Condition the model on what is known (level 0 there), as Palette (2111.05826)."""
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         return task.model(task.impose(x, 0.0), sigma, task.is_known)
@@ -217,7 +218,7 @@ def conditional(step: Step, task: Task) -> Transition:
 
 
 def replacement(step: Step, task: Task) -> Transition:
-    """Joint model; known elements are renewed at the level of the state (2011.13456, app. I.2)."""
+    """Renew known elements of the joint model at the state's level (2011.13456, app. I.2)."""
 
     def transition(x: Tensor, sigma: float, sigma_next: float, state: State):
         x, state = advance(step, task.joint, x, sigma, sigma_next, task.noise, state)
@@ -227,7 +228,7 @@ def replacement(step: Step, task: Task) -> Transition:
 
 
 def repaint(step: Step, task: Task) -> Transition:
-    """Replacement, each step gone `num_resamples` times with noise in between (2201.09865)."""
+    """Repeat each replacement step `num_resamples` times with noise between (2201.09865)."""
     once = replacement(step, task)
 
     def transition(x: Tensor, sigma: float, sigma_next: float, state: State):
@@ -242,7 +243,7 @@ def repaint(step: Step, task: Task) -> Transition:
 
 
 def guided(step: Step, task: Task) -> Transition:
-    """Joint model, every evaluation moved towards the known samples by its gradient."""
+    """Guide every evaluation of the joint model towards the known samples by its gradient."""
 
     def transition(x: Tensor, sigma: float, sigma_next: float, state: State):
         return advance(step, task.reconstruct, x, sigma, sigma_next, task.noise, state)
@@ -251,7 +252,7 @@ def guided(step: Step, task: Task) -> Transition:
 
 
 def mcg(step: Step, task: Task) -> Transition:
-    """Manifold-constrained gradient (2206.00941, algorithm 1): gradient, then replacement."""
+    """Guide by the manifold-constrained gradient (2206.00941, algorithm 1), then replace."""
 
     def transition(x: Tensor, sigma: float, sigma_next: float, state: State):
         x, state = advance(step, task.reconstruct, x, sigma, sigma_next, task.noise, state)
@@ -273,7 +274,7 @@ METHODS: dict[str, Callable[[Step, Task], Transition]] = {
 
 
 def repeat_context(context: Context, times: int, null_last: bool) -> Context:
-    """The batch `times` over; with `null_last` the last copy sees no frames of the context.
+    """Repeat the batch `times`; with `null_last` the last copy sees no frames of the context.
 
     The waveform of a draft stays: it shapes the noise of all copies alike.
     """
@@ -288,7 +289,7 @@ def repeat_context(context: Context, times: int, null_last: bool) -> Context:
 
 
 def dynamic_threshold(x0: Tensor, quantile: float) -> Tensor:
-    """Imagen's threshold (2205.11487, 2.3), per item: squeeze what exceeds [−1, 1] back into it."""
+    """Squeeze what exceeds [−1, 1] back into it, per item (Imagen, 2205.11487, 2.3)."""
     limits = [torch.quantile(item.abs().flatten().float(), quantile) for item in x0]
     limit = torch.stack(limits).clamp_min(1.0).to(x0.dtype)[:, None, None]  # (B, 1, 1)
     return x0.clamp(-limit, limit) / limit
@@ -318,13 +319,13 @@ class GuidedModel:
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """Of the null evaluations, in the order in which they follow the full one."""
+        """Return the weights of the null evaluations, in their order."""
         both = (self.accompaniment_guidance, self.lyrics_guidance)
         return tuple(weight - 1.0 for weight in both if weight != 1.0)
 
     @property
     def evaluations_per_call(self) -> int:
-        """Network evaluations that one call costs an item."""
+        """Return the network evaluations that one call costs an item."""
         return 1 + len(self.weights)
 
     def __call__(self, x: Tensor, sigma: float, is_known: Tensor | None) -> Tensor:
@@ -509,22 +510,26 @@ def sample(
         progress,
         None if colour is None else colour.covariance,
     )
-    if config.draft_share and has_draft:
-        return made._replace(x=blend(made.x, is_known, context, config.draft_share))
+    if config.draft_share and context is not None and context.wav is not None:
+        mixed = blend(made.x, is_known, context.wav, context.is_dropped, config.draft_share)
+        return made._replace(x=mixed)
     return made
 
 
-def blend(x: Tensor, is_known: Tensor, context: Context, share: float) -> Tensor:
-    """X (B, 2, S) with a share of the draft in its unknown vocals: what both have stays.
+def blend(
+    x: Tensor, is_known: Tensor, draft: Tensor, is_dropped: Mapping[str, Tensor], share: float
+) -> Tensor:
+    """Mix a share of the draft into the unknown vocals of x (B, 2, S).
 
+    draft (B, S): the waveforms; is_dropped["wav"] (B,): items without one.
     The network takes over the phases of a draft, so the two add up like two estimates of one
     signal: what only one of them has, an error of either, is halved at a share of one half.
     """
-    shares = torch.full_like(context.wav, share)  # (B, S)
-    if "wav" in context.is_dropped:
-        shares = torch.where(context.is_dropped["wav"][:, None], 0.0, shares)
+    shares = torch.full_like(draft, share)  # (B, S)
+    if "wav" in is_dropped:
+        shares = torch.where(is_dropped["wav"][:, None], 0.0, shares)
     shares = torch.where(is_known[:, VOCAL], 0.0, shares)
-    vocal = torch.lerp(x[:, VOCAL], context.wav.to(x.dtype), shares)
+    vocal = torch.lerp(x[:, VOCAL], draft.to(x.dtype), shares)
     return torch.cat([vocal[:, None], x[:, ACCOMPANIMENT:]], dim=1)
 
 
@@ -536,7 +541,7 @@ def window_sampler(
     draft_of: Callable[[Sequence[Job]], Tensor] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Generate:
-    """`sample` for the windows of a song (inpainter/windows.py): one batch of jobs at a time.
+    """Make `sample` generate windows of a song (inpainter/windows.py), a batch at a time.
 
     A window draws from (seed, its start), so a song sounds the same for every batch size;
     `context_of(jobs)` and `draft_of(jobs) -> (B, C, S)` give what belongs to the windows.
@@ -546,7 +551,7 @@ def window_sampler(
     def generate(jobs: Sequence[Job]) -> Sequence[Tensor]:
         context = context_of(jobs) if context_of else None
         draft = draft_of(jobs) if draft_of else None
-        return sample(
+        made = sample(
             denoiser,
             torch.stack([job.known for job in jobs]).to(device),
             torch.stack([job.is_known for job in jobs]).to(device),
@@ -556,5 +561,6 @@ def window_sampler(
             draft if draft is None else draft.to(device),
             progress,
         ).x.to(jobs[0].known.device)
+        return list(made)
 
     return generate

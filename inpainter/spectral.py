@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inpainter.blocks import Conv1d, ResidualBlock1d, as_row
+from inpainter.blocks import Conv1d, ResidualBlock1d, as_row, zeroed
 
 KAISER_BETA = 4.0 * math.pi  # of the MDCT's windows: what is loud stays out of bands far away
 LEAST_POWER = 1e-5  # of a draft, in units of σ_data²: what is softer is silence
@@ -25,6 +25,10 @@ class ModifiedCosineTransform(nn.Module):
     make S coefficients, white noise stays white, and the transform's transpose is its inverse.
     It computes in float32 whatever autocast says: what is 80 dB softer than its neighbour counts.
     """
+
+    waves: Tensor  # (2, N, 2N) cosines and sines
+    window: Tensor  # (2N,)
+    edge: Tensor  # (N,)
 
     def __init__(self, size: int) -> None:
         """size: N."""
@@ -43,19 +47,19 @@ class ModifiedCosineTransform(nn.Module):
         self.register_buffer("edge", edge, persistent=False)  # (N,)
 
     def windows(self, count: int) -> Tensor:
-        """The windows of all frames, (P, 2N)."""
+        """Return the windows of all frames, (P, 2N)."""
         windows = self.window.repeat(count, 1)
         windows[0, : self.size] = self.edge
         windows[-1, self.size :] = self.edge.flip(0)
         return windows
 
     def forward(self, x: Tensor) -> Tensor:
-        """X (..., S), S a multiple of N → coefficients (..., P, N), P = S / N."""
+        """Transform x (..., S), S a multiple of N → coefficients (..., P, N), P = S / N."""
         with torch.autocast(x.device.type, enabled=False):
             return self.frames(x) @ self.waves[0].T
 
     def with_power(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The coefficients, and the power around each whatever its phase: (..., P, N) both.
+        """Return the coefficients and the power around each, (..., P, N) both.
 
         The mean of the squares of cosine and sine: a steady tone's coefficients come and go with
         its phase, their power stays.
@@ -66,13 +70,13 @@ class ModifiedCosineTransform(nn.Module):
             return cosine, 0.5 * (cosine.square() + sine.square())
 
     def frames(self, x: Tensor) -> Tensor:
-        """Windowed frames (..., P, 2N) of x (..., S), float32."""
+        """Cut windowed frames (..., P, 2N) of x (..., S), float32."""
         half = self.size // 2
         frames = F.pad(x.float(), (half, half)).unfold(-1, 2 * self.size, self.size)
         return frames * self.windows(frames.shape[-2])
 
     def inverse(self, coefficients: Tensor) -> Tensor:
-        """Coefficients (..., P, N) → x (..., S), float32."""
+        """Transform back: coefficients (..., P, N) → x (..., S), float32."""
         with torch.autocast(coefficients.device.type, enabled=False):
             frames = coefficients.float() @ self.waves[0]
             frames = frames * self.windows(frames.shape[-2])
@@ -83,7 +87,7 @@ class ModifiedCosineTransform(nn.Module):
 
 
 class NoiseShape(nn.Module):
-    """Noise as loud as a vocal is expected to be: Σ = σ²·L·Lᵀ, L = Wᵀ·diag(G)·W, W the MDCT.
+    """Shape noise like the expected vocal: Σ = σ²·L·Lᵀ, L = Wᵀ·diag(G)·W, W the MDCT.
 
     White noise hides what is soft long before what is loud, so a white process makes the soft parts
     last, in few levels and under the errors of the loud ones. Noise with the envelope of the draft
@@ -95,6 +99,8 @@ class NoiseShape(nn.Module):
     the mean power of the true coefficient where a draft says p: an exponent below 1, for a draft
     errs. Without a draft G² is the mean power of the vocals trained on, one value per coefficient.
     """
+
+    mean_power: Tensor  # (N,) of the vocals trained on
 
     def __init__(
         self,
@@ -111,7 +117,7 @@ class NoiseShape(nn.Module):
         self.register_buffer("mean_power", torch.ones(transform.size))  # white until measured
 
     def power(self, x: Tensor) -> Tensor:
-        """X (..., S) in units of σ_data → p (..., P, N)."""
+        """Return the power (..., P, N) of x (..., S) in units of σ_data."""
         return self.transform.with_power(self.pad(x))[1]
 
     def measure(self, vocals: Tensor) -> None:
@@ -119,24 +125,24 @@ class NoiseShape(nn.Module):
         self.mean_power.copy_(self.power(vocals).mean((0, 1)) + self.floor)
 
     def gains(self, power: Tensor, has_draft: Tensor | None = None) -> Tensor:
-        """G (B, 1, P, N) of drafts' power p (B, 1, P, N); has_draft (B,) bool, False = no draft."""
+        """Return G (B, 1, P, N) of drafts' power; has_draft (B,) bool, False = no draft."""
         gains = (self.gain * power.pow(self.exponent) + self.floor).sqrt()
         if has_draft is None:
             return gains
         return torch.where(has_draft[:, None, None, None], gains, self.mean_power.sqrt())
 
     def forward(self, x: Tensor, gains: Tensor) -> Tensor:
-        """L·x of the first channel of x (B, C, S), the vocal; with 1 / G it is L⁻¹·x."""
+        """Shape the first channel, the vocal, of x (B, C, S): L·x; with 1 / G it is L⁻¹·x."""
         vocal = self.transform.inverse(gains * self.transform(self.pad(x[:, :1])))
         return torch.cat([vocal[..., : x.shape[-1]].to(x.dtype), x[:, 1:]], dim=1)
 
     def pad(self, x: Tensor) -> Tensor:
-        """Silence up to the next multiple of the stride."""
+        """Pad with silence to the next multiple of the stride."""
         return F.pad(x, (0, -x.shape[-1] % self.stride))
 
 
 class SpectralPatch(nn.Module):
-    """What is known of each frame, side by side, then residual blocks.
+    """Stack spectra and marks of each frame, then residual blocks.
 
     The blocks read coefficients in units of the noise, compressed: those of the noise have variance
     1 at every level, a loud voice is a few times that, and neither hides the other. Of a draft they
@@ -164,8 +170,10 @@ class SpectralPatch(nn.Module):
         )
 
     def forward(self, spectra: Tensor, power: Tensor, marks: Tensor, mapping: Tensor) -> Tensor:
-        """Spectra (B, C, P, N), noise = 1; power (B, 1 or 0, P, N) of a draft in units of σ_data²;
-        marks (B, M, S) in [0, 1]; mapping (B, W) of the noise level → (B, C_out, 1, P).
+        """Encode the spectra (B, C, P, N), in units of the noise → (B, C_out, 1, P).
+
+        power (B, 1 or 0, P, N): of a draft in units of σ_data²; marks (B, M, S) in [0, 1]; mapping
+        (B, W): of the noise level.
         """
         marks = F.avg_pool1d(marks, self.size // self.MARKS)  # (B, M, P·16)
         marks = marks.unflatten(2, (-1, self.MARKS))
@@ -200,9 +208,10 @@ class SpectralUnpatch(nn.Module):
         width: int,
         dilations: Sequence[int],
     ) -> None:
-        """sources: spectra that a coefficient may be taken from, of the noisy signal (out_channels)
-        and of a draft (1 or 0); width: channels of the convolutions over time and frequency;
-        dilations: of those that look farther.
+        """sources: spectra that a coefficient may be taken from, the draft's among them.
+
+        width: channels of the convolutions over time and frequency; dilations: of those that look
+        farther.
         """
         super().__init__()
         self.terms = (1 + sources, out_channels, size)
@@ -221,13 +230,14 @@ class SpectralUnpatch(nn.Module):
             for dilation in dilations
         )
         for convolutions in (self.look, self.far):
-            convolutions.to(memory_format=torch.channels_last)  # twice as fast on a CPU
+            for part in convolutions.parameters():
+                if part.ndim == 4:  # twice as fast on a CPU
+                    part.data = part.data.contiguous(memory_format=torch.channels_last)
         for layer in (self.output, self.look[-1], *self.far):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            zeroed(layer)
 
     def forward(self, x: Tensor, mapping: Tensor, spectra: Tensor, power: Tensor) -> Tensor:
-        """X (B, C_in, 1, P) → coefficients (B, C_out, P, N) in units of the network's output.
+        """Weigh the sources: x (B, C_in, 1, P) → coefficients (B, C_out, P, N) of the output.
 
         mapping (B, W) of the noise level; spectra (B, C_out + 1 or 0, P, N): of the noisy signal
         and a draft, noise = 1; power, of the same shape: theirs, whatever the phase.

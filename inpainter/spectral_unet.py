@@ -45,9 +45,10 @@ class SpectralUNet1d(UNet1d):
     def encode(
         self, x: Tensor, draft: Tensor, c_noise: Tensor, mapping: Tensor
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return what the levels read, and for `decode`: the spectra of noisy signal and draft in
-        units of the noise, their power (B, K, P, N), and the gains of the noise (B, C, P, N).
+        """Encode what the levels read (B, C, 1, P) by the MDCT, and what `decode` needs besides.
 
+        That is the spectra of noisy signal and draft in units of the noise, their power
+        (B, K, P, N), and the gains of the noise (B, C, P, N).
         With these units D = c_skip·x̃ + c_out·F is a shrunk x̃ for F = −weight·(c_skip/c_out)·x̃,
         and is the draft y for F = y/c_out - …: c_skip/c_out = c_in·σ_data/σ, 1/c_out =
         √(1 + σ_data²/σ²) in the units of the network's input (EDM table 1).

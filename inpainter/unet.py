@@ -123,7 +123,7 @@ class UNet1d(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no front end")
 
     def forward(self, x: Tensor, c_noise: Tensor, context: Context | None = None) -> Tensor:
-        """X (B, C_in, S), c_noise (B,) → F (B, C, S).
+        """Compute F (B, C, S) of x (B, C_in, S) and c_noise (B,).
 
         x is the scaled signal and, with `mask_input`, its mask behind it, 1 = known (C_in = 2C).
         context has T = ceil(S / hop_length) frames, and its waveform, in the scale of the signal,

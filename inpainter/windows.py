@@ -33,7 +33,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Job:
-    """One window as the generator gets it."""
+    """One window with what is known of it, for the generator."""
 
     window: Window
     known: Tensor  # (C, S); only its known elements are meant
@@ -49,7 +49,7 @@ Generate = Callable[[Sequence[Job]], Sequence[Tensor]]
 def merge_ranges(
     ranges: Sequence[tuple[int, int]], length: int, distance: int = 0
 ) -> list[tuple[int, int]]:
-    """Sorted ranges [start, stop), those nearer than `distance` made one; ValueError if outside."""
+    """Sort ranges [start, stop) and merge those nearer than `distance`."""
     merged: list[tuple[int, int]] = []
     for start, stop in sorted(ranges):
         if not 0 <= start < stop <= length:
@@ -67,7 +67,7 @@ def merge_ranges(
 def region_starts(
     region: tuple[int, int], earliest: int, length: int, window: int, overlap: int, align: int
 ) -> list[int]:
-    """Where the windows of one region start, multiples of `align`, none before `earliest`.
+    """Place the windows of one region at multiples of `align`, none before `earliest`.
 
     One window where half an overlap fits on either side, else a chain that hears a whole overlap
     before and behind the region, as far as the song goes. All in samples.
@@ -91,7 +91,7 @@ def plan_windows(
     ranges: Sequence[tuple[int, int]] | None = None,
     align: int = 1,
 ) -> list[Window]:
-    """Windows that cover `ranges` (default: all) of a song of `length` samples, left to right.
+    """Plan windows that cover `ranges` (default: all) of a song of `length` samples.
 
     A range that fits into a window less an overlap has one window around it. length, window,
     overlap and the ranges [start, stop) are in samples. `align`: starts are multiples
@@ -120,7 +120,8 @@ def batches(plan: Sequence[Window], batch_size: int) -> Iterator[list[Window]]:
 
     Looks only a little ahead, so what has to be kept in memory is bounded by the batch.
     """
-    pending, done = list(plan), {None}
+    pending = list(plan)
+    done: set[int | None] = {None}  # a window without a left neighbour is ready at once
     while pending:
         ahead = pending[: 2 * batch_size + 1]
         ready = [window for window in ahead if window.left in done][:batch_size]
@@ -133,7 +134,7 @@ def batches(plan: Sequence[Window], batch_size: int) -> Iterator[list[Window]]:
 
 
 def cross_fade(first: Tensor, second: Tensor) -> Tensor:
-    """From `first` to `second` over all of their samples (C, S) at equal power.
+    """Fade from `first` to `second` over all of their samples (C, S) at equal power.
 
     Gains cos and sin, which keep the power of unlike signals, divided by what the sum of alike
     ones would gain: √(1 + 2·cos·sin·r) for the correlation r ≥ 0 of each channel. Equal signals
@@ -153,7 +154,7 @@ def seam(left: Window, fade: int) -> tuple[int, int]:
 
 
 def seam_roughness(wav: Tensor, position: int, reach: int = 8, neighbourhood: int = 512) -> float:
-    """Energy of the second difference at a seam over that of its neighbourhood; a click is ≫ 1.
+    """Compare second differences at a seam and around it (ratio of energies); a click is ≫ 1.
 
     wav (S,); the mean within `reach` samples of `position` over the mean within `neighbourhood`.
     """
@@ -170,12 +171,12 @@ def seam_roughness(wav: Tensor, position: int, reach: int = 8, neighbourhood: in
 
 
 def read_from(known: Tensor, is_known: Tensor) -> Read:
-    """`Read` of tensors (C, S) that are in memory."""
+    """Return the `Read` of tensors (C, S) in memory."""
     return lambda start, stop: (known[:, start:stop], is_known[:, start:stop])
 
 
 def read_padded(read: Read, window: Window, length: int) -> tuple[Tensor, Tensor]:
-    """A window of the song; behind its end silence, known where the last sample is known."""
+    """Read a window; behind the song's end silence, known where the last sample is known."""
     known, is_known = read(window.start, min(window.stop, length))
     missing = window.stop - window.start - known.shape[-1]
     if missing == 0:
@@ -193,7 +194,7 @@ def make_job(
     length: int,
     fade: int,
 ) -> Job:
-    """The window with all that is known of it: the song's own samples and its neighbours'."""
+    """Collect what is known of a window: the song's own samples and its left neighbour's."""
     known, is_known = read_padded(read, window, length)
     if window.left is not None:
         left = plan[window.left]
@@ -222,7 +223,7 @@ def inpaint_song(
     fade: int,
     batch_size: int = 1,
 ) -> Iterator[Tensor]:
-    """The finished song, left to right, in pieces (C, n) that add up to exactly `length` samples.
+    """Yield the finished song in pieces (C, n) that add up to exactly `length` samples.
 
     fade: samples at the end of an overlap that both neighbours generate, and are cross-faded.
     read(start, stop) gives the known samples and their mask, everything outside the plan's regions

@@ -1,1 +1,1 @@
-"""Legacy: the earlier project's weights, audio and front end."""
+"""Legacy: the legacy project's weights, audio and front end."""

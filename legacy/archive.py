@@ -26,7 +26,7 @@ def read_archive(path: Path, content: str) -> Any:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"no file at {path}, where {content} is expected: the earlier project's README links "
+            f"no file at {path}, where {content} is expected: the legacy project's README links "
             "the download; put it there under this name"
         )
     _check_archive(path, content)
@@ -44,7 +44,7 @@ def read_archive(path: Path, content: str) -> Any:
 
 
 def _check_archive(path: Path, content: str) -> None:
-    """ValueError unless the file is a whole zip of stored records whose checksums hold."""
+    """Raise ValueError unless the file is a whole zip of stored records whose checksums hold."""
     again = f"expected {content}; download it again to {path}"
     with path.open("rb") as file:
         start = file.read(64)
@@ -85,7 +85,7 @@ def size_of(path: Path) -> str:
 
 
 def describe(value: Any) -> str:
-    """A few words on a value that was not expected."""
+    """Describe an unexpected value in a few words."""
     if isinstance(value, dict):
         return f"a dict of {', '.join(map(str, list(value)[:6])) or 'nothing'}"
     if isinstance(value, Tensor):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from inpainter.blocks import Conv1d, ResidualBlock1d, as_row
+from inpainter.blocks import Conv1d, ResidualBlock1d, as_row, zeroed
 from inpainter.unet import UNet1d
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ ORDER = ("noise_embedding", "patches", "downs", "bottleneck", "ups", "unpatches"
 
 
 class PatchBlock(nn.Module):
-    """A residual block, then `factor` neighbouring samples become channels."""
+    """Residual block, then `factor` neighbouring samples become channels."""
 
     def __init__(self, in_channels: int, out_channels: int, factor: int, mapping: int) -> None:
         super().__init__()
@@ -31,14 +31,18 @@ class PatchBlock(nn.Module):
         self.block = ResidualBlock1d(in_channels, out_channels // factor, groups, mapping)
 
     def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
-        """X (B, C_in, 1, S) → (B, C_out, 1, S / factor); channel c of sample p: c * factor + p."""
+        """Patch x (B, C_in, 1, S) → (B, C_out, 1, S / factor).
+
+        Sample p of channel c becomes channel c * factor + p.
+        mapping (B, W): the noise level's embedding.
+        """
         x = self.block(x, mapping).squeeze(2)
         x = x.unflatten(2, (-1, self.factor))  # (B, C_out / factor, S / factor, factor)
         return x.transpose(2, 3).flatten(1, 2)[:, :, None]  # (B, C_out, 1, S / factor)
 
 
 class UnpatchBlock(nn.Module):
-    """The way back of `PatchBlock`: channels become neighbouring samples, then the block."""
+    """Inverse of `PatchBlock`: channels become neighbouring samples, then the block."""
 
     def __init__(self, in_channels: int, out_channels: int, factor: int, mapping: int) -> None:
         super().__init__()
@@ -47,7 +51,7 @@ class UnpatchBlock(nn.Module):
         self.block = ResidualBlock1d(in_channels // factor, out_channels, groups, mapping)
 
     def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
-        """X (B, C_in, 1, S) → (B, C_out, 1, S * factor)."""
+        """Unpatch x (B, C_in, 1, S) → (B, C_out, 1, S * factor)."""
         x = x.squeeze(2).unflatten(1, (-1, self.factor))  # (B, C_in / factor, factor, S)
         x = x.transpose(2, 3).flatten(2, 3)  # (B, C_in / factor, S * factor)
         return self.block(x[:, :, None], mapping)
@@ -75,11 +79,9 @@ class PatchUNet1d(UNet1d):
         self.output: nn.Module = nn.Identity()
         if hp.output_kernel:
             kernel = hp.output_kernel
-            output = Conv1d(out_channels, hp.signal_channels, kernel, padding=kernel // 2)
-            nn.init.zeros_(output.weight)
-            if output.bias is not None:
-                nn.init.zeros_(output.bias)
-            self.output = output
+            self.output = zeroed(
+                Conv1d(out_channels, hp.signal_channels, kernel, padding=kernel // 2)
+            )
 
     def encode(
         self, x: Tensor, draft: Tensor, c_noise: Tensor, mapping: Tensor

@@ -1,4 +1,4 @@
-"""The earlier project's training audio: {train,test}_norm.pt, pairs of tensors in one file each.
+"""The legacy project's training audio: {train,test}_norm.pt, pairs of tensors in one file each.
 
 A file is a list of two lists of one-dimensional float tensors, [[vocal, ...], [guitar, ...]], at
 16 kHz and pairwise of equal length. It is opened without running code and mapped, not read: a
@@ -20,13 +20,13 @@ DIRECTORY = Path("inpainting/mackenzie_unet_diffusion_inpainter_audio")  # below
 FILES = {"train": "train_norm.pt", "test": "test_norm.pt"}  # prefix of the ids: file
 TEST_PREFIX = "test-"  # ids that begin so are the test split
 SAMPLE_RATE = 16000  # Hz, of these files; they do not say it
-CONTENT = "the earlier project's audio"
+CONTENT = "the legacy project's audio"
 ROLES = ("vocal", "guitar")  # the two lists of a file
 FLOATS = (torch.float16, torch.float32, torch.float64)
 
 
 def read_published(directory: Path) -> tuple[list[ArrayPair], list[Rejection]]:
-    """Open both files of a folder → its pairs, and those whose tensors are not usable, by index.
+    """Open both files of a folder: its pairs, and those whose tensors are not usable, by index.
 
     FileNotFoundError when a file is missing; ValueError for one that is truncated, damaged,
     foreign or holds lists of different lengths. Samples are looked at later, song by song.
@@ -46,7 +46,7 @@ def read_published(directory: Path) -> tuple[list[ArrayPair], list[Rejection]]:
 
 
 def _lists(path: Path) -> tuple[list[Any], list[Any]]:
-    """Both lists of a file, of one length; ValueError otherwise."""
+    """Read both lists of a file, of one length; ValueError otherwise."""
     content = read_archive(path, CONTENT)
     expected = (
         f"{path} is not {CONTENT}: expected two lists of tensors, [[vocal, ...], [guitar, ...]]"

@@ -1,6 +1,6 @@
-"""Weights of the earlier system, read safely, renamed one to one, and kept in our own format.
+"""Weights of the legacy system, read safely, renamed one to one, and kept in our own format.
 
-The earlier inpainter is our UNet1d with the preset `published`; a file of it is
+The legacy inpainter is our UNet1d with the preset `legacy`; a file of it is
 {step, model, opt, version} with names that begin with `net.`. The transcriber's file is
 {config, model_state_dict}, and its configuration says how large our Transcriber must be. Renaming
 is a pure function of the names, so a round trip needs no original. Nothing in a file is executed,
@@ -22,13 +22,13 @@ from utils import checkpoint, config
 
 INPAINTER_PATH = Path(
     "checkpoints/inpainting/mackenzie_unet_diffusion_inpainter_audio/2024-05-31-11-27-56/model-39.pt"
-)  # below the save folder, where the earlier project's README puts it
+)  # below the save folder, where the legacy project's README puts it
 TRANSCRIBER_PATH = Path(
     "utils/evaluation/phoneme_informed_note_level_singing_transcription/checkpoints/model.pt"
 )  # below the project's own folder
 RUN = "published"  # of the converted weights: save/KIND/published/best.pt
 
-# Our name → the earlier one, applied in this order to every name.
+# Our name → the legacy one, applied in this order to every name.
 _INPAINTER_NAMES = (
     (r"^noise_embedding\.frequencies$", "to_time.0.0.weights"),
     (r"^noise_embedding\.project\.", "to_time.0.1."),
@@ -73,7 +73,7 @@ _TRANSCRIBER_NAMES = (
 )
 _NAMES = {"inpainter": _INPAINTER_NAMES, "transcriber": _TRANSCRIBER_NAMES}
 
-# Our knob of the transcriber ← key of the earlier configuration, and of its part on phonemes.
+# Our knob of the transcriber ← key of the legacy configuration, and of its part on phonemes.
 _TRANSCRIBER_KNOBS = {
     "hop_length": "hop_length",
     "win_length": "win_length",
@@ -96,15 +96,15 @@ _PHONEME_KNOBS = {
 LARGEST = 65536  # of a whole number in a configuration: larger ones are no network of this kind
 
 
-def published_name(name: str, kind: str = "inpainter") -> str:
-    """The earlier system's name of a parameter of our UNet1d or Transcriber."""
+def legacy_name(name: str, kind: str = "inpainter") -> str:
+    """Return the legacy name of a parameter of our UNet1d or Transcriber."""
     for pattern, replacement in _NAMES[kind]:
         name = re.sub(pattern, replacement, name)
     return name
 
 
-def published_shape(name: str, shape: torch.Size) -> tuple[int, ...]:
-    """The earlier shape of a parameter of ours: position-wise layers were convolutions there."""
+def legacy_shape(name: str, shape: torch.Size) -> tuple[int, ...]:
+    """Return the legacy shape of a parameter: position-wise layers were convolutions there."""
     if re.search(r"\.transformer\.norm[12]\.", name):
         return (1, *shape, 1)
     if re.search(r"\.transformer\.linear[12]\.", name):
@@ -112,26 +112,26 @@ def published_shape(name: str, shape: torch.Size) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def to_published(weights: Mapping[str, Tensor], kind: str = "inpainter") -> dict[str, Tensor]:
-    """Weights of ours, named and shaped as the earlier system's; the data are shared."""
+def to_legacy(weights: Mapping[str, Tensor], kind: str = "inpainter") -> dict[str, Tensor]:
+    """Name and shape weights of ours as the legacy system's; the data are shared."""
     return {
-        published_name(name, kind): tensor.reshape(published_shape(name, tensor.shape))
+        legacy_name(name, kind): tensor.reshape(legacy_shape(name, tensor.shape))
         for name, tensor in weights.items()
     }
 
 
-def from_published(
+def from_legacy(
     tensors: Mapping[str, Any],
     expected: Mapping[str, Tensor],
     source: Path | str,
     kind: str = "inpainter",
 ) -> dict[str, Tensor]:
-    """The earlier system's weights, named and shaped as ours, float32, in memory of their own.
+    """Name and shape legacy weights as ours, float32, in memory of their own.
 
     expected: the state of our network, on any device (`meta` costs nothing). ValueError names what
     is missing, unexpected, of another shape or type, or not finite.
     """
-    names = {published_name(name, kind): name for name in expected}
+    names = {legacy_name(name, kind): name for name in expected}
     problems = [f"missing {name}" for name in names if name not in tensors]
     problems += [f"unexpected {name}" for name in tensors if name not in names]
     for name, ours in names.items():
@@ -141,7 +141,7 @@ def from_published(
         shown = "\n".join(f"  {problem}" for problem in problems[:5])
         more = f"\n  and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ValueError(
-            f"{source} does not hold the earlier system's {kind}: {len(problems)} differences "
+            f"{source} does not hold the legacy system's {kind}: {len(problems)} differences "
             f"from its {len(names)} tensors\n{shown}{more}"
         )
     weights = {
@@ -152,13 +152,13 @@ def from_published(
     if broken:
         raise ValueError(
             f"{source}: {len(broken)} tensors hold values that are not finite, the first "
-            f"{published_name(broken[0], kind)}: download it again"
+            f"{legacy_name(broken[0], kind)}: download it again"
         )
     return weights
 
 
 def _differences(name: str, found: Any, ours: str, expected: Tensor) -> list[str]:
-    shape = published_shape(ours, expected.shape)
+    shape = legacy_shape(ours, expected.shape)
     of_kind = "a float" if expected.is_floating_point() else "an integer"
     if not isinstance(found, Tensor) or found.is_floating_point() != expected.is_floating_point():
         return [f"{name} is {describe(found)}, expected {of_kind} tensor"]
@@ -170,31 +170,31 @@ def _differences(name: str, found: Any, ours: str, expected: Tensor) -> list[str
 def read_inpainter(path: Path, network: nn.Module) -> tuple[dict[str, Tensor], int]:
     """Read {step, model, opt, version} → weights for `network`, and the step.
 
-    network: a UNet1d of the preset `published`, possibly on `meta`. FileNotFoundError when there is
+    network: a UNet1d of the preset `legacy`, possibly on `meta`. FileNotFoundError when there is
     no file; ValueError for one that is truncated, damaged, foreign or of another network.
     """
-    content = read_archive(path, "the earlier system's inpainter")
+    content = read_archive(path, "the legacy system's inpainter")
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise ValueError(
-            f"{path} is not the earlier system's inpainter: expected step, model, opt, version; "
+            f"{path} is not the legacy system's inpainter: expected step, model, opt, version; "
             f"found {describe(content)}"
         )
     step = content.get("step")
     if type(step) is not int:
         raise ValueError(f"{path}: step is {describe(step)}, expected a whole number")
-    return from_published(content["model"], network.state_dict(), path), step
+    return from_legacy(content["model"], network.state_dict(), path), step
 
 
 def write_inpainter(path: Path, weights: Mapping[str, Tensor], step: int) -> None:
-    """Write our weights as the earlier system would: {step, model, opt, version}."""
-    content = {"step": step, "model": to_published(weights), "opt": {}, "version": "0.0.0"}
+    """Write our weights as the legacy system would: {step, model, opt, version}."""
+    content = {"step": step, "model": to_legacy(weights), "opt": {}, "version": "0.0.0"}
     torch.save(content, path)
 
 
 def convert_inpainter(save_dir: Path, network: nn.Module, hyperparams: Any) -> Path:
-    """Return save/inpainter/published/best.pt, converting the earlier file when it is not there.
+    """Return save/inpainter/published/best.pt, converting the legacy file where it is missing.
 
-    network: a UNet1d of the preset `published`, possibly on `meta`; hyperparams: that preset, which
+    network: a UNet1d of the preset `legacy`, possibly on `meta`; hyperparams: that preset, which
     the checkpoint carries. Errors: see `read_inpainter`.
     """
     target = checkpoint.run_directory(save_dir, "inpainter", RUN) / checkpoint.BEST
@@ -206,7 +206,7 @@ def convert_inpainter(save_dir: Path, network: nn.Module, hyperparams: Any) -> P
 
 
 def transcriber_knobs(configuration: Any, source: Path | str) -> dict[str, Any]:
-    """The earlier transcriber's configuration → knobs of our section `transcriber`.
+    """Translate the legacy transcriber's configuration to knobs of `transcriber`.
 
     `sample_rate` comes along, for it belongs to another section. ValueError for a missing or
     impossible value, and where both mels do not share one hop and rate.
@@ -259,7 +259,7 @@ def convert_transcriber(
     build: knobs (see `transcriber_knobs`) → a Transcriber of that size (on `meta`, so that nothing
     is allocated before the sizes are compared) and the hyperparameters that say so. The features'
     own tensors in the file are not read: our network computes them. Errors: see `read_archive` and
-    `from_published`.
+    `from_legacy`.
     """
     target = checkpoint.run_directory(save_dir, "transcriber", RUN) / checkpoint.BEST
     if target.is_file():
@@ -277,16 +277,16 @@ def read_transcriber(
     The weights are those of the network that `build` makes; arguments and errors as for
     `convert_transcriber`.
     """
-    content = read_archive(path, "the earlier system's transcriber")
+    content = read_archive(path, "the legacy system's transcriber")
     if not isinstance(content, dict) or not isinstance(content.get("model_state_dict"), dict):
         raise ValueError(
-            f"{path} is not the earlier system's transcriber: expected config, model_state_dict; "
+            f"{path} is not the legacy system's transcriber: expected config, model_state_dict; "
             f"found {describe(content)}"
         )
     network, hyperparams = build(transcriber_knobs(content.get("config"), path))
     tensors = content["model_state_dict"]
     weights = {name: tensor for name, tensor in tensors.items() if ".feat." not in str(name)}
-    return from_published(weights, network.state_dict(), path, "transcriber"), hyperparams
+    return from_legacy(weights, network.state_dict(), path, "transcriber"), hyperparams
 
 
 def _save(

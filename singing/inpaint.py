@@ -158,7 +158,7 @@ def spans(jobs: Sequence[Job]) -> list[tuple[int, int]]:
 
 
 class Evaluations:
-    """Counts the items that a network evaluates while the `with` block runs."""
+    """Count the items that a network evaluates while the `with` block runs."""
 
     def __init__(self, inpainter: Loaded) -> None:
         self.network, self.count = inpainter.network, 0

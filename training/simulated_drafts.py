@@ -124,7 +124,7 @@ class SimulatedContexts:
     def score(
         self, ids: Sequence[str], starts: Tensor, frames: int
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Phoneme ids and MIDI notes (B, T) of windows, None where the network takes none."""
+        """Return phoneme ids and MIDI notes (B, T) of windows, None where they are not taken."""
         if self.tracks is None:
             return None, None
         seconds = (starts.cpu().double() / self.audio.sample_rate).tolist()

@@ -174,7 +174,7 @@ def test_loss_counts_only_unknown_elements_and_adds_up_over_ranks() -> None:
 
 
 def test_nothing_is_clipped_inside_the_loss() -> None:
-    """The earlier system's threshold squeezed D into [−1, 1]: loud estimates had no gradient."""
+    """The legacy system's threshold squeezed D into [−1, 1]: loud estimates had no gradient."""
     denoised = torch.tensor([[[5.0, 10.0]]], requires_grad=True)
     x, scored = torch.zeros(1, 1, 2), torch.ones(1, 1, 2, dtype=torch.bool)
     sums, _ = loss_terms(denoised, x, torch.tensor([0.1]), scored, SIGMA_DATA)

@@ -482,7 +482,7 @@ def test_a_share_of_the_draft_stays_where_it_was_told() -> None:
     context = Context(
         wav=normal(3, 50, seed=1), is_dropped={"wav": torch.tensor([True, False, False])}
     )
-    mixed = blend(x, is_known, context, 0.25)
+    mixed = blend(x, is_known, context.wav, context.is_dropped, 0.25)
     assert torch.equal(mixed[is_known], x[is_known]) and torch.equal(mixed[0], x[0])
     expected = 0.75 * x[1:, 0, 20:] + 0.25 * context.wav[1:, 20:]
     torch.testing.assert_close(mixed[1:, 0, 20:], expected)

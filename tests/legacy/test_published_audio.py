@@ -1,4 +1,4 @@
-"""The earlier project's audio: splits, levels, faults by index, files that are none."""
+"""The legacy project's audio: splits, levels, faults by index, files that are none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Songs with the earlier project's weights, from the shell: --preset published, at tiny size."""
+"""Songs with the legacy project's weights, from the shell: --preset published, at tiny size."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def download(workplace: Path) -> Path:
-    """The earlier project's file with random weights, where its README says."""
+    """The legacy project's file with random weights, where its README says."""
     path = workplace / "save" / published.INPAINTER_PATH
     path.parent.mkdir(parents=True)
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Weights of the earlier system: names, parity with stored outputs, round trip, bad files."""
+"""Weights of the legacy system: names, parity with stored outputs, round trip, bad files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from utils import checkpoint, config
 torch.set_num_threads(1)
 FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
 needs_fixtures = pytest.mark.skipif(
-    not FIXTURES.is_dir(), reason=f"the stored outputs of the earlier system are not at {FIXTURES}"
+    not FIXTURES.is_dir(), reason=f"the stored outputs of the legacy system are not at {FIXTURES}"
 )
 TINY = UNet(
     mdct=0,
@@ -61,19 +61,19 @@ def published_file(tmp_path: Path) -> Path:
 def test_names_are_one_to_one() -> None:
     with torch.device("meta"):
         weights = PatchUNet1d(config.preset("legacy").unet).state_dict()
-    renamed = published.to_published(weights)
+    renamed = published.to_legacy(weights)
     assert len(renamed) == len(weights)
     assert sum(tensor.numel() for tensor in renamed.values()) == 101_575_520
     for name, tensor in weights.items():
-        renamed_tensor = renamed[published.published_name(name)]
-        assert renamed_tensor.shape == published.published_shape(name, tensor.shape)
+        renamed_tensor = renamed[published.legacy_name(name)]
+        assert renamed_tensor.shape == published.legacy_shape(name, tensor.shape)
 
 
 @needs_fixtures
 def test_names_and_shapes_are_the_earlier_ones() -> None:
     layout = json.loads((FIXTURES / "published_inpainter_layout.json").read_text())
     with torch.device("meta"):
-        renamed = published.to_published(PatchUNet1d(config.preset("legacy").unet).state_dict())
+        renamed = published.to_legacy(PatchUNet1d(config.preset("legacy").unet).state_dict())
     assert {name: list(tensor.shape) for name, tensor in renamed.items()} == layout["state_dict"]
     inpainting = config.preset("legacy").inpainting
     found = (inpainting.sigma_min, inpainting.sigma_max, inpainting.rho)
@@ -275,7 +275,7 @@ def test_transcriber_follows_the_configuration_of_its_file(tmp_path: Path) -> No
     path = tmp_path / "model.pt"
     content = {
         "config": CONFIGURATION,
-        "model_state_dict": published.to_published(weights, "transcriber"),
+        "model_state_dict": published.to_legacy(weights, "transcriber"),
     }
     torch.save(content, path)
     target = published.convert_transcriber(path, tmp_path, build_transcriber)

@@ -67,7 +67,7 @@ def download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     knobs = published.transcriber_knobs(CONFIGURATION, path)
     torch.manual_seed(0)
     weights = build_transcriber(with_knobs(config.preset("base"), knobs)).state_dict()
-    renamed = published.to_published(weights, "transcriber")
+    renamed = published.to_legacy(weights, "transcriber")
     torch.save({"config": CONFIGURATION, "model_state_dict": renamed}, path)
     soundfile.write("a.wav", 0.1 * np.random.default_rng(0).standard_normal(16000), 16000)
     return path

@@ -343,7 +343,7 @@ class Mixing:
 
 @dataclass(frozen=True)
 class Composer:
-    """A melody for lyrics on an accompaniment's harmony (music/compose.py)."""
+    """A melody for lyrics on an accompaniment's harmony (composer/compose.py)."""
 
     low: int = 53  # MIDI, F3: lowest note of the voice
     high: int = 72  # MIDI, C5: highest note

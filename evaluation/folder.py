@@ -16,13 +16,13 @@ from typing import Any
 
 from torch import Tensor
 
+from composer.harmony import Harmony, analyse
 from evaluation.frechet import EmbeddingStore
 from evaluation.report import ReportItem, shown_path, write_outcome
 from evaluation.score_metrics import harmony_fit, mel_level, wrong_lyrics
 from evaluation.table import WRONG_LYRICS, counted, print_table
 from evaluation.voice import Judges, Reference, without_nan
 from hyperparams import Hyperparams
-from music.harmony import Harmony, analyse
 from music.midi import read_midi
 from text.frontend import Pronouncer
 from text.lyrics import read_lyrics

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from composer.compose import compose
+from composer.harmony import Harmony, analyse
 from corpora.records import song_of
 from evaluation import table
 from evaluation.report import write_result
@@ -23,8 +25,6 @@ from evaluation.table import Metric, Records, counted
 from evaluation.voice import without_nan
 from hyperparams import Hyperparams
 from inpainter.diffusion import ACCOMPANIMENT
-from music.compose import compose
-from music.harmony import Harmony, analyse
 from preprocess import StemStore
 from text.frontend import Pronouncer
 from text.lyrics import read_lyrics

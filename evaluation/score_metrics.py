@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from composer.harmony import NO_CHORD, Harmony, chord_tones
 from corpora.records import song_of
 from evaluation.table import SHUFFLED
-from music.harmony import NO_CHORD, Harmony, chord_tones
 from text.symbols import is_vowel, word_spans
 from utils.pitch import TimedNote
 

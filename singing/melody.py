@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from music.compose import compose
-from music.harmony import Harmony, analyse, chord_name
+from composer.compose import compose
+from composer.harmony import Harmony, analyse, chord_name
 from music.melody import Melody
 from music.midi import read_midi
 from music.underlay import Underlay, lay_lyrics, sing

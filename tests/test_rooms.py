@@ -21,7 +21,7 @@ FLOORS = (  # a file imports from its own floor and from those above it in this 
     ("utils",),
     ("music", "module"),
     (
-        *("network", "source_filter", "inpainter"),
+        *("network", "source_filter", "inpainter", "composer"),
         *("transcription.network", "transcription.labels", "legacy.patches"),
     ),
     ("utils.loading",),

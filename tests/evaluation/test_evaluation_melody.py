@@ -11,6 +11,7 @@ import soundfile
 
 import evaluate
 import prepare_data
+from composer.harmony import Confidence, Harmony, Key
 from evaluation.melody import (
     ROWS,
     Accompanied,
@@ -19,7 +20,6 @@ from evaluation.melody import (
     print_melodies,
 )
 from hyperparams import Hyperparams
-from music.harmony import Confidence, Harmony, Key
 from text.frontend import Pronouncer
 from text.lyrics import parse_lyrics
 

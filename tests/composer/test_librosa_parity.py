@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from music import beats, chroma
+from composer import beats, chroma
 from utils.audio import read_wav
 
 RATE = 16000

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from music.chroma import SILENCE, frames_of
+from composer.chroma import SILENCE, frames_of
 from utils.audio import mel_frequencies
 
 DEFAULT_TEMPO = 100.0  # beats per minute of the grid that stands in for a missing beat

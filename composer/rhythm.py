@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from music.counts import MAX_DURATION, strength
-from music.layout import SLOTS_PER_BEAT, Grid, PlacedLine, wanted_density
+from composer.counts import MAX_DURATION, strength
+from composer.layout import SLOTS_PER_BEAT, Grid, PlacedLine, wanted_density
 
 if TYPE_CHECKING:
     from hyperparams import Composer

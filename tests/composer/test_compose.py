@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from backing import render_backing
 
-from hyperparams import Composer
-from music.compose import compose, rhyme, tempo_map
-from music.counts import (
+from composer.compose import compose, rhyme, tempo_map
+from composer.counts import (
     CountedNote,
     WrittenSong,
     count_song,
@@ -24,10 +23,11 @@ from music.counts import (
     read_written,
     strength,
 )
-from music.harmony import Confidence, Harmony, Key, analyse, chord_tones
-from music.layout import Grid, PlacedLine, UnplacedLine
-from music.pitches import LEAP
-from music.rhythm import distances, log_share, sample_rhythm, stress_lift
+from composer.harmony import Confidence, Harmony, Key, analyse, chord_tones
+from composer.layout import Grid, PlacedLine, UnplacedLine
+from composer.pitches import LEAP
+from composer.rhythm import distances, log_share, sample_rhythm, stress_lift
+from hyperparams import Composer
 from music.score import Score
 from music.underlay import text_syllables
 from text.frontend import Pronouncer

@@ -1,6 +1,6 @@
 """Harmony of an accompaniment from its audio: beats, downbeats, key, and a chord per beat.
 
-Beats come from music/beats.py. Chords are 12 major and 12 minor triads and "none": templates with
+Beats come from beats.py. Chords are 12 major and 12 minor triads and "none": templates with
 overtones (Papadopoulos & Peeters 2007) on beat-synchronous chroma, decoded by Viterbi. Metre and
 downbeat phase are decided jointly with the chords (Papadopoulos & Peeters 2011): every hypothesis
 makes changes of chord likely on its own downbeats, and the best path wins.
@@ -13,8 +13,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from music.beats import track_beats
-from music.chroma import SILENCE, beat_chroma
+from composer.beats import track_beats
+from composer.chroma import SILENCE, beat_chroma
 
 PITCH_CLASSES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 NO_CHORD = 24  # chords 0-11 are major on that pitch class, 12-23 minor

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from music.harmony import NO_CHORD, Harmony
+from composer.harmony import NO_CHORD, Harmony
 
 if TYPE_CHECKING:
     from hyperparams import Composer

@@ -3,7 +3,7 @@
 The table `melody_weights.json` was counted on the 224 English songs of the OpenScore Lieder Corpus
 (CC0, MusicXML). Count it anew, on these or on other songs, with
 
-    python -c "from music.counts import write_table; write_table('FOLDER OF .mxl FILES')"
+    python -c "from composer.counts import write_table; write_table('FOLDER OF .mxl FILES')"
 
 Entries are plain counts. Strength of a place in the bar: 0 between beats, 1 on a beat, 2 on the
 first beat or the half of the bar. Sixteenth notes are the unit of places and durations.
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from music.harmony import NO_CHORD, NUM_CHORDS, chord_tones, correlate, viterbi
+from composer.harmony import NO_CHORD, NUM_CHORDS, chord_tones, correlate, viterbi
 from music.syllables import text_syllables
 from utils.files import write_text
 

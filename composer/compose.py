@@ -1,10 +1,10 @@
 """A melody for lyrics over an accompaniment: placed lines, sampled rhythms, sampled pitches.
 
-The weights are counts of real songs (music/counts.py); a seed gives variations. Where lines stand
-in the song is settled in music/layout.py. What makes it a topline is repetition: a section that
-comes again (a second chorus, or the next verse) takes up its melody, as do the same words; within a
-section a line takes up the rhythm and, as far as the chords allow, the tune of the line it rhymes
-with, or of the line before the last.
+The weights are counts of real songs (counts.py); a seed gives variations. Where lines stand in the
+song is settled in layout.py. What makes it a topline is repetition: a section that comes again (a
+second chorus, or the next verse) takes up its melody, as do the same words; within a section a line
+takes up the rhythm and, as far as the chords allow, the tune of the line it rhymes with, or of the
+line before the last.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from music.counts import read_table, sung_stress
-from music.harmony import Harmony
-from music.layout import (
+from composer.counts import read_table, sung_stress
+from composer.harmony import Harmony
+from composer.layout import (
     Grid,
     PlacedLine,
     UnplacedLine,
@@ -27,8 +27,8 @@ from music.layout import (
     section_name,
     stanza_numbers,
 )
-from music.pitches import LIFT, VocalRange, sample_pitches
-from music.rhythm import sample_rhythm
+from composer.pitches import LIFT, VocalRange, sample_pitches
+from composer.rhythm import sample_rhythm
 from music.score import Note, Score, Syllable
 from music.tempo import TICKS_PER_BEAT, Meter, TempoMap
 from music.underlay import Underlay, text_syllables

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from backing import SAMPLE_RATE, Backing, render_backing
 
-from music.harmony import (
+from composer.harmony import (
     NO_CHORD,
     Harmony,
     Key,

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from music.counts import MAX_INTERVAL, PHRASE_PARTS, interval_class, strength
-from music.harmony import NO_CHORD
-from music.layout import SLOTS_PER_BEAT, Grid
-from music.rhythm import draw, log_share
+from composer.counts import MAX_INTERVAL, PHRASE_PARTS, interval_class, strength
+from composer.harmony import NO_CHORD
+from composer.layout import SLOTS_PER_BEAT, Grid
+from composer.rhythm import draw, log_share
 
 if TYPE_CHECKING:
     from hyperparams import Composer

@@ -1,0 +1,1 @@
+"""Composer: harmony and beats of an accompaniment, and melodies that fit them."""

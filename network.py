@@ -42,7 +42,7 @@ from source_filter import SourcePostNet
 
 if TYPE_CHECKING:
     import hyperparams
-    from music.score_batch import ScoreBatch
+    from music.inputs import ScoreBatch
 
 
 TYPICAL_SECONDS = 0.08  # of a spoken phoneme: where the predicted durations start

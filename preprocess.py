@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from corpora.records import song_of
 from corpora.stores import FeatureStore, StemStore
 from inpainter.mel_unet import MelSignal
-from music.score_batch import Movable, ScoreBatch, ScoreTracks, collate_scores
+from music.inputs import Movable, ScoreBatch, ScoreTracks, collate_scores
 from training.batching import (
     FrameBudgetSampler,
     Position,

@@ -34,7 +34,7 @@ from corpora.stores import FeatureStore
 from evaluation.transcriber import METRICS, transcription_scores
 from hyperparams import Hyperparams
 from inpainter.diffusion import ACCOMPANIMENT, VOCAL
-from music.score_batch import with_sung_times
+from music.inputs import with_sung_times
 from preprocess import ScoreTracks, StemBatch, StemBatches, StemStore
 from text.symbols import SYMBOL_TO_ID
 from training.augmentation import augment, source_samples

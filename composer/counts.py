@@ -11,25 +11,38 @@ first beat or the half of the bar. Sixteenth notes are the unit of places and du
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from music.underlay import text_syllables
+
+if TYPE_CHECKING:
+    from text.frontend import Pronouncer
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    pass
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from tqdm import tqdm
 
 from composer.harmony import NO_CHORD, NUM_CHORDS, chord_tones, correlate, viterbi
-from music.syllables import text_syllables
 from utils.files import write_text
 
 if TYPE_CHECKING:
     from music.musicxml_parts import Part, WrittenNote
     from text.frontend import Pronouncer
 
+SMOOTHING = 0.2  # counts added to everything
 TABLE = Path(__file__).with_name("melody_weights.json")
 MAX_INTERVAL = 12  # semitones either way
 MAX_DURATION = 16  # sixteenths
@@ -331,3 +344,15 @@ def read_table(path: Path = TABLE) -> dict[str, Any]:
         return np.array(value, dtype=float)
 
     return arrays(json.loads(path.read_text(encoding="utf-8")))
+
+
+def log_share(counts: np.ndarray) -> np.ndarray:
+    """Return the log of smoothed shares along the last axis."""
+    counts = counts + SMOOTHING
+    return np.log(counts / counts.sum(axis=-1, keepdims=True))
+
+
+def draw(score: np.ndarray, rng: np.random.Generator) -> int:
+    """Return an index drawn with log weights `score`; -inf is never drawn."""
+    weights = np.exp(score - score.max())
+    return int(rng.choice(len(score), p=weights / weights.sum()))

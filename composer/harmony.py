@@ -13,8 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from composer.beats import track_beats
-from composer.chroma import SILENCE, beat_chroma
+from composer.beats import SILENCE, beat_chroma, track_beats
 
 PITCH_CLASSES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 NO_CHORD = 24  # chords 0-11 are major on that pitch class, 12-23 minor

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from composer.counts import MAX_INTERVAL, PHRASE_PARTS, interval_class, strength
+from composer.counts import MAX_INTERVAL, PHRASE_PARTS, draw, interval_class, log_share, strength
 from composer.harmony import NO_CHORD
 from composer.layout import SLOTS_PER_BEAT, Grid
-from composer.rhythm import draw, log_share
 
 if TYPE_CHECKING:
     from hyperparams import Composer

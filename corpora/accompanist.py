@@ -15,8 +15,8 @@ from torch import Tensor
 
 from music.midi import save
 from music.midi_tracks import DRUM_CHANNEL
+from music.score import TempoMap
 from music.song import Backing
-from music.tempo import TempoMap
 from utils.audio import read_wav
 
 OVERSAMPLING = 2  # soundfont samples are not band-limited when they are pitched up

@@ -26,11 +26,10 @@ from corpora.records import TAKE_MARK, Rejection, Split, StemPair, Utterance, id
 from corpora.singer import SAMPLE_RATE, Singer, missing_packages
 from corpora.speech import Entry
 from corpora.takes import Arrangement, Take, arrange, take_of
-from music.inputs import phrase_inputs
+from music.inputs import LONGEST_ITEM, SHORTEST_ITEM, TAIL_SECONDS, item_groups, phrase_inputs
 from music.midi import write_midi
 from music.musicxml import read_musicxml
 from music.notation import read_notation
-from music.phrasing import LONGEST_ITEM, SHORTEST_ITEM, TAIL_SECONDS, item_groups
 from music.score import Score
 from music.song import Song
 from music.underlay import sing

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from corpora.singer import Manner
-from music.phrasing import breaths
+from music.inputs import breaths
 from music.score import Note, Score, octaves_into_range
 from music.song import Backing, Song
 from utils.seeds import numpy_generator

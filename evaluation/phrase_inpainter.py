@@ -17,7 +17,7 @@ from torch import Tensor
 from corpora.songbook import phrase_places
 from inpainter.context import Condition
 from inpainter.diffusion import ACCOMPANIMENT, VOCAL
-from music.score_batch import ScoreTracks
+from music.inputs import ScoreTracks
 from preprocess import StemStore
 from singing.inpaint import check_symbols, inpaint_ranges
 from singing.song import draft_gain, pad_to

@@ -22,7 +22,7 @@ from evaluation.report import write_result
 from evaluation.score_metrics import note_scores
 from evaluation.table import Metric, counted
 from inpainter.diffusion import VOCAL
-from music.score_batch import ScoreTracks, with_sung_times
+from music.inputs import ScoreTracks, with_sung_times
 from preprocess import StemStore
 from text.symbols import SYMBOL_TO_ID
 from transcription.labels import PHONEME_CLASSES, class_table, note_targets

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from music.score import TOLERANCE, Score, Syllable
 from text.symbols import EOS, WORD_BOUNDARY
@@ -123,3 +129,226 @@ def _row(
 def _slot(consonants: int, room: float, consonant_seconds: float) -> float:
     """Return the seconds of one of several consonants that share `room` seconds."""
     return min(consonant_seconds, max(0.0, room) / consonants) if consonants else 0.0
+
+
+SHORT_REST = 0.3  # s; shorter ones are sung over
+BREATH_SECONDS = 0.2  # s before the next phrase, taken from a phrase's last note
+PHRASE_SECONDS = 8.0  # longest breath; longer ones are parted
+SHORTEST_ITEM, LONGEST_ITEM = 2.0, 10.0  # s
+LEAD_SECONDS = 0.33  # s of an item before its first note: room for consonants
+TAIL_SECONDS = 0.15  # s kept after a phrase's last note
+
+
+@dataclass(frozen=True)
+class Item:
+    """Some breaths of a score that are sung as one, from `start` to `end` seconds."""
+
+    score: Score
+    start: float
+    end: float
+
+    def inputs(self) -> PhraseInputs:
+        """Return the conditioning of the acoustic model."""
+        return phrase_inputs(self.score, self.start, self.end)
+
+
+def items_to_sing(score: Score, grid: float) -> list[Item]:
+    """Cut a score into items that never overlap and begin on multiples of `grid` seconds."""
+    phrases = breaths(score)
+    groups = item_groups(phrases, SHORTEST_ITEM, LONGEST_ITEM)
+    starts: list[float] = []
+    free = 0.0  # s, where nothing is sung any more
+    for group in groups:
+        onset = phrases[group[0]].syllables[0].onset
+        wanted = max(onset - LEAD_SECONDS, free)
+        starts.append(min(math.ceil(wanted / grid), math.floor(onset / grid)) * grid)
+        free = phrases[group[-1]].duration
+    items = []
+    for group, start, after in zip(groups, starts, [*starts[1:], math.inf], strict=True):
+        syllables = tuple(s for number in group for s in phrases[number].syllables)
+        last = syllables[-1].offset
+        end = max(last, min(last + TAIL_SECONDS, after))
+        items.append(Item(dataclasses.replace(score, syllables=syllables), start, end))
+    return items
+
+
+def breaths(score: Score) -> list[Score]:
+    """Return the phrases that are sung in one breath: short rests closed, time to breathe left."""
+    syllables = list(score.syllables)
+    for index, (left, right) in enumerate(pairwise(syllables)):
+        if 0.0 < right.onset - left.offset < SHORT_REST:
+            syllables[index] = _ending(left, right.onset)
+    phrases = dataclasses.replace(score, syllables=tuple(syllables)).phrases(
+        SHORT_REST, PHRASE_SECONDS
+    )
+    breathing = []
+    for phrase, after in zip(phrases, [*phrases[1:], None], strict=True):
+        last = phrase.syllables[-1]
+        if after is not None and after.syllables[0].onset - last.offset < BREATH_SECONDS:
+            note = last.notes[-1]
+            latest = after.syllables[0].onset - BREATH_SECONDS
+            end = max(latest, note.onset + note.duration / 2)
+            phrase = dataclasses.replace(
+                phrase, syllables=(*phrase.syllables[:-1], _ending(last, end))
+            )
+        breathing.append(phrase)
+    return breathing
+
+
+def _ending(syllable: Syllable, offset: float) -> Syllable:
+    """Return a syllable whose last note ends at `offset`."""
+    last = dataclasses.replace(syllable.notes[-1], offset=offset)
+    return dataclasses.replace(syllable, notes=(*syllable.notes[:-1], last))
+
+
+def item_groups(phrases: Sequence[Score], shortest: float, longest: float) -> list[list[int]]:
+    """Group neighbouring breaths into items of `shortest` to `longest` seconds where they can be.
+
+    A group grows while it is too short; a rest of more than a second ends it. Returns the numbers
+    of the breaths of each item.
+    """
+    groups: list[list[int]] = []
+    for number, phrase in enumerate(phrases):
+        if groups:
+            start = phrases[groups[-1][0]].syllables[0].onset
+            before = phrases[groups[-1][-1]].duration
+            is_short = before - start < shortest
+            near = phrase.syllables[0].onset - before <= 1.0
+            if is_short and near and phrase.duration - start <= longest:
+                groups[-1].append(number)
+                continue
+        groups.append([number])
+    return groups
+
+
+@dataclass(frozen=True)
+class Movable:
+    """A dataclass of tensors that moves to a device as a whole."""
+
+    def to(self, device: torch.device | str) -> Any:
+        """Return a copy whose tensors (nested batches too) are on `device`."""
+        changes = {
+            field.name: value.to(device)
+            for field in dataclasses.fields(self)
+            if hasattr(value := getattr(self, field.name), "to")
+        }
+        return dataclasses.replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class ScoreBatch(Movable):
+    """The notes of a batch: per symbol, and per mel frame; zeros where nothing is sung."""
+
+    pitch: Tensor  # (B, N) int64, MIDI note number, 0 = spoken
+    duration: Tensor  # (B, N) float32, s
+    position: Tensor  # (B, N) int64, place of the symbol in its syllable
+    slur: Tensor  # (B, N) int64, 1 = the syllable goes on over another note
+    interval: Tensor  # (B, N, 2) float32, s, onset and offset
+    frame_pitch: Tensor  # (B, T) int64, the note that sounds at the frame, 0 = none
+    frame_position: Tensor  # (B, T) float32, 0 at the note's onset, towards 1 at its offset
+
+    @property
+    def is_sung(self) -> Tensor:
+        """Which items have a score, (B,) bool; the others are spoken."""
+        return self.interval.amax(dim=(1, 2)) > 0
+
+    def select(self, row: int, num_symbols: int, num_frames: int) -> ScoreBatch:
+        """Return one item as a batch of its own, without padding."""
+        sizes = {name: num_frames for name in ("frame_pitch", "frame_position")}
+        return ScoreBatch(
+            *(
+                getattr(self, field.name)[row : row + 1, : sizes.get(field.name, num_symbols)]
+                for field in dataclasses.fields(self)
+            )
+        )
+
+
+def collate_scores(
+    scores: Sequence[dict[str, list[Any]] | None],
+    num_symbols: int,
+    num_frames: int,
+    seconds_per_frame: float,
+) -> ScoreBatch | None:
+    """Pad the scores of a batch to N symbols and T frames; None when no item has one.
+
+    A score is {pitch, onset, offset, position, slur: one value per symbol; notes: [[onset, offset,
+    MIDI number], ...]}, times in seconds.
+    """
+    if all(score is None for score in scores):
+        return None
+    batch = len(scores)
+    symbol = {name: torch.zeros(batch, num_symbols) for name in ("pitch", "position", "slur")}
+    interval = torch.zeros(batch, num_symbols, 2)
+    frame_pitch = torch.zeros(batch, num_frames, dtype=torch.int64)
+    frame_position = torch.zeros(batch, num_frames)
+    times = torch.arange(num_frames, dtype=torch.float64) * seconds_per_frame
+    for row, score in enumerate(scores):
+        if score is None:
+            continue
+        length = len(score["pitch"])
+        for name, values in symbol.items():
+            values[row, :length] = torch.tensor(score[name], dtype=torch.float32)
+        interval[row, :length, 0] = torch.tensor(score["onset"], dtype=torch.float32)
+        interval[row, :length, 1] = torch.tensor(score["offset"], dtype=torch.float32)
+        for onset, offset, pitch in score["notes"]:
+            sounding = (times >= onset) & (times < offset)
+            frame_pitch[row, sounding] = int(pitch)
+            position = (times[sounding] - onset) / (offset - onset)
+            frame_position[row, sounding] = position.float()
+    return ScoreBatch(
+        symbol["pitch"].long(),
+        interval[..., 1] - interval[..., 0],
+        symbol["position"].long(),
+        symbol["slur"].long(),
+        interval,
+        frame_pitch,
+        frame_position,
+    )
+
+
+class ScoreTracks:
+    """What is sung at any time of songs with scores: symbol and note, frame by frame."""
+
+    def __init__(self, items: Sequence[dict[str, Any]], symbol_ids: Mapping[str, int]) -> None:
+        """items: of an index, each with symbols and score, see `collate_scores`."""
+        self.spans = {}
+        for item in items:
+            score = item["score"]
+            ids = [symbol_ids[symbol] for symbol in item["symbols"]]
+            symbols = zip(score["onset"], score["offset"], ids, strict=True)
+            self.spans[item["id"]] = _sorted_spans(symbols), _sorted_spans(score["notes"])
+
+    def window(self, id: str, start: float, step: float, num_frames: int) -> tuple[Tensor, Tensor]:
+        """Symbol ids and MIDI numbers (T,) int64 at start, start + step, ... in s; 0 = none."""
+        times = start + step * np.arange(num_frames)
+        symbols, notes = (torch.from_numpy(_at(times, spans)) for spans in self.spans[id])
+        return symbols, notes
+
+
+def with_sung_times(
+    items: Sequence[dict[str, Any]], times: Mapping[str, Mapping[str, Sequence[float]]]
+) -> list[dict[str, Any]]:
+    """Return songs of an index with the times of their symbols.
+
+    `times` is {id: {onset, offset}} of those that are known; the others keep the slots that their
+    score leaves them.
+    """
+    return [
+        {**item, "score": {**item["score"], **times[item["id"]]}} if item["id"] in times else item
+        for item in items
+    ]
+
+
+def _sorted_spans(spans: Iterable[Sequence[float]]) -> np.ndarray:
+    """Rows (onset, offset, value) by onset; of those that begin together the longest comes last."""
+    return np.array(sorted(tuple(span) for span in spans), dtype=np.float64).reshape(-1, 3)
+
+
+def _at(times: np.ndarray, spans: np.ndarray) -> np.ndarray:
+    """The value of the last span that has begun at each time and is not over, else 0."""
+    onsets, offsets, values = spans.T
+    if not len(onsets):
+        return np.zeros(len(times), np.int64)
+    last = np.searchsorted(onsets, times, side="right") - 1
+    is_over = (last < 0) | (times >= offsets[last])
+    return np.where(is_over, 0, values[last]).astype(np.int64)

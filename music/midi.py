@@ -6,10 +6,9 @@ from pathlib import Path
 
 import mido
 
-from music.melody import Melody, one_voice
 from music.midi_lyrics import NEXT_SYLLABLE, attach
 from music.midi_tracks import choose_track, parse_midi, read_tracks, words_for
-from music.score import Note, Score
+from music.score import Melody, Note, Score, one_voice
 from text.remarks import remark
 from utils.files import atomic
 

@@ -14,11 +14,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from music.melody import Lyric
 from music.midi_tracks import MATCH_SECONDS
-from music.score import Note
-from music.tempo import TempoMap
-from text.characters import HYPHENS
+from music.score import Lyric, Note, TempoMap
+from text.normalize import HYPHENS
 from text.remarks import listed, remark
 
 NEXT_SYLLABLE = "+"  # of the word before; no letters of its own

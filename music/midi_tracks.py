@@ -13,7 +13,7 @@ from pathlib import Path
 import mido
 
 from music.part_names import is_voice_name, listed_parts, named
-from music.tempo import Meter, TempoMap
+from music.score import Meter, TempoMap
 
 DRUM_CHANNEL = 9
 MATCH_SECONDS = 0.06  # a text this near to a note's onset belongs to it

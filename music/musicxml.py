@@ -15,14 +15,12 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from music.melody import Lyric, Melody
 from music.musicxml_parts import Measure, Part, WrittenNote, read_parts
 from music.part_names import is_voice_name, listed_parts, named
 from music.repeats import MeasureMarks, play_order
 from music.safe_xml import parse_xml, read_compressed
-from music.score import Note
+from music.score import TICKS_PER_BEAT, Lyric, Melody, Meter, Note, TempoMap
 from music.song import Backing, Song
-from music.tempo import TICKS_PER_BEAT, Meter, TempoMap
 from text.remarks import listed, remark
 
 DEFAULT_BPM = 100.0  # of a score without any tempo

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from xml.etree.ElementTree import Element
 
-from music.melody import Lyric
 from music.repeats import MeasureMarks, read_words
-from music.score import SEMITONES
-from text.characters import HYPHENS
+from music.score import SEMITONES, Lyric
+from text.normalize import HYPHENS
 
 BEATS = {"whole": 4.0, "half": 2.0, "quarter": 1.0, "eighth": 0.5, "16th": 0.25, "32nd": 0.125}
 ELISION_SIGNS = re.compile("[\ue550-\ue552\u203f]")  # of music fonts: two syllables on one note

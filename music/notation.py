@@ -24,10 +24,8 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
-from music.melody import Lyric, Melody
-from music.score import SEMITONES, Note
+from music.score import SEMITONES, Lyric, Melody, Meter, Note, TempoMap
 from music.song import Backing, Song
-from music.tempo import Meter, TempoMap
 
 ACCIDENTALS = {"": 0, "#": 1, "b": -1}
 CHORD_QUALITIES = {

@@ -6,12 +6,90 @@ and rounding a time to the nearest tick gives back the tick it came from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from functools import cached_property
+from itertools import accumulate, pairwise
 
-from music.tempo import Meter, TempoMap
 from text.symbols import is_vowel
+
+TICKS_PER_BEAT = 480
+
+
+@dataclass(frozen=True)
+class TempoMap:
+    """Tempo changes as (tick, microseconds per beat), the first at tick 0; a beat is a quarter."""
+
+    changes: tuple[tuple[int, int], ...] = ((0, 500_000),)
+    ticks_per_beat: int = TICKS_PER_BEAT
+
+    def __post_init__(self) -> None:
+        """Check that changes rise from tick 0."""
+        ticks = [tick for tick, _ in self.changes]
+        if not ticks or ticks[0] != 0 or any(b <= a for a, b in pairwise(ticks)):
+            raise ValueError(f"tempo changes at ticks {ticks}: expected rising ticks from 0")
+        if self.ticks_per_beat < 1 or any(tempo < 1 for _, tempo in self.changes):
+            raise ValueError("a tempo map needs at least 1 tick and 1 microsecond per beat")
+
+    @classmethod
+    def constant(cls, bpm: float, ticks_per_beat: int = TICKS_PER_BEAT) -> TempoMap:
+        """Return one tempo, in quarter notes per minute, from start to end."""
+        if not 1.0 <= bpm <= 1000.0:
+            raise ValueError(f"tempo of {bpm} beats per minute: expected 1 to 1000")
+        return cls(((0, round(60e6 / bpm)),), ticks_per_beat)
+
+    @cached_property
+    def _starts(self) -> list[float]:
+        """Time of each change in seconds."""
+        steps = (
+            (after - before) * tempo * 1e-6 / self.ticks_per_beat
+            for (before, tempo), (after, _) in pairwise(self.changes)
+        )
+        return list(accumulate(steps, initial=0.0))
+
+    def seconds_at(self, tick: float) -> float:
+        """Return the time of a tick in seconds."""
+        index = max(0, bisect_right(self.changes, tick, key=lambda change: change[0]) - 1)
+        start, tempo = self.changes[index]
+        return self._starts[index] + (tick - start) * tempo * 1e-6 / self.ticks_per_beat
+
+    def tick_at(self, seconds: float) -> float:
+        """Return the tick of a time, unrounded."""
+        index = max(0, bisect_right(self._starts, seconds) - 1)
+        start, tempo = self.changes[index]
+        return start + (seconds - self._starts[index]) * 1e6 * self.ticks_per_beat / tempo
+
+    def beat_at(self, seconds: float) -> float:
+        """Return the beat (quarter note, from 0) at a time."""
+        return self.tick_at(seconds) / self.ticks_per_beat
+
+    def seconds_at_beat(self, beat: float) -> float:
+        """Return the time of a beat in seconds."""
+        return self.seconds_at(beat * self.ticks_per_beat)
+
+    def bpm_at(self, seconds: float) -> float:
+        """Return the tempo at a time in quarter notes per minute."""
+        return 60e6 / self.changes[max(0, bisect_right(self._starts, seconds) - 1)][1]
+
+    def carried(self, seconds: float, other: TempoMap) -> float:
+        """Return the time at which `other` comes to the tick that is here at `seconds`."""
+        return other.seconds_at(self.tick_at(seconds))
+
+    def scaled(self, factor: float) -> TempoMap:
+        """Return the map `factor` times as fast; ticks keep their place."""
+        changes = tuple((tick, max(1, round(tempo / factor))) for tick, tempo in self.changes)
+        return replace(self, changes=changes)
+
+
+@dataclass(frozen=True)
+class Meter:
+    """A time signature from `tick` on."""
+
+    tick: int
+    numerator: int
+    denominator: int
+
 
 SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}  # above C
 TOLERANCE = 1e-6  # s; notes may touch, and float sums may differ in the last digits
@@ -221,3 +299,136 @@ def _split_long(
     cut = max(range(1, len(words)), key=breath)
     yield from _split_long(words[:cut], max_seconds)
     yield from _split_long(words[cut:], max_seconds)
+
+
+HELD_REST = 0.5  # s; a syllable is not held over a rest as long as this
+
+
+@dataclass(frozen=True)
+class Lyric:
+    """A written syllable: its text, whether the word goes on after it, whether a line ends."""
+
+    text: str
+    continues: bool = False
+    ends_line: bool = False
+
+
+@dataclass(frozen=True)
+class Melody:
+    """One voice as it is written.
+
+    A note without a lyric prolongs the syllable before it, but not over a rest of HELD_REST s.
+
+    `remarks` say what was repaired while reading. Raises ValueError when there is no note, when
+    notes overlap, or when there is not one entry of `lyrics` for each note.
+    """
+
+    notes: tuple[Note, ...]
+    lyrics: tuple[Lyric | None, ...]
+    tempo: TempoMap = field(default_factory=TempoMap)
+    meters: tuple[Meter, ...] = ()
+    title: str = ""
+    remarks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check that there is one voice with a lyric or None for each note."""
+        if not self.notes:
+            raise ValueError("the melody has no note; expected at least one")
+        if len(self.notes) != len(self.lyrics):
+            raise ValueError(f"{len(self.notes)} notes but {len(self.lyrics)} lyrics")
+        for left, right in pairwise(self.notes):
+            if right.onset < left.offset - TOLERANCE:
+                raise ValueError(f"notes {left} and {right} overlap: expected one voice")
+
+    @classmethod
+    def of(cls, score: Score) -> Melody:
+        """Return a score as it would be written."""
+        lyrics: list[Lyric | None] = []
+        for index, syllable in enumerate(score.syllables):
+            after = score.syllables[index + 1 : index + 2]
+            ends_line = bool(after) and after[0].line != syllable.line
+            lyrics.append(Lyric(syllable.text, not syllable.ends_word, ends_line))
+            lyrics += [None] * (len(syllable.notes) - 1)
+        return cls(score.notes, tuple(lyrics), score.tempo, score.meters, score.title)
+
+    @property
+    def has_lyrics(self) -> bool:
+        """Whether any note has a syllable."""
+        return any(lyric is not None for lyric in self.lyrics)
+
+    def transposed(self, semitones: int) -> Melody:
+        """Return the melody `semitones` higher; a pitch that leaves 1 … 127 raises ValueError."""
+        notes = tuple(replace(note, pitch=note.pitch + semitones) for note in self.notes)
+        return replace(self, notes=notes)
+
+    def faster(self, factor: float) -> Melody:
+        """Return the melody `factor` times as fast; ticks keep their place."""
+        tempo = self.tempo.scaled(factor)
+
+        def moved(time: float) -> float:
+            return self.tempo.carried(time, tempo)
+
+        notes = tuple(Note(n.pitch, moved(n.onset), moved(n.offset)) for n in self.notes)
+        return replace(self, notes=notes, tempo=tempo)
+
+    def within(self, start: float, end: float) -> Melody:
+        """Return the notes that begin from `start` up to `end` s, the last one ended there.
+
+        Raises ValueError when there is none.
+        """
+        kept = [
+            (replace(note, offset=min(note.offset, end)), lyric)
+            for note, lyric in zip(self.notes, self.lyrics, strict=True)
+            if start <= note.onset < end - TOLERANCE
+        ]
+        if not kept:
+            raise ValueError(
+                f"no note of the melody begins between {start:.2f} s and {end:.2f} s; its notes "
+                f"last from {self.notes[0].onset:.2f} s to {self.notes[-1].offset:.2f} s"
+            )
+        notes, lyrics = zip(*kept, strict=True)
+        return replace(self, notes=notes, lyrics=lyrics)
+
+    def groups(self) -> Iterator[tuple[Lyric, tuple[Note, ...]]]:
+        """Yield each written syllable with its notes; those of `unworded` are left out."""
+        for lyric, notes in self._runs():
+            if lyric is not None:
+                yield lyric, notes
+
+    def unworded(self) -> list[tuple[Note, ...]]:
+        """Return the runs of notes that no syllable is sung on.
+
+        They stand before the first word, or without a word behind a rest of HELD_REST seconds.
+        """
+        return [notes for lyric, notes in self._runs() if lyric is None]
+
+    def _runs(self) -> Iterator[tuple[Lyric | None, tuple[Note, ...]]]:
+        """Yield every note once: a syllable with its notes, or None with notes without one."""
+        lyric: Lyric | None = None
+        notes: list[Note] = []
+        for note, current in zip(self.notes, self.lyrics, strict=True):
+            rests = bool(notes) and note.onset - notes[-1].offset >= HELD_REST
+            if current is not None or (lyric is not None and rests):
+                if notes:
+                    yield lyric, tuple(notes)
+                lyric, notes = current, []
+            notes.append(note)
+        yield lyric, tuple(notes)
+
+
+def one_voice(notes: Sequence[Note]) -> tuple[list[Note], int]:
+    """Make notes in any order one voice; returns them and how many were changed or left out.
+
+    Of notes that start together the highest stays; a note that lasts into the next is cut there.
+    """
+    voice: list[Note] = []
+    changed = 0
+    for note in sorted(notes, key=lambda note: (note.onset, -note.pitch)):
+        if voice and note.onset - voice[-1].onset < TOLERANCE:
+            changed += 1
+            continue
+        if voice and voice[-1].offset > note.onset + TOLERANCE:
+            voice[-1] = replace(voice[-1], offset=note.onset)
+            changed += 1
+        voice.append(note)
+    return voice, changed

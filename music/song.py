@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from music.melody import Melody
-from music.score import Note
+from music.score import Melody, Note
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from utils.loading import Loaded
 
 if TYPE_CHECKING:
     from hyperparams import Audio, Synthesis
-    from music.score_batch import ScoreBatch
+    from music.inputs import ScoreBatch
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from composer.compose import compose
 from composer.harmony import Harmony, analyse, chord_name
-from music.melody import Melody
 from music.midi import read_midi
+from music.score import Melody
 from music.underlay import Underlay, lay_lyrics, sing
 from singing.request import COMPOSE, NONE, TEMPO_OF_ACCOMPANIMENT, MelodyRequest, SongRequest
 from singing.voice import range_remark

@@ -18,8 +18,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from music.phrasing import items_to_sing
-from music.score_batch import ScoreTracks, collate_scores
+from music.inputs import ScoreTracks, collate_scores, items_to_sing
 from network import Generated, TransformerTTS
 from singing.chain import (
     generate_mel,

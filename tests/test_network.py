@@ -9,7 +9,7 @@ import torch
 from tiny import TINY
 
 from module import phoneme_context
-from music.score_batch import ScoreBatch
+from music.inputs import ScoreBatch
 from network import PostNet, TransformerTTS
 
 N_MELS, N_LINEAR, NUM_SYMBOLS, FRAME = 20, 65, 30, 0.016

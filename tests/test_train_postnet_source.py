@@ -15,10 +15,8 @@ from tiny_chain import Run, music, save, write
 
 import prepare_data
 import train_postnet
-from music.melody import Lyric, Melody
 from music.midi import write_midi
-from music.score import Note
-from music.tempo import TempoMap
+from music.score import Lyric, Melody, Note, TempoMap
 from network import build_postnet
 from singing.chain import linear_of
 from utils import checkpoint

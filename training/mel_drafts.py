@@ -31,7 +31,7 @@ from utils.seeds import derived_seed
 
 if TYPE_CHECKING:
     from hyperparams import Audio, Diffusion
-    from music.score_batch import ScoreTracks
+    from music.inputs import ScoreTracks
     from network import TransformerTTS
 
 KINDS = ("teacher_forced", "free_running")

@@ -19,7 +19,7 @@ from utils.audio import frame_spectrum, griffin_lim
 
 if TYPE_CHECKING:
     from hyperparams import Audio, Diffusion
-    from music.score_batch import ScoreTracks
+    from music.inputs import ScoreTracks
     from network import PostNet
     from utils.loading import Loaded
 

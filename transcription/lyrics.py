@@ -13,15 +13,12 @@ from typing import NamedTuple
 import mido
 import numpy as np
 
-from music.melody import Lyric, Melody
 from music.midi import save, write_midi
-from music.score import Note, Syllable
-from music.tempo import TICKS_PER_BEAT
+from music.score import TICKS_PER_BEAT, Lyric, Melody, Note, Syllable
 from music.underlay import text_syllables
 from text.frontend import Pronouncer
 from text.lyrics import LyricLine
-from text.syllables import syllabify
-from text.symbols import VOWELS
+from text.symbols import VOWELS, syllabify
 from transcription.labels import PHONEME_CLASSES, SILENCE, phoneme_class
 from transcription.note_decoding import TranscribedNote
 from transcription.transcribe import Transcribed

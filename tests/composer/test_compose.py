@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from backing import render_backing
 
-from composer.compose import compose, rhyme, tempo_map
+from composer.compose import compose, distances, rhyme, sample_rhythm, stress_lift, tempo_map
 from composer.counts import (
     CountedNote,
     WrittenSong,
     count_song,
     empty_table,
     interval_class,
+    log_share,
     read_table,
     read_written,
     strength,
@@ -26,7 +27,6 @@ from composer.counts import (
 from composer.harmony import Confidence, Harmony, Key, analyse, chord_tones
 from composer.layout import Grid, PlacedLine, UnplacedLine
 from composer.pitches import LEAP
-from composer.rhythm import distances, log_share, sample_rhythm, stress_lift
 from hyperparams import Composer
 from music.score import Score
 from music.underlay import text_syllables

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from composer import beats, chroma
+from composer import beats
 from utils.audio import read_wav
 
 RATE = 16000
@@ -67,8 +67,8 @@ def test_silence_has_no_beats() -> None:
 
 def test_tuning_is_librosas(wav: np.ndarray) -> None:
     expected = librosa.estimate_tuning(y=wav, sr=RATE, bins_per_octave=12)
-    assert chroma.estimate_tuning(wav, RATE) == pytest.approx(expected, abs=1e-6)
-    assert chroma.estimate_tuning(np.zeros(RATE, np.float32), RATE) == 0.0
+    assert beats.estimate_tuning(wav, RATE) == pytest.approx(expected, abs=1e-6)
+    assert beats.estimate_tuning(np.zeros(RATE, np.float32), RATE) == 0.0
 
 
 def test_constant_q_magnitudes_are_librosas(wav: np.ndarray) -> None:
@@ -77,14 +77,14 @@ def test_constant_q_magnitudes_are_librosas(wav: np.ndarray) -> None:
             wav,
             sr=RATE,
             hop_length=512,
-            fmin=chroma.LOWEST,
-            n_bins=chroma.OCTAVES * chroma.BINS_PER_OCTAVE,
-            bins_per_octave=chroma.BINS_PER_OCTAVE,
+            fmin=beats.LOWEST,
+            n_bins=beats.OCTAVES * beats.BINS_PER_OCTAVE,
+            bins_per_octave=beats.BINS_PER_OCTAVE,
             tuning=0.0,
             sparsity=0.0,
         )
     ).T
-    ours = chroma.constant_q(wav, RATE, 512, chroma.LOWEST)
+    ours = beats.constant_q(wav, RATE, 512, beats.LOWEST)
     count = min(len(ours), len(expected))
     assert abs(len(ours) - len(expected)) <= 1
     inside = slice(8, count - 8)
@@ -94,6 +94,6 @@ def test_constant_q_magnitudes_are_librosas(wav: np.ndarray) -> None:
 
 def test_frames_are_centred_and_chunks_join() -> None:
     wav = torch.arange(1.0, 6001.0).numpy()
-    frames = np.concatenate([*chroma.frames_of(wav, 8, 10)])
+    frames = np.concatenate([*beats.frames_of(wav, 8, 10)])
     assert len(frames) == 601 and frames[0].tolist() == [0, 0, 0, 0, 1, 2, 3, 4]
     assert (frames[1:600, 4] == wav[10:6000:10]).all()

@@ -10,9 +10,7 @@ from random import Random
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from music.melody import Lyric, Melody
-from music.score import Note, Score, Syllable
-from music.tempo import Meter, TempoMap
+from music.score import Lyric, Melody, Meter, Note, Score, Syllable, TempoMap
 from text.symbols import CONSONANTS, STRESSED_VOWELS
 
 QUICK = settings(

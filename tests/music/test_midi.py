@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from melody_strategies import QUICK, melodies, scores, ticks
 
-from music.melody import Lyric, Melody
 from music.midi import read_midi, save, write_midi
-from music.score import Score
+from music.score import Lyric, Melody, Score
 
 
 @QUICK

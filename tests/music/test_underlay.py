@@ -9,10 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from melody_strategies import QUICK, melodies, wordless_melodies
 
-from music.melody import Lyric, Melody
-from music.score import Note, Score, Syllable
-from music.syllables import split_spelling, text_syllables
-from music.underlay import lay_lyrics, sing
+from music.score import Lyric, Melody, Note, Score, Syllable
+from music.underlay import lay_lyrics, sing, split_spelling, text_syllables
 from text.frontend import Pronouncer
 from text.lyrics import LyricLine, parse_lyrics
 

@@ -16,11 +16,9 @@ from tiny_chain import Run, integers, music, write
 
 import synthesis
 from music.harmony import Confidence, Harmony, Key
-from music.melody import Lyric, Melody
+from music.inputs import items_to_sing
 from music.midi import read_midi, write_midi
-from music.phrasing import items_to_sing
-from music.score import Note
-from music.tempo import TempoMap
+from music.score import Lyric, Melody, Note, TempoMap
 from music.underlay import lay_lyrics
 from singing.melody import chord_changes
 from text.frontend import Pronouncer

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from text.frontend import Pronouncer
-from text.heteronyms import NOUN_VERBS, RULES
-from text.lexicon import CLIPPED, RESPELLED, Lexicon
+from text.lexicon import CLIPPED, NOUN_VERBS, RESPELLED, RULES, Lexicon
 from text.symbols import PHONEMES
 
 LIST = Path(__file__).with_name("song_words.txt")

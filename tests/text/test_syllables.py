@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from text.lexicon import Lexicon
-from text.syllables import syllabify
-from text.symbols import PHONEMES, is_vowel
+from text.symbols import PHONEMES, is_vowel, syllabify
 
 
 @given(st.lists(st.sampled_from(PHONEMES)))

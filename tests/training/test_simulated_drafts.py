@@ -13,7 +13,7 @@ from tiny_chain import SHAPED, rendered_phrase
 from torch import Tensor
 
 from inpainter.context import Context, ContextMaker, window_mel
-from music.score_batch import ScoreTracks
+from music.inputs import ScoreTracks
 from singing.chain import linear_from_mel
 from singing.inpaint import condition_from, inpaint_ranges
 from singing.placement import PlacedPhrase

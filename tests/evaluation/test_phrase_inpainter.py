@@ -54,23 +54,23 @@ def loaded() -> Loaded:
 
 
 def test_a_phrase_is_sung_at_its_place_and_level(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: dict = {}
-    sing = phrase_inpainter.sing
+    seen: dict = {}
+    inpaint_ranges = phrase_inpainter.inpaint_ranges
 
     def recorded(*arguments: object, **options: object) -> SimpleNamespace:
-        told["accompaniment"], told["guide"] = arguments[2], arguments[6]
-        return sing(*arguments, **options)
+        seen["accompaniment"], seen["condition"] = arguments[2], arguments[6]
+        return inpaint_ranges(*arguments, **options)
 
-    monkeypatch.setattr(phrase_inpainter, "sing", recorded)
+    monkeypatch.setattr(phrase_inpainter, "inpaint_ranges", recorded)
     stems = Stems()
     stage = PhraseInpainter(loaded(), stems, {"a@0.001": PhrasePlace("a@0", 1.5)}, [ITEM], 0)
     draft = 0.02 * torch.sin(torch.arange(RATE) * 0.1)
     sung = stage("a@0.001", draft)
     assert stems.read == ("a@0", round(1.5 * RATE), RATE)
-    assert torch.equal(told["accompaniment"], SONG[1, round(1.5 * RATE) : round(2.5 * RATE)])
+    assert torch.equal(seen["accompaniment"], SONG[1, round(1.5 * RATE) : round(2.5 * RATE)])
     hop = HP.audio.hop_length
-    assert active_level(told["guide"].wav, hop) == pytest.approx(-20.9, abs=0.1)
-    assert told["guide"].pitch.tolist()[:4] == [60] * 4 and told["guide"].pitch[-1] == 0
+    assert active_level(seen["condition"].wav, hop) == pytest.approx(-20.9, abs=0.1)
+    assert seen["condition"].pitch.tolist()[:4] == [60] * 4 and seen["condition"].pitch[-1] == 0
     assert sung.shape == draft.shape
     assert active_level(sung, hop) == pytest.approx(active_level(draft, hop), abs=0.01)
     assert torch.equal(sung, stage("a@0.001", draft))
@@ -85,7 +85,7 @@ def test_other_symbols_and_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"none does not know the symbols .*train it again"):
         PhraseInpainter(other, Stems(), places, [ITEM], 0)
     silent = SimpleNamespace(vocal=torch.zeros(RATE))
-    monkeypatch.setattr(phrase_inpainter, "sing", lambda *_, **__: silent)
+    monkeypatch.setattr(phrase_inpainter, "inpaint_ranges", lambda *_, **__: silent)
     sung = PhraseInpainter(loaded(), Stems(), places, [ITEM], 0)("a@0.001", torch.randn(RATE))
     assert torch.equal(sung, silent.vocal)  # not NaN: there is no level to match
 

@@ -38,11 +38,11 @@ from module import (
     phoneme_context,
     place_in_interval,
 )
-from source_filter import SourcePostNet
 
 if TYPE_CHECKING:
     import hyperparams
     from music.inputs import ScoreBatch
+    from source_filter import SourcePostNet
 
 
 TYPICAL_SECONDS = 0.08  # of a spoken phoneme: where the predicted durations start
@@ -590,8 +590,11 @@ def build_transformer(hp: hyperparams.Hyperparams, num_symbols: int) -> Transfor
 
 def build_postnet(hp: hyperparams.Hyperparams) -> PostNet | SourcePostNet:
     """Return an untrained PostNet of this kind and these sizes."""
-    kind = SourcePostNet if hp.postnet.kind == "source" else PostNet
-    return kind(hp.postnet, hp.audio.n_mels, hp.audio.n_linear)
+    if hp.postnet.kind == "source":
+        from source_filter import SourcePostNet  # late: the other kind does without
+
+        return SourcePostNet(hp.postnet, hp.audio.n_mels, hp.audio.n_linear)
+    return PostNet(hp.postnet, hp.audio.n_mels, hp.audio.n_linear)
 
 
 def count_flops(network: nn.Module, *inputs: Tensor) -> int:

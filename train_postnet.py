@@ -44,8 +44,7 @@ from preprocess import (
     StemStore,
     TextMelDataset,
 )
-from singing.chain import linear_from_mel, waveform
-from singing.f0 import filled
+from singing.chain import filled, linear_from_mel, waveform
 from source_filter import SourcePostNet, base_filters, render
 from training.batching import Position
 from training.experiment import Experiment, StepContext, Term

@@ -11,36 +11,27 @@ first beat or the half of the bar. Sixteenth notes are the unit of places and du
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import TYPE_CHECKING
-
-import numpy as np
-
-from music.underlay import text_syllables
-
-if TYPE_CHECKING:
-    from text.frontend import Pronouncer
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from tqdm import tqdm
 
 from composer.harmony import NO_CHORD, NUM_CHORDS, chord_tones, correlate, viterbi
+from music.underlay import text_syllables
 from utils.files import write_text
 
 if TYPE_CHECKING:
-    from music.musicxml_parts import Part, WrittenNote
     from text.frontend import Pronouncer
+
+    pass
+    from music.musicxml_parts import Part, WrittenNote
+
 
 SMOOTHING = 0.2  # counts added to everything
 TABLE = Path(__file__).with_name("melody_weights.json")

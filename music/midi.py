@@ -6,53 +6,10 @@ from pathlib import Path
 
 import mido
 
-from music.midi_lyrics import NEXT_SYLLABLE, attach
-from music.midi_tracks import choose_track, parse_midi, read_tracks, words_for
-from music.score import Melody, Note, Score, one_voice
-from text.remarks import remark
+from music.score import NEXT_SYLLABLE, Melody, Score
 from utils.files import atomic
 
-LARGEST_MIDI = 16 * 2**20  # bytes; an orchestral score has less than one
 VELOCITY = 90
-
-
-def read_midi(path: Path | str, part: str | None = None) -> Melody:
-    """Return the voice of a MIDI file with its words, tempo and metre.
-
-    `part` is the name of a track or its number from 1. Without it: the track with words, else the
-    only one with notes, else the one called voice, vocal, melody or so, else the one whose notes
-    begin with the words of a track without notes. Zero-length notes are left out, of a chord the
-    highest note stays, overlapping notes are cut; `remarks` say so. Raises FileNotFoundError;
-    ValueError for a file that is no MIDI, has no notes, or several candidates (they are named).
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no MIDI file {path}")
-    if path.stat().st_size > LARGEST_MIDI:
-        raise ValueError(f"{path}: larger than {LARGEST_MIDI} bytes; expected one song")
-    tempo, meters, tracks = read_tracks(parse_midi(path))
-    chosen, reason = choose_track(path, tracks, part, tempo)
-    remarks = []
-    if reason:
-        text = f"track {chosen.name!r} is taken for the voice ({reason}); --part chooses another"
-        remarks.append(remark("guessed", text))
-    if chosen.zero_length:
-        remarks.append(remark("not sung", f"{chosen.zero_length} notes of no length left out"))
-    if chosen.unended:
-        text = f"{chosen.unended} notes without an end last to the end of the track"
-        remarks.append(remark("changed", text))
-    notes = [Note(p, tempo.seconds_at(a), tempo.seconds_at(b)) for a, b, p in chosen.notes if p]
-    voice, changed = one_voice(notes)
-    if changed:
-        text = f"{changed} notes of chords left out or overlapping notes shortened"
-        remarks.append(remark("changed", text))
-    if not voice:
-        raise ValueError(f"{path}: track {chosen.name!r} has no notes to sing")
-    texts, from_texts = words_for(tracks, chosen, tempo)
-    if from_texts:
-        remarks.append(remark("guessed", "text events at the notes are taken for the words"))
-    lyrics, lost = attach(voice, texts, tempo)
-    return Melody(tuple(voice), lyrics, tempo, meters, path.stem, (*remarks, *lost))
 
 
 def write_midi(melody: Melody | Score, path: Path | str, name: str = "vocal") -> None:

@@ -14,12 +14,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from music.midi_tracks import MATCH_SECONDS
-from music.score import Lyric, Note, TempoMap
+from music.score import NEXT_SYLLABLE, Lyric, Note, TempoMap
 from text.normalize import HYPHENS
 from text.remarks import listed, remark
 
-NEXT_SYLLABLE = "+"  # of the word before; no letters of its own
+MATCH_SECONDS = 0.06  # a text this near to a note's onset belongs to it
 HOLD_SIGN = re.compile(r"[-‐‑–—_~ー]+|\+[~*]+")
 TAG = re.compile(r"\{[@#][^{}]*\}")
 SECTION = re.compile(r"\[[^\[\]]*\]")

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import mido
 
+from music.midi_lyrics import MATCH_SECONDS, attach
 from music.part_names import is_voice_name, listed_parts, named
-from music.score import Meter, TempoMap
+from music.score import Melody, Meter, Note, TempoMap, one_voice
+from text.remarks import remark
 
 DRUM_CHANNEL = 9
-MATCH_SECONDS = 0.06  # a text this near to a note's onset belongs to it
 FEWEST_TEXTS = 3  # text events that make lyrics when they stand at notes
 CLEAR_MATCH = 0.6  # F1 of word times and onsets from which a track is taken for the sung one
 CLEAR_LEAD = 0.1  # by which that F1 is above the next track's
@@ -229,3 +230,45 @@ def words_for(
         if len(ticks) >= FEWEST_TEXTS and near_share(ticks, onsets, tempo) >= CLEAR_MATCH:
             return {tick: track.texts[tick] for tick in ticks}, True
     return {}, False
+
+
+LARGEST_MIDI = 16 * 2**20  # bytes; an orchestral score has less than one
+
+
+def read_midi(path: Path | str, part: str | None = None) -> Melody:
+    """Return the voice of a MIDI file with its words, tempo and metre.
+
+    `part` is the name of a track or its number from 1. Without it: the track with words, else the
+    only one with notes, else the one called voice, vocal, melody or so, else the one whose notes
+    begin with the words of a track without notes. Zero-length notes are left out, of a chord the
+    highest note stays, overlapping notes are cut; `remarks` say so. Raises FileNotFoundError;
+    ValueError for a file that is no MIDI, has no notes, or several candidates (they are named).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no MIDI file {path}")
+    if path.stat().st_size > LARGEST_MIDI:
+        raise ValueError(f"{path}: larger than {LARGEST_MIDI} bytes; expected one song")
+    tempo, meters, tracks = read_tracks(parse_midi(path))
+    chosen, reason = choose_track(path, tracks, part, tempo)
+    remarks = []
+    if reason:
+        text = f"track {chosen.name!r} is taken for the voice ({reason}); --part chooses another"
+        remarks.append(remark("guessed", text))
+    if chosen.zero_length:
+        remarks.append(remark("not sung", f"{chosen.zero_length} notes of no length left out"))
+    if chosen.unended:
+        text = f"{chosen.unended} notes without an end last to the end of the track"
+        remarks.append(remark("changed", text))
+    notes = [Note(p, tempo.seconds_at(a), tempo.seconds_at(b)) for a, b, p in chosen.notes if p]
+    voice, changed = one_voice(notes)
+    if changed:
+        text = f"{changed} notes of chords left out or overlapping notes shortened"
+        remarks.append(remark("changed", text))
+    if not voice:
+        raise ValueError(f"{path}: track {chosen.name!r} has no notes to sing")
+    texts, from_texts = words_for(tracks, chosen, tempo)
+    if from_texts:
+        remarks.append(remark("guessed", "text events at the notes are taken for the words"))
+    lyrics, lost = attach(voice, texts, tempo)
+    return Melody(tuple(voice), lyrics, tempo, meters, path.stem, (*remarks, *lost))

@@ -432,3 +432,6 @@ def one_voice(notes: Sequence[Note]) -> tuple[list[Note], int]:
             changed += 1
         voice.append(note)
     return voice, changed
+
+
+NEXT_SYLLABLE = "+"  # of the word before; no letters of its own

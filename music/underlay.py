@@ -18,16 +18,11 @@ import numpy as np
 from music.score import Lyric, Melody, Note, Score, Syllable
 from text.normalize import HYPHENS, without_pictures
 from text.remarks import listed, remark
-
-if TYPE_CHECKING:
-    from text.frontend import Pronouncer
-    from text.lyrics import LyricLine
-from typing import TYPE_CHECKING
-
 from text.symbols import syllabify
 
 if TYPE_CHECKING:
     from text.frontend import Pronouncer
+    from text.lyrics import LyricLine
 
 
 NoteGroup = tuple[Note, ...]

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from composer.compose import compose
 from composer.harmony import Harmony, analyse, chord_name
-from music.midi import read_midi
 from music.score import Melody
 from music.underlay import Underlay, lay_lyrics, sing
 from singing.request import COMPOSE, NONE, TEMPO_OF_ACCOMPANIMENT, MelodyRequest, SongRequest
@@ -165,6 +164,8 @@ def read_melody(path: Path, part: str | None = None, verse: int | None = None) -
     if kind == "song" and part is not None:
         raise ValueError(f"--part {part}: {path} has one voice")
     if kind == "MIDI":
+        from music.midi_tracks import read_midi  # late: a song composed needs no reader
+
         return read_midi(path, part)
     if kind == "song":
         from music.notation import read_notation

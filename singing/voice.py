@@ -21,13 +21,14 @@ from tqdm import tqdm
 from music.inputs import ScoreTracks, collate_scores, items_to_sing
 from network import Generated, TransformerTTS
 from singing.chain import (
+    f0_of_mel,
+    f0_of_notes,
     generate_mel,
     guided_alignment,
     linear_of,
     source_waveform,
     waveform,
 )
-from singing.f0 import f0_of_mel, f0_of_notes
 from text.symbols import word_spans
 from utils.loading import Loaded, check_pair, load
 from utils.metrics import AttentionHealth, attention_health

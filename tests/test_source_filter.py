@@ -10,8 +10,7 @@ import torch
 from tiny import TINY
 
 from hyperparams import Audio, Synthesis
-from singing.chain import linear_from_mel
-from singing.f0 import f0_of_mel, f0_of_notes, filled
+from singing.chain import f0_of_mel, f0_of_notes, filled, linear_from_mel
 from source_filter import (
     Filters,
     SourcePostNet,

@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from text import interjections, word_forms
-from text.letter_to_sound import LetterToSound
 from text.lexicon import CLIPPED, Lexicon, parse_phonemes, read_user_lexicon, reading, spell
 from text.normalize import normalise, tokens, without_pictures
 from text.numbers import TENS, UNITS
 from text.symbols import EOS, PUNCTUATION, WORD_BOUNDARY, is_vowel
+
+if TYPE_CHECKING:
+    from text.letter_to_sound import LetterToSound
+
 
 NUMBER_WORDS = frozenset(UNITS) | frozenset(TENS) - {""}
 STOPS = (",", ".", "?", "!", ";", ":")
@@ -66,7 +71,13 @@ class Pronouncer:
     def __init__(self, user_lexicon: Path | str | None = None) -> None:
         """Read the user lexicon, if there is one."""
         self.lexicon = Lexicon(read_user_lexicon(user_lexicon) if user_lexicon else None)
-        self.letter_to_sound = LetterToSound()
+
+    @cached_property
+    def letter_to_sound(self) -> LetterToSound:
+        """The rules for words that no lexicon has."""
+        from text.letter_to_sound import LetterToSound  # late: most lyrics do without
+
+        return LetterToSound()
 
     def is_known(self, word: str) -> bool:
         """Return whether a lexicon lists a written word, or one of which it is a regular form."""

@@ -11,10 +11,7 @@ from torch import nn
 
 from hyperparams import Hyperparams
 from inpainter.diffusion import Denoiser
-from inpainter.mel_unet import MelUNet1d
-from inpainter.spectral_unet import SpectralUNet1d
 from inpainter.unet import UNet1d
-from legacy.patches import PatchUNet1d
 from network import PostNet, TransformerTTS, build_postnet, build_transformer
 from utils import checkpoint, config
 from utils.audio import Standardiser
@@ -56,7 +53,14 @@ def build_unet(hyperparams: Hyperparams, num_symbols: int) -> UNet1d:
     """Return an untrained F of the inpainter of these sizes."""
     audio = hyperparams.audio
     unet = hyperparams.unet
-    kind = MelUNet1d if unet.mel else SpectralUNet1d if unet.mdct else PatchUNet1d
+    # Imported late: a song needs one of the three.
+    kind: type[UNet1d]
+    if unet.mel:
+        from inpainter.mel_unet import MelUNet1d as kind
+    elif unet.mdct:
+        from inpainter.spectral_unet import SpectralUNet1d as kind
+    else:
+        from legacy.patches import PatchUNet1d as kind
     return kind(
         unet,
         hyperparams.signal_hop,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from backing import render_backing
 
-from composer.compose import compose, distances, rhyme, sample_rhythm, stress_lift, tempo_map
+from composer.compose import LEAP, compose, distances, rhyme, sample_rhythm, stress_lift, tempo_map
 from composer.counts import (
     CountedNote,
     WrittenSong,
@@ -26,7 +26,6 @@ from composer.counts import (
 )
 from composer.harmony import Confidence, Harmony, Key, analyse, chord_tones
 from composer.layout import Grid, PlacedLine, UnplacedLine
-from composer.pitches import LEAP
 from hyperparams import Composer
 from music.score import Score
 from music.underlay import text_syllables

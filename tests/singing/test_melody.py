@@ -15,9 +15,10 @@ import torch
 from tiny_chain import Run, integers, music, write
 
 import synthesis
-from music.harmony import Confidence, Harmony, Key
+from composer.harmony import Confidence, Harmony, Key
 from music.inputs import items_to_sing
-from music.midi import read_midi, write_midi
+from music.midi import write_midi
+from music.midi_tracks import read_midi
 from music.score import Lyric, Melody, Note, TempoMap
 from music.underlay import lay_lyrics
 from singing.melody import chord_changes

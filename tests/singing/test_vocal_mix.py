@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from hyperparams import Mixing
-from singing.mixing import mix
-from singing.vocal_mix import RELEASE, ROOM_DELAY, ROOM_SECONDS, dip_depth, dipped, presence, room
+from singing.mixing import RELEASE, ROOM_DELAY, ROOM_SECONDS, dip_depth, dipped, mix, presence, room
 from utils.audio import loudness, loudness_beside
 
 RATE = 16000

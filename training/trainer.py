@@ -43,7 +43,7 @@ from training.runlog import (
 )
 from utils import checkpoint, config, distributed
 from utils.files import write_text
-from utils.flags import command_line
+from utils.flags import command_line, take_step
 from utils.seeds import derived_seed
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,7 @@ def train(
     world = None
     try:
         try:
+            take_step(arguments, "--start-from")
             world = distributed.start(arguments.device)
             trainer = _trainer_of(experiment_class, arguments, world)
         except (ValueError, FileNotFoundError) as error:

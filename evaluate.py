@@ -34,7 +34,9 @@ from utils.flags import (
     exit_code,
     network_option,
     option,
+    step_option,
     subcommands,
+    take_step,
 )
 from utils.paths import DEMO
 
@@ -56,7 +58,13 @@ MOVED = {  # commands that became scripts of their own
     "curves": ("plot", ("curves",)),
     "samplers": ("plot", ("samplers",)),
 }
-REFERENCE = "a run's name, its folder or a file"
+CHOSEN = {  # command: the option whose step --step picks
+    "song": "--checkpoint",
+    "speech": "--checkpoint",
+    "inpainting": "--inpainter",
+    "transcriber": "--transcriber",
+}
+REFERENCE = "a run's name, its folder or a file; of step N: RUN@N"
 
 
 def evaluation_parser() -> argparse.ArgumentParser:
@@ -76,6 +84,8 @@ def evaluation_parser() -> argparse.ArgumentParser:
     for name in ("song", "speech"):
         network_option(commands[name], "transformer", "--checkpoint")
         network_option(commands[name], "postnet")
+    for name, flag in CHOSEN.items():
+        step_option(commands[name], flag)
     text = "items, song's spread evenly over the split, speech's the first ones; 0: all"
     for name in ("song", "speech"):
         option(commands[name], "--limit", 0, text, metavar="N")
@@ -158,6 +168,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"evaluate.py {words[0]} is now: python {' '.join((f'{script}.py', *prefix))}")
         return importlib.import_module(script).main([*prefix, *words[1:]])
     arguments = evaluation_parser().parse_args(words)
+    if arguments.command in CHOSEN:
+        take_step(arguments, CHOSEN[arguments.command])
     # Imported now: --help should not wait for torch.
     module = importlib.import_module(f"evaluation.{arguments.command}")
     evaluate = getattr(module, f"evaluate_{arguments.command}")

@@ -16,7 +16,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.flags import command_line, corpus_options, exit_code, option, subcommands
+from utils.flags import (
+    command_line,
+    corpus_options,
+    exit_code,
+    option,
+    step_option,
+    subcommands,
+    take_step,
+)
 
 COMMANDS = {  # what it draws, the options of an example
     "curves": ("losses of a training run", "save/inpainter/songs"),
@@ -68,12 +76,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="RUN",
         help="a run's name, its folder or a file of it",
     )
+    step_option(pictures, "--checkpoint")
     corpus_options(pictures, "validation")
     option(pictures, "--item", 0, "its number in the split", metavar="N")
     for name, command in commands.items():
         out = Path("png/curves.png" if name == "curves" else "png")
         option(command, "--out", out, "picture, or folder of pictures", metavar="PATH")
     arguments = parser.parse_args(argv)
+    if arguments.command == "pictures":
+        take_step(arguments, "--checkpoint")
     return exit_code("plot.py", lambda: draw(arguments))
 
 

@@ -15,17 +15,22 @@ The same command goes on where an interrupted one stopped, and redoes what has c
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from corpora.flags import parse
+
+if __name__ == "__main__":  # --help and a wrong flag are answered before torch is loaded
+    if sys.argv[1:]:
+        parse(sys.argv[1:], __doc__)
+
 from corpora import phoneme_times, songbook, songs, speech, speech_check
 from corpora.cache import BuildReport, read_index
 from corpora.ljspeech import read_ljspeech
-from corpora.records import SPLITS, Split, id_fault
+from corpora.records import SPLITS, Settings, Split, id_fault
 from corpora.stems import read_stems
 from hyperparams import Hyperparams
 from legacy import songs as earlier
@@ -36,7 +41,6 @@ from training.mel_drafts import make_drafts
 from utils import config, distributed
 from utils.loading import load
 
-SONG_SHARE = 0.1  # of validation and of test: songs are few
 CHECKS = {speech.KIND: speech_check.check, songs.KIND: songs.check}
 
 
@@ -45,11 +49,11 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments:
         return prepare_default()
-    options = parse(arguments)
+    options = parse(arguments, __doc__)
     try:
         if getattr(options, "workers", 0) < 0:
             raise ValueError(f"--workers {options.workers}: expected 0 or more")
-        return options.command(options)
+        return COMMANDS[options.command](options)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -74,116 +78,6 @@ def prepare_default() -> int:
         elif code := main(command):
             return code
     return 0
-
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    spoken = commands.add_parser("ljspeech", help="id|text|normalised rows and a folder wavs/")
-    spoken.set_defaults(command=prepare_ljspeech)
-    add_build_arguments(spoken)
-    spoken.add_argument(
-        "--lexicon", type=Path, metavar="FILE", help="pronunciations that win over the dictionary"
-    )
-    stems = commands.add_parser("stems", help="songs as vocal and accompaniment, two files each")
-    stems.set_defaults(command=prepare_stems)
-    add_build_arguments(stems)
-    stems.set_defaults(validation_share=SONG_SHARE, test_share=SONG_SHARE)
-    stems.add_argument("--vocal-name", help="default: vocal or vocals")
-    stems.add_argument("--accompaniment-name", help="default: accompaniment, no_vocals, or parts")
-    add_loudness_argument(stems)
-    published = commands.add_parser("published", help="the earlier project's {train,test}_norm.pt")
-    published.set_defaults(command=prepare_published)
-    add_build_arguments(published, Path("feature") / earlier.DIRECTORY, "published")
-    published.set_defaults(validation_share=SONG_SHARE, test_share=0.0)
-    add_loudness_argument(published)
-    sung = commands.add_parser("songbook", help="scores with lyrics, sung by a free voice")
-    sung.set_defaults(command=prepare_songbook)
-    add_build_arguments(sung)
-    sung.add_argument("--takes", type=int, default=songbook.Settings.takes, help="of each song")
-    sung.add_argument(
-        "--seconds", type=float, default=songbook.Settings.seconds, help="longest song"
-    )
-    sung.add_argument("--soundfont", type=Path, metavar="FILE", help="General MIDI, .sf2")
-    sung.add_argument(
-        "--lexicon", type=Path, metavar="FILE", help="pronunciations that win over the dictionary"
-    )
-    aligned = commands.add_parser("align", help="when each phoneme of a speech corpus is said")
-    aligned.set_defaults(command=align_corpus)
-    aligned.add_argument("name", help="corpus below --feature-dir, prepared by ljspeech")
-    aligned.add_argument("directory", type=Path, metavar="DIR", help="what it was prepared from")
-    add_place_arguments(aligned)
-    drafts = commands.add_parser("drafts", help="a transformer's mels of a songbook's songs")
-    drafts.set_defaults(command=prepare_drafts)
-    drafts.add_argument("name", help="songbook below --feature-dir; its stems are NAME-stems")
-    drafts.add_argument("--transformer", type=Path, required=True, metavar="CHECKPOINT")
-    drafts.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    drafts.add_argument("--seed", type=int, default=0, help="of the decoder's dropout")
-    add_place_arguments(drafts)
-    check = commands.add_parser("check", help="verify files, checksums, shapes and statistics")
-    check.set_defaults(command=check_corpus)
-    check.add_argument("name", help="corpus below --feature-dir")
-    add_place_arguments(check)
-    return parser.parse_args(arguments)
-
-
-def add_build_arguments(
-    parser: argparse.ArgumentParser, directory: Path | None = None, name: str | None = None
-) -> None:
-    """Add the flags that every corpus shares; a `directory` and a `name` are defaults."""
-    there = f" (default: {directory})" if directory else ""
-    parser.add_argument(
-        "directory",
-        type=Path,
-        metavar="DIR",
-        nargs="?" if directory else None,
-        default=directory,
-        help=f"the corpus as it was unpacked{there}",
-    )
-    named = f" (default: {name})" if name else ""
-    parser.add_argument(
-        "--name",
-        required=name is None,
-        default=name,
-        help=f"folder to make below --feature-dir{named}",
-    )
-    add_place_arguments(parser)
-    parser.add_argument("--strict", action="store_true", help="a faulty item is an error")
-    parser.add_argument("--validation-share", type=float, default=Split.validation_share)
-    parser.add_argument("--test-share", type=float, default=Split.test_share)
-    parser.add_argument("--seed", type=int, default=Split.seed, help="of the split by id")
-    config.add_hyperparameter_arguments(parser, config.presets())
-
-
-def add_loudness_argument(parser: argparse.ArgumentParser) -> None:
-    """Add the level that songs are brought to."""
-    parser.add_argument(
-        "--loudness",
-        type=float,
-        default=songs.LOUDNESS,
-        help="LUFS of vocal and accompaniment together",
-    )
-
-
-def add_place_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add where the caches are and how many processes work on them."""
-    parser.add_argument("--feature-dir", type=Path, default=Path("feature"), metavar="DIR")
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=num_cores(),
-        help="processes; 0 works in this one (default: one per core)",
-    )
-
-
-def num_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def hyperparams_of(options: argparse.Namespace) -> Hyperparams:
@@ -301,7 +195,7 @@ def prepare_songbook(options: argparse.Namespace) -> int:
     """Sing a folder of scores: phrases with scores under NAME, stems under NAME-stems."""
     directory, asked = target(options), split_from(options)
     audio = hyperparams_of(options).audio
-    settings = songbook.Settings(options.takes, options.seconds, options.seed)
+    settings = Settings(options.takes, options.seconds, options.seed)
     renderings, rejections = songbook.render(
         options.directory,
         directory,
@@ -417,6 +311,16 @@ def check_corpus(options: argparse.Namespace) -> int:
     print(f"{directory}: {len(index['items'])} items, everything in order")
     return 0
 
+
+COMMANDS = {
+    "ljspeech": prepare_ljspeech,
+    "stems": prepare_stems,
+    "published": prepare_published,
+    "songbook": prepare_songbook,
+    "align": align_corpus,
+    "drafts": prepare_drafts,
+    "check": check_corpus,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

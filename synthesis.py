@@ -47,7 +47,7 @@ from singing.request import (
 )
 from text.lyrics import Lyrics, looks_like_path, parse_lyrics, read_lyrics
 from text.remarks import remark_block
-from utils.flags import command_line, device_option, network_option, option
+from utils.flags import command_line, device_option, network_option, option, step_option, take_step
 from utils.paths import DEMO, SAVE
 
 QUALITIES = {  # what each sets before --set and the short flags do
@@ -77,12 +77,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     option(parser, "--out", Path("out"), "folder of the results", metavar="DIR")
     option(parser, "--seed", 0, "of all randomness; line i uses seed + i", metavar="N")
     network_option(parser, "transformer", "--checkpoint")
+    step_option(parser, "--checkpoint")
     option(
         parser,
         "--postnet",
         DEMO / "postnet.pt",
         "mel → linear, then Griffin-Lim; or with a source, mel and F0 → waveform: a kind, a run's "
-        "name, its folder or a file",
+        "name, its folder or a file; of step N: RUN@N",
         metavar="cbhg|source|RUN",
     )
     parser.add_argument("--lexicon", type=Path, metavar="FILE", help="pronunciations of your own")
@@ -139,7 +140,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--inpainter",
         type=Path,
         metavar="RUN|none",
-        help="a run's name, its folder or a file; none: the draft is the vocal "
+        help="a run's name, its folder or a file; of step N: RUN@N; none: the draft is the vocal "
         f"(default: {DEMO / 'inpainter.pt'})",
     )
     song.add_argument(
@@ -161,7 +162,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     for flag, (names, help_text) in CONVENIENCES.items():
         knobs = ", ".join(f"inpainting.{name}" for name in names)
         song.add_argument(f"--{flag}", metavar="VALUE", help=f"{help_text} ({knobs})")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    take_step(arguments, "--checkpoint")
+    return arguments
 
 
 def lyrics_from(argument: str) -> Lyrics:

@@ -18,6 +18,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from training.flags import answer_early
+
+
+def add_flags(parser: ArgumentParser) -> None:
+    """Add --postnet and --drafts."""
+    parser.add_argument(
+        "--drafts",
+        type=Path,
+        metavar="DIR",
+        help="a transformer's mels of the songs, by prepare_data.py drafts, for a preset whose "
+        "signal is a mel (default: degraded true mels)",
+    )
+    parser.add_argument(
+        "--postnet",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="the PostNet that drafts of synthesis go through: training makes its drafts with "
+        "it; a file, a run's folder or its name (default: the filterbank's pseudo-inverse)",
+    )
+
+
+if __name__ == "__main__":  # --help and a wrong flag do not wait for torch
+    answer_early(__doc__, add_flags)
+
 import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -96,6 +120,7 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
     kind = "inpainter"
     structure = ("audio", "unet", "diffusion")
     find_unused_parameters = True  # a part of the context that the corpus does not have
+    unit = "windows"
     descriptions: ClassVar = {
         "train/denoising": "EDM's weighted denoising loss, mean over unknown samples",
         "validation/from_accompaniment": "the same, vocal unknown, accompaniment given",
@@ -132,23 +157,7 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
         self.levels = bin_medians(d.p_mean, d.p_std, d.loss_bins)
         self.level_names = [f"sigma_{level:.3g}" for level in self.levels]
 
-    @classmethod
-    def add_arguments(cls, parser: ArgumentParser) -> None:
-        """Add --postnet and --drafts."""
-        parser.add_argument(
-            "--drafts",
-            type=Path,
-            metavar="DIR",
-            help="a transformer's mels of the songs, by prepare_data.py drafts, for a preset whose "
-            "signal is a mel (default: degraded true mels)",
-        )
-        parser.add_argument(
-            "--postnet",
-            type=Path,
-            metavar="CHECKPOINT",
-            help="the PostNet that drafts of synthesis go through: training makes its drafts with "
-            "it; a file, a run's folder or its name (default: the filterbank's pseudo-inverse)",
-        )
+    add_arguments = staticmethod(add_flags)
 
     @classmethod
     def from_arguments(

@@ -23,6 +23,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from training.flags import answer_early
+
+
+def add_flags(parser: ArgumentParser) -> None:
+    """Add --transformer."""
+    parser.add_argument(
+        "--transformer",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="learn from this transformer's teacher-forced mels instead of the true ones "
+        "(a file, a run's folder or its name)",
+    )
+
+
+if __name__ == "__main__":  # --help and a wrong flag do not wait for torch
+    answer_early(__doc__, add_flags)
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -83,16 +100,7 @@ class PostNetExperiment(Experiment[PostNet, MelLinearBatch]):
         self.training_batches = MelLinearBatches(store, "train", training)
         self.validation = MelLinearBatches(store, "validation", training)
 
-    @classmethod
-    def add_arguments(cls, parser: ArgumentParser) -> None:
-        """Add --transformer."""
-        parser.add_argument(
-            "--transformer",
-            type=Path,
-            metavar="CHECKPOINT",
-            help="learn from this transformer's teacher-forced mels instead of the true ones "
-            "(a file, a run's folder or its name)",
-        )
+    add_arguments = staticmethod(add_flags)
 
     @classmethod
     def from_arguments(
@@ -162,6 +170,7 @@ class SourceExperiment(Experiment[SourcePostNet, StemBatch]):
 
     kind = "postnet"
     structure = ("audio", "postnet")
+    unit = "windows"
     descriptions: ClassVar = {
         "train/spectral": "multi-resolution STFT loss of the vocal",
         "validation/score": "the same on fixed windows of validation songs",

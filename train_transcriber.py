@@ -23,6 +23,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from training.flags import answer_early
+
+
+def add_flags(parser: ArgumentParser) -> None:
+    """Add --speech."""
+    parser.add_argument(
+        "--speech", metavar="NAME=DIR", help="a prepared, aligned corpus and its recordings"
+    )
+
+
+if __name__ == "__main__":  # --help and a wrong flag do not wait for torch
+    answer_early(__doc__, add_flags)
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -65,6 +78,7 @@ class TranscriberExperiment(Experiment[Transcriber, StemBatch]):
 
     kind = "transcriber"
     structure = ("audio", "transcriber")
+    unit = "windows"
     descriptions: ClassVar = {
         "train/phoneme": "cross-entropy of the phoneme, per frame",
         "train/onset": "binary cross-entropy of note onsets, per frame of song",
@@ -108,12 +122,7 @@ class TranscriberExperiment(Experiment[Transcriber, StemBatch]):
         self.songs_only = StemBatches(store, "train", training, self.window)
         self.songs = evenly_spaced(store.items("validation"), training.validate_batches)
 
-    @classmethod
-    def add_arguments(cls, parser: ArgumentParser) -> None:
-        """Add --speech."""
-        parser.add_argument(
-            "--speech", metavar="NAME=DIR", help="a prepared, aligned corpus and its recordings"
-        )
+    add_arguments = staticmethod(add_flags)
 
     @classmethod
     def from_arguments(

@@ -20,6 +20,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+from training.flags import answer_early
+
+if __name__ == "__main__":  # --help and a wrong flag do not wait for torch
+    answer_early(__doc__)
+
 import numpy as np
 import torch
 from torch import Tensor, nn

@@ -12,7 +12,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.flags import command_line, device_option, exit_code, network_option
+from utils.flags import (
+    command_line,
+    device_option,
+    exit_code,
+    network_option,
+    step_option,
+    take_step,
+)
 
 
 def transcribe_file(file: Path, out: Path, lyrics: Path | None, network: Path, device: str) -> None:
@@ -48,8 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="its words, .txt or .lrc (default: recognised phonemes are written)",
     )
     network_option(parser, "transcriber")
+    step_option(parser, "--transcriber")
     device_option(parser)
     a = parser.parse_args(argv)
+    take_step(a, "--transcriber")
     return exit_code(
         "transcribe.py",
         lambda: transcribe_file(a.file, a.out, a.lyrics, a.transcriber, a.device),

@@ -11,9 +11,25 @@ from pathlib import Path
 import numpy as np
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+LOUDNESS = -18.0  # LUFS of the mix: the RMS of both stems is then about diffusion.sigma_data, 0.1
 MAX_ID_LENGTH = 200  # bytes; file systems allow 255 for a name, suffixes and temporaries included
 SPLITS = ("train", "validation", "test")
 TAKE_MARK = "@"  # SONG@TAKE: what stands before it decides on the split, of its phrases too
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a songbook's rendering depends on, apart from the song and the audio's rate."""
+
+    takes: int = 1
+    seconds: float = 120.0  # longest song
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.takes < 1 or self.seconds < 5:
+            raise ValueError(
+                f"{self.takes} takes of at most {self.seconds} s: expected at least one of 5 s"
+            )
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,16 @@ import torch
 
 from corpora.accompanist import find_soundfont, missing_program, play, velocities, write_backing
 from corpora.cache import fingerprint, run_parallel
-from corpora.records import TAKE_MARK, Rejection, Split, StemPair, Utterance, id_fault, song_of
+from corpora.records import (
+    TAKE_MARK,
+    Rejection,
+    Settings,
+    Split,
+    StemPair,
+    Utterance,
+    id_fault,
+    song_of,
+)
 from corpora.singer import SAMPLE_RATE, Singer, missing_packages
 from corpora.speech import Entry
 from corpora.takes import Arrangement, Take, arrange, take_of
@@ -49,21 +58,6 @@ LONGEST_PHRASE = 15.0  # s; a longer one is no unit to learn from
 BATCH = 6  # takes for which a worker loads the voice once
 
 Span = tuple[float, float]  # onset and offset, s
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a rendering depends on, apart from the song and the audio's rate."""
-
-    takes: int = 1
-    seconds: float = 120.0  # longest song
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.takes < 1 or self.seconds < 5:
-            raise ValueError(
-                f"{self.takes} takes of at most {self.seconds} s: expected at least one of 5 s"
-            )
 
 
 @dataclass(frozen=True)

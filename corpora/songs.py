@@ -35,7 +35,7 @@ from corpora.cache import (
     strays,
 )
 from corpora.quality import broken_samples, clipping, silence, truncation_fault
-from corpora.records import ArrayPair, Rejection, Split, StemPair, strict_message
+from corpora.records import LOUDNESS, ArrayPair, Rejection, Split, StemPair, strict_message
 from utils.audio import Features, convert, loudness, read_audio
 from utils.files import sha256_of, write_json
 
@@ -46,7 +46,6 @@ KIND = "stems"
 ARRAYS = ("stems",)
 ROLES = ("vocal", "accompaniment")  # the channels
 FULL_SCALE = 32768  # integer of a sample of 1.0
-LOUDNESS = -18.0  # LUFS of the mix: the RMS of both stems is then about diffusion.sigma_data, 0.1
 MIN_SECONDS = 1.0  # a shorter song is a mistake
 
 

@@ -16,7 +16,6 @@ from torch import Tensor
 from corpora.records import ArrayPair, Rejection
 from legacy.archive import describe, read_archive
 
-DIRECTORY = Path("inpainting/mackenzie_unet_diffusion_inpainter_audio")  # below feature/
 FILES = {"train": "train_norm.pt", "test": "test_norm.pt"}  # prefix of the ids: file
 TEST_PREFIX = "test-"  # ids that begin so are the test split
 SAMPLE_RATE = 16000  # Hz, of these files; they do not say it

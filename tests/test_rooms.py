@@ -36,7 +36,7 @@ SCRIPTS = (*FLOORS[-1], *FLOORS[-2], "prepare_data", "synthesis")
 LARGEST_SHARE = 0.15  # of the code that one room may hold
 # Calls that only define something: they may stand at the top of a file.
 DEFINING = re.compile(
-    r"^(TypeVar|ParamSpec|NewType|namedtuple|field|replace|partial|frozenset|set|dict|tuple|list"
+    r"^(staticmethod|TypeVar|ParamSpec|NewType|namedtuple|field|replace|partial|frozenset|set|dict|tuple|list"
     r"|range|len|sorted|zip|enumerate|map|float|int|str|chr|ord|bool|min|max|sum|abs|round|cast"
     r"|timedelta|logging\.getLogger|re\.compile|re\.escape|math\.\w+|np\.\w+|str\.maketrans"
     r"|signal\.Signals|.+\.(join|split|items|keys|values|format|with_name|with_suffix|resolve|lower"

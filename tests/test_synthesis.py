@@ -68,6 +68,12 @@ def test_a_run_is_named_and_its_step_is_said(
     assert run(*quick, demo.relative_to(tmp_path)) == 0
     said = capsys.readouterr().err
     assert "ships with the repository; your own newest run: --checkpoint mine" in said
+    assert run(*quick, "mine", "--step", 3) == 0
+    assert f"transformer: {own.relative_to(tmp_path)}, step 3\n" in capsys.readouterr().err
+    assert run(*quick, "mine", "--step", 7) == 2
+    said = capsys.readouterr().err
+    assert "no transformer checkpoint of step 7" in said
+    assert "transformer/mine/last.pt: transformer, step 3" in said
     assert run(*quick, "yours") == 2
     assert "transformer/mine/last.pt" in capsys.readouterr().err
 
@@ -114,7 +120,10 @@ def test_sampling_follows_the_file_and_says_what_the_checkpoint_had(
         (["--lyrics", "oh", "--set", "inpainting.num_steps=2"], ["with --accompaniment"]),
         (["--lyrics", "oh", "--set", "synthesis.nonsense=2"], ["griffin_lim_iterations"]),
         (["--lyrics", "oh", "--steps", "4", "--vocal", "x.wav"], ["--vocal, --steps: only with"]),
-        (["--lyrics", "oh", "--checkpoint", "nowhere.pt"], ["nowhere.pt", "train_transformer.py"]),
+        (
+            ["--lyrics", "oh", "--checkpoint", "nowhere.pt"],
+            ["nowhere.pt", "no transformer checkpoint"],
+        ),
     ],
 )
 def test_speech_refuses(
@@ -367,7 +376,7 @@ def test_an_inpainter_of_another_rate_works_alone_but_not_with_this_voice(
         (["--set", "inpainting.lyrics_guidance=2"], ["no frame-level condition", "--lyrics"]),
         (["--set", "inpainting.draft_share=2"], ["draft_share = 2", "[0, 1]"]),
         (["--method", "repaint", "--guidance", "2"], ["conditional"]),
-        (["--inpainter", "nowhere.pt"], ["nowhere.pt", "train_inpainter.py"]),
+        (["--inpainter", "nowhere.pt"], ["nowhere.pt", "no inpainter checkpoint"]),
         (["--inpainter", "postnet.pt"], ["holds a postnet, expected a inpainter"]),
     ],
 )

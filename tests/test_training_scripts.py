@@ -205,6 +205,27 @@ def test_a_run_can_begin_with_the_weights_of_another(features: Path, tmp_path: P
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_a_run_can_begin_at_a_step_of_another(
+    features: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    save = tmp_path / "save"
+    every = ["--steps", "3", "--set", "transformer_training.validate_every=1"]
+    assert train_transformer.main(flags("transformer", features, save, *every)) == 0
+    run = save / "transformer" / "r"
+    wanted = checkpoint.weights(checkpoint.load(run / checkpoint.numbered(2)))
+    begin = ["--start-from", str(run), "--step", "2", "--steps", "0"]
+    assert train_transformer.main(flags("transformer", features, tmp_path / "other", *begin)) == 0
+    ours = model_of(tmp_path / "other", "transformer")
+    assert all(torch.equal(ours[name], wanted[name]) for name in wanted)
+    capsys.readouterr()
+    for wrong, said in (
+        (["--start-from", str(run), "--step", "9"], "of step 9"),
+        (["--step", "9"], "give --start-from RUN"),
+    ):
+        assert train_transformer.main(flags("transformer", features, tmp_path / "3", *wrong)) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_two_corpora_train_as_one(features: Path, tmp_path: Path, speech_corpus) -> None:
     """And the postnet learns from the transformer's mels of both."""
     where = ["--feature-dir", str(features), "--workers", "0"]

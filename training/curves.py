@@ -23,6 +23,7 @@ COSTS = {  # scalars that are not losses, and their titles
     "learning_rate": "learning rate",
     "gradient_norm": "gradient norm",
     "frames_per_second": "frames per second",
+    "windows_per_second": "windows per second",
     "seconds_per_step": "seconds per step",
     "memory_gib": "peak memory (GiB)",
 }

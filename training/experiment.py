@@ -27,7 +27,7 @@ class NonFiniteLoss(FloatingPointError):
 
 
 class TrainingBatch(Protocol):
-    """What the trainer asks of a batch; `num_frames`, where present, is the unit of throughput."""
+    """What the trainer asks of a batch; `num_frames` is there where frames are the unit."""
 
     @property
     def ids(self) -> list[str]:
@@ -80,6 +80,7 @@ class Experiment(ABC, Generic[Network, Batch]):
     structure: ClassVar[tuple[str, ...]]  # sections that a resumed run cannot change
     start: ClassVar[Any] = (0, 0)  # the position of a new run
     corpus_buffers: ClassVar[tuple[str, ...]] = ()  # of the model; --start-from leaves them alone
+    unit: ClassVar[str] = "frames"  # of throughput; "windows" where an item of a batch is one
     descriptions: ClassVar[Mapping[str, str]] = {}  # of its scalars, for TensorBoard
     find_unused_parameters: ClassVar[bool] = False  # a loss may leave some out (DDP must know)
 

@@ -26,6 +26,7 @@ DESCRIPTIONS = {  # of the scalars that every run logs
     "train/gradient_norm": "before clipping, mean since the last log",
     "train/seconds_per_step": "mean since the last log",
     "train/frames_per_second": "throughput, padding not counted",
+    "train/windows_per_second": "throughput, where the batches are of windows",
     "train/memory_gib": "peak memory of the GPU, or of this process, GiB",
     "validation/score": "smaller is better; decides which checkpoint is `best`",
 }
@@ -38,7 +39,7 @@ class StepMeter:
 
     steps: int = 0
     seconds: float = 0.0
-    frames: float = 0.0
+    frames: float = 0.0  # or windows
     loss: float = 0.0
     gradient_norm: float = 0.0
     totals: dict[str, float] = field(default_factory=dict)  # of each term of the loss
@@ -49,8 +50,11 @@ class StepMeter:
         self.totals[name] = self.totals.get(name, 0.0) + total
         self.counts[name] = self.counts.get(name, 0.0) + count
 
-    def means(self) -> dict[str, float]:
-        """Return {train/loss, train/TERM, ...}: terms per element, the rest per step or second."""
+    def means(self, unit: str = "frames") -> dict[str, float]:
+        """Return {train/loss, train/TERM, ...}: terms per element, the rest per step or second.
+
+        unit: of throughput, frames or windows.
+        """
         terms = {
             f"train/{name}": total / self.counts[name] if self.counts[name] else 0.0
             for name, total in self.totals.items()
@@ -60,7 +64,7 @@ class StepMeter:
             **terms,
             "train/gradient_norm": self.gradient_norm / self.steps,
             "train/seconds_per_step": self.seconds / self.steps,
-            "train/frames_per_second": self.frames / max(self.seconds, 1e-9),
+            f"train/{unit}_per_second": self.frames / max(self.seconds, 1e-9),
         }
 
     def state(self) -> dict[str, Any]:

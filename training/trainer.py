@@ -32,6 +32,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from hyperparams import Training
 from training.experiment import Experiment, NonFiniteLoss, compare, seeded_context
+from training.flags import run_parser
 from training.optimizer import MovingAverage, build_optimizer, learning_rate
 from training.runlog import (
     Interruption,
@@ -43,7 +44,7 @@ from training.runlog import (
 )
 from utils import checkpoint, config, distributed
 from utils.files import write_text
-from utils.flags import command_line
+from utils.flags import take_step
 from utils.seeds import derived_seed
 
 logger = logging.getLogger(__name__)
@@ -56,17 +57,15 @@ def train(
 
     What is wrong with the arguments, the corpus or a checkpoint (ValueError, FileNotFoundError
     before the first step) is said in one message, exit code 2; anything later is a fault with its
-    trace. description: the script's docstring, of which `--help` shows the first two paragraphs.
+    trace. description: the script's docstring, see training.flags.run_parser.
     """
-    parser = command_line("\n\n".join(description.split("\n\n")[:2]))
-    config.add_run_arguments(parser, config.presets())
-    experiment_class.add_arguments(parser)
-    arguments = parser.parse_args(argv)
+    arguments = run_parser(description, experiment_class.add_arguments).parse_args(argv)
     for line in config.take_defaults(arguments):
         print(line)
     world = None
     try:
         try:
+            take_step(arguments, "--start-from")
             world = distributed.start(arguments.device)
             trainer = _trainer_of(experiment_class, arguments, world)
         except (ValueError, FileNotFoundError) as error:
@@ -121,6 +120,7 @@ class Trainer:
         self.validated, self.saved = -1, -1  # the last steps at which it was done
         self.meter = StepMeter()
         self.frames, self.seconds = 0.0, 0.0  # of the whole run
+        self._began = time.monotonic(), 0  # and the step, of this process
         self.kept: list[int] = []  # validated steps whose weights stay, the newest last
         self.precision = ""  # float32 or bfloat16
         self.log: RunLog | None = None  # on the main rank
@@ -147,6 +147,7 @@ class Trainer:
 
     def run(self) -> int:
         """Train to the last step; return the exit code: 0, or 128 + signal when one stopped it."""
+        self._began = time.monotonic(), self.step
         try:
             with deferred_signals() as interruption, logging_redirect_tqdm(), self._bar() as bar:
                 stopped = self._turns(interruption, bar)
@@ -275,7 +276,8 @@ class Trainer:
         """Write the means since the last log."""
         if not due or not self.meter.steps:
             return
-        means, self.meter = self.meter.means(), StepMeter()
+        unit = self.experiment.unit
+        means, self.meter = self.meter.means(unit), StepMeter()
         if self.log is None:
             return
         scalars = {
@@ -285,10 +287,20 @@ class Trainer:
             **self.experiment.monitor(self.model),
         }
         self.log.write(self.step, scalars)
-        speed = f"loss {means['train/loss']:.4f}, {means['train/frames_per_second']:,.0f} frames/s"
+        rate = means[f"train/{unit}_per_second"]
+        speed = f"loss {means['train/loss']:.4f}, {rate:,.{0 if rate >= 100 else 1}f} {unit}/s"
         bar.set_postfix_str(speed)
         if bar.disable:  # not a terminal: lines instead of a bar
-            logger.info("step %d of %d: %s", self.step, self.training.steps, speed)
+            logger.info(
+                "step %d of %d: %s, %s", self.step, self.training.steps, speed, self._progress()
+            )
+
+    def _progress(self) -> str:
+        """Say how long this process has trained, and how long it will at this pace."""
+        began, first = self._began
+        elapsed, left = time.monotonic() - began, self.training.steps - self.step
+        remaining = elapsed / max(self.step - first, 1) * left
+        return f"{tqdm.format_interval(elapsed)} elapsed, {tqdm.format_interval(remaining)} to go"
 
     def _validate(self, due: bool) -> None:
         """Validate and preview on the main rank, with the weights that will be used."""
@@ -481,10 +493,11 @@ class Trainer:
 
     def _say_done(self) -> None:
         logger.info(
-            "done: %s at step %d, %.0f frames in %.2f hours of steps",
+            "done: %s at step %d, %.0f %s in %.2f hours of steps",
             self.last,
             self.step,
             self.frames,
+            self.experiment.unit,
             self.seconds / 3600,
         )
         if self.best is not None:

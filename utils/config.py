@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import yaml
 
 from hyperparams import PRESET_ALIASES, PRESETS, REMOVED, RENAMED, SUPERSEDED, Hyperparams
+from utils.flags import step_option
 
 H = TypeVar("H")  # Hyperparams, or any dataclass whose fields are dataclasses
 
@@ -113,6 +114,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, presets: Iterable[str]) -
         metavar="CHECKPOINT",
         help="begin a new run with these weights: a file, a run's folder or its name, or NAME@STEP",
     )
+    step_option(how, "--start-from")
     what = parser.add_argument_group("what to train")
     what.add_argument("--steps", type=int, help="steps of the whole run, resumed ones included")
     what.add_argument("--seed", type=int, help="origin of all randomness of the run")

@@ -54,6 +54,30 @@ def network_option(parser: argparse.ArgumentParser, kind: str, flag: str = "") -
     option(parser, flag or f"--{kind}", DEMO / f"{kind}.pt", text, metavar="RUN")
 
 
+def step_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup, flag: str) -> None:
+    """Add `--step`, which picks one of the kept steps of the run that `flag` names."""
+    parser.add_argument(
+        "--step",
+        type=int,
+        metavar="N",
+        help=f"take the weights of this step of {flag}'s run (default: the best validated one)",
+    )
+
+
+def take_step(arguments: argparse.Namespace, flag: str) -> None:
+    """Write `--step` into the reference of `flag`: RUN@STEP, as utils.checkpoint.resolve reads it.
+
+    Raises ValueError where the flag was not given.
+    """
+    if arguments.step is None:
+        return
+    name = flag.removeprefix("--").replace("-", "_")
+    reference = getattr(arguments, name)
+    if reference is None:
+        raise ValueError(f"--step {arguments.step} picks a step of {flag}: give {flag} RUN, too")
+    setattr(arguments, name, reference.with_name(f"{reference.name}@{arguments.step}"))
+
+
 def corpus_options(parser: argparse.ArgumentParser, split: str = "test") -> None:
     """Add the options that say which items are read."""
     parser.add_argument("--data", required=True, metavar="NAME", help="corpus below --feature-dir")

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -450,3 +451,31 @@ def test_the_moving_average_is_the_weighted_sum_it_says() -> None:
         assert float(model.weight.detach()) == pytest.approx(expected)
         raise RuntimeError
     assert float(model.weight.detach()) == 7.0
+
+
+def test_lines_say_how_long_it_took_and_will_take(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where there is no terminal; of an own unit, as its experiment names it."""
+    caplog.set_level(logging.INFO)
+    trainer = make_trainer(tmp_path)
+    trainer.experiment.unit = "windows"  # type: ignore[misc]
+    assert trainer.run() == 0
+    line = r"step \d+ of \d+: loss [\d.]+, [\d.,]+ windows/s, \d\d:\d\d elapsed, \d\d:\d\d to go"
+    said = [record.message for record in caplog.records if " elapsed" in record.message]
+    assert said and all(re.fullmatch(line, text) for text in said)
+    assert said[-1].endswith(", 00:00 to go")
+    stats = read_stats(trainer.directory)
+    assert any("train/windows_per_second" in row for row in stats)
+    assert not any("train/frames_per_second" in row for row in stats)
+
+
+def test_the_rest_of_a_resumed_run_is_reckoned_from_its_own_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer._release()
+    trainer._began = 1000.0, trainer.training.steps - 6
+    trainer.step = trainer.training.steps - 4
+    monkeypatch.setattr(time, "monotonic", lambda: 1130.0)  # 65 s a step, four to go
+    assert trainer._progress() == "02:10 elapsed, 04:20 to go"

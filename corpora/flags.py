@@ -1,0 +1,120 @@
+"""The command line of prepare_data.py; nothing slow is imported for it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from corpora.records import LOUDNESS, Settings, Split
+from utils import config
+from utils.flags import command_line
+from utils.paths import LEGACY_AUDIO
+
+SONG_SHARE = 0.1  # of validation and of test: songs are few
+
+
+def parse(arguments: list[str], description: str | None) -> argparse.Namespace:
+    """Read the command line; `command` is the name of what is asked for."""
+    parser = command_line(description or "")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    spoken = commands.add_parser("ljspeech", help="id|text|normalised rows and a folder wavs/")
+    spoken.set_defaults(command="ljspeech")
+    add_build_arguments(spoken)
+    spoken.add_argument(
+        "--lexicon", type=Path, metavar="FILE", help="pronunciations that win over the dictionary"
+    )
+    stems = commands.add_parser("stems", help="songs as vocal and accompaniment, two files each")
+    stems.set_defaults(command="stems")
+    add_build_arguments(stems)
+    stems.set_defaults(validation_share=SONG_SHARE, test_share=SONG_SHARE)
+    stems.add_argument("--vocal-name", help="default: vocal or vocals")
+    stems.add_argument("--accompaniment-name", help="default: accompaniment, no_vocals, or parts")
+    add_loudness_argument(stems)
+    published = commands.add_parser("published", help="the earlier project's {train,test}_norm.pt")
+    published.set_defaults(command="published")
+    add_build_arguments(published, LEGACY_AUDIO, "published")
+    published.set_defaults(validation_share=SONG_SHARE, test_share=0.0)
+    add_loudness_argument(published)
+    sung = commands.add_parser("songbook", help="scores with lyrics, sung by a free voice")
+    sung.set_defaults(command="songbook")
+    add_build_arguments(sung)
+    sung.add_argument("--takes", type=int, default=Settings.takes, help="of each song")
+    sung.add_argument("--seconds", type=float, default=Settings.seconds, help="longest song")
+    sung.add_argument("--soundfont", type=Path, metavar="FILE", help="General MIDI, .sf2")
+    sung.add_argument(
+        "--lexicon", type=Path, metavar="FILE", help="pronunciations that win over the dictionary"
+    )
+    aligned = commands.add_parser("align", help="when each phoneme of a speech corpus is said")
+    aligned.set_defaults(command="align")
+    aligned.add_argument("name", help="corpus below --feature-dir, prepared by ljspeech")
+    aligned.add_argument("directory", type=Path, metavar="DIR", help="what it was prepared from")
+    add_place_arguments(aligned)
+    drafts = commands.add_parser("drafts", help="a transformer's mels of a songbook's songs")
+    drafts.set_defaults(command="drafts")
+    drafts.add_argument("name", help="songbook below --feature-dir; its stems are NAME-stems")
+    drafts.add_argument("--transformer", type=Path, required=True, metavar="CHECKPOINT")
+    drafts.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    drafts.add_argument("--seed", type=int, default=0, help="of the decoder's dropout")
+    add_place_arguments(drafts)
+    check = commands.add_parser("check", help="verify files, checksums, shapes and statistics")
+    check.set_defaults(command="check")
+    check.add_argument("name", help="corpus below --feature-dir")
+    add_place_arguments(check)
+    return parser.parse_args(arguments)
+
+
+def add_build_arguments(
+    parser: argparse.ArgumentParser, directory: Path | None = None, name: str | None = None
+) -> None:
+    """Add the flags that every corpus shares; a `directory` and a `name` are defaults."""
+    there = f" (default: {directory})" if directory else ""
+    parser.add_argument(
+        "directory",
+        type=Path,
+        metavar="DIR",
+        nargs="?" if directory else None,
+        default=directory,
+        help=f"the corpus as it was unpacked{there}",
+    )
+    named = f" (default: {name})" if name else ""
+    parser.add_argument(
+        "--name",
+        required=name is None,
+        default=name,
+        help=f"folder to make below --feature-dir{named}",
+    )
+    add_place_arguments(parser)
+    parser.add_argument("--strict", action="store_true", help="a faulty item is an error")
+    parser.add_argument("--validation-share", type=float, default=Split.validation_share)
+    parser.add_argument("--test-share", type=float, default=Split.test_share)
+    parser.add_argument("--seed", type=int, default=Split.seed, help="of the split by id")
+    config.add_hyperparameter_arguments(parser, config.presets())
+
+
+def add_loudness_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the level that songs are brought to."""
+    parser.add_argument(
+        "--loudness",
+        type=float,
+        default=LOUDNESS,
+        help="LUFS of vocal and accompaniment together",
+    )
+
+
+def add_place_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add where the caches are and how many processes work on them."""
+    parser.add_argument("--feature-dir", type=Path, default=Path("feature"), metavar="DIR")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=num_cores(),
+        help="processes; 0 works in this one (default: one per core)",
+    )
+
+
+def num_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -43,7 +43,7 @@ from training.runlog import (
 )
 from utils import checkpoint, config, distributed
 from utils.files import reading, sweep, write_text
-from utils.flags import command_line
+from utils.flags import command_line, sentence
 from utils.seeds import derived_seed
 
 logger = logging.getLogger(__name__)
@@ -64,15 +64,26 @@ def train(
     arguments = parser.parse_args(argv)
     for line in config.take_defaults(arguments):
         print(line)
-    world = None
+    world, script = None, Path(sys.argv[0]).name
     try:
         try:
             world = distributed.start(arguments.device)
             trainer = _trainer_of(experiment_class, arguments, world)
-        except (ValueError, FileNotFoundError) as error:
-            sys.stderr.write(f"{Path(sys.argv[0]).name}: {error}\n")
+        except (ValueError, OSError, MemoryError) as error:
+            sys.stderr.write(f"{script}: {sentence(error)}\n")
             return 2
-        return trainer.run()
+        except KeyboardInterrupt:
+            sys.stderr.write(f"{script}: stopped before the first step; the same command begins\n")
+            return 130
+        try:
+            return trainer.run()
+        except OSError as error:
+            last = f"{trainer.last} is whole and " if trainer.last.is_file() else ""
+            sys.stderr.write(
+                f"{script}: step {trainer.step}: {sentence(error)}. {last}the same command resumes "
+                "when that is mended\n"
+            )
+            return 2
     finally:
         if world is not None:
             distributed.close(world)

@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import torch
@@ -30,17 +31,17 @@ POSTNETS = {"cbhg": "postnet.pt", "source": "source.pt"}  # that ship, by kind
 LAST, BEST = "last.pt", "best.pt"
 MOST_LISTED = 20  # checkpoints in an error message
 MOST_RECORDS = 100_000  # of a file: tensors
-ENTRIES: dict[str, tuple[type, ...]] = {  # the types of a state's entries
-    "kind": (str,),
-    "version": (int,),
-    "step": (int,),
-    "model": (dict,),
-    "ema": (dict, type(None)),
-    "optimizer": (dict, type(None)),
-    "best": (dict, type(None)),
-    "hyperparams": (dict,),
-    "data": (dict,),
-    "progress": (dict,),
+ENTRIES: dict[str, type | UnionType] = {  # the types of a state's entries
+    "kind": str,
+    "version": int,
+    "step": int,
+    "model": dict,
+    "ema": dict | None,
+    "optimizer": dict | None,
+    "best": dict | None,
+    "hyperparams": dict,
+    "data": dict,
+    "progress": dict,
 }
 REQUIRED = ("kind", "version", "step", "model", "hyperparams", "data")
 
@@ -322,7 +323,7 @@ def _wrong_entries(state: Mapping[str, Any]) -> list[str]:
     """Name the entries that are missing, or that have another type than a checkpoint's."""
     wrong = [f"{key} is missing" for key in REQUIRED if key not in state]
     for key, value in state.items():
-        kinds = ENTRIES.get(key, (object,))
+        kinds = ENTRIES.get(key, object)
         if not isinstance(value, kinds) or isinstance(value, bool):
             wrong.append(f"{key} is {reprlib.repr(value)}")
     for key in ("model", "ema"):

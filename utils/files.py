@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import tokenize
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any
 CHUNK = 1 << 20  # bytes read at once for a checksum
 UNREADABLE = (  # what parsers raise on input that nobody foresaw
     *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError),
-    *(RuntimeError, StopIteration, SyntaxError, TypeError, zlib.error),
+    *(RuntimeError, StopIteration, SyntaxError, TypeError, tokenize.TokenError, zlib.error),
 )
 
 

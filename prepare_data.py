@@ -39,6 +39,7 @@ from text.frontend import Pronouncer
 from text.symbols import SYMBOLS
 from training.mel_drafts import make_drafts
 from utils import config, distributed
+from utils.flags import guarded
 from utils.loading import load
 
 CHECKS = {speech.KIND: speech_check.check, songs.KIND: songs.check}
@@ -50,16 +51,16 @@ def main(arguments: list[str] | None = None) -> int:
     if not arguments:
         return prepare_default()
     options = parse(arguments, __doc__)
-    try:
+
+    def prepare() -> int:
         if getattr(options, "workers", 0) < 0:
             raise ValueError(f"--workers {options.workers}: expected 0 or more")
-        return COMMANDS[options.command](options)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        return 130
+        try:
+            return COMMANDS[options.command](options)
+        except RuntimeError as error:  # a program or a package is missing, a worker has died
+            raise ValueError(str(error)) from error
+
+    return guarded("error", prepare, fault=1, again="the same command goes on from here")
 
 
 def prepare_default() -> int:

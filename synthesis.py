@@ -47,7 +47,15 @@ from singing.request import (
 )
 from text.lyrics import Lyrics, looks_like_path, parse_lyrics, read_lyrics
 from text.remarks import remark_block
-from utils.flags import command_line, device_option, network_option, option, step_option, take_step
+from utils.flags import (
+    command_line,
+    device_option,
+    exit_code,
+    network_option,
+    option,
+    step_option,
+    take_step,
+)
 from utils.paths import DEMO, SAVE
 
 QUALITIES = {  # what each sets before --set and the short flags do
@@ -171,9 +179,11 @@ def lyrics_from(argument: str) -> Lyrics:
     """Read `--lyrics`: a file when one of that name exists, else the text itself."""
     path = Path(argument)
     try:
-        is_file = path.is_file()
-    except OSError:  # text longer than a file name may be
-        is_file = False
+        is_file, is_folder = path.is_file(), path.is_dir() and looks_like_path(argument)
+    except (OSError, ValueError):  # text longer than a file name may be, or with a zero byte
+        is_file = is_folder = False
+    if is_folder:
+        raise ValueError(f"--lyrics {argument} is a folder; expected a .txt or .lrc file, or words")
     if is_file:
         return read_lyrics(path)
     if looks_like_path(argument):
@@ -318,17 +328,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     from singing.sing import sing_song
     from utils import distributed
 
-    try:
-        request = request_from(arguments)
-        paths, remarks = sing_song(request, distributed.start(arguments.device).device)
-    except (ValueError, OSError) as error:
-        print(f"synthesis.py: {error}", file=sys.stderr)
-        return 2
-    for path in paths:
-        print(path)
-    if remarks:
-        print(remark_block(remarks))
-    return 0
+    def sing() -> None:
+        try:
+            request = request_from(arguments)
+            paths, remarks = sing_song(request, distributed.start(arguments.device).device)
+        except ValueError as error:
+            if str(error).startswith("line ") and Path(arguments.lyrics or "").is_file():
+                raise ValueError(f"{arguments.lyrics}, {error}") from error
+            raise
+        for path in paths:
+            print(path)
+        if remarks:
+            print(remark_block(remarks))
+
+    return exit_code("synthesis.py", sing)
 
 
 if __name__ == "__main__":

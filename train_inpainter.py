@@ -75,6 +75,7 @@ from training.trainer import train
 from utils import checkpoint, plotting
 from utils.audio import Features
 from utils.distributed import World
+from utils.files import reading
 from utils.loading import (
     Loaded,
     build_unet,
@@ -175,8 +176,9 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
         if source is None and arguments.start_from is not None:
             source = checkpoint.resolve(arguments.start_from, "inpainter")
         if source is not None:
-            stored = checkpoint.load(source, "inpainter")["data"]["statistics"]
-            statistics = {name: stored[name] for name in MELS if name in stored}
+            with reading(source):
+                stored = checkpoint.load(source, "inpainter")["data"]["statistics"]
+                statistics = {name: stored[name] for name in MELS if name in stored}
         postnet = None
         if arguments.postnet is not None:
             with torch.random.fork_rng(devices=[]):  # the weights to train depend on the seed alone

@@ -44,7 +44,7 @@ from music.song import Song
 from music.underlay import sing
 from text.frontend import Pronouncer
 from utils.audio import active_level, resample, write_wav
-from utils.files import sha256_of, write_json
+from utils.files import reading, sha256_of, write_json
 
 if TYPE_CHECKING:
     from hyperparams import Audio
@@ -92,7 +92,8 @@ class Rendering:
 
 def read_song(path: Path) -> Song:
     """Return the song of a file, by its suffix."""
-    return read_notation(path) if path.suffix.lower() == ".song" else read_musicxml(path)
+    with reading(path):
+        return read_notation(path) if path.suffix.lower() == ".song" else read_musicxml(path)
 
 
 def find_songs(directory: Path) -> tuple[list[Path], list[Rejection]]:

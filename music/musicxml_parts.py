@@ -13,6 +13,9 @@ from music.repeats import MeasureMarks, read_words
 from music.score import SEMITONES, Lyric
 from text.normalize import HYPHENS
 
+READ_TAGS = ("attributes", "backup", "forward", "note", "direction", "sound", "barline")
+DURATION = re.compile(r"\d{1,9}(?:\.\d{0,9})?|\.\d{1,9}")
+LONGEST_DURATION = 10_000  # quarter notes
 BEATS = {"whole": 4.0, "half": 2.0, "quarter": 1.0, "eighth": 0.5, "16th": 0.25, "32nd": 0.125}
 ELISION_SIGNS = re.compile("[\ue550-\ue552\u203f]")  # of music fonts: two syllables on one note
 
@@ -100,9 +103,8 @@ class _PartReader:
         for element in elements:
             self.measure, self.cursor, self.onset = Measure(), Fraction(0), Fraction(0)
             for child in element:
-                handler = getattr(self, f"_{child.tag.replace('-', '_')}", None)
-                if handler is not None:
-                    handler(child)
+                if child.tag in READ_TAGS:
+                    getattr(self, f"_{child.tag}")(child)
                 self.measure.length = max(self.measure.length, self.cursor)
             self.measure.marks.endings |= self.endings
             if self.measure.marks.ending_stops:
@@ -124,9 +126,14 @@ class _PartReader:
             self.transposition = chromatic + 12 * octaves
 
     def _duration(self, element: Element) -> Fraction:
-        duration = Fraction((_text(element, "duration") or "0").strip()) / self.divisions
-        if not 0 <= duration < 10_000:
-            raise ValueError(f"a duration of {float(duration)} quarter notes")
+        text = (_text(element, "duration") or "0").strip()
+        if not DURATION.fullmatch(text):  # Fraction would write 1e1000000000 out
+            raise ValueError(f"<duration> {text[:40]!r}; expected a number of up to nine digits")
+        duration = Fraction(text) / self.divisions
+        if not 0 <= duration < LONGEST_DURATION:
+            raise ValueError(
+                f"a duration of {float(duration)} quarter notes; expected up to {LONGEST_DURATION}"
+            )
         return duration
 
     def _backup(self, element: Element) -> None:

@@ -37,6 +37,7 @@ NOTE = re.compile(r"(?:([A-G])([#b]?)(\d)|z)(?:\*(\d+))?(?:/(\d+))?(~?)")
 STYLES = ("block", "arpeggio", "waltz")
 HEADERS = ("title", "composer", "words-by", "meter", "tempo", "program", "style", "intro")
 LARGEST_SONG = 2**18  # bytes
+MOST_INTRO = 100  # bars
 LOWEST_BASS, LOWEST_CHORD = 40, 55  # MIDI numbers from which roots and chord tones are looked for
 
 
@@ -142,9 +143,9 @@ def _song(tune: _Tune, name: str, wanted: int | None) -> Song:
     for length, number in tune.bars[1:-1]:
         if length != bar:
             raise ValueError(f"line {number}: a bar of {length} quarter notes; expected {bar}")
-    tempo = TempoMap.constant(_number(tune.headers, "tempo", 100.0))
+    tempo = TempoMap.constant(_number(tune.headers, "tempo", 100.0, 20.0, 400.0))
     pickup = tune.bars[0][0] % bar if tune.bars else Fraction(0)
-    intro = bar * int(_number(tune.headers, "intro", 0)) + (bar - pickup) % bar
+    intro = bar * int(_number(tune.headers, "intro", 0, 0, MOST_INTRO)) + (bar - pickup) % bar
     length = -(-(tune.position - pickup) // bar) * bar  # of a verse, in whole bars
     written = max(1, max(len(lines) for lines in tune.words))
     if wanted is not None and not 1 <= wanted <= written:
@@ -166,7 +167,7 @@ def _song(tune: _Tune, name: str, wanted: int | None) -> Song:
         chords.insert(0, (Fraction(0), *chords[0][1:]))
     played = _play(chords, intro + len(verses) * length, bar, Fraction(4, unit), _style(tune))
     sounding = (Note(pitch, seconds(onset), seconds(offset)) for onset, offset, pitch in played)
-    program = min(max(int(_number(tune.headers, "program", 0)), 0), 127)
+    program = int(_number(tune.headers, "program", 0, 0, 127))
     backing = (Backing("accompaniment", program, tuple(sounding)),) if chords else ()
     title = tune.headers.get("title", name)
     meters = (Meter(0, beats, unit),)
@@ -267,9 +268,14 @@ def _fraction(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _number(headers: dict[str, str], key: str, default: float) -> float:
-    """Return a header's number."""
+def _number(
+    headers: dict[str, str], key: str, default: float, lowest: float, highest: float
+) -> float:
+    """Return a header's number; ValueError when it is none, or out of bounds."""
     try:
-        return float(headers.get(key, default))
+        number = float(headers.get(key, default))
     except ValueError:
-        raise ValueError(f"{key}: {headers[key]!r} is no number") from None
+        raise ValueError(f"{key}: {headers[key][:40]!r} is no number") from None
+    if not lowest <= number <= highest:
+        raise ValueError(f"{key}: {headers[key][:40]}; expected {lowest:g} to {highest:g}")
+    return number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 from xml.parsers import expat
@@ -13,6 +14,7 @@ LARGEST_ARCHIVE = 32 * 2**20  # bytes packed
 MOST_MEMBERS = 1000
 MOST_ELEMENTS = 4_000_000
 DEEPEST = 64
+FAULTS = (RuntimeError, EOFError, OSError, LookupError)  # of a damaged archive
 ARCHIVE_SUFFIX = ".mxl"  # of an archive that was put into another one
 
 
@@ -98,7 +100,7 @@ def _root_document(
             if chosen is None:
                 raise ValueError(f"{path}: no score inside; expected one of {', '.join(suffixes)}")
             return _bounded(archive, chosen, path)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, *FAULTS) as error:
         raise ValueError(f"{path}: not a readable zip archive ({error})") from error
 
 

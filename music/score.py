@@ -301,6 +301,9 @@ def _split_long(
     yield from _split_long(words[cut:], max_seconds)
 
 
+MOST_NOTES = 50_000  # of a voice; an hour of quick notes has 20,000
+LONGEST_NOTE = 120.0  # s
+LONGEST_MELODY = 3600.0  # s to the end of the last note
 HELD_REST = 0.5  # s; a syllable is not held over a rest as long as this
 
 
@@ -336,6 +339,19 @@ class Melody:
             raise ValueError("the melody has no note; expected at least one")
         if len(self.notes) != len(self.lyrics):
             raise ValueError(f"{len(self.notes)} notes but {len(self.lyrics)} lyrics")
+        if len(self.notes) > MOST_NOTES:
+            raise ValueError(f"{len(self.notes)} notes; expected at most {MOST_NOTES}")
+        longest = max(self.notes, key=lambda note: note.offset - note.onset)
+        if not longest.offset - longest.onset <= LONGEST_NOTE:
+            raise ValueError(
+                f"a note of {longest.offset - longest.onset:.0f} s at {longest.onset:.0f} s; "
+                f"expected at most {LONGEST_NOTE:.0f} s"
+            )
+        if not self.notes[-1].offset <= LONGEST_MELODY:
+            raise ValueError(
+                f"the melody ends at {self.notes[-1].offset:.0f} s; expected at most "
+                f"{LONGEST_MELODY:.0f} s"
+            )
         for left, right in pairwise(self.notes):
             if right.onset < left.offset - TOLERANCE:
                 raise ValueError(f"notes {left} and {right} overlap: expected one voice")

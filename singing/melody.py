@@ -16,6 +16,7 @@ from music.underlay import Underlay, lay_lyrics, sing
 from singing.request import COMPOSE, NONE, TEMPO_OF_ACCOMPANIMENT, MelodyRequest, SongRequest
 from singing.voice import range_remark
 from text.remarks import remark
+from utils.files import reading
 
 if TYPE_CHECKING:
     from hyperparams import Composer
@@ -163,17 +164,18 @@ def read_melody(path: Path, part: str | None = None, verse: int | None = None) -
         raise ValueError(f"--verse {verse}: {path} is MIDI, which has one line of words")
     if kind == "song" and part is not None:
         raise ValueError(f"--part {part}: {path} has one voice")
-    if kind == "MIDI":
-        from music.midi_tracks import read_midi  # late: a song composed needs no reader
+    with reading(path):
+        if kind == "MIDI":
+            from music.midi_tracks import read_midi  # late: a song composed needs no reader
 
-        return read_midi(path, part)
-    if kind == "song":
-        from music.notation import read_notation
+            return read_midi(path, part)
+        if kind == "song":
+            from music.notation import read_notation
 
-        return read_notation(path, verse).melody
-    from music.musicxml import read_musicxml
+            return read_notation(path, verse).melody
+        from music.musicxml import read_musicxml
 
-    return read_musicxml(path, part, verse).melody
+        return read_musicxml(path, part, verse).melody
 
 
 def fitted(melody: Melody, seconds: float) -> tuple[Melody, list[str]]:

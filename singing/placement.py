@@ -199,13 +199,14 @@ def _assign(
 
     proportional: a phrase comes no earlier than its share of the lyrics is of the song.
     """
-    room = [high - low for low, high in spans]
+    room = [max(high - low, 0) for low, high in spans]  # a part shorter than a frame has none
     edges = [sum(room[: i + 1]) / max(sum(room), 1) for i in range(len(room))]
     assigned, region, so_far = [], 0, 0.0
     for length in lengths:
         share = (so_far + length / 2) / max(sum(lengths), 1)
         if proportional:
-            region = max(region, next(i for i, edge in enumerate(edges) if share <= edge + 1e-9))
+            reached = (i for i, edge in enumerate(edges) if share <= edge + 1e-9)
+            region = max(region, next(reached, len(spans) - 1))
         while region < len(spans) and length > room[region]:
             region += 1
         if region == len(spans):

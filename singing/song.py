@@ -26,14 +26,17 @@ from utils.audio import (
     AudioInfo,
     active_level,
     convert,
+    decode,
     loudness,
     read_audio,
     resample,
     rms_level,
     to_mono,
+    write_samples,
 )
-from utils.files import atomic
+from utils.files import reading
 
+LONGEST_SONG = 3600.0  # s of an accompaniment
 SILENCE_LEVEL = -60.0  # dBFS RMS of a whole recording, below which it counts as silent
 TIME = re.compile(r"\s*(?:(\d+):)?(\d+(?:\.\d*)?|\.\d+)\s*")  # minutes, seconds
 RANGES_EXAMPLE = "START-END in seconds or minutes:seconds, as in 12.5-17.0,1:02-1:08.5"
@@ -72,13 +75,10 @@ def read_recording(path: Path) -> Recording:
         raise FileNotFoundError(f"{path}: no such audio file")
     try:
         subtype = soundfile.info(path).subtype
-        is_integer = subtype in ("PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32")
-        dtype = "int32" if is_integer else "float64"
-        samples, sample_rate = soundfile.read(path, dtype=dtype, always_2d=True)
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise ValueError(f"{path}: not readable as audio ({error})") from error
-    if not len(samples):
-        raise ValueError(f"{path}: the file is audio but holds no samples")
+    is_integer = subtype in ("PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32")
+    samples, sample_rate = decode(path, "int32" if is_integer else "float64")
     kept = {"PCM_S8": "PCM_U8", "DOUBLE": "DOUBLE"}  # wav knows no signed 8 bits
     written = kept.get(subtype, subtype if is_integer else "FLOAT")
     recording = Recording(path, samples, sample_rate, written)
@@ -88,16 +88,18 @@ def read_recording(path: Path) -> Recording:
 
 def write_recording(path: Path, recording: Recording) -> None:
     """Write as wav in the recording's own sample format."""
-    rate, subtype = recording.sample_rate, recording.subtype
-    with atomic(path) as temporary:
-        soundfile.write(temporary, recording.samples, rate, subtype=subtype, format="WAV")
+    write_samples(path, recording.samples, recording.sample_rate, recording.subtype)
 
 
 def read_accompaniment(path: Path, sample_rate: int) -> tuple[Tensor, AudioInfo]:
     """Read mono (S,) at `sample_rate`, and what the file was; ValueError for NaN and silence."""
     wav, file_rate = read_audio(path)
     check_finite(wav, path)
-    mono, info = convert(wav, file_rate, sample_rate)
+    seconds = wav.shape[1] / file_rate
+    if seconds > LONGEST_SONG:
+        raise ValueError(f"{path}: {seconds:.0f} s; expected at most {LONGEST_SONG:.0f} s of song")
+    with reading(path):
+        mono, info = convert(wav, file_rate, sample_rate)
     level = rms_level(mono)
     if level < SILENCE_LEVEL:
         raise ValueError(
@@ -225,7 +227,10 @@ def vocal_ranges(
     ranges: list[tuple[int, int]] = []
     remarks: list[str] = []
     if files.inpaint:
-        parsed = parse_ranges(files.inpaint, recording.seconds)
+        try:
+            parsed = parse_ranges(files.inpaint, recording.seconds)
+        except ValueError as error:
+            raise ValueError(f"--inpaint {files.inpaint} of {recording.path}: {error}") from None
         remarks += parsed.remarks
         for start, end in parsed.seconds:
             ranges.append((round(start * rate), min(round(end * rate), length)))
@@ -300,7 +305,8 @@ def open_song(
     recording = read_recording(files.vocal)
     file_ranges, remarks = vocal_ranges(recording, files, info)
     seconds = tuple((a / recording.sample_rate, b / recording.sample_rate) for a, b in file_ranges)
-    vocal = resample(to_mono(recording.wav()), recording.sample_rate, sample_rate)
+    with reading(files.vocal):
+        vocal = resample(to_mono(recording.wav()), recording.sample_rate, sample_rate)
     ranges = [(math.floor(a * sample_rate), math.ceil(b * sample_rate)) for a, b in seconds]
     length = max(len(accompaniment), len(vocal), ranges[-1][1])
     accompaniment, vocal = pad_to(accompaniment, length), pad_to(vocal, length)

@@ -43,8 +43,8 @@ from training.runlog import (
     peak_memory,
 )
 from utils import checkpoint, config, distributed
-from utils.files import write_text
-from utils.flags import take_step
+from utils.files import reading, sweep, write_text
+from utils.flags import sentence, take_step
 from utils.seeds import derived_seed
 
 logger = logging.getLogger(__name__)
@@ -62,16 +62,27 @@ def train(
     arguments = run_parser(description, experiment_class.add_arguments).parse_args(argv)
     for line in config.take_defaults(arguments):
         print(line)
-    world = None
+    world, script = None, Path(sys.argv[0]).name
     try:
         try:
             take_step(arguments, "--start-from")
             world = distributed.start(arguments.device)
             trainer = _trainer_of(experiment_class, arguments, world)
-        except (ValueError, FileNotFoundError) as error:
-            sys.stderr.write(f"{Path(sys.argv[0]).name}: {error}\n")
+        except (ValueError, OSError, MemoryError) as error:
+            sys.stderr.write(f"{script}: {sentence(error)}\n")
             return 2
-        return trainer.run()
+        except KeyboardInterrupt:
+            sys.stderr.write(f"{script}: stopped before the first step; the same command begins\n")
+            return 130
+        try:
+            return trainer.run()
+        except OSError as error:
+            last = f"{trainer.last} is whole and " if trainer.last.is_file() else ""
+            sys.stderr.write(
+                f"{script}: step {trainer.step}: {sentence(error)}. {last}the same command resumes "
+                "when that is mended\n"
+            )
+            return 2
     finally:
         if world is not None:
             distributed.close(world)
@@ -130,6 +141,8 @@ class Trainer:
         self.average = MovingAverage(self.model, decay) if decay else None
         self._lock = RunLock(self.directory) if world.is_main else None
         try:
+            if world.is_main:
+                sweep(self.directory)  # temporary files of a run that was killed
             lines = self._begin(fresh)
         except BaseException:
             self._release()
@@ -346,16 +359,20 @@ class Trainer:
             (self.directory / checkpoint.numbered(self.kept.pop(0))).unlink(missing_ok=True)
 
     def _save(self, due: bool) -> None:
-        """Write `last`, and the same as a numbered checkpoint where one is kept."""
+        """Write `last`, and the same as a numbered checkpoint where one is kept.
+
+        The numbered one first: after a kill between the two, `last` is of an earlier step, and the
+        resumed run writes both again.
+        """
         keep = self.step > 0 and self._due(self.training.keep_every)
         if not (due or keep) or self.saved == self.step:
             return
         self.saved = self.step
         if self.world.is_main:
             state = self._state()
-            checkpoint.save(self.last, state)
             if keep:
                 checkpoint.save(self.directory / checkpoint.numbered(self.step), state)
+            checkpoint.save(self.last, state)
 
     # State
 
@@ -396,8 +413,10 @@ class Trainer:
                 f"choose another --run, or remove it: rm -r {self.directory}"
             )
         state = checkpoint.load(self.last, self.kind) if exists else None
-        lines = self._resume(state) if state is not None else 0
-        self._choose_precision(state)
+        with reading(self.last):  # an entry that is missing, or of another type
+            lines = self._resume(state) if state is not None else 0
+            begun_with = None if state is None else self._stored_precision(state)
+        self._choose_precision(begun_with)
         steps = self.world.gather(self.step)  # every rank has looked before the main one writes
         if len(set(steps)) > 1:
             raise ValueError(
@@ -464,12 +483,13 @@ class Trainer:
         unused = self.experiment.find_unused_parameters
         return DistributedDataParallel(model, find_unused_parameters=unused)
 
-    def _choose_precision(self, state: dict[str, Any] | None) -> None:
+    def _stored_precision(self, state: dict[str, Any]) -> str | None:
+        """Return the precision that a run began with."""
+        stored = state["hyperparams"][f"{self.kind}_training"].get("precision")
+        return state["progress"].get("precision", stored)
+
+    def _choose_precision(self, begun_with: str | None) -> None:
         """Settle the precision for all ranks: a run keeps what it began with."""
-        begun_with = None
-        if state is not None:
-            stored = state["hyperparams"][f"{self.kind}_training"].get("precision")
-            begun_with = state["progress"].get("precision", stored)
         wanted, device = self.training.precision, self.world.device
         chosen = ""
         if self.world.is_main:

@@ -24,6 +24,7 @@ from transcription.note_decoding import TranscribedNote, decode_notes, note_span
 from transcription.note_pitch import NotePitch
 from utils import checkpoint, config
 from utils.audio import convert
+from utils.files import reading
 from utils.loading import Loaded
 from utils.pitch import f0_track
 
@@ -85,9 +86,11 @@ def load_transcriber(path: Path, device: torch.device) -> Loaded[Transcriber]:
     """Rebuild a transcriber from its checkpoint; errors as `utils.checkpoint.load`."""
     path = checkpoint.resolve(path, "transcriber")
     state = checkpoint.load(path, "transcriber")
-    hyperparams = config.from_dict(state["hyperparams"], Hyperparams, SECTIONS)
-    network = build_transcriber(hyperparams)
-    checkpoint.load_weights(network, checkpoint.weights(state), path)
+    tensors = checkpoint.weights(state)
+    with reading(path), checkpoint.limited_to(tensors, path):
+        hyperparams = config.from_dict(state["hyperparams"], Hyperparams, SECTIONS)
+        network = build_transcriber(hyperparams)
+        checkpoint.load_weights(network, tensors, path)
     return Loaded(network.to(device).eval(), hyperparams, state["data"], path, state["step"])
 
 

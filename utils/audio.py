@@ -6,6 +6,7 @@ autocast. The only sample rates are those of a file and of the `Audio` section.
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import torchaudio.functional as audio_functional
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from utils.files import atomic
+from utils.files import atomic, reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +37,10 @@ RESAMPLING: dict[str, Any] = {
     "beta": 14.769656459379492,
 }
 MAX_RESAMPLING_TAPS = 1 << 27  # weights of the polyphase kernel, 0.5 GB: rates without a ratio
+LOWEST_RATE, HIGHEST_RATE = 4000, 768_000  # Hz of a file
+MOST_CHANNELS = 64  # of a file
+LONGEST_RECORDING = 7200.0  # s of a file; an audiobook's chapter, an opera's act
+MOST_SAMPLES = 1 << 29  # of a file, all channels: 2 GiB in memory
 BLOCK = 1 << 18  # samples resampled or written at a time: flat memory
 LOUDNESS_BLOCK = 0.4  # s, the gating block of BS.1770
 LOUDNESS_STEPS = 100  # quarter blocks filtered at a time, 10 s: flat memory
@@ -63,13 +68,41 @@ def read_audio(path: Path) -> tuple[Tensor, int]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such audio file")
-    try:
-        samples, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise ValueError(f"{path}: not readable as audio ({error})") from error
+    samples, sample_rate = decode(path, "float32")
+    return torch.from_numpy(np.ascontiguousarray(samples.T)), sample_rate  # (C, S)
+
+
+def decode(path: Path, dtype: str) -> tuple[np.ndarray, int]:
+    """Decode a file to (S, C) and Hz, after a look at what its header promises.
+
+    Raises ValueError for what is not audio, holds nothing, or is beyond LOWEST_RATE … MOST_SAMPLES.
+    """
+    with reading(path):
+        try:
+            info = soundfile.info(path)
+            _check_header(info, path)
+            samples, sample_rate = soundfile.read(path, dtype=dtype, always_2d=True)
+        except (soundfile.SoundFileError, RuntimeError) as error:
+            raise ValueError(f"{path}: not readable as audio ({error})") from error
     if not len(samples):
         raise ValueError(f"{path}: the file is audio but holds no samples")
-    return torch.from_numpy(np.ascontiguousarray(samples.T)), sample_rate  # (C, S)
+    return samples, sample_rate
+
+
+def _check_header(info: Any, path: Path) -> None:
+    """Raise ValueError for a file that nobody recorded, before its size is allocated."""
+    if not LOWEST_RATE <= info.samplerate <= HIGHEST_RATE:
+        raise ValueError(
+            f"{path}: {info.samplerate} Hz; expected {LOWEST_RATE} to {HIGHEST_RATE} Hz"
+        )
+    if info.channels > MOST_CHANNELS:
+        raise ValueError(f"{path}: {info.channels} channels; expected at most {MOST_CHANNELS}")
+    seconds = info.frames / info.samplerate
+    if seconds > LONGEST_RECORDING or info.frames * info.channels > MOST_SAMPLES:
+        raise ValueError(
+            f"{path}: its header promises {seconds:.0f} s in {info.channels} channels; expected at "
+            f"most {LONGEST_RECORDING:.0f} s, and {MOST_SAMPLES} samples in all channels"
+        )
 
 
 def resample(wav: Tensor, sample_rate: int, new_rate: int) -> Tensor:
@@ -111,7 +144,8 @@ def read_wav(path: Path, sample_rate: int) -> tuple[Tensor, AudioInfo]:
     Nothing is trimmed, shifted or rescaled. Raises as `read_audio` and `resample` do.
     """
     wav, file_rate = read_audio(path)
-    return convert(wav, file_rate, sample_rate)
+    with reading(path):
+        return convert(wav, file_rate, sample_rate)
 
 
 def convert(wav: Tensor, file_rate: int, sample_rate: int) -> tuple[Tensor, AudioInfo]:
@@ -146,9 +180,17 @@ def write_wav(path: Path, wav: Tensor | np.ndarray, sample_rate: int) -> float:
     scaled = (part.double() * gain * 32768 for part in samples.split(BLOCK, dim=-1))
     parts = [part.round().clamp(-32768, 32767).to(torch.int16) for part in scaled]
     integers = torch.cat(parts, dim=-1).numpy()
-    with atomic(path) as temporary:
-        soundfile.write(temporary, integers.T, sample_rate, subtype="PCM_16", format="WAV")
+    write_samples(path, integers.T, sample_rate, "PCM_16")
     return 20 * math.log10(gain)
+
+
+def write_samples(path: Path, samples: np.ndarray, sample_rate: int, subtype: str) -> None:
+    """Write (S,) or (S, C) as wav in a sample format, atomically; OSError when that fails."""
+    with atomic(path) as temporary:
+        try:
+            soundfile.write(temporary, samples, sample_rate, subtype=subtype, format="WAV")
+        except soundfile.SoundFileError as error:  # libsndfile does not say why
+            raise OSError(errno.ENOSPC, f"{error}; is the disk full?", str(path)) from error
 
 
 class Features(nn.Module):

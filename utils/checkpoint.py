@@ -10,21 +10,39 @@ from __future__ import annotations
 
 import pickle
 import re
+import reprlib
 import time
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from utils.files import atomic
+from utils.files import UNREADABLE, atomic
 
 VERSION = 1
 KINDS = ("transformer", "postnet", "inpainter", "transcriber")
 POSTNETS = {"cbhg": "postnet.pt", "source": "source.pt"}  # that ship, by kind
 LAST, BEST = "last.pt", "best.pt"
 MOST_LISTED = 20  # checkpoints in an error message
+MOST_RECORDS = 100_000  # of a file: tensors
+ENTRIES: dict[str, type | UnionType] = {  # the types of a state's entries
+    "kind": str,
+    "version": int,
+    "step": int,
+    "model": dict,
+    "ema": dict | None,
+    "optimizer": dict | None,
+    "best": dict | None,
+    "hyperparams": dict,
+    "data": dict,
+    "progress": dict,
+}
 REQUIRED = ("kind", "version", "step", "model", "hyperparams", "data")
 
 
@@ -59,19 +77,21 @@ def load(
     """Read a checkpoint of the given kind with weights_only=True.
 
     Raises FileNotFoundError listing what exists below the save folder and the command that would
-    train it; ValueError when the file is truncated, foreign, of another kind or of a newer version.
+    train it; ValueError when the file is truncated, damaged by as little as a bit, foreign, of
+    another kind or of a newer version.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(_missing(path, kind))
     try:
+        _check_archive(path)
         state = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} is not a checkpoint of this repository: it holds more than tensors and plain "
             f"values, or is damaged ({_first_line(error)})"
         ) from error
-    except (RuntimeError, OSError, EOFError, KeyError, ValueError) as error:
+    except (*UNREADABLE, zipfile.BadZipFile, OSError, ValueError) as error:
         raise ValueError(
             f"{path} ({path.stat().st_size} bytes) cannot be read: truncated or damaged "
             f"({_first_line(error)}). Delete it and use another one:\n{listing(_save_root(path))}"
@@ -104,6 +124,34 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Path 
             "checkpoint's own hyperparameters and symbols, or train again"
         )
     module.load_state_dict(dict(tensors))
+
+
+@contextmanager
+def limited_to(tensors: Mapping[str, Tensor], source: Path | str) -> Iterator[None]:
+    """Raise ValueError while a network is built that cannot be the one whose weights these are.
+
+    Damaged or made-up hyperparameters may ask for a billion layers or channels. A parameter is
+    looked at when it is registered: its memory is reserved by then, but not yet touched.
+    """
+    most, count = 2 * len(tensors) + 100, 0
+    largest = max((tensor.numel() for tensor in tensors.values()), default=0)
+
+    def look(module: nn.Module, name: str, parameter: Tensor | None) -> None:
+        nonlocal count
+        count += 1
+        size = 0 if parameter is None else parameter.numel()
+        if count > most or size > largest:
+            what = f"a tensor of {size}" if size > largest else f"more than {most} tensors"
+            raise ValueError(
+                f"{source}: its hyperparameters describe a network with {what}, but it holds "
+                f"{len(tensors)} tensors of at most {largest} values; it is damaged"
+            )
+
+    handle = register_module_parameter_registration_hook(look)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def start_from(
@@ -195,10 +243,9 @@ def _glance(path: Path) -> dict[str, Any] | None:
         return None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, KeyError, ValueError):
+    except (*UNREADABLE, pickle.UnpicklingError, OSError, ValueError):
         return None
-    is_ours = isinstance(state, dict) and "kind" in state and "step" in state
-    return state if is_ours else None
+    return state if isinstance(state, dict) and not _wrong_entries(state) else None
 
 
 def _age(path: Path) -> str:
@@ -252,6 +299,42 @@ def _plain(value: Any, where: str) -> Any:
     )
 
 
+def _check_archive(path: Path) -> None:
+    """Verify the checksum of every record; ValueError or BadZipFile for a damaged file.
+
+    torch.load reads the records without looking at their checksums: a flipped bit would be another
+    weight. Records are stored, never compressed: a file needs no more memory than its size. Files
+    that are no archives are left to torch.load, which refuses them.
+    """
+    with open(path, "rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return
+    with zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+        if len(records) > MOST_RECORDS or len({r.filename for r in records}) != len(records):
+            raise ValueError(f"{len(records)} records; expected at most {MOST_RECORDS}, each once")
+        if any(record.compress_type != zipfile.ZIP_STORED for record in records):
+            raise ValueError("compressed records, which torch.save does not write")
+        if broken := archive.testzip():
+            raise ValueError(f"the checksum of {broken} is wrong")
+
+
+def _wrong_entries(state: Mapping[str, Any]) -> list[str]:
+    """Name the entries that are missing, or that have another type than a checkpoint's."""
+    wrong = [f"{key} is missing" for key in REQUIRED if key not in state]
+    for key, value in state.items():
+        kinds = ENTRIES.get(key, object)
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            wrong.append(f"{key} is {reprlib.repr(value)}")
+    for key in ("model", "ema"):
+        tensors = state.get(key)
+        if isinstance(tensors, dict) and not all(
+            isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()
+        ):
+            wrong.append(f"{key} holds more than named tensors")
+    return wrong
+
+
 def _check(state: Any, path: Path, kind: str | None) -> None:
     if not isinstance(state, dict) or any(key not in state for key in REQUIRED):
         found = ", ".join(map(str, list(state)[:8])) if isinstance(state, dict) else type(state)
@@ -259,6 +342,8 @@ def _check(state: Any, path: Path, kind: str | None) -> None:
             f"{path} is not a checkpoint of this repository: expected {', '.join(REQUIRED)}; "
             f"found {found}"
         )
+    if wrong := _wrong_entries(state):
+        raise ValueError(f"{path} is not a checkpoint of this program: {'; '.join(wrong)}")
     if state["version"] > VERSION:
         raise ValueError(
             f"{path} is of version {state['version']}, newer than this program's {VERSION}: update "

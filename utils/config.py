@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import reprlib
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -20,10 +21,13 @@ from typing import Any, TypeVar
 import yaml
 
 from hyperparams import PRESET_ALIASES, PRESETS, REMOVED, RENAMED, SUPERSEDED, Hyperparams
+from utils.files import reading
 from utils.flags import step_option
 
 H = TypeVar("H")  # Hyperparams, or any dataclass whose fields are dataclasses
 
+LARGEST_CONFIG = 1 << 20  # bytes
+DEEPEST_CONFIG = 8  # sections, knobs, tuples of them
 TRUE_WORDS = ("true", "yes", "on", "1")
 FALSE_WORDS = ("false", "no", "off", "0")
 NONE_WORDS = ("none", "null", "~")
@@ -255,15 +259,33 @@ def read_yaml(path: Path) -> dict[str, dict[str, Any]]:
     """Read a nested mapping of sections and knobs; ValueError when the file is anything else."""
     if not path.is_file():
         raise FileNotFoundError(f"--config {path}: no such file")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"--config {path}: not readable as YAML: {error}") from error
+    if path.stat().st_size > LARGEST_CONFIG:
+        raise ValueError(f"--config {path}: larger than {LARGEST_CONFIG} bytes")
+    with reading(path):
+        try:
+            text = path.read_text(encoding="utf-8")
+            _check_yaml(text, path)
+            values = yaml.safe_load(text)
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"--config {path}: not readable as YAML: {error}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise ValueError(f"--config {path}: expected sections with knobs, found {values!r}")
+        found = reprlib.repr(values)
+        raise ValueError(f"--config {path}: expected sections with knobs, found {found}")
     return values
+
+
+def _check_yaml(text: str, path: Path) -> None:
+    """Refuse aliases, which may stand for more than the memory holds, and deep nesting."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(f"--config {path}: an alias (*{event.anchor}); write the values out")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST_CONFIG:
+            raise ValueError(f"--config {path}: nested deeper than {DEEPEST_CONFIG}")
 
 
 def _collect(
@@ -278,7 +300,9 @@ def _collect(
                 f"sections: {', '.join(sections)}"
             )
         if not isinstance(knobs, Mapping):
-            raise ValueError(f"{source}: section {section!r} holds {knobs!r}, expected name: value")
+            raise ValueError(
+                f"{source}: section {section!r} holds {reprlib.repr(knobs)}, expected name: value"
+            )
         current = _values(getattr(base, section))
         annotations = typing.get_type_hints(type(getattr(base, section)))
         for name, value in knobs.items():
@@ -331,20 +355,20 @@ def _convert_bool(value: Any) -> bool:
         return True
     if word in FALSE_WORDS:
         return False
-    raise ValueError(f"= {value!r}: expected true or false (yes/no, on/off, 1/0)")
+    raise ValueError(f"= {reprlib.repr(value)}: expected true or false (yes/no, on/off, 1/0)")
 
 
 def _convert_int(value: Any) -> int:
     if not isinstance(value, bool):
         try:
             return int(value) if isinstance(value, str) else _integral(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
         try:
             return _integral(float(value))
         except (TypeError, ValueError, OverflowError):
             pass
-    raise ValueError(f"= {value!r}: expected a whole number")
+    raise ValueError(f"= {reprlib.repr(value)}: expected a whole number")
 
 
 def _integral(value: float) -> int:
@@ -357,15 +381,15 @@ def _convert_float(value: Any) -> float:
     if not isinstance(value, bool):
         try:
             return float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
-    raise ValueError(f"= {value!r}: expected a number")
+    raise ValueError(f"= {reprlib.repr(value)}: expected a number")
 
 
 def _convert_str(value: Any) -> str:
     if isinstance(value, (str, int, float)):
         return str(value)
-    raise ValueError(f"= {value!r}: expected text")
+    raise ValueError(f"= {reprlib.repr(value)}: expected text")
 
 
 def _convert_tuple(value: Any, parameters: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -374,11 +398,13 @@ def _convert_tuple(value: Any, parameters: tuple[Any, ...]) -> tuple[Any, ...]:
         inner = inner.removesuffix(")").removesuffix("]")
         value = [part.strip() for part in inner.split(",") if part.strip()]
     if not isinstance(value, (list, tuple)):
-        raise ValueError(f"= {value!r}: expected a list such as 1,2,4")
+        raise ValueError(f"= {reprlib.repr(value)}: expected a list such as 1,2,4")
     if len(parameters) == 2 and parameters[1] is Ellipsis:
         parameters = (parameters[0],) * len(value)
     if len(parameters) != len(value):
-        raise ValueError(f"= {value!r}: expected {len(parameters)} values, found {len(value)}")
+        raise ValueError(
+            f"= {reprlib.repr(value)}: expected {len(parameters)} values, found {len(value)}"
+        )
     return tuple(parse_value(part, kind) for part, kind in zip(value, parameters, strict=True))
 
 

@@ -6,12 +6,38 @@ import hashlib
 import json
 import os
 import shutil
+import tokenize
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 CHUNK = 1 << 20  # bytes read at once for a checksum
+UNREADABLE = (  # what parsers raise on input that nobody foresaw
+    *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError),
+    *(RuntimeError, StopIteration, SyntaxError, TypeError, tokenize.TokenError, zlib.error),
+)
+
+
+@contextmanager
+def reading(path: Path | str) -> Iterator[None]:
+    """Turn whatever reading damaged input raises into a ValueError that names the file.
+
+    For the reading alone: a fault of the program around it keeps its traceback. An OSError and a
+    ValueError pass, the latter with the file's name in front where it lacks it.
+    """
+    name = str(path)
+    try:
+        yield
+    except ValueError as error:
+        if name in str(error) or Path(name).name in str(error):
+            raise
+        raise ValueError(f"{name}: {error}") from error
+    except UNREADABLE as error:
+        what = "larger than the memory" if isinstance(error, MemoryError) else str(error)
+        first = (what.strip().splitlines() or [""])[0][:200]
+        raise ValueError(f"{name}: cannot be read ({type(error).__name__}: {first})") from error
 
 
 @contextmanager
@@ -92,6 +118,16 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def sweep(directory: Path, pattern: str = ".*.tmp") -> None:
+    """Delete the temporary files that killed processes left in `directory`.
+
+    Only for a folder that this process has to itself (a lock): others' work would be lost.
+    """
+    for temporary in Path(directory).glob(pattern):
+        if temporary.is_file() or temporary.is_symlink():
+            temporary.unlink(missing_ok=True)
 
 
 def _sync_directory(directory: Path) -> None:

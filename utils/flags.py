@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from utils.paths import DEMO
+
+FULL = ("ENOSPC", "EFBIG", "EDQUOT")  # disk, file, quota
 
 
 def command_line(description: str) -> argparse.ArgumentParser:
@@ -91,11 +97,60 @@ def device_option(parser: argparse.ArgumentParser) -> None:
     option(parser, "--device", "auto", "auto, cpu, cuda or mps")
 
 
+class Terminated(BaseException):
+    """SIGTERM, as an exception: what is half made is cleaned up on the way out."""
+
+
 def exit_code(script: str, work: Callable[[], object]) -> int:
     """Run a script's work; print an expected error and return 2, else return 0."""
+    return guarded(script, lambda: (work(), 0)[1])
+
+
+def guarded(
+    name: str, work: Callable[[], int], fault: int = 2, again: str = "nothing was half written"
+) -> int:
+    """Return the exit code of `work`; say in one line what ended it.
+
+    Bad input, a full disk, too little memory: `fault`. Ctrl-C: 130, SIGTERM: 143, each with `again`
+    as the word on what was made so far. Any other exception is a fault of the program and keeps
+    its traceback; readers turn what damaged files raise into ValueError (utils.files.reading).
+    """
     try:
-        work()
-    except (ValueError, FileNotFoundError, ImportError) as error:
-        print(f"{script}: {error}", file=sys.stderr)
-        return 2
-    return 0
+        with _sigterm_raised():
+            return work()
+    except (ValueError, OSError, ImportError, MemoryError) as error:
+        print(f"{name}: {sentence(error)}", file=sys.stderr)
+        return fault
+    except KeyboardInterrupt:
+        print(f"\n{name}: stopped; {again}", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except Terminated:
+        print(f"{name}: stopped by SIGTERM; {again}", file=sys.stderr)
+        return 128 + signal.SIGTERM
+
+
+def sentence(error: BaseException) -> str:
+    """Word an error for the user."""
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error or 'no size given'}); use shorter or smaller input"
+    if isinstance(error, OSError) and errno.errorcode.get(error.errno or 0) in FULL:
+        place = f" for {error.filename}" if error.filename else ""
+        return f"no room on the disk{place} ({error.strerror}); what was there before is kept"
+    return str(error)
+
+
+@contextmanager
+def _sigterm_raised() -> Iterator[None]:
+    """Raise `Terminated` on SIGTERM; only the main thread may install handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number: int, frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -16,7 +16,7 @@ from network import PostNet, TransformerTTS, build_postnet, build_transformer
 from utils import checkpoint, config
 from utils.audio import Standardiser
 from utils.distributed import unwrapped
-from utils.files import sha256_of
+from utils.files import reading, sha256_of
 
 SECTIONS = {  # of the hyperparameters that a network of each kind is used with
     "transformer": ("audio", "transformer", "synthesis"),
@@ -103,17 +103,26 @@ def load(reference: Path, kind: str, device: torch.device, step: int | None = No
         raise ValueError(f"kind = {kind!r} is not one of {', '.join(SECTIONS)}")
     path = checkpoint.resolve(reference, kind, step=step)
     state = checkpoint.load(path, kind)
-    hyperparams = config.from_dict(state["hyperparams"], Hyperparams, SECTIONS[kind])
-    network: nn.Module
-    if kind == "transformer":
-        network = build_transformer(hyperparams, len(state["data"]["symbols"]))
-    elif kind == "inpainter":
-        network = build_unet(hyperparams, len(state["data"]["symbols"]))
-    else:
-        network = build_postnet(hyperparams)
-    checkpoint.load_weights(network, checkpoint.weights(state), path)
+    tensors = checkpoint.weights(state)
+    with reading(path), checkpoint.limited_to(tensors, path):
+        hyperparams = config.from_dict(state["hyperparams"], Hyperparams, SECTIONS[kind])
+        network = _build(kind, hyperparams, state["data"])
+        checkpoint.load_weights(network, tensors, path)
+        if kind != "inpainter":
+            Standardiser.from_statistics(state["data"]["statistics"]["mel"])
     network = network.to(device).eval()
     return Loaded(network, hyperparams, state["data"], path, state["step"])
+
+
+def _build(kind: str, hyperparams: Hyperparams, data: dict[str, Any]) -> nn.Module:
+    """Return an untrained network of a kind; `data` as its checkpoint carries it."""
+    if kind != "postnet" and not all(isinstance(symbol, str) for symbol in data["symbols"]):
+        raise ValueError("its table of symbols holds more than texts")
+    if kind == "transformer":
+        return build_transformer(hyperparams, len(data["symbols"]))
+    if kind == "inpainter":
+        return build_unet(hyperparams, len(data["symbols"]))
+    return build_postnet(hyperparams)
 
 
 def check_pair(transformer: Loaded[Any], postnet: Loaded[Any]) -> None:

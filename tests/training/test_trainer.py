@@ -189,7 +189,52 @@ def test_the_order_of_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     turn = ["step", "log", "validate", "preview", "save last.pt"]
     untrained = ["validate", "preview", "save last.pt"]
     first = [*turn[:-1], "save best.pt", "save step-00000001.pt", "save last.pt"]
-    assert events == [*untrained, *first, *turn, "save step-00000002.pt"]
+    assert events == [*untrained, *first, *turn[:-1], "save step-00000002.pt", "save last.pt"]
+
+
+def test_a_kill_between_two_files_loses_neither(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of `step-N.pt` and `last.pt` was not written yet, the resumed run writes it."""
+    knobs = with_training(steps=3, save_every=1, keep_every=2)
+    save = checkpoint.save
+
+    def killed(path: Path, state: Mapping[str, Any]) -> None:
+        if state["step"] == 2 and path.name == killed_at:
+            raise KeyboardInterrupt
+        save(path, state)
+
+    for killed_at in ("step-00000002.pt", "last.pt"):
+        directory = tmp_path / killed_at
+        with monkeypatch.context() as patch:
+            patch.setattr("utils.checkpoint.save", killed)
+            with pytest.raises(KeyboardInterrupt):
+                make_trainer(directory, knobs).run()
+        assert make_trainer(directory, knobs).run() == 0
+        assert checkpoint.load(directory / "postnet/toy/step-00000002.pt")["step"] == 2
+
+
+def test_what_a_killed_run_left_is_swept_when_it_resumes(tmp_path: Path) -> None:
+    make_trainer(tmp_path, with_training(steps=1)).run()
+    left = tmp_path / "postnet" / "toy" / ".last.pt.4711.tmp"
+    left.write_bytes(b"half a checkpoint")
+    own = left.with_name("notes.tmp")
+    own.write_text("mine")
+    make_trainer(tmp_path, with_training(steps=2)).run()
+    assert not left.exists() and own.exists()
+
+
+@pytest.mark.parametrize("entry", ["progress", "optimizer", "position", "best"])
+def test_a_checkpoint_without_an_entry_is_named_and_not_resumed(tmp_path: Path, entry: str) -> None:
+    trainer = make_trainer(tmp_path, with_training(steps=1))
+    trainer.run()
+    state = checkpoint.load(trainer.last)
+    for changed in ({k: v for k, v in state.items() if k != entry}, {**state, entry: [[]]}):
+        checkpoint.save(trainer.last, changed)
+        if entry in ("position",) and entry in changed:
+            continue  # its form is the experiment's own
+        with pytest.raises(ValueError, match=r"last\.pt"):
+            make_trainer(tmp_path, with_training(steps=2))
 
 
 def test_best_follows_the_score_and_ignores_nan(tmp_path: Path) -> None:

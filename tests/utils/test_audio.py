@@ -291,3 +291,30 @@ def test_no_contrast_changes_nothing_and_silence_stays() -> None:
     assert torch.equal(local_contrast(linear, 1.0, 24), linear)
     silence = torch.full((1, 5, 40), -11.5)
     torch.testing.assert_close(local_contrast(silence, 1.7, 24), silence)
+
+
+@pytest.mark.parametrize(
+    ("rate", "samples", "word"), [(1, 20000, "1 Hz"), (4000, 4000 * 7300, "7300 s")]
+)
+def test_a_header_that_nobody_recorded_is_refused_unread(
+    tmp_path: Path, rate: int, samples: int, word: str
+) -> None:
+    path = tmp_path / "odd.wav"
+    soundfile.write(path, np.zeros(10), 8000, subtype="PCM_U8")
+    header = bytearray(path.read_bytes())
+    header[24:28], header[28:32] = rate.to_bytes(4, "little"), rate.to_bytes(4, "little")
+    size = min(samples, 20000)
+    header[40:44] = samples.to_bytes(4, "little")
+    header[4:8] = (36 + samples).to_bytes(4, "little")
+    path.write_bytes(bytes(header[:44]) + bytes([128]) * size)
+    if samples > size:  # sparse: the sound need not be written
+        with open(path, "rb+") as file:
+            file.truncate(44 + samples)
+    with pytest.raises(ValueError, match=rf"odd\.wav.*{word}"):
+        read_audio(path)
+
+
+def test_rates_without_a_ratio_name_the_file(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "odd.wav", np.zeros(100), 15999)
+    with pytest.raises(ValueError, match=r"odd\.wav.*ratio"):
+        read_wav(tmp_path / "odd.wav", 16000)

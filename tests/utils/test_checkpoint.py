@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,54 @@ def test_a_truncated_file_is_named(tmp_path: Path, share: float) -> None:
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(ValueError, match=r"last\.pt"):
         checkpoint.load(path)
+
+
+def test_a_flipped_bit_of_any_record_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "postnet" / "a" / "last.pt"
+    checkpoint.save(path, make_state())
+    content = path.read_bytes()
+    random = np.random.default_rng(0)
+    with zipfile.ZipFile(path) as archive:
+        records = {info.filename: archive.read(info) for info in archive.infolist()}
+    tried = 0
+    for name, record in records.items():
+        start = content.find(record) if len(record) > 8 else -1
+        if start < 0:
+            continue
+        tried += 1
+        damaged = bytearray(content)
+        damaged[start + int(random.integers(len(record)))] ^= 1 << int(random.integers(8))
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"last\.pt.*damaged") as error:
+            checkpoint.load(path)
+        assert name in str(error.value)
+    assert tried >= 6
+
+
+def test_compressed_records_are_refused_before_they_are_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, make_state())
+    with zipfile.ZipFile(path) as archive:
+        records = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, record in records.items():
+            archive.writestr(name, record)
+    with pytest.raises(ValueError, match=r"last\.pt.*compressed"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("step", -1.5), ("step", None), ("version", "1"), ("model", None)),
+        *(("model", {"a": 1}), ("ema", [1]), ("hyperparams", []), ("data", None), ("kind", 3)),
+    ],
+)
+def test_an_entry_of_another_type_is_named(tmp_path: Path, key: str, value: Any) -> None:
+    checkpoint.save(tmp_path / "last.pt", {**make_state(), key: value})
+    with pytest.raises(ValueError, match=rf"last\.pt.*{key} "):
+        checkpoint.load(tmp_path / "last.pt")
+    assert checkpoint.stored_step(tmp_path / "last.pt") is None
 
 
 def test_a_missing_checkpoint_lists_the_others_and_the_command(tmp_path: Path) -> None:

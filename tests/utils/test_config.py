@@ -208,3 +208,23 @@ def test_a_superseded_knob_is_left_out() -> None:
     stored = config.to_dict(TINY)
     stored["synthesis"]["magnitude_power"] = 1.2
     assert config.from_dict(stored, Hyperparams) == TINY
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- &a [x,x,x]\n- &b [*a,*a,*a]\n",
+        "audio: {sample_rate: &a [*a]}\n",
+        "[" * 20000,
+        "{a: " * 5000,
+        "audio: {sample_rate: .inf}\n",
+        "audio: {sample_rate: " + "9" * 6000 + "}\n",
+        "audio: {log_floor: " + "9" * 400 + "}\n",
+    ],
+)
+def test_a_config_out_of_bounds_is_named_in_a_few_words(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"bad\.yaml") as error:
+        config.build("base", path, (), config.presets())
+    assert len(str(error.value)) < 600

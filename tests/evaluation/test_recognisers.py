@@ -37,6 +37,14 @@ def whisper() -> WhisperRecogniser:
     return WhisperRecogniser()
 
 
+def test_whisper_is_silent(
+    whisper: WhisperRecogniser, wav: Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    whisper.words(wav, RATE)
+    assert not caplog.records
+
+
 def test_whisper_understands_a_recording(whisper: WhisperRecogniser, wav: Tensor) -> None:
     heard = whisper.words(wav, RATE)
     errors, count = word_errors(heard, spoken_words(RIGHT))

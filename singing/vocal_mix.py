@@ -11,8 +11,6 @@ import math
 
 import numpy as np
 import torch
-from scipy import signal
-from scipy.ndimage import maximum_filter1d, uniform_filter1d
 from torch import Tensor
 
 FRAME_SECONDS = 0.01  # s, of levels and gains
@@ -34,6 +32,8 @@ def presence(voice: Tensor, sample_rate: int, gain: float) -> Tensor:
     """Raise a voice (C, S) above SHELF by `gain` dB: a second-order shelf (RBJ cookbook, S = 1)."""
     if not gain or not voice.any():
         return voice
+    from scipy import signal  # loaded when needed: only a song is mixed, and it takes a second
+
     a = 10 ** (gain / 40)
     w = 2 * math.pi * min(SHELF, 0.4 * sample_rate) / sample_rate
     alpha, cosine = math.sin(w) / math.sqrt(2), math.cos(w)
@@ -59,6 +59,8 @@ def room(voice: Tensor, sample_rate: int, level: float) -> Tensor:
     """
     if not level or not voice.any():
         return torch.zeros_like(voice)
+    from scipy import signal  # loaded when needed: only a song is mixed, and it takes a second
+
     samples = round(ROOM_SECONDS * sample_rate)
     delay = round(ROOM_DELAY * sample_rate)
     noise = np.random.default_rng(SEED).standard_normal((len(voice), samples))
@@ -90,6 +92,8 @@ def dipped(accompaniment: Tensor, voice: Tensor, sample_rate: int, dip: float) -
     """
     if not dip or not voice.any() or not accompaniment.any():
         return accompaniment
+    from scipy import signal  # loaded when needed: only a song is mixed, and it takes a second
+
     taps = 2 * round(BAND_TAPS_SECONDS * sample_rate / 2) + 1
     high = min(BAND[1], 0.45 * sample_rate)
     kernel = signal.firwin(taps, (BAND[0], high), pass_zero=False, fs=sample_rate)[None]
@@ -107,6 +111,8 @@ def dip_depth(voice: np.ndarray, backing: np.ndarray, dip: float) -> np.ndarray:
     It begins before the voice does, so that it is there in time, and never moves faster than
     ATTACK and RELEASE allow: nothing pumps.
     """
+    from scipy.ndimage import maximum_filter1d
+
     loud = np.percentile(voice[voice > voice.max() - 60], 95)
     needed = np.where(voice > loud - QUIET, np.clip(backing + MARGIN - voice, 0, dip), 0)
     ahead = max(1, round(ATTACK / FRAME_SECONDS))
@@ -122,6 +128,8 @@ def dip_depth(voice: np.ndarray, backing: np.ndarray, dip: float) -> np.ndarray:
 
 def _level(wav: np.ndarray, sample_rate: int) -> np.ndarray:
     """Return the smoothed level (n,) in dB per frame of (C, S), the last frame padded."""
+    from scipy.ndimage import uniform_filter1d
+
     hop = round(FRAME_SECONDS * sample_rate)
     power = np.square(wav).mean(0)
     power = np.pad(power, (0, -len(power) % hop)).reshape(-1, hop).mean(1)

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from utils.audio_functional import lfilter
+
 FRAME_SECONDS = 0.01  # s, of levels and gains
 SMOOTHING_FRAMES = 5  # 50 ms, about a syllable's rise: levels do not follow single periods
 BAND = (1000.0, 4000.0)  # Hz, where consonants and second formants are told apart
@@ -28,12 +30,46 @@ ROOM_BAND = (250.0, 6000.0)  # Hz of its sound: no rumble, no hiss
 SEED = 0  # of the room's reflections, the same in every song
 
 
+# The next three are scipy.signal's butter, firwin and oaconvolve (a test compares them): their import
+# alone takes a second of processor time, an eighth of a short song.
+
+
+def band_pass(low: float, high: float, sample_rate: int) -> Tensor:
+    """Return (2, 3) denominator and numerator of a first-order Butterworth band pass, bilinear."""
+    twice = 2.0 * sample_rate
+    first, last = (twice * math.tan(math.pi * edge / sample_rate) for edge in (low, high))
+    width, centre = twice * (last - first), first * last
+    whole = twice**2 + width + centre
+    denominator = [whole, 2 * (centre - twice**2), twice**2 - width + centre]
+    return torch.tensor([denominator, [width, 0.0, -width]], dtype=torch.float64) / whole
+
+
+def windowed_band(taps: int, low: float, high: float, sample_rate: int) -> np.ndarray:
+    """Return a linear-phase band pass (1, taps): Hamming window, gain 1 in the band's middle."""
+    places = np.arange(taps) - (taps - 1) / 2
+    edges = [2 * edge / sample_rate for edge in (low, high)]
+    ideal = edges[1] * np.sinc(edges[1] * places) - edges[0] * np.sinc(edges[0] * places)
+    kernel = ideal * np.hamming(taps)
+    return (kernel / (kernel * np.cos(math.pi * sum(edges) / 2 * places)).sum())[None]
+
+
+def convolved(wav: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Convolve (C, S) with (C or 1, K) to (C, S + K − 1), block by block (overlap and add)."""
+    taps = kernel.shape[1]
+    size = 1 << max(14, (4 * taps).bit_length())
+    spectrum = np.fft.rfft(kernel, size)
+    result = np.zeros((wav.shape[0], wav.shape[1] + taps - 1))
+    for first in range(0, wav.shape[1], size - taps + 1):
+        block = np.fft.rfft(wav[:, first : first + size - taps + 1], size) * spectrum
+        end = min(first + size, result.shape[1])
+        result[:, first:end] += np.fft.irfft(block, size)[:, : end - first]
+    return result
+
+
 def presence(voice: Tensor, sample_rate: int, gain: float) -> Tensor:
     """Raise a voice (C, S) above SHELF by `gain` dB: a second-order shelf (RBJ cookbook, S = 1)."""
     if not gain or not voice.any():
         return voice
-    from scipy import signal  # loaded when needed: only a song is mixed, and it takes a second
-
     a = 10 ** (gain / 40)
     w = 2 * math.pi * min(SHELF, 0.4 * sample_rate) / sample_rate
     alpha, cosine = math.sin(w) / math.sqrt(2), math.cos(w)
@@ -48,8 +84,9 @@ def presence(voice: Tensor, sample_rate: int, gain: float) -> Tensor:
         2 * ((a - 1) - (a + 1) * cosine),
         (a + 1) - (a - 1) * cosine - root,
     ]
-    shelved = signal.lfilter(numerator, denominator, voice.double().numpy())
-    return _near(voice, shelved, ROOM_SECONDS * sample_rate)
+    shelf = torch.tensor([denominator, numerator], dtype=torch.float64)
+    shelved = lfilter(voice.double(), *shelf, clamp=False)
+    return _near(voice, shelved.numpy(), ROOM_SECONDS * sample_rate)
 
 
 def room(voice: Tensor, sample_rate: int, level: float) -> Tensor:
@@ -59,19 +96,17 @@ def room(voice: Tensor, sample_rate: int, level: float) -> Tensor:
     """
     if not level or not voice.any():
         return torch.zeros_like(voice)
-    from scipy import signal  # loaded when needed: only a song is mixed, and it takes a second
-
     samples = round(ROOM_SECONDS * sample_rate)
     delay = round(ROOM_DELAY * sample_rate)
     noise = np.random.default_rng(SEED).standard_normal((len(voice), samples))
     noise *= 10 ** (-3 * np.arange(samples) / samples)
     high = min(ROOM_BAND[1], 0.45 * sample_rate)
-    band = signal.butter(1, (ROOM_BAND[0], high), "bandpass", fs=sample_rate, output="sos")
-    impulses = signal.sosfilt(band, noise)
+    band = band_pass(ROOM_BAND[0], high, sample_rate)
+    impulses = lfilter(torch.from_numpy(noise), *band, clamp=False).numpy()
     impulses *= level / np.sqrt(np.square(impulses).sum(1, keepdims=True))
     impulses = np.pad(impulses, ((0, 0), (delay, 0)))
     length = voice.shape[1]
-    wet = signal.oaconvolve(voice.double().numpy(), impulses, axes=1)[:, :length]
+    wet = convolved(voice.double().numpy(), impulses)[:, :length]
     return _near(voice, wet, impulses.shape[1])
 
 
@@ -92,13 +127,13 @@ def dipped(accompaniment: Tensor, voice: Tensor, sample_rate: int, dip: float) -
     """
     if not dip or not voice.any() or not accompaniment.any():
         return accompaniment
-    from scipy import signal  # loaded when needed: only a song is mixed, and it takes a second
-
     taps = 2 * round(BAND_TAPS_SECONDS * sample_rate / 2) + 1
     high = min(BAND[1], 0.45 * sample_rate)
-    kernel = signal.firwin(taps, (BAND[0], high), pass_zero=False, fs=sample_rate)[None]
+    kernel = windowed_band(taps, BAND[0], high, sample_rate)
     parts = [wav.double().numpy() for wav in (accompaniment, voice)]
-    backing, sung = (signal.oaconvolve(part, kernel, mode="same", axes=1) for part in parts)
+    backing, sung = (
+        convolved(part, kernel)[:, taps // 2 : taps // 2 + part.shape[1]] for part in parts
+    )
     depth = dip_depth(_level(sung, sample_rate), _level(backing, sample_rate), dip)  # (n,)
     centres = (np.arange(len(depth)) + 0.5) * round(FRAME_SECONDS * sample_rate)
     gain = 10 ** (-np.interp(np.arange(accompaniment.shape[1]), centres, depth) / 20) - 1

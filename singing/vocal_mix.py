@@ -30,8 +30,8 @@ ROOM_BAND = (250.0, 6000.0)  # Hz of its sound: no rumble, no hiss
 SEED = 0  # of the room's reflections, the same in every song
 
 
-# The next three are scipy.signal's butter, firwin and oaconvolve (a test compares them): their import
-# alone takes a second of processor time, an eighth of a short song.
+# The next three are scipy.signal's butter, firwin and oaconvolve (a test compares them): to import
+# it takes a second of processor time, an eighth of a short song.
 
 
 def band_pass(low: float, high: float, sample_rate: int) -> Tensor:

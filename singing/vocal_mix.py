@@ -31,7 +31,7 @@ SEED = 0  # of the room's reflections, the same in every song
 
 
 # The next three are scipy.signal's butter, firwin and oaconvolve (a test compares them): to import
-# it takes a second of processor time, an eighth of a short song.
+# scipy takes a second of processor time, an eighth of a short song.
 
 
 def band_pass(low: float, high: float, sample_rate: int) -> Tensor:
@@ -146,12 +146,11 @@ def dip_depth(voice: np.ndarray, backing: np.ndarray, dip: float) -> np.ndarray:
     It begins before the voice does, so that it is there in time, and never moves faster than
     ATTACK and RELEASE allow: nothing pumps.
     """
-    from scipy.ndimage import maximum_filter1d
-
     loud = np.percentile(voice[voice > voice.max() - 60], 95)
     needed = np.where(voice > loud - QUIET, np.clip(backing + MARGIN - voice, 0, dip), 0)
     ahead = max(1, round(ATTACK / FRAME_SECONDS))
-    needed = maximum_filter1d(needed, 2 * ahead + 1, mode="constant")
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(needed, ahead), 2 * ahead + 1)
+    needed = around.max(1)
     rise, fall = (dip * FRAME_SECONDS / seconds for seconds in (ATTACK, RELEASE))
     depth = np.empty_like(needed)
     now = 0.0
@@ -163,9 +162,9 @@ def dip_depth(voice: np.ndarray, backing: np.ndarray, dip: float) -> np.ndarray:
 
 def _level(wav: np.ndarray, sample_rate: int) -> np.ndarray:
     """Return the smoothed level (n,) in dB per frame of (C, S), the last frame padded."""
-    from scipy.ndimage import uniform_filter1d
-
     hop = round(FRAME_SECONDS * sample_rate)
     power = np.square(wav).mean(0)
     power = np.pad(power, (0, -len(power) % hop)).reshape(-1, hop).mean(1)
-    return 10 * np.log10(np.maximum(uniform_filter1d(power, SMOOTHING_FRAMES), 1e-12))
+    mirrored = np.pad(power, SMOOTHING_FRAMES // 2, mode="symmetric")
+    smooth = np.convolve(mirrored, np.full(SMOOTHING_FRAMES, 1 / SMOOTHING_FRAMES), "valid")
+    return 10 * np.log10(np.maximum(smooth, 1e-12))

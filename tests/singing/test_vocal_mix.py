@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy import signal
+from scipy import ndimage, signal
 from torch import Tensor
 
 from hyperparams import Mixing
+from singing import vocal_mix
 from singing.mixing import mix
 from singing.vocal_mix import (
     RELEASE,
@@ -154,3 +155,13 @@ def test_filters_are_those_of_scipy(rate: int) -> None:
                     [np.convolve(a, b) for a, b in zip(wav, np.tile(filters, (2, 1)), strict=False)]
                 )
                 np.testing.assert_allclose(convolved(wav, filters), theirs, atol=1e-9)
+
+
+@pytest.mark.parametrize("seconds", [0.02, 1.0])
+def test_smoothed_levels_are_those_of_scipy(seconds: float) -> None:
+    wav = np.random.default_rng(3).standard_normal((2, round(seconds * RATE)))
+    hop = round(vocal_mix.FRAME_SECONDS * RATE)
+    power = np.square(wav).mean(0).reshape(-1, hop).mean(1)
+    expected = ndimage.uniform_filter1d(power, vocal_mix.SMOOTHING_FRAMES)
+    ours = 10 ** (vocal_mix._level(wav, RATE) / 10)
+    np.testing.assert_allclose(ours, expected, rtol=1e-9)

@@ -64,7 +64,7 @@ lint: $(VENV)/installed-dev  ## style and types alone
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy .
 
-$(VENV)/installed: requirements.txt
+$(VENV)/installed: requirements.txt constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
 	$(RUN) -m pip install --quiet -r requirements.txt

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from module import (
     ConvBank,
@@ -603,6 +602,8 @@ def count_flops(network: nn.Module, *inputs: Tensor) -> int:
     Those of matrix products, convolutions and attention, two per multiplication; pointwise work is
     not counted.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # loads a compiler: for benchmarks alone
+
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         network(*inputs)

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torchaudio.functional import frechet_distance
 
 from evaluation import statistics
 from evaluation.statistics import Estimate
 from utils.audio import resample
+from utils.audio_functional import frechet_distance
 
 RATE = 16000  # Hz, of the embedding's own mel
 WINDOW, STEP = 76, 8  # mel frames of 10 ms per embedding, and from one to the next

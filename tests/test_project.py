@@ -30,6 +30,16 @@ def test_pyproject_and_requirements_files_agree() -> None:
         assert set(extras[name]) == listed(f"requirements-{name}.txt")
 
 
+def test_a_fresh_machine_gets_one_pair_and_another_keeps_its_torch() -> None:
+    """requirements.txt is constrained to a pair that its own ranges, pyproject's too, allow."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert "-c constraints.txt" in lines
+    pair = dict(line.split("==") for line in listed("constraints.txt"))
+    assert set(pair) == {"torch", "torchaudio"}
+    for name, version in pair.items():
+        assert f"{name}>={'.'.join(version.split('.')[:2])}" in PROJECT["dependencies"]
+
+
 def test_every_dependency_has_its_reason() -> None:
     for path in ROOT.glob("requirements*.txt"):
         for line in path.read_text(encoding="utf-8").splitlines():

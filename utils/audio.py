@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import soundfile
 import torch
-import torchaudio.functional as audio_functional
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from utils import audio_functional
 from utils.files import atomic, reading
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 
 import librosa
 import numpy as np
-from scipy.fft import dct
-from torchaudio.functional import edit_distance
+
+from utils.audio_functional import edit_distance
 
 LINEAR_FLOOR = float(np.log(1e-2))  # of linear magnitudes: 88 dB under a full-scale sine's peak
 COEFFICIENTS = 13  # of the mel cepstrum, c_1 … c_13; c_0, the level, is left out
@@ -135,6 +135,8 @@ def mel_cepstrum(mel: np.ndarray, coefficients: int = COEFFICIENTS) -> np.ndarra
     """
     if mel.ndim != 2 or mel.shape[1] <= coefficients:
         raise ValueError(f"mel of shape {mel.shape}: expected (T, M) with M > {coefficients}")
+    from scipy.fft import dct  # loaded when needed, and only in an evaluation
+
     bands = mel.shape[1]
     return dct(mel.astype(np.float64), type=2, axis=1)[:, 1 : coefficients + 1] / bands
 

@@ -5,10 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage, signal
 from torch import Tensor
 
 from hyperparams import Mixing
-from singing.mixing import RELEASE, ROOM_DELAY, ROOM_SECONDS, dip_depth, dipped, mix, presence, room
+from singing import mixing as vocal_mix
+from singing.mixing import (
+    RELEASE,
+    ROOM_DELAY,
+    ROOM_SECONDS,
+    band_pass,
+    convolved,
+    dip_depth,
+    dipped,
+    mix,
+    presence,
+    room,
+    windowed_band,
+)
 from utils.audio import loudness, loudness_beside
 
 RATE = 16000
@@ -121,3 +135,33 @@ def test_any_rate_and_length(rate: int) -> None:
 def test_knobs_below_zero_are_refused() -> None:
     with pytest.raises(ValueError, match=r"mixing\.dip = -1"):
         Mixing(dip=-1)
+
+
+@pytest.mark.parametrize("rate", [16000, 22050, 48000])
+def test_filters_are_those_of_scipy(rate: int) -> None:
+    """A Butterworth band pass, a windowed one, and convolution across block borders."""
+    expected = signal.butter(1, (250.0, 6000.0), "bandpass", fs=rate)  # numerator, denominator
+    for ours, theirs in zip(band_pass(250.0, 6000.0, rate).flip(0).numpy(), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-12)
+    for taps in (129, 353):
+        kernel = windowed_band(taps, 1000.0, 4000.0, rate)
+        expected = signal.firwin(taps, (1000.0, 4000.0), pass_zero=False, fs=rate)[None]
+        np.testing.assert_allclose(kernel, expected, atol=1e-12)
+        random = np.random.default_rng(rate)
+        for samples in (1, taps, 16384 - taps + 1, 40000):
+            wav = random.standard_normal((2, samples))
+            for filters in (kernel, random.standard_normal((2, taps))):
+                theirs = np.stack(
+                    [np.convolve(a, b) for a, b in zip(wav, np.tile(filters, (2, 1)), strict=False)]
+                )
+                np.testing.assert_allclose(convolved(wav, filters), theirs, atol=1e-9)
+
+
+@pytest.mark.parametrize("seconds", [0.02, 1.0])
+def test_smoothed_levels_are_those_of_scipy(seconds: float) -> None:
+    wav = np.random.default_rng(3).standard_normal((2, round(seconds * RATE)))
+    hop = round(vocal_mix.FRAME_SECONDS * RATE)
+    power = np.square(wav).mean(0).reshape(-1, hop).mean(1)
+    expected = ndimage.uniform_filter1d(power, vocal_mix.SMOOTHING_FRAMES)
+    ours = 10 ** (vocal_mix._level(wav, RATE) / 10)
+    np.testing.assert_allclose(ours, expected, rtol=1e-9)

@@ -1,0 +1,110 @@
+"""Five functions as torchaudio.functional has them, for machines without torchaudio.
+
+They take its place in utils/audio_functional.py, and are as exact or more so:
+tests/utils/test_audio_functional.py compares both, function by function.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@lru_cache(maxsize=8)
+def _sinc_kernels(
+    original: int, new: int, zeros: int, rolloff: float, beta: float
+) -> tuple[Tensor, int]:
+    """Return the low-pass filters of all output phases, (new, 1, taps), and their reach.
+
+    original, new: without a common divisor. zeros: zero crossings of the sinc on either side, where
+    a Kaiser window of `beta` ends (Smith, Digital Audio Resampling, 1984).
+    """
+    cutoff = min(original, new) * rolloff
+    reach = math.ceil(zeros * original / cutoff)  # input samples on either side
+    taps = torch.arange(-reach, reach + original, dtype=torch.float64) / original  # (K,)
+    phases = torch.arange(new, dtype=torch.float64)[:, None] / new  # (new, 1)
+    x = ((taps - phases) * cutoff).clamp(-zeros, zeros)  # in zero crossings
+    peak = torch.i0(torch.tensor(beta, dtype=torch.float64))
+    window = torch.i0(beta * (1 - (x / zeros).square()).sqrt()) / peak
+    kernels = torch.sinc(x) * window * (cutoff / original)
+    return kernels[:, None], reach
+
+
+def resample(
+    wav: Tensor,
+    sample_rate: int,
+    new_rate: int,
+    lowpass_filter_width: int,
+    rolloff: float,
+    resampling_method: str,
+    beta: float,
+) -> Tensor:
+    """Resample (..., S) by a windowed sinc; the length is ⌈S · new / old⌉."""
+    if resampling_method != "sinc_interp_kaiser":
+        raise ValueError(f"resampling_method {resampling_method!r}: only sinc_interp_kaiser")
+    divisor = math.gcd(sample_rate, new_rate)
+    original, new = sample_rate // divisor, new_rate // divisor
+    kernels, reach = _sinc_kernels(original, new, lowpass_filter_width, rolloff, beta)
+    flat = F.pad(wav.reshape(-1, 1, wav.shape[-1]), (reach, reach + original))
+    done = F.conv1d(flat, kernels.to(wav), stride=original)  # (N, new, periods)
+    length = math.ceil(new * wav.shape[-1] / original)
+    return done.transpose(1, 2).reshape(*wav.shape[:-1], -1)[..., :length]
+
+
+def melscale_fbanks(
+    n_freqs: int,
+    f_min: float,
+    f_max: float,
+    n_mels: int,
+    sample_rate: int,
+    norm: str,
+    mel_scale: str,
+) -> Tensor:
+    """Return the mel filterbank (F, M) of the Slaney scale, bands of equal area."""
+    if norm != "slaney" or mel_scale != "slaney":
+        raise ValueError(f"norm {norm!r}, mel_scale {mel_scale!r}: only slaney")
+    import librosa  # loaded when needed: it takes seconds
+
+    bank = librosa.filters.mel(
+        sr=sample_rate, n_fft=2 * (n_freqs - 1), n_mels=n_mels, fmin=f_min, fmax=f_max
+    )
+    return torch.from_numpy(bank.T.copy())
+
+
+def lfilter(wav: Tensor, denominator: Tensor, numerator: Tensor, clamp: bool) -> Tensor:
+    """Filter (..., S) recursively: a_0 y_t = Σ b_k x_{t-k} − Σ_{k>0} a_k y_{t-k}."""
+    if clamp:
+        raise ValueError("clamp=True would cut what is above full scale: not wanted here")
+    from scipy import signal  # loaded when needed: it takes a second
+
+    coefficients = (part.cpu().double().numpy() for part in (numerator, denominator))
+    result = signal.lfilter(*coefficients, wav.cpu().numpy(), axis=-1)
+    return torch.from_numpy(np.ascontiguousarray(result)).to(wav)
+
+
+def edit_distance(first: Sequence[Any], second: Sequence[Any]) -> int:
+    """Count the substitutions, insertions and deletions between two sequences (Levenshtein)."""
+    row = list(range(len(second) + 1))
+    for count, item in enumerate(first, 1):
+        diagonal, row[0] = row[0], count
+        for place, other in enumerate(second, 1):
+            best = min(row[place] + 1, row[place - 1] + 1, diagonal + (item != other))
+            diagonal, row[place] = row[place], best
+    return row[-1]
+
+
+def frechet_distance(mu_x: Tensor, sigma_x: Tensor, mu_y: Tensor, sigma_y: Tensor) -> Tensor:
+    """Return |μ_x − μ_y|² + tr(Σ_x + Σ_y − 2 (Σ_x Σ_y)^½) of two Gaussians (D,), (D, D)."""
+    # The eigenvalues of Σ_x Σ_y are those of Σ_x^½ Σ_y Σ_x^½, which is symmetric.
+    values, vectors = torch.linalg.eigh(sigma_x)
+    root = (vectors * values.clamp_min(0).sqrt()) @ vectors.mT
+    product = torch.linalg.eigvalsh(root @ sigma_y @ root).clamp_min(0)
+    traces = sigma_x.trace() + sigma_y.trace()
+    return (mu_x - mu_y).square().sum() + traces - 2 * product.sqrt().sum()

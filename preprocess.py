@@ -19,7 +19,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from corpora.records import song_of
 from corpora.stores import FeatureStore, StemStore
-from inpainter.mel_unet import MelSignal
 from music.inputs import Movable, ScoreBatch, ScoreTracks, collate_scores
 from training.batching import (
     FrameBudgetSampler,
@@ -34,6 +33,7 @@ from utils.seeds import numpy_generator
 
 if TYPE_CHECKING:
     from hyperparams import Training
+    from inpainter.mel_unet import MelSignal
 
 __all__ = [
     "FeatureStore",

@@ -18,7 +18,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from training.flags import answer_early
 
@@ -31,8 +31,6 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from corpora.stores import open_features
-from evaluation.recognisers import Recogniser, WhisperRecogniser, spoken_words
-from evaluation.score_metrics import frame_distance, mel_level
 from hyperparams import Hyperparams
 from module import corrupt_history, has_times, interval_log_prior
 from network import Generated, TransformerOutput, TransformerTTS, build_transformer
@@ -56,9 +54,14 @@ from utils.metrics import (
     aligned_distance,
     attention_health,
     frame_difference_ratio,
+    frame_distance,
+    mel_level,
     word_errors,
 )
 from utils.pitch import f0_track, raw_pitch_accuracy
+
+if TYPE_CHECKING:
+    from evaluation.recognisers import Recogniser
 
 QUICK_ITERATIONS = 12  # of Griffin-Lim for the free-running phrases of a validation
 PHRASE_SEED = 1000  # dropout seeds of the free-running phrases: the same at every validation
@@ -102,8 +105,12 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
         self.training_batches = TextMelBatches(store, "train", training)
         self.validation = TextMelBatches(store, "validation", training)
         self.phrases = self.validation.fixed(hyperparams.transformer.free_running_phrases)
-        texts = {item["id"]: item["text"] for item in self.validation.dataset.items}
-        self.words = [spoken_words(texts[id]) for id in self.phrases.ids]
+        self.words: list[list[str]] = []  # of the phrases, where there is somebody to judge them
+        if recogniser is not None:
+            from evaluation.recognisers import spoken_words  # late: the judge is optional
+
+            texts = {item["id"]: item["text"] for item in self.validation.dataset.items}
+            self.words = [spoken_words(texts[id]) for id in self.phrases.ids]
         self.true_pitch: dict[int, np.ndarray] = {}  # F0 (T,) in Hz of sung phrases, made once
         sung_kinds = self.training_batches.dataset.timed_kinds()
         self.model.knows_durations.fill_(False in sung_kinds)
@@ -118,6 +125,8 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
         store.check_audio(hyperparams.audio)
         recogniser = None
         if world.is_main:
+            from evaluation.recognisers import WhisperRecogniser  # late: the judge is optional
+
             try:
                 recogniser = WhisperRecogniser()
             except ImportError as error:
@@ -311,7 +320,7 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
     def heard(self, index: int, mel: Tensor) -> dict[str, float]:
         """Score the sound of a phrase's mel (T, M): `pitch` where sung, `words` where judged."""
         is_sung = bool(self.phrases.is_sung[index])
-        recogniser = self.recogniser if self.words[index] else None
+        recogniser = self.recogniser if self.words and self.words[index] else None
         if not is_sung and recogniser is None:
             return {}
         wav, found = self.sound(mel), {}

@@ -8,21 +8,18 @@ not need them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from corpora.aligner import ForcedAligner
 from corpora.cache import read_index, run_parallel
 from corpora.records import Rejection, Utterance
+from corpora.stores import PHONEME_TIMES, PHONEME_TIMES_VERSION, read_phoneme_times
 from text.symbols import word_spans
 from utils.audio import read_wav
 from utils.files import write_json
 
-FILE_NAME = "phoneme_times.json"
-VERSION = 1
 RATE = 16000  # Hz, of the acoustic model
 SAVE_EVERY = 100  # items; what an interruption may cost
 
@@ -81,28 +78,11 @@ def _filled(times: list[tuple[float, float] | None], duration: float) -> dict[st
     }
 
 
-def read_phoneme_times(directory: Path) -> dict[str, dict[str, list[float]]]:
-    """The aligned items of feature/NAME by id; empty when the corpus was never aligned."""
-    path = Path(directory) / FILE_NAME
-    if not path.is_file():
-        return {}
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if content["version"] != VERSION:
-            raise ValueError(f"version {content['version']}, expected {VERSION}")
-        return content["items"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path}: not a file of alignments ({error}); remove it and align again: "
-            f"python prepare_data.py align {Path(directory).name} DIR"
-        ) from error
-
-
 def write_phoneme_times(
     directory: Path, known: Mapping[str, Mapping[str, Sequence[float]]]
 ) -> None:
     """Store {id: {onset, offset}} beside the index of feature/NAME."""
-    write_json(directory / FILE_NAME, {"version": VERSION, "items": known})
+    write_json(directory / PHONEME_TIMES, {"version": PHONEME_TIMES_VERSION, "items": known})
 
 
 def build(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    pass
+
+import re
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 LOUDNESS = -18.0  # LUFS of the mix: the RMS of both stems is then about diffusion.sigma_data, 0.1
@@ -125,3 +130,6 @@ def strict_message(rejections: Sequence[Rejection]) -> str:
 def song_of(id: str) -> str:
     """The song of a phrase: songbook/lc1234@2.007, the seventh phrase of its take 2 → lc1234."""
     return id.rpartition("/")[2].partition("@")[0]
+
+
+FULL_SCALE = 32768  # integer of a sample of 1.0

@@ -35,7 +35,15 @@ from corpora.cache import (
     strays,
 )
 from corpora.quality import broken_samples, clipping, silence, truncation_fault
-from corpora.records import LOUDNESS, ArrayPair, Rejection, Split, StemPair, strict_message
+from corpora.records import (
+    FULL_SCALE,
+    LOUDNESS,
+    ArrayPair,
+    Rejection,
+    Split,
+    StemPair,
+    strict_message,
+)
 from utils.audio import Features, convert, loudness, read_audio
 from utils.files import sha256_of, write_json
 
@@ -45,7 +53,6 @@ if TYPE_CHECKING:
 KIND = "stems"
 ARRAYS = ("stems",)
 ROLES = ("vocal", "accompaniment")  # the channels
-FULL_SCALE = 32768  # integer of a sample of 1.0
 MIN_SECONDS = 1.0  # a shorter song is a mistake
 
 

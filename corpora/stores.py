@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from corpora.cache import read_index
-from corpora.phoneme_times import read_phoneme_times
-from corpora.songs import FULL_SCALE
+from corpora.records import FULL_SCALE
 from utils.audio import Standardiser
+
+PHONEME_TIMES = "phoneme_times.json"
+PHONEME_TIMES_VERSION = 1
 
 
 class Store:
@@ -196,3 +199,20 @@ class StemStore(Store):
         """Return what a network needs of its corpus to be used without it."""
         names = ("corpus", "loudness", "statistics")
         return {name: self.index[name] for name in names}
+
+
+def read_phoneme_times(directory: Path) -> dict[str, dict[str, list[float]]]:
+    """The aligned items of feature/NAME by id; empty when the corpus was never aligned."""
+    path = Path(directory) / PHONEME_TIMES
+    if not path.is_file():
+        return {}
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if content["version"] != PHONEME_TIMES_VERSION:
+            raise ValueError(f"version {content['version']}, expected {PHONEME_TIMES_VERSION}")
+        return content["items"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: not a file of alignments ({error}); remove it and align again: "
+            f"python prepare_data.py align {Path(directory).name} DIR"
+        ) from error

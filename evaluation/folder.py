@@ -19,7 +19,7 @@ from torch import Tensor
 from composer.harmony import Harmony, analyse
 from evaluation.frechet import EmbeddingStore
 from evaluation.report import ReportItem, shown_path, write_outcome
-from evaluation.score_metrics import harmony_fit, mel_level, wrong_lyrics
+from evaluation.score_metrics import harmony_fit, wrong_lyrics
 from evaluation.table import WRONG_LYRICS, counted, print_table
 from evaluation.voice import Judges, Reference, without_nan
 from hyperparams import Hyperparams
@@ -30,7 +30,7 @@ from text.symbols import EOS
 from utils.audio import read_wav
 from utils.files import sha256_of
 from utils.journal import Journal
-from utils.metrics import frame_difference_ratio
+from utils.metrics import frame_difference_ratio, mel_level
 from utils.pitch import TimedNote
 
 ROWS = {

@@ -21,7 +21,7 @@ from evaluation.chain import describe_voice, free_running, open_chain, sound, te
 from evaluation.frechet import EmbeddingStore, Frechet
 from evaluation.phrase_inpainter import PhraseInpainter
 from evaluation.report import ReportItem, write_outcome
-from evaluation.score_metrics import frame_distance, mel_level, wrong_lyrics
+from evaluation.score_metrics import wrong_lyrics
 from evaluation.statistics import Estimate, PairedTest
 from evaluation.table import WRONG_LYRICS, counted, print_table
 from evaluation.voice import Judges, Reference, without_nan
@@ -30,7 +30,7 @@ from training.batching import evenly_spaced
 from utils.checkpoint import resolve
 from utils.journal import Journal
 from utils.loading import check_pair, describe_weights, load
-from utils.metrics import attention_health, frame_difference_ratio
+from utils.metrics import attention_health, frame_difference_ratio, frame_distance, mel_level
 
 if TYPE_CHECKING:
     from preprocess import TextMelBatch, TextMelDataset

@@ -21,11 +21,11 @@ from torch.nn import functional as F
 from module import padding_mask
 from network import Generated, TransformerTTS
 from utils.audio import active_level, griffin_lim, local_contrast, mel_filterbank
-from utils.loading import Loaded
 
 if TYPE_CHECKING:
     from hyperparams import Audio, Synthesis
     from music.inputs import ScoreBatch
+    from utils.loading import Loaded
     from utils.pitch import TimedNote
 
 

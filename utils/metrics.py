@@ -160,3 +160,21 @@ def mel_cepstral_distortion(
         return float(factor * np.linalg.norm(a[path[:, 0]] - b[path[:, 1]], axis=1).mean())
     common = min(len(a), len(b))
     return float(factor * np.linalg.norm(a[:common] - b[:common], axis=1).mean())
+
+
+def mel_level(mel: np.ndarray) -> float:
+    """Return the mean power over frames of a raw natural-log mel (T, M) in dB.
+
+    Only differences of such levels are meaningful. Raises ValueError for no frame.
+    """
+    if not len(mel):
+        raise ValueError("mel_level needs at least one frame")
+    return float(10 * np.log10(np.exp(2 * mel.astype(np.float64)).sum(1).mean()))
+
+
+def frame_distance(prediction: np.ndarray, target: np.ndarray) -> float:
+    """Return the mean |difference| of standardised features (T, M) over the common frames."""
+    common = min(len(prediction), len(target))
+    if not common:
+        raise ValueError("frame_distance needs at least one common frame")
+    return float(np.abs(prediction[:common] - target[:common]).mean())

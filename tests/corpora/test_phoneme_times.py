@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from corpora import phoneme_times
-from corpora.phoneme_times import AlignmentTask, align, read_phoneme_times
+from corpora.phoneme_times import AlignmentTask, align
+from corpora.stores import read_phoneme_times
 from text.frontend import Pronouncer
 from text.symbols import word_spans
 
@@ -30,7 +31,7 @@ def test_words_are_the_runs_of_phonemes() -> None:
 
 def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
     assert read_phoneme_times(tmp_path) == {}
-    (tmp_path / phoneme_times.FILE_NAME).write_text(json.dumps([1, 2]))
+    (tmp_path / phoneme_times.PHONEME_TIMES).write_text(json.dumps([1, 2]))
     with pytest.raises(ValueError, match="align"):
         read_phoneme_times(tmp_path)
 

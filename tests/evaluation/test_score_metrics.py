@@ -8,14 +8,8 @@ import numpy as np
 import pytest
 
 from corpora.records import song_of
-from evaluation.score_metrics import (
-    frame_distance,
-    mel_level,
-    note_track,
-    onset_deviations,
-    sound_of,
-    wrong_lyrics,
-)
+from evaluation.score_metrics import note_track, onset_deviations, sound_of, wrong_lyrics
+from utils.metrics import frame_distance, mel_level
 
 
 def test_note_track() -> None:

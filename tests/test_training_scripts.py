@@ -131,7 +131,7 @@ def test_words_that_are_not_understood_cost_the_score(features: Path) -> None:
     store, hp = open_features(features, "x"), TINY
     torch.manual_seed(0)
     network = build_transformer(hp, len(store.symbols)).eval()
-    texts = train_transformer.TransformerExperiment(hp, store).words
+    texts = train_transformer.TransformerExperiment(hp, store, Listener(1.0)).words
     assert all(texts)
     with torch.no_grad():
         scores = [

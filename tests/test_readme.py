@@ -21,7 +21,7 @@ PAGES = [
     *sorted(ROOT.glob("docs/*.md")),
 ]
 OF_THEIR_TIME = ("model_card.md",)  # commands of earlier commits, with the knobs of then
-FOREIGN_FLAGS = {"--logdir", "--nproc-per-node", "--standalone", "--run", "--check"}
+FOREIGN_FLAGS = {"--index-url", "--logdir", "--nproc-per-node", "--standalone", "--run", "--check"}
 TALLEST, LONGEST_README, LONGEST_CONTRIBUTING = 700, 200, 100
 
 

@@ -163,6 +163,25 @@ def _truncate(path: Path, lines: int) -> int:
     return len(kept)
 
 
+@contextmanager
+def writers_raise_here() -> Iterator[None]:
+    """Leave out the trace that a writer's thread prints of an OSError, such as a full disk.
+
+    TensorBoard's writer raises the same error in this thread at its next call.
+    """
+    before = threading.excepthook
+
+    def report(failed: threading.ExceptHookArgs) -> None:
+        if not issubclass(failed.exc_type, OSError):
+            before(failed)
+
+    threading.excepthook = report
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
 @dataclass
 class Interruption:
     """The signal that asked the run to end, None as long as none did."""

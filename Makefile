@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo test evaluation weights lint benchmark clean
+.PHONY: help demo test evaluation weights lint benchmark campaign clean
 .DEFAULT_GOAL := help
 
 help:  ## these lines
@@ -55,6 +55,12 @@ weights: $(VENV)/installed-evaluation $(VENV)/installed-songbook  ## the weights
 		export('save/postnet/voice/best.pt', 'save/demo/postnet.pt'); \
 		export('save/inpainter/songs/best.pt', 'save/demo/inpainter.pt'); \
 		export('save/transcriber/songs/best.pt', 'save/demo/transcriber.pt')"
+
+# Inputs that failed are kept in out/campaign. The suite runs a short version.
+SEED ?= 1
+MINUTES ?= 10
+campaign: $(VENV)/installed-dev  ## damaged inputs, kills and full disks: SEED=1 MINUTES=10
+	$(RUN) -m tests.campaigns.campaign --seed $(SEED) --minutes $(MINUTES) --work out/campaign
 
 benchmark: $(VENV)/installed  ## this machine's limits and what we reach of them
 	$(RUN) benchmark.py

@@ -28,7 +28,7 @@ if __name__ == "__main__":  # --help and a wrong flag are answered before torch 
         parse(sys.argv[1:], __doc__)
 
 from corpora import phoneme_times, songbook, songs, speech, speech_check
-from corpora.cache import BuildReport, read_index
+from corpora.cache import INDEX_NAME, BuildReport, index_changes, read_index
 from corpora.ljspeech import read_ljspeech
 from corpora.records import SPLITS, Settings, Split, id_fault
 from corpora.stems import read_stems
@@ -39,6 +39,7 @@ from text.frontend import Pronouncer
 from text.symbols import SYMBOLS
 from training.mel_drafts import make_drafts
 from utils import config, distributed
+from utils.files import reading
 from utils.flags import guarded
 from utils.loading import load
 
@@ -303,7 +304,8 @@ def check_corpus(options: argparse.Namespace) -> int:
     """Verify a prepared corpus; the exit code is 1 when anything is wrong."""
     directory = target(options)
     index = read_index(directory)
-    problems = CHECKS[index["kind"]](directory, options.workers)
+    with reading(directory / INDEX_NAME):  # an entry that is missing, or of another type
+        problems = CHECKS[index["kind"]](directory, options.workers) + index_changes(index)
     for problem in problems:
         print(problem)
     if problems:

@@ -46,7 +46,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from corpora.cache import save_array
+from corpora.cache import fingerprint, save_array
 from corpora.statistics import Moments
 from corpora.stores import open_features
 from hyperparams import Hyperparams
@@ -70,9 +70,11 @@ from training.trainer import train
 from utils import plotting
 from utils.audio import Features, Standardiser
 from utils.distributed import World
-from utils.loading import Loaded, load
+from utils.files import read_json, write_json
+from utils.loading import Loaded, describe_weights, load
 from utils.pitch import f0_track
 
+ORIGIN = "origin.json"  # beside teacher-forced mels: what they were made from
 LEVEL_NEPERS = 0.7  # 6 dB either way, of a window of a PostNet with a source
 STATISTICS_BATCHES = 16  # of vocals, 8 minutes, that its mel's statistics come from
 
@@ -291,8 +293,14 @@ def teacher_mels(teacher: Loaded[TransformerTTS], store: FeatureStore, directory
     """Write the transformer's teacher-forced mel of every training and validation item.
 
     To directory/ID.npy, (T, M) float16, natural logs, as the corpus stores its own. Existing files
-    are kept, so that an interrupted pass continues.
+    of the same transformer and corpus are kept, so that an interrupted pass continues.
     """
+    own = {item["id"]: item["sha256"] for item in store.index["items"]}
+    origin = {"teacher": describe_weights(teacher)["sha256"], "corpus": fingerprint(own)}
+    if _origin_of(directory) != origin:  # of another transformer, or of other recordings
+        for path in directory.rglob("*.npy"):
+            path.unlink()
+        write_json(directory / ORIGIN, origin)
     device = next(teacher.network.parameters()).device
     standardiser = teacher.standardiser("mel")
     for split in ("train", "validation"):
@@ -314,6 +322,14 @@ def teacher_mels(teacher: Loaded[TransformerTTS], store: FeatureStore, directory
                 batch.phoneme_times,
             )
             save_array(path, standardiser.inverse(out.mel[0]).cpu().numpy().astype(np.float16))
+
+
+def _origin_of(directory: Path) -> Any:
+    """Return what the mels in a folder were made from; None where that is not known."""
+    try:
+        return read_json(directory / ORIGIN)
+    except (OSError, ValueError):
+        return None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,11 +11,15 @@ import hashlib
 import io
 import json
 import multiprocessing
+import os
+import reprlib
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,12 +27,25 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from corpora.records import Rejection
-from utils.files import sha256_of, write_bytes
+from corpora.records import Rejection, id_fault
+from utils.files import UNREADABLE, sha256_of, write_bytes, write_json
 from utils.journal import Journal
+from utils.locks import FolderLock
 
 INDEX_VERSION = 1  # raised when the meaning of an index or of its arrays changes
 INDEX_NAME = "index.json"
+NEEDED = ("items", "id", "split", "num_frames")  # others may be missing
+COMMON = {"corpus": str, "sample_rate": int, "audio": dict, "statistics": dict}
+COMMON |= {"items": list}
+ENTRIES: dict[str, dict[str, Any]] = {  # types of an index's entries, by kind
+    "speech": {"symbols": list},
+    "stems": {"loudness": int | float},
+}
+ITEM = {"id": str, "split": str, "num_samples": int, "sha256": dict}
+ITEMS: dict[str, dict[str, Any]] = {
+    "speech": {"text": str, "symbols": list, "num_frames": int},
+    "stems": {"power": dict},
+}
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -69,7 +86,7 @@ def read_index(directory: Path) -> dict[str, Any]:
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         version, kind = index["version"], index["kind"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path}: not an index of prepared features ({error!r}); prepare the corpus again"
         ) from error
@@ -78,7 +95,82 @@ def read_index(directory: Path) -> dict[str, Any]:
             f"{path}: {kind} index of version {version}, this program reads version "
             f"{INDEX_VERSION}; prepare the corpus again"
         )
+    if faults := _index_faults(index):
+        raise ValueError(
+            f"{path}: {'; '.join(faults[:5])}. It was changed, or made by another program: "
+            "prepare the corpus again"
+        )
     return index
+
+
+def write_index(directory: Path, index: dict[str, Any]) -> None:
+    """Write feature/NAME/index.json with a checksum of its content, which `check` compares."""
+    write_json(directory / INDEX_NAME, {**index, "checksum": fingerprint(_content(index))})
+
+
+def index_changes(index: dict[str, Any]) -> list[str]:
+    """Say whether an index is another than when it was written."""
+    if "checksum" not in index or index["checksum"] == fingerprint(_content(index)):
+        return []
+    return [f"{INDEX_NAME} has another checksum than when it was written"]
+
+
+def _content(index: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps({k: v for k, v in index.items() if k != "checksum"}))
+
+
+def _index_faults(index: dict[str, Any]) -> list[str]:
+    """Name the entries of an index and of its items that are missing or of another type.
+
+    An id names files: one that is a path would read and write elsewhere.
+    """
+    kind = str(index["kind"])
+    faults = _wrong(index, COMMON | ENTRIES.get(kind, {}), "")
+    if kind not in ENTRIES or faults:
+        return faults or [f"a corpus of kind {reprlib.repr(index['kind'])}"]
+    fields = ITEM | ITEMS[index["kind"]]
+    for number, item in enumerate(index["items"]):
+        if not isinstance(item, dict):
+            faults.append(f"item {number} is {reprlib.repr(item)}")
+            continue
+        found = _wrong(item, fields, f"item {number}: ")
+        if not found and (fault := id_fault(item["id"])):
+            found = [f"item {number}: {fault}"]
+        faults += found
+    return faults
+
+
+def _wrong(entry: dict[str, Any], fields: dict[str, Any], where: str) -> list[str]:
+    return [
+        f"{where}{name} is " + (reprlib.repr(entry[name]) if name in entry else "missing")
+        for name, kind in fields.items()
+        if name in NEEDED or name in entry
+        if not isinstance(entry.get(name), kind) or isinstance(entry.get(name), bool)
+    ]
+
+
+def kept_record(record: Any, mark: str, directory: Path, id: str) -> dict[str, Any] | None:
+    """Return the record of an earlier build when it is of the same origin and its arrays intact."""
+    try:
+        same = record["id"] == id and record["fingerprint"] == mark
+        return record if same and intact(directory, id, record["sha256"]) else None
+    except (*UNREADABLE, OSError):
+        return None  # no record, or one that was changed: made again
+
+
+def exclusive(build: Callable[..., Result]) -> Callable[..., Result]:
+    """Let one process at a time run a build(items, directory, ...) of a folder."""
+
+    @wraps(build)
+    def alone(items: Any, directory: Path, *arguments: Any, **named: Any) -> Result:
+        busy = (
+            f"{directory} is being prepared by another process: wait for it, or choose another "
+            "--name"
+        )
+        with FolderLock(directory, busy):
+            return build(items, directory, *arguments, **named)
+
+    return alone
 
 
 def open_cache(directory: Path, kind: str, arrays: Sequence[str]) -> Journal:
@@ -102,9 +194,10 @@ def open_cache(directory: Path, kind: str, arrays: Sequence[str]) -> Journal:
 def _kind_of(index: Path) -> str | None:
     """Return the kind of a corpus; None when there is no index, or only a damaged one."""
     try:
-        return json.loads(index.read_text(encoding="utf-8"))["kind"]
-    except (OSError, ValueError, KeyError, TypeError):
+        kind = json.loads(index.read_text(encoding="utf-8"))["kind"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+    return kind if isinstance(kind, str) else None
 
 
 def strays(directory: Path, arrays: Sequence[str], ids: set[str]) -> list[Path]:
@@ -155,7 +248,16 @@ class BuildReport:
 
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)  # the pool is the parallelism
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent was killed: it would wait for tasks for ever."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def run_parallel(

@@ -44,7 +44,10 @@ def align(task: AlignmentTask) -> tuple[str, dict[str, list[float]] | str]:
         raise RuntimeError(str(error)) from error
     if not word_spans(task.symbols):
         return task.id, "its text has no word"
-    wav, _ = read_wav(task.wav_path, RATE)
+    try:
+        wav, _ = read_wav(task.wav_path, RATE)
+    except (ValueError, OSError) as error:
+        return task.id, str(error)
     alignment = aligner.align(wav, RATE, task.symbols)
     if alignment is None:
         return task.id, "the recording does not fit its text"

@@ -44,7 +44,7 @@ from music.song import Song
 from music.underlay import sing
 from text.frontend import Pronouncer
 from utils.audio import active_level, resample, write_wav
-from utils.files import reading, sha256_of, write_json
+from utils.files import UNREADABLE, reading, sha256_of, write_json
 
 if TYPE_CHECKING:
     from hyperparams import Audio
@@ -181,8 +181,9 @@ def render_batch(tasks: Sequence[TakeTask]) -> list[Rendering]:
         try:
             record = render_take(task, mark, singer, pronouncer)
             results.append(Rendering(task.id, record, None, False))
-        except ValueError as error:
-            results.append(Rendering(task.id, None, str(error), False))
+        except (ValueError, *UNREADABLE) as error:  # one bad file never ends a build
+            what = str(error) if isinstance(error, ValueError) else f"{task.path}: {error!r}"
+            results.append(Rendering(task.id, None, what, False))
     return results
 
 

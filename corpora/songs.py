@@ -23,16 +23,17 @@ from torch.nn import functional as F
 
 from corpora.alignment import pair_remarks
 from corpora.cache import (
-    INDEX_NAME,
     INDEX_VERSION,
     BuildReport,
+    exclusive,
     fingerprint,
-    intact,
+    kept_record,
     open_cache,
     read_index,
     run_parallel,
     save_array,
     strays,
+    write_index,
 )
 from corpora.quality import broken_samples, clipping, silence, truncation_fault
 from corpora.records import (
@@ -45,7 +46,7 @@ from corpora.records import (
     strict_message,
 )
 from utils.audio import Features, convert, loudness, read_audio
-from utils.files import sha256_of, write_json
+from utils.files import UNREADABLE, sha256_of
 
 if TYPE_CHECKING:
     from hyperparams import Audio
@@ -82,12 +83,13 @@ def make_song(task: SongTask) -> Song:
     pair, audio = task.pair, task.audio
     try:
         mark = fingerprint(INDEX_VERSION, KIND, _sources(pair), audio.sample_rate, task.loudness)
-        record = task.record if task.record and task.record["fingerprint"] == mark else None
-        if record and intact(task.directory, pair.id, record["sha256"]):
+        if record := kept_record(task.record, mark, task.directory, pair.id):
             return Song(pair.id, record, None, True)
         stems, remarks, conversions = _read_pair(pair, audio)
     except (OSError, ValueError) as error:
         return Song(pair.id, None, str(error), False)
+    except UNREADABLE as error:  # one bad file never ends a build
+        return Song(pair.id, None, f"not readable: {error!r}", False)
     before = loudness(stems.sum(dim=0), audio.sample_rate)
     remarks += pair_remarks(stems[0], stems[1], Features(audio), audio.sample_rate)
     gain = 10 ** ((task.loudness - before) / 20) if math.isfinite(before) else 1.0
@@ -180,6 +182,7 @@ def _stack(wavs: Sequence[Tensor]) -> Tensor:
     return torch.stack([F.pad(wav, (0, longest - len(wav))) for wav in wavs])  # (C, S)
 
 
+@exclusive
 def build(
     pairs: Sequence[StemPair | ArrayPair],
     directory: Path,
@@ -235,7 +238,7 @@ def build(
         "items": items,
         "skipped": [dataclasses.asdict(rejection) for rejection in rejections],
     }
-    write_json(directory / INDEX_NAME, index)
+    write_index(directory, index)
     ids = {item["id"] for item in items}
     journal.keep_only(ids)
     return BuildReport.of(directory, index, ARRAYS, rejections, kept)

@@ -17,20 +17,21 @@ import numpy as np
 from torch import Tensor
 
 from corpora.cache import (
-    INDEX_NAME,
     INDEX_VERSION,
     BuildReport,
+    exclusive,
     fingerprint,
-    intact,
+    kept_record,
     open_cache,
     run_parallel,
     save_array,
+    write_index,
 )
 from corpora.quality import recording_fault, truncation_fault
 from corpora.records import Rejection, Split, Utterance, strict_message
 from corpora.statistics import Moments, merge_into
 from utils.audio import Features, convert, read_audio
-from utils.files import sha256_of, write_json
+from utils.files import UNREADABLE, sha256_of
 
 if TYPE_CHECKING:
     from hyperparams import Audio
@@ -68,13 +69,14 @@ def extract(task: ExtractionTask) -> Extraction:
     try:
         source = sha256_of(task.wav_path)
         mark = fingerprint(INDEX_VERSION, source, dataclasses.asdict(task.audio))
-        record = task.record if task.record and task.record["fingerprint"] == mark else None
-        if record and intact(task.directory, task.id, record["sha256"]):
+        if record := kept_record(task.record, mark, task.directory, task.id):
             fault = _length_fault(record["num_frames"], task.num_symbols)
             return Extraction(task.id, record, fault, True, _stored_moments(task))
         mono, conversions = _read(task)
     except (OSError, ValueError) as error:
         return Extraction(task.id, None, str(error), False, {})
+    except UNREADABLE as error:  # one bad file never ends a build
+        return Extraction(task.id, None, f"{task.wav_path}: {error!r}", False, {})
     spectrograms = dict(zip(ARRAYS, Features(task.audio)(mono[None]), strict=True))
     arrays = {kind: values[0].numpy().astype(np.float16) for kind, values in spectrograms.items()}
     checksums = {k: save_array(task.directory / k / f"{task.id}.npy", a) for k, a in arrays.items()}
@@ -145,6 +147,7 @@ def pronounce(
     return entries, rejections
 
 
+@exclusive
 def build(
     entries: Sequence[Entry],
     directory: Path,
@@ -210,7 +213,7 @@ def build(
         "items": items,
         "skipped": [dataclasses.asdict(rejection) for rejection in rejections],
     }
-    write_json(directory / INDEX_NAME, index)
+    write_index(directory, index)
     ids = {item["id"] for item in items}
     journal.keep_only(ids)
     return BuildReport.of(directory, index, ARRAYS, rejections, kept)

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from corpora.cache import read_index
+from corpora.cache import INDEX_NAME, read_index
 from corpora.records import FULL_SCALE
 from utils.audio import Standardiser
+from utils.files import UNREADABLE, reading
 
 PHONEME_TIMES = "phoneme_times.json"
 PHONEME_TIMES_VERSION = 1
@@ -55,8 +56,11 @@ class Store:
         """Open an array of an item by memory map; ValueError when it is missing or damaged."""
         path = self.elsewhere.get(kind, self.directory / kind) / f"{id}.npy"
         try:
-            return np.load(path, mmap_mode="r")
-        except (OSError, ValueError) as error:
+            array = np.load(path, mmap_mode="r")
+            if array.ndim != 2 or array.dtype.kind not in "fi":
+                raise ValueError(f"{array.dtype} {array.shape}, expected two axes of numbers")
+            return array
+        except (*UNREADABLE, OSError, ValueError) as error:
             raise ValueError(
                 f"{path}: not readable ({error}); see: python prepare_data.py check "
                 f"{self.directory.name}"
@@ -85,19 +89,24 @@ class FeatureStore(Store):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
-        self.symbols: list[str] = self.index["symbols"]
-        self.statistics: dict[str, dict[str, list[float]]] = self.index["statistics"]
-        self.symbol_ids = {symbol: number for number, symbol in enumerate(self.symbols)}
-        self.seconds_per_frame = self.index["audio"]["hop_length"] / self.index["sample_rate"]
+        with reading(self.directory / INDEX_NAME):
+            self.symbols: list[str] = self.index["symbols"]
+            self.statistics: dict[str, dict[str, list[float]]] = self.index["statistics"]
+            self.symbol_ids = {symbol: number for number, symbol in enumerate(self.symbols)}
+            self.seconds_per_frame = self.index["audio"]["hop_length"] / self.index["sample_rate"]
+            for kind in ("mel", "linear"):
+                self.standardiser(kind)
+            self.pitch_range(self.index["items"])
 
     def for_checkpoint(self) -> dict[str, Any]:
         """Return what a network needs of its corpus to be used without it."""
         names = ("corpus", "symbols", "statistics")
         return {name: self.index[name] for name in names} | {"pitch_range": self.pitch_range()}
 
-    def pitch_range(self) -> list[int] | None:
+    def pitch_range(self, items: Sequence[dict[str, Any]] | None = None) -> list[int] | None:
         """Return the lowest and the highest note (MIDI) of the training items, None for speech."""
-        scores = [item["score"] for item in self.items("train") if item.get("score")]
+        items = self.items("train") if items is None else items
+        scores = [item["score"] for item in items if item.get("score")]
         pitches = [pitch for score in scores for _, _, pitch in score["notes"]]
         return [min(pitches), max(pitches)] if pitches else None
 
@@ -198,7 +207,8 @@ class StemStore(Store):
     def for_checkpoint(self) -> dict[str, Any]:
         """Return what a network needs of its corpus to be used without it."""
         names = ("corpus", "loudness", "statistics")
-        return {name: self.index[name] for name in names}
+        with reading(self.directory / INDEX_NAME):
+            return {name: self.index[name] for name in names}
 
 
 def read_phoneme_times(directory: Path) -> dict[str, dict[str, list[float]]]:

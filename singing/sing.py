@@ -31,10 +31,11 @@ from text.frontend import Pronouncer
 from text.remarks import grouped
 from utils import config
 from utils.checkpoint import resolve
-from utils.files import staged
+from utils.files import refuse_overwriting, staged
 from utils.loading import SECTIONS, Loaded, check_pair, load
 from utils.paths import DEMO, SAVE
 
+WRITTEN = ("vocal.wav", "mix.wav", "draft.wav", "topline.mid", "lyrics.wav", "report.json")
 NO_LYRICS = (
     "no lyrics: the vocal is made from the accompaniment alone, without a draft; "
     "--lyrics 'la la la la' sings a melody composed for it"
@@ -67,6 +68,10 @@ def sing_song(request: SongRequest, device: torch.device) -> tuple[list[Path], l
     That is a vocal over an accompaniment, a melody file sung alone, or spoken lyrics. Raises
     ValueError and OSError for what cannot be read, made or written.
     """
+    inputs = [request.melody.source if request.melody.is_file else None, request.lexicon]
+    if request.files is not None:
+        inputs += [request.files.accompaniment, request.files.vocal]
+    refuse_overwriting(request.out, WRITTEN, [Path(i) for i in inputs if i is not None])
     if request.files is not None:
         names, remarks = _sing_over(request, request.files, device)
     elif request.melody.is_file:

@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from utils.files import write_text
+from utils.locks import FolderLock
 
 STATS = "stats.jsonl"
 DESCRIPTIONS = {  # of the scalars that every run logs
@@ -72,39 +73,15 @@ class StepMeter:
         return asdict(self)
 
 
-class RunLock:
-    """Holds a run's folder for this process; the system lets go of it even after kill -9.
-
-    Raises ValueError when another process holds it.
-    """
+class RunLock(FolderLock):
+    """Holds a run's folder for this process; ValueError when another process has it."""
 
     def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self._file = open(directory / ".lock", "w", encoding="utf-8")  # noqa: SIM115
-        try:
-            _lock(self._file)
-        except OSError:
-            self._file.close()
-            raise ValueError(
-                f"{directory} is being trained by another process: wait for it, stop it, or begin "
-                "another run with --run NAME"
-            ) from None
-
-    def release(self) -> None:
-        """Let another process train in this folder."""
-        self._file.close()
-
-
-def _lock(file: IO[str]) -> None:
-    """Lock a file for this process until it is closed; OSError when another one has it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        return
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        super().__init__(
+            directory,
+            f"{directory} is being trained by another process: wait for it, stop it, or begin "
+            "another run with --run NAME",
+        )
 
 
 class RunLog:
@@ -188,6 +165,25 @@ def _truncate(path: Path, lines: int) -> int:
     kept = path.read_text(encoding="utf-8").splitlines()[:lines]
     write_text(path, "".join(line + "\n" for line in kept))
     return len(kept)
+
+
+@contextmanager
+def writers_raise_here() -> Iterator[None]:
+    """Leave out the trace that a writer's thread prints of an OSError, such as a full disk.
+
+    TensorBoard's writer raises the same error in this thread at its next call.
+    """
+    before = threading.excepthook
+
+    def report(failed: threading.ExceptHookArgs) -> None:
+        if not issubclass(failed.exc_type, OSError):
+            before(failed)
+
+    threading.excepthook = report
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 @dataclass

@@ -41,6 +41,7 @@ from training.runlog import (
     StepMeter,
     deferred_signals,
     peak_memory,
+    writers_raise_here,
 )
 from utils import checkpoint, config, distributed
 from utils.files import reading, sweep, write_text
@@ -75,7 +76,8 @@ def train(
             sys.stderr.write(f"{script}: stopped before the first step; the same command begins\n")
             return 130
         try:
-            return trainer.run()
+            with writers_raise_here():
+                return trainer.run()
         except OSError as error:
             last = f"{trainer.last} is whole and " if trainer.last.is_file() else ""
             sys.stderr.write(

@@ -8,6 +8,7 @@ A state is {kind, version, step, model, ema, optimizer, best, position, hyperpar
 
 from __future__ import annotations
 
+import errno
 import pickle
 import re
 import reprlib
@@ -67,8 +68,12 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     Raises ValueError when something in it is neither a tensor nor a plain value.
     """
     plain = _plain(state, "state")
-    with atomic(path) as temporary, open(temporary, "wb") as file:
-        torch.save(plain, file)
+    try:
+        with atomic(path) as temporary, open(temporary, "wb") as file:
+            torch.save(plain, file)
+    except (OSError, RuntimeError) as error:  # of a full disk torch says "unexpected pos"
+        number = getattr(error, "errno", None) or errno.ENOSPC
+        raise OSError(number, f"cannot be written: {_first_line(error)}", str(path)) from error
 
 
 def load(

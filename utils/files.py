@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import shutil
 import tokenize
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+LAST = "report.json"  # of a staged folder: the mark that all others are there
 CHUNK = 1 << 20  # bytes read at once for a checksum
 UNREADABLE = (  # what parsers raise on input that nobody foresaw
     *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError),
@@ -67,21 +69,59 @@ def atomic(path: Path | str, *, durable: bool = True) -> Iterator[Path]:
 def staged(directory: Path) -> Iterator[Path]:
     """Yield a hidden folder beside `directory`; move what is in it at the end to `directory`.
 
-    Files of the same name are replaced, others stay. After an exception nothing has changed. Raises
-    ValueError when `directory` is a file.
+    Files of the same name are replaced, others stay; LAST is taken away before the first move and
+    comes back with the last one, so that a folder that has it is of one making. After an exception
+    nothing has changed. Stages of dead processes are swept. Raises ValueError when `directory` is a
+    file, and when another process writes to it.
     """
     directory = Path(directory)
     if directory.exists() and not directory.is_dir():
         raise ValueError(f"{directory} is a file; expected a folder to write to, or a new name")
-    stage = directory.absolute().parent / f".{directory.absolute().name}.{os.getpid()}.tmp"
+    target = directory.absolute()
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+        pid = left.name.rpartition(".tmp")[0].rpartition(".")[2]
+        if pid.isdecimal() and int(pid) != os.getpid() and _is_alive(int(pid)):
+            raise ValueError(
+                f"process {pid} is writing to {directory}: wait for it, or choose another folder"
+            )
+        shutil.rmtree(left, ignore_errors=True)
+    stage = target.parent / f".{target.name}.{os.getpid()}.tmp"
     stage.mkdir(parents=True)
     try:
         yield stage
         directory.mkdir(parents=True, exist_ok=True)
-        for path in sorted(stage.iterdir()):
-            os.replace(path, directory / path.name)
+        names = sorted((path.name for path in stage.iterdir()), key=lambda n: (n == LAST, n))
+        if LAST in names:
+            (directory / LAST).unlink(missing_ok=True)
+        for name in names:
+            os.replace(stage / name, directory / name)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def refuse_overwriting(directory: Path, names: Iterable[str], inputs: Iterable[Path]) -> None:
+    """Raise ValueError when writing `names` into `directory` would replace a file that is read."""
+    for source in inputs:
+        for name in names:
+            target = Path(directory) / name
+            if target.exists() and Path(source).exists() and target.samefile(source):
+                raise ValueError(
+                    f"{source} would be replaced by the new {name}: write to another folder, such "
+                    f"as --out {Path(directory) / 'new'}"
+                )
+
+
+def _is_alive(pid: int) -> bool:
+    """Say whether a process runs; on systems that do not tell, no."""
+    if os.name != "posix":
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_bytes(path: Path, content: bytes | memoryview, *, durable: bool = True) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from utils import files
 
 Record = dict[str, Any]
+MARK = "crc32"  # of the other entries of a line: one that was changed since is made again
 
 
 class Journal:
@@ -36,8 +38,9 @@ class Journal:
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Append a finished item; the line is in the file when this returns."""
-        line = json.dumps(record, ensure_ascii=False)
-        if self.records.get(record["id"]) == (plain := json.loads(line)):
+        plain = json.loads(json.dumps(record, ensure_ascii=False))
+        line = _marked(plain)
+        if self.records.get(record["id"]) == plain:
             return
         self.records[record["id"]] = plain
         with open(self.path, "ab+") as file:
@@ -70,13 +73,22 @@ class Journal:
         for line in self.path.read_bytes().split(b"\n"):
             try:
                 value = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
-            if isinstance(value, dict):
+            if isinstance(value, dict) and value.pop(MARK, None) in (None, _checksum(value)):
                 lines.append(value)
-        return lines
+        return [line for line in lines if isinstance(line.get("id", ""), str)]
 
     def _rewrite(self) -> None:
         lines = [*self._header, *self.records.values()]
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        files.write_text(self.path, text)
+        files.write_text(self.path, "".join(_marked(line) + "\n" for line in lines))
+
+
+def _marked(line: Record) -> str:
+    """Return a line with its checksum; the settings, which are compared as a whole, have none."""
+    marked = {**line, MARK: _checksum(line)} if "id" in line else line
+    return json.dumps(marked, ensure_ascii=False)
+
+
+def _checksum(line: Record) -> int:
+    return zlib.crc32(json.dumps(line, sort_keys=True).encode())

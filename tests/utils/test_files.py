@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from utils import files
+from utils.files import refuse_overwriting, staged
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch) -> None:
@@ -57,3 +58,52 @@ def test_a_checksum_is_that_of_the_whole_file(tmp_path: Path, monkeypatch) -> No
     content = bytes(range(100))
     (tmp_path / "a").write_bytes(content)
     assert files.sha256_of(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+def test_the_stage_of_a_dead_process_is_swept_and_a_living_one_refuses(tmp_path: Path) -> None:
+    dead = tmp_path / ".out.999999999.tmp"
+    dead.mkdir()
+    (dead / "a.wav").write_text("half")
+    with staged(tmp_path / "out") as stage:
+        (stage / "a.txt").write_text("new")
+    assert not dead.exists() and (tmp_path / "out" / "a.txt").read_text() == "new"
+    if os.name == "posix":
+        (tmp_path / f".out.{os.getppid()}.tmp").mkdir()
+        with pytest.raises(ValueError, match="is writing to"), staged(tmp_path / "out"):
+            pass
+
+
+@pytest.mark.parametrize("moved", range(3))
+def test_a_folder_with_a_report_is_of_one_making(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: int
+) -> None:
+    """Killed before any of the moves: the report is missing, or all files are of one kind."""
+    names = ("a.wav", "report.json", "z.mid")
+    out = tmp_path / "out"
+    with staged(out) as stage:
+        for name in names:
+            (stage / name).write_text("old")
+    replace, count = os.replace, 0
+
+    def killed(source: Path, target: Path) -> None:
+        nonlocal count
+        if count == moved:
+            raise KeyboardInterrupt
+        count += 1
+        replace(source, target)
+
+    monkeypatch.setattr("utils.files.os.replace", killed)
+    with pytest.raises(KeyboardInterrupt), staged(out) as stage:
+        for name in names:
+            (stage / name).write_text("new")
+    assert not (out / "report.json").exists()
+    assert count == moved
+
+
+def test_an_output_never_replaces_an_input(tmp_path: Path) -> None:
+    (tmp_path / "vocal.wav").write_text("the only take")
+    (tmp_path / "link.wav").symlink_to(tmp_path / "vocal.wav")
+    for source in ("vocal.wav", "link.wav"):
+        with pytest.raises(ValueError, match=r"would be replaced by the new vocal\.wav"):
+            refuse_overwriting(tmp_path, ["vocal.wav"], [tmp_path / source])
+    refuse_overwriting(tmp_path / "new", ["vocal.wav"], [tmp_path / "vocal.wav"])

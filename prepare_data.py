@@ -43,7 +43,7 @@ from utils.files import reading
 from utils.flags import guarded
 from utils.loading import load
 
-CHECKS = {speech.KIND: speech_check.check, songs.KIND: songs.check}
+CHECKS = {speech.KIND: speech_check.check_speech, songs.KIND: songs.check_songs}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -198,7 +198,7 @@ def prepare_songbook(options: argparse.Namespace) -> int:
     directory, asked = target(options), split_from(options)
     audio = hyperparams_of(options).audio
     settings = Settings(options.takes, options.seconds, options.seed)
-    renderings, rejections = songbook.render(
+    renderings, rejections = songbook.render_songs(
         options.directory,
         directory,
         audio,

@@ -94,7 +94,7 @@ class ForcedAligner:
             return None
         self.decoder.set_align_text(" ".join(names))
         try:
-            decode(self.decoder, data)
+            recognise(self.decoder, data)
         except RuntimeError:  # how the decoder says that no path is left
             return None
         hypothesis = self.decoder.hyp()
@@ -110,7 +110,7 @@ class ForcedAligner:
         """Run the second pass, after the first found the words: (onset, offset) of each symbol."""
         try:
             self.decoder.set_alignment()
-            decode(self.decoder, data)
+            recognise(self.decoder, data)
         except RuntimeError:
             return None
         alignment = self.decoder.get_alignment()  # its words live only while they are walked
@@ -140,7 +140,7 @@ def load_pocketsphinx(purpose: str, **options: Any) -> Any:
     return module.Decoder(loglevel="FATAL", **options)
 
 
-def decode(decoder: Any, data: bytes) -> None:
+def recognise(decoder: Any, data: bytes) -> None:
     """Run a decoder over 16-bit samples, whatever it decoded before."""
     decoder.reinit_feat()  # forgets the noise of the recording before: the order does not matter
     decoder.start_utt()

@@ -120,7 +120,7 @@ def find_songs(directory: Path) -> tuple[list[Path], list[Rejection]]:
     return songs, rejections
 
 
-def render(
+def render_songs(
     directory: Path,
     target: Path,
     audio: Audio,
@@ -221,7 +221,7 @@ def render_take(
     arrangement = arrange(song, underlay.score, take, task.settings.seconds)
     folder = task.directory / "songs" / task.id
     folder.mkdir(parents=True, exist_ok=True)
-    vocal, spans, sounding = sing_song(arrangement, take, singer, task.sample_rate)
+    vocal, spans, sounding = sing_arrangement(arrangement, take, singer, task.sample_rate)
     tempo = arrangement.phrases[0].tempo
     loudness = [
         velocities(part, take.velocity, take.swell, take.swell_seconds)
@@ -294,7 +294,7 @@ def symbol_times(
     return {"onset": times[:, 0].tolist(), "offset": times[:, 1].tolist()}
 
 
-def sing_song(
+def sing_arrangement(
     arrangement: Arrangement, take: Take, singer: Singer, sample_rate: int
 ) -> tuple[torch.Tensor, list[Span], list[list[list[Span]]]]:
     """Sing all phrases of an arrangement.

@@ -261,14 +261,14 @@ def statistics(items: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class CheckTask:
+class SongCheckTask:
     """One song of an index on its way to a worker."""
 
     directory: Path
     item: dict[str, Any]
 
 
-def check_song(task: CheckTask) -> list[str]:
+def check_song(task: SongCheckTask) -> list[str]:
     """Compare the array of one song with its entry; returns the problems."""
     item = task.item
     path = task.directory / "stems" / f"{item['id']}.npy"
@@ -287,7 +287,7 @@ def check_song(task: CheckTask) -> list[str]:
     return []
 
 
-def check(directory: Path, workers: int) -> list[str]:
+def check_songs(directory: Path, workers: int) -> list[str]:
     """Verify files, checksums, shapes, splits and statistics; returns the problems."""
     index = read_index(directory)
     items, split = index["items"], Split(**index["split"])
@@ -296,7 +296,7 @@ def check(directory: Path, workers: int) -> list[str]:
     for item in items:
         if item["split"] != split.of(item["id"]):
             problems.append(f"{item['id']}: {item['split']} is not the split its id belongs to")
-    tasks = [CheckTask(directory, item) for item in items]
+    tasks = [SongCheckTask(directory, item) for item in items]
     for found in run_parallel(check_song, tasks, workers, f"checking {directory.name}"):
         problems += found
     for name, value in statistics(items).items():

@@ -17,7 +17,7 @@ from utils.files import sha256_of
 
 
 @dataclass(frozen=True)
-class CheckTask:
+class SpeechCheckTask:
     """One item of an index on its way to a worker."""
 
     directory: Path
@@ -26,7 +26,7 @@ class CheckTask:
     hop_length: int
 
 
-def check_item(task: CheckTask) -> tuple[list[str], dict[str, Moments]]:
+def check_item(task: SpeechCheckTask) -> tuple[list[str], dict[str, Moments]]:
     """Compare the arrays of one item with its entry; returns the problems and the moments."""
     item, problems, moments = task.item, [], {}
     if item["num_frames"] != 1 + item["num_samples"] // task.hop_length:
@@ -51,7 +51,7 @@ def check_item(task: CheckTask) -> tuple[list[str], dict[str, Moments]]:
     return [f"{item['id']}: {problem}" for problem in problems], moments
 
 
-def check(directory: Path, workers: int) -> list[str]:
+def check_speech(directory: Path, workers: int) -> list[str]:
     """Verify files, checksums, shapes, symbols, splits and statistics; returns the problems."""
     index = read_index(directory)
     items, table, split = index["items"], set(index["symbols"]), Split(**index["split"])
@@ -65,7 +65,7 @@ def check(directory: Path, workers: int) -> list[str]:
             problems.append(f"{item['id']}: symbols {unknown} are not in the symbol table")
         if item["split"] != split.of(item["id"]):
             problems.append(f"{item['id']}: {item['split']} is not the split its id belongs to")
-    tasks = [CheckTask(directory, i, num_bins, index["audio"]["hop_length"]) for i in items]
+    tasks = [SpeechCheckTask(directory, i, num_bins, index["audio"]["hop_length"]) for i in items]
     moments = dict[str, Moments]()
     results = run_parallel(check_item, tasks, workers, f"checking {directory.name}")
     for item, (found, measured) in zip(items, results, strict=True):

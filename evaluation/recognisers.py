@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from corpora.aligner import RECOGNISER_RATE, decode, load_pocketsphinx, sixteen_bit
+from corpora.aligner import RECOGNISER_RATE, load_pocketsphinx, recognise, sixteen_bit
 from text.normalize import normalise
 from utils.audio import resample
 
@@ -80,7 +80,7 @@ class SpeechRecogniser:
         """Recognise the words, lower case, of (S,) float32."""
         samples = resample(wav.float().cpu(), sample_rate, RECOGNISER_RATE)
         samples = samples * (PEAK / samples.abs().max().clamp_min(1e-6))
-        decode(self.decoder, sixteen_bit(samples))
+        recognise(self.decoder, sixteen_bit(samples))
         hypothesis = self.decoder.hyp()
         return plain_words(hypothesis.hypstr) if hypothesis is not None else []
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from text import interjections, word_forms
-from text.lexicon import CLIPPED, Lexicon, parse_phonemes, read_user_lexicon, reading, spell
+from text.lexicon import CLIPPED, Lexicon, parse_phonemes, read_user_lexicon, reading_beside, spell
 from text.normalize import normalise, tokens, without_pictures
 from text.numbers import TENS, UNITS
 from text.symbols import EOS, PUNCTUATION, WORD_BOUNDARY, is_vowel
@@ -199,7 +199,7 @@ class Pronouncer:
         """Return a word's phonemes between its neighbours.
 
         "the" is DH IY0 before a vowel's sound; "a" is the letter before a stop ("plan A."); of
-        heteronyms see text.lexicon.reading. A user's own entry stays as it is.
+        heteronyms see text.lexicon.reading_beside. A user's own entry stays as it is.
         """
         if word.text in self.lexicon.user_entries:
             return word.phonemes
@@ -207,7 +207,7 @@ class Pronouncer:
             return ("DH", "IY0") if is_vowel(following.phonemes[0]) else word.phonemes
         if word.text == "a" and following in STOPS:
             return spell("a")
-        return reading(word.text, before, after) or word.phonemes
+        return reading_beside(word.text, before, after) or word.phonemes
 
 
 def _words_of(text: str) -> list[str]:

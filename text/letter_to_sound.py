@@ -164,13 +164,13 @@ def learn_rules(words: Iterable[tuple[str, Sequence[str]]], rounds: int = 6) -> 
         aligned = [
             (word, sounds)
             for word, phonemes in spelled
-            if (sounds := align(word, phonemes, scores))
+            if (sounds := align_letters(word, phonemes, scores))
         ]
         scores = _log_probabilities(aligned)
     return _grow_rules(aligned)
 
 
-def align(
+def align_letters(
     word: str, phonemes: Sound, scores: Mapping[tuple[str, Sound], float]
 ) -> list[Sound] | None:
     """Return the likeliest sounds of a word's letters, None when they cannot make its phonemes.

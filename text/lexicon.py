@@ -3,7 +3,7 @@
 Heteronym policy. A word has the pronunciation that CMUdict lists first, except for those in
 `PREFERRED`, where that one is the rarer reading in songs and running text (CMUdict lists "live" as
 in "live music" and "wind" as in "wind a clock" first), and for what its neighbours decide
-(`reading`). Another reading is asked for in the line, {L AY1 V}, or in a user lexicon,
+(`reading_beside`). Another reading is asked for in the line, {L AY1 V}, or in a user lexicon,
 which goes before all.
 """
 
@@ -442,7 +442,9 @@ RULES: dict[str, tuple[Cue, ...]] = {
 }
 
 
-def reading(word: str, before: Sequence[str], after: Sequence[str]) -> tuple[str, ...] | None:
+def reading_beside(
+    word: str, before: Sequence[str], after: Sequence[str]
+) -> tuple[str, ...] | None:
     """Return the phonemes of `word` between other words in lower case; None without a rule."""
     left, right = " ".join(before[-CONTEXT_WORDS:]), " ".join(after[:CONTEXT_WORDS])
     rules = RULES.get(word, ())

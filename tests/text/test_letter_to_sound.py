@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from text.letter_to_sound import (
     LetterToSound,
-    align,
+    align_letters,
     apply_rules,
     contexts,
     is_held_out,
@@ -114,9 +114,11 @@ def _said(rules: dict[str, tuple[str, ...]], word: str, position: int) -> tuple[
 
 def test_alignment_keeps_every_phoneme() -> None:
     phonemes = ("S", "IH1", "K", "S")
-    sounds = align("six", phonemes, {})
+    sounds = align_letters("six", phonemes, {})
     assert sounds is not None and sum(sounds, ()) == phonemes
-    assert align("a", ("B", "IY1", "B"), {}) is None  # one letter makes two phonemes at most
+    assert (
+        align_letters("a", ("B", "IY1", "B"), {}) is None
+    )  # one letter makes two phonemes at most
 
 
 def test_rules_file_round_trip(tmp_path: Path, letter_to_sound: LetterToSound) -> None:

@@ -75,7 +75,12 @@ def build(
                 f"{_example(base)}; sections: {', '.join(_sections(base))}"
             )
         _collect(changes, base, {section: {name: text.strip()}}, source=f"--set {assignment}")
-    return _apply(base, changes)
+    try:
+        return _apply(base, changes)
+    except ValueError as error:
+        if config_file is None:
+            raise
+        raise ValueError(f"--config {config_file}: {error}") from error
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, presets: Iterable[str]) -> None:

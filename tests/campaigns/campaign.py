@@ -216,7 +216,12 @@ class Trainings:
         shares = ("--validation-share", "0.25", "--test-share", "0.12", "--preset", "tiny")
         flags = ("--name", "x", "--feature-dir", str(feature), "--workers", "0", *shares)
         self._must(lambda: prepare_data.main(["ljspeech", str(corpus), *flags]))
-        knobs = {"save_every": 1, "keep_every": 2, "validate_every": 4, "log_every": 1}
+        knobs: dict[str, float] = {
+            "save_every": 1,
+            "keep_every": 2,
+            "validate_every": 4,
+            "log_every": 1,
+        }
         knobs |= {"ema_decay": 0.9, "batch_frames": 200}
         self.flags = ["--data", "x", "--preset", "tiny", "--run", "r", "--device", "cpu"]
         self.flags += ["--feature-dir", str(feature), "--steps", str(steps)]

@@ -97,7 +97,7 @@ def test_every_faulty_recording_is_named_and_skipped(
             "item-009|long|in no more than a fraction of a second nobody says a sentence like this",
         )
     )
-    table += "../x|up|up\nitem-000|twice|twice\nitem-012|missing column\n"
+    table += "../x|up|up\nitem-000|twice|twice\nitem-012|one|too|many\n"
     (corpus / "metadata.csv").write_text(
         table.replace("item-011|hello again|hello again", "item-011|你好|你好")
     )
@@ -116,7 +116,7 @@ def test_every_faulty_recording_is_named_and_skipped(
         "item-011": "",
         "../x": "path",
         "item-000": "stands already in row 1",
-        "item-012": "2 columns",
+        "item-012": "4 columns",
     }
     assert skipped.keys() == expected.keys()
     assert all(reason in skipped[id] for id, reason in expected.items())

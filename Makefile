@@ -33,7 +33,7 @@ feature/examples/index.json: | $(VENV)/installed-evaluation
 		--validation-share 0 --test-share 0.5
 
 # make weights SONGS=DIR SPEECH=DIR: corpora, all trainings and save/demo, resumable at any point.
-# On a GPU: PRESET=base TRAIN="--device cuda". Hours for both are in save/README.md.
+# On a GPU: PRESET=base TRAIN="--device cuda". Hours for both are in docs/model_card.md.
 SONGS ?= examples/songs
 SPEECH ?= LJSpeech-1.1
 PRESET ?= small

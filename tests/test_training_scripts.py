@@ -237,4 +237,13 @@ def test_two_corpora_train_as_one(features: Path, tmp_path: Path, speech_corpus)
     assert train_transformer.main(flags("transformer", features, save, *both)) == 0
     taught = ["--transformer", str(save / "transformer" / "r" / "last.pt")]
     assert train_postnet.main(flags("postnet", features, save, *both, *taught)) == 0
-    assert sorted(p.name for p in (save / "postnet" / "r" / "teacher_mel").iterdir()) == ["x", "y"]
+    made = save / "postnet" / "r" / "teacher_mel"
+    assert sorted(path.name for path in made.iterdir()) == ["origin.json", "x", "y"]
+    # Mels of another transformer are stale: the same command makes them anew.
+    before = {path: path.read_bytes() for path in made.rglob("*.npy")}
+    more = ["--data", "x,y", "--steps", "3"]
+    assert before and train_transformer.main(flags("transformer", features, save, *more)) == 0
+    assert train_postnet.main(flags("postnet", features, save, *more, *taught)) == 0
+    after = {path: path.read_bytes() for path in made.rglob("*.npy")}
+    assert before.keys() == after.keys()
+    assert all(before[path] != after[path] for path in before)

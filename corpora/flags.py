@@ -8,7 +8,7 @@ from pathlib import Path
 
 from corpora.records import LOUDNESS, Settings, Split
 from utils import config
-from utils.flags import command_line
+from utils.flags import command_line, device_option, feature_option
 from utils.paths import LEGACY_AUDIO
 
 SONG_SHARE = 0.1  # of validation and of test: songs are few
@@ -54,7 +54,7 @@ def parse(arguments: list[str], description: str | None) -> argparse.Namespace:
     drafts.set_defaults(command="drafts")
     drafts.add_argument("name", help="songbook below --feature-dir; its stems are NAME-stems")
     drafts.add_argument("--transformer", type=Path, required=True, metavar="CHECKPOINT")
-    drafts.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    device_option(drafts)
     drafts.add_argument("--seed", type=int, default=0, help="of the decoder's dropout")
     add_place_arguments(drafts)
     check = commands.add_parser("check", help="verify files, checksums, shapes and statistics")
@@ -104,7 +104,7 @@ def add_loudness_argument(parser: argparse.ArgumentParser) -> None:
 
 def add_place_arguments(parser: argparse.ArgumentParser) -> None:
     """Add where the caches are and how many processes work on them."""
-    parser.add_argument("--feature-dir", type=Path, default=Path("feature"), metavar="DIR")
+    feature_option(parser)
     parser.add_argument(
         "--workers",
         type=int,

@@ -24,10 +24,9 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
-from music.score import SEMITONES, Lyric, Melody, Meter, Note, TempoMap
+from music.score import ACCIDENTALS, SEMITONES, Lyric, Melody, Meter, Note, TempoMap
 from music.song import Backing, Song
 
-ACCIDENTALS = {"": 0, "#": 1, "b": -1}
 CHORD_QUALITIES = {
     **{"": (0, 4, 7), "m": (0, 3, 7), "7": (0, 4, 7, 10), "m7": (0, 3, 7, 10)},
     **{"maj7": (0, 4, 7, 11), "dim": (0, 3, 6), "sus4": (0, 5, 7)},

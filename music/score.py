@@ -92,6 +92,7 @@ class Meter:
 
 
 SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}  # above C
+ACCIDENTALS = {"": 0, "#": 1, "b": -1}  # semitones
 TOLERANCE = 1e-6  # s; notes may touch, and float sums may differ in the last digits
 
 

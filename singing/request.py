@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from music.score import SEMITONES
+from music.score import ACCIDENTALS, SEMITONES
 from utils import config
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ COMPOSE, NONE = "compose", "none"
 TEMPO_OF_ACCOMPANIMENT = "auto"
 SAMPLING = ("synthesis", "inpainting", "composer", "mixing")  # sections that touch no weight
 NOTE = r"(?:[A-Ga-g][#b]?-?\d|\d+)"
-ACCIDENTALS = {"#": 1, "b": -1, "": 0}
 
 
 @dataclass(frozen=True)

@@ -315,7 +315,6 @@ NOMINAL = (
 )
 ARTICLE = r"(?:a|an|the|my|your|his|her|its|our|their|this|that|these|those)"
 OBJECT = r"(?:me|you|him|her|us|them|it|'em|myself|yourself)"
-BEING = r"(?:am|is|are|was|were|be|been|i'm|you're|he's|she's|it's|we're|they're|feel|feels|felt)"
 
 
 class Cue(NamedTuple):

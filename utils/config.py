@@ -22,7 +22,8 @@ import yaml
 
 from hyperparams import PRESET_ALIASES, PRESETS, REMOVED, RENAMED, SUPERSEDED, Hyperparams
 from utils.files import reading
-from utils.flags import step_option
+from utils.flags import device_option, feature_option, option, step_option
+from utils.paths import SAVE
 
 H = TypeVar("H")  # Hyperparams, or any dataclass whose fields are dataclasses
 
@@ -97,26 +98,10 @@ def add_run_arguments(parser: argparse.ArgumentParser, presets: Iterable[str]) -
         metavar="NAME",
         help="folder of this run (default: run in section data of hyperparams.py)",
     )
-    how.add_argument(
-        "--device",
-        default="auto",
-        help="auto (default: cuda, else mps, else cpu), cpu, cuda, cuda:1, mps",
-    )
+    device_option(how)
     how.add_argument("--fresh", action="store_true", help="start anew; refuse a run that exists")
-    how.add_argument(
-        "--save-dir",
-        type=Path,
-        default=Path("save"),
-        metavar="DIR",
-        help="of all runs (default: save)",
-    )
-    how.add_argument(
-        "--feature-dir",
-        type=Path,
-        default=Path("feature"),
-        metavar="DIR",
-        help="of prepared corpora (default: feature)",
-    )
+    option(how, "--save-dir", SAVE, "folder of all runs", metavar="DIR")
+    feature_option(how)
     how.add_argument(
         "--start-from",
         type=Path,

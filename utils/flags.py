@@ -41,7 +41,7 @@ def subcommands(
 
 
 def option(
-    parser: argparse.ArgumentParser,
+    parser: argparse._ActionsContainer,
     flag: str,
     default: str | int | Path,
     text: str,
@@ -89,12 +89,18 @@ def corpus_options(parser: argparse.ArgumentParser, split: str = "test") -> None
     parser.add_argument("--data", required=True, metavar="NAME", help="corpus below --feature-dir")
     splits = ("train", "validation", "test")
     option(parser, "--split", split, "part of the corpus", choices=splits)
+    feature_option(parser)
+
+
+def feature_option(parser: argparse._ActionsContainer) -> None:
+    """Add `--feature-dir`."""
     option(parser, "--feature-dir", Path("feature"), "prepared corpora", metavar="DIR")
 
 
-def device_option(parser: argparse.ArgumentParser) -> None:
+def device_option(parser: argparse._ActionsContainer) -> None:
     """Add `--device`."""
-    option(parser, "--device", "auto", "auto, cpu, cuda or mps")
+    text = "auto (cuda, else mps, else cpu), cpu, cuda, cuda:1 or mps"
+    option(parser, "--device", "auto", text)
 
 
 class Terminated(BaseException):

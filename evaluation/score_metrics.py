@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from composer.harmony import NO_CHORD, Harmony, chord_tones
+from composer.chords import NO_CHORD, chord_tones
+from composer.harmony import Harmony
 from corpora.records import song_of
 from evaluation.table import SHUFFLED
 from text.symbols import is_vowel, word_spans

@@ -13,6 +13,7 @@ from music.score import ACCIDENTALS, SEMITONES
 from utils import config
 
 if TYPE_CHECKING:
+    from composer.chords import Chart
     from hyperparams import Hyperparams
     from text.lyrics import LyricLine
 
@@ -57,6 +58,7 @@ class MelodyRequest:
     density: float | None = None  # syllables per beat of a composed melody; None = the composer's
     part: str | None = None  # track or part of a file, by name or number from 1
     verse: int | None = None  # of a file, from 1; None = the first, or all that are repeats
+    chords: Chart | None = None  # of the accompaniment; None = as they are heard
 
     def __post_init__(self) -> None:
         """Raise ValueError for a choice from a file when there is none."""

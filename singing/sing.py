@@ -32,7 +32,7 @@ from text.remarks import grouped
 from utils import config
 from utils.checkpoint import resolve
 from utils.files import refuse_overwriting, staged
-from utils.loading import SECTIONS, Loaded, check_pair, load
+from utils.loading import SECTIONS, Loaded, Stored, check_pair, load
 from utils.paths import DEMO, SAVE
 
 WRITTEN = ("vocal.wav", "mix.wav", "draft.wav", "topline.mid", "lyrics.wav", "report.json")
@@ -188,7 +188,7 @@ def announce(loaded: Loaded, kind: str, flag: str) -> None:
     print(f"{kind}: {loaded.path}, step {loaded.step}{note}", file=sys.stderr)
 
 
-def sampling_hyperparams(request: SongRequest, loaded: Loaded, kind: str) -> Hyperparams:
+def sampling_hyperparams(request: SongRequest, loaded: Loaded | Stored, kind: str) -> Hyperparams:
     """Return a checkpoint's hyperparameters with the sections of SAMPLING as they are wanted now.
 
     They touch no weight, so hyperparams.py counts as it stands, for the preset that the network

@@ -34,7 +34,7 @@ from utils.loading import Loaded, check_pair, load
 from utils.metrics import AttentionHealth, attention_health
 
 if TYPE_CHECKING:
-    from hyperparams import Hyperparams
+    from hyperparams import Composer, Hyperparams
     from music.score import Score
     from music.underlay import Underlay
     from text.frontend import Pronouncer
@@ -107,6 +107,16 @@ class Voice:
         return cast(TransformerTTS, self.transformer.network)
 
     @property
+    def path(self) -> Path:
+        """The checkpoint of the transformer."""
+        return self.transformer.path
+
+    @property
+    def composer(self) -> Composer:
+        """The knobs of a melody composed for it."""
+        return self.hyperparams.composer
+
+    @property
     def symbol_ids(self) -> dict[str, int]:
         """Map each symbol that the transformer was trained with to its id."""
         return {symbol: index for index, symbol in enumerate(self.transformer.data["symbols"])}
@@ -163,9 +173,8 @@ def load_voice(transformer: Path, postnet: Path, device: torch.device) -> Voice:
     return Voice(first, second, first.hyperparams, device)
 
 
-def range_remark(score: Score, voice: Voice) -> str | None:
-    """Return a remark on notes that the voice was not trained on; None when it knows all."""
-    known = voice.pitch_range
+def range_remark(score: Score, known: tuple[int, int] | None) -> str | None:
+    """Return a remark on notes outside those that a voice was trained on; None without any."""
     if known is None or not (outside := score.outside(*known)):
         return None
     return (

@@ -35,6 +35,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hyperparams import Hyperparams
 from singing.request import (
@@ -58,6 +59,9 @@ from utils.flags import (
     take_step,
 )
 from utils.paths import DEMO, SAVE
+
+if TYPE_CHECKING:
+    from singing.takes import TakesRequest
 
 QUALITIES = {  # what each sets before --set and the short flags do
     "draft": ("inpainting.num_steps=6", "synthesis.griffin_lim_iterations=16"),
@@ -123,6 +127,21 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="no audio: write the melody with its words (topline.mid), its picture over the chords "
         "(plan.png) and all of it as data (plan.json); --melody topline.mid sings it",
     )
+    parser.add_argument(
+        "--takes",
+        type=int,
+        metavar="N",
+        help="sing N takes of seeds in a row, judge them by the transcriber, write the best",
+    )
+    parser.add_argument(
+        "--keep", type=int, metavar="K", help="write the K best, below --out as take-2, take-3 …"
+    )
+    parser.add_argument(
+        "--vary",
+        choices=("melody", "performance"),
+        help="in what takes differ (default: the melody where it is composed)",
+    )
+    network_option(parser, "transcriber")
     song = parser.add_argument_group("songs")
     song.add_argument("--accompaniment", type=Path, metavar="FILE", help="make a vocal for it")
     song.add_argument("--vocal", type=Path, metavar="FILE", help="change this vocal, not a new one")
@@ -339,13 +358,34 @@ def rendered(request: SongRequest, arguments: argparse.Namespace) -> tuple[list[
     """Make what is asked for; return the paths written and remarks for the user."""
     # Imported late: --help and a wrong flag are answered before torch is loaded.
     if arguments.plan:
+        if arguments.takes is not None:
+            raise ValueError("--plan shows one melody; --takes sings several: give one of the two")
         from singing.plan import plan_song
 
         return plan_song(request)
-    from singing.sing import sing_song
     from utils import distributed
 
-    return sing_song(request, distributed.start(arguments.device).device)
+    takes = takes_from(arguments)
+    device = distributed.start(arguments.device).device
+    if takes is not None:
+        from singing.takes import sing_takes
+        from transcription.take_judge import TakeJudge
+
+        return sing_takes(request, takes, device, TakeJudge.load(arguments.transcriber, device))
+    from singing.sing import sing_song
+
+    return sing_song(request, device)
+
+
+def takes_from(arguments: argparse.Namespace) -> TakesRequest | None:
+    """Return which takes are asked for; None for one. ValueError for flags without --takes."""
+    if arguments.takes is None:
+        if arguments.keep is not None or arguments.vary is not None:
+            raise ValueError("--keep and --vary choose among takes: only with --takes N")
+        return None
+    from singing.takes import TakesRequest
+
+    return TakesRequest(arguments.takes, arguments.keep or 1, arguments.vary)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

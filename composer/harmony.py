@@ -8,7 +8,7 @@ makes changes of chord likely on its own downbeats, and the best path wins.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -31,6 +31,7 @@ ACCENT_WEIGHT = 0.5  # log-likelihood of a downbeat per standard deviation of it
 # Pitch-class salience in a key, Temperley's revision of Krumhansl's profiles (Temperley 1999).
 MAJOR_PROFILE = (5.0, 2.0, 3.5, 2.0, 4.5, 4.0, 2.0, 4.5, 2.0, 3.5, 1.5, 4.0)
 MINOR_PROFILE = (5.0, 2.0, 3.5, 4.5, 2.0, 4.0, 2.0, 4.5, 3.5, 2.0, 1.5, 4.0)
+MIDDLE = 0.05  # s after a beat: a singer a little late is on it
 TONIC_BONUS = 0.08  # correlation that a first and a last chord each lend the key they are tonic of
 SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 
@@ -326,3 +327,17 @@ def estimate_key(chroma: np.ndarray, chords: np.ndarray) -> tuple[Key, float]:
     return Key(best % 12, "major" if best < 12 else "minor"), float(
         np.clip(correlation[best], 0, 1)
     )
+
+
+def chord_tone_ratio(notes: Sequence[Sequence[float]], harmony: Harmony) -> float:
+    """Return the share of the beats with a note and a chord whose note is of the chord.
+
+    The note of a beat is the one that sounds 50 ms behind it, its pitch the nearest semitone. NaN
+    without such a beat.
+    """
+    hits = []
+    for beat, chord in zip(harmony.beats, harmony.chords, strict=True):
+        sounding = [note for note in notes if note[0] <= beat + MIDDLE < note[1]]
+        if sounding and chord != NO_CHORD:
+            hits.append(round(sounding[-1][2]) % 12 in chord_tones(int(chord)))
+    return float(np.mean(hits)) if hits else float("nan")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -79,6 +79,7 @@ class BackingAudio:
     sample_rate: int
     seconds: float  # of its file: no note begins behind it
     regions: tuple[tuple[float, float], ...] | None = None  # s, the parts sung; None = all
+    _known: dict[Any, Harmony] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, song: SongAudio, sample_rate: int) -> BackingAudio:
@@ -88,7 +89,10 @@ class BackingAudio:
 
     def harmony(self, tempo: float | None = None, chords: Chart | None = None) -> Harmony:
         """Analyse it; `tempo` in beats per minute and `chords` where they are known."""
-        return analyse(self.wav.numpy(), self.sample_rate, tempo, chart=chords)
+        asked = (tempo, chords)
+        if asked not in self._known:
+            self._known[asked] = analyse(self.wav.numpy(), self.sample_rate, tempo, chart=chords)
+        return self._known[asked]
 
 
 def resolve_melody(request: SongRequest, voice: MelodyVoice) -> MelodyRequest:

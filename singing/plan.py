@@ -25,9 +25,8 @@ from singing.melody import (
 )
 from singing.output import finite
 from singing.pictures import melody_picture
-from singing.request import NONE, SongFiles, SongRequest
-from singing.sing import sampling_hyperparams
-from singing.song import SongAudio, open_song
+from singing.request import NONE, SongRequest
+from singing.sing import open_request, sampling_hyperparams
 from text.frontend import Pronouncer
 from text.remarks import grouped
 from utils.checkpoint import resolve
@@ -100,7 +99,7 @@ def make_plan(request: SongRequest) -> Plan:
             "--plan shows a melody and its words, and nothing is sung here: give --lyrics and an "
             "--accompaniment to compose for, or --melody FILE"
         )
-    song = None if request.files is None else _open(request, request.files, hp.audio.sample_rate)
+    song = None if request.files is None else open_request(request, hp.audio.sample_rate)
     backing = None if song is None else BackingAudio.of(song, hp.audio.sample_rate)
     melody = make_melody(request, voice, Pronouncer(request.lexicon), backing, with_harmony=True)
     seconds = melody.underlay.score.duration if song is None else song.seconds
@@ -109,14 +108,6 @@ def make_plan(request: SongRequest) -> Plan:
     if guessed:
         remarks += (f"guessed: the sound of {', '.join(guessed)}; --lexicon FILE corrects it",)
     return Plan(melody, seconds, request.seed, remarks)
-
-
-def _open(request: SongRequest, files: SongFiles, sample_rate: int) -> SongAudio:
-    """Open the song as it is opened to be sung: at the rate and level of the last stage."""
-    if request.inpainter is None:
-        return open_song(files, sample_rate, {}, 0.1)
-    facts = load_facts(resolve(request.inpainter, "inpainter"), "inpainter")
-    return open_song(files, sample_rate, facts.data, facts.hyperparams.diffusion.sigma_data)
 
 
 def plan_song(request: SongRequest) -> tuple[list[Path], list[str]]:

@@ -235,14 +235,29 @@ def sung_phrases(
 # ---------------------------------------------------------------------------- rendering
 
 
+def seeds_of(seed: int | Sequence[int], count: int) -> list[int]:
+    """Return the seed of each of `count` phrases: seed + i, or those that are given one by one."""
+    if isinstance(seed, int):
+        return [seed + i for i in range(count)]
+    if len(seed) != count:
+        raise ValueError(f"{len(seed)} seeds for {count} phrases")
+    return list(seed)
+
+
 @torch.inference_mode()
-def render_phrases(voice: Voice, phrases: Sequence[Phrase], seed: int = 0) -> list[RenderedPhrase]:
-    """Render phrases; phrase i draws its dropout from seed + i, whatever is rendered beside it."""
+def render_phrases(
+    voice: Voice, phrases: Sequence[Phrase], seed: int | Sequence[int] = 0
+) -> list[RenderedPhrase]:
+    """Render phrases; phrase i draws its dropout from seed + i, whatever is rendered beside it.
+
+    seed: a number, or the own seed of each phrase.
+    """
+    all_seeds = seeds_of(seed, len(phrases))
     rendered: list[RenderedPhrase] = []
     with tqdm(total=len(phrases), desc="voice", unit="phrase") as bar:
         for first in range(0, len(phrases), BATCH):
             batch = phrases[first : first + BATCH]
-            seeds = [seed + first + i for i in range(len(batch))]
+            seeds = all_seeds[first : first + BATCH]
             generated = _decode(voice, batch, seeds)
             notes = [None if phrase.score is None else phrase.score["notes"] for phrase in batch]
             mel, wavs = voice.waveforms(generated.mel, generated.mel_lengths, notes, seeds)

@@ -154,6 +154,10 @@ class Synthesis:
     vibrato_cents: float = 15.0  # depth of its vibrato, from the mean
     vibrato_rate: float = 5.6  # Hz
     vibrato_delay: float = 0.3  # s into a note until it starts
+    dynamics: float = 1.0  # of velocities: 40 · this · log10(velocity / median) dB; 0 = all alike
+    phrase_dynamics: float = 0.0  # dB by which every phrase swells to its middle; 0 = level
+    breath_seconds: float = 0.0  # s of a breath before phrases where a rest has room; 0 = none
+    breath_level: float = -14.0  # dB of it against the voice
     drift_cents: float = 4.0  # of its slow random deviation (std): no held note is a straight line
     level: float = -23.0  # dBFS RMS over voiced samples: free-running level drifts upward
 

@@ -79,6 +79,16 @@ CONVENIENCES = {  # flag: (the knobs of the inpainting section that it sets, wha
     "guidance": (("accompaniment_guidance",), "how much the accompaniment counts; 1 = as trained"),
 }
 
+PERFORMANCE = {  # flag: (unit, the knob of the synthesis section that it sets, what it is)
+    "vibrato": ("CENTS", "vibrato_cents", "depth of the vibrato, from the mean"),
+    "vibrato-rate": ("HZ", "vibrato_rate", "its rate"),
+    "vibrato-delay": ("SECONDS", "vibrato_delay", "into a note until it starts"),
+    "glide": ("SECONDS", "glide_seconds", "from note to note"),
+    "dynamics": ("FACTOR", "dynamics", "how much the velocities of a MIDI file count; 0: not"),
+    "swell": ("DB", "phrase_dynamics", "of every phrase to its middle"),
+    "breath": ("SECONDS", "breath_seconds", "of a breath before phrases, where a rest has room"),
+}
+
 PLAIN_MIX = ("mixing.dip=0", "mixing.presence=0", "mixing.room=0")
 SONG_FLAGS = ("vocal", "inpaint", "extend", "preset", "range", "density", "chords", "balance")
 
@@ -198,6 +208,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="the balance alone: no dip of the accompaniment, no presence, no room",
     )
+    performance = parser.add_argument_group(
+        "performance", "of notes that say nothing themselves (velocities, controllers of MIDI)"
+    )
+    for flag, (unit, name, text) in PERFORMANCE.items():
+        performance.add_argument(
+            f"--{flag}", type=float, metavar=unit, help=f"{text} (synthesis.{name})"
+        )
     for flag, (names, help_text) in CONVENIENCES.items():
         knobs = ", ".join(f"inpainting.{name}" for name in names)
         song.add_argument(f"--{flag}", metavar="VALUE", help=f"{help_text} ({knobs})")
@@ -295,6 +312,11 @@ def changes_from(arguments: argparse.Namespace) -> tuple[str, ...]:
         for flag, (names, _) in CONVENIENCES.items()
         for name in names
         if (value := getattr(arguments, flag)) is not None
+    ]
+    short += [
+        f"synthesis.{name}={value}"
+        for flag, (_, name, _) in PERFORMANCE.items()
+        if (value := getattr(arguments, flag.replace("-", "_"))) is not None
     ]
     short += PLAIN_MIX if arguments.plain_mix else ()
     short += [] if arguments.balance is None else [f"mixing.balance={arguments.balance}"]

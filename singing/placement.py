@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from singing.melody import MelodyResult, chord_changes
+from singing.performance import with_breaths
 from singing.voice import (
     RenderedPhrase,
     Voice,
@@ -99,6 +100,9 @@ def sung_draft(
     rendered = render_phrases(voice, phrases, seed)
     placed = place_sung(rendered, audio.frame_rate, audio.hop_length)
     wav = draft_track(placed, num_samples, audio.hop_length)
+    first = seed if isinstance(seed, int) else seed[0]
+    knobs = voice.hyperparams.synthesis
+    wav = with_breaths(wav, melody.underlay.score, knobs, audio, first)
     chords = chord_changes(melody.harmony) if melody.harmony else ()
     return Draft(placed, wav, melody.underlay.score, chords)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,10 +23,11 @@ from singing.inpaint import (
 from singing.melody import BackingAudio, make_melody, resolve_melody
 from singing.mixing import mix_song
 from singing.output import collect_remarks, write_alone, write_attention, write_lines, write_song
+from singing.performance import unsung_remarks
 from singing.placement import PAUSE, Draft, spoken_draft, sung_draft
 from singing.request import NONE, SAMPLING, SongFiles, SongRequest, section_of
 from singing.song import SongAudio, draft_gain, open_song
-from singing.voice import Voice, load_voice, render_phrases, spoken_phrases
+from singing.voice import RenderedPhrase, Voice, load_voice, render_phrases, spoken_phrases
 from text.frontend import Pronouncer
 from text.remarks import grouped
 from utils import config
@@ -108,6 +109,7 @@ def _sing_over(request: SongRequest, files: SongFiles, device: torch.device) -> 
         mixed = mix_song(song, sung.vocal, files.accompaniment, rate, hp.mixing)
     phrases = draft.phrases if draft else ()
     remarks = collect_remarks(request.lyrics, melody.get("remarks", ()), phrases)
+    remarks += unsung(request, voice, phrases)
     report = {
         **networks.report(),
         "device": str(device),
@@ -189,6 +191,16 @@ def requested_voice(request: SongRequest, device: torch.device) -> Voice:
     announce(voice.postnet, "postnet", "--postnet")
     voice.hyperparams = sampling_hyperparams(request, voice.transformer, "transformer")
     return voice
+
+
+def unsung(
+    request: SongRequest, voice: Voice | None, phrases: Sequence[RenderedPhrase]
+) -> list[str]:
+    """Return remarks on what a performance asks for and the voice does not sing."""
+    if voice is None or not any(rendered.phrase.score for rendered in phrases):
+        return []
+    asked = [rendered.phrase.performance for rendered in phrases]
+    return unsung_remarks(asked, request.changes, voice.follows_pitch)
 
 
 def announce(loaded: Loaded, kind: str, flag: str) -> None:
@@ -295,6 +307,7 @@ def _sing_alone(request: SongRequest, device: torch.device) -> Written:
         num_samples = round((score.duration + PAUSE) * audio.sample_rate)
         draft = sung_draft(voice, melody, num_samples, request.draft_seed)
     remarks = collect_remarks(request.lyrics, melody.remarks, draft.phrases)
+    remarks += unsung(request, voice, draft.phrases)
     report = {
         **voice.report(),
         "device": str(device),

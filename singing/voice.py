@@ -29,6 +29,7 @@ from singing.chain import (
     source_waveform,
     waveform,
 )
+from singing.performance import Performance, performances, with_loudness
 from text.symbols import word_spans
 from utils.loading import Loaded, check_pair, load
 from utils.metrics import AttentionHealth, attention_health
@@ -56,6 +57,12 @@ class Phrase:
     guessed: tuple[str, ...]  # words whose pronunciation is not in the lexicon
     score: dict[str, list[Any]] | None = None  # see music.score_batch.collate_scores
     start: float | None = None  # s, where in the song it begins; None: anywhere
+    performance: Performance | None = None  # how its notes are sung, where they say it
+
+    @property
+    def notes(self) -> list[TimedNote] | None:
+        """Its notes, onset s, offset s and MIDI number; None when it is spoken."""
+        return None if self.score is None else self.score["notes"]
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,11 @@ class Voice:
         return {symbol: index for index, symbol in enumerate(self.transformer.data["symbols"])}
 
     @property
+    def follows_pitch(self) -> bool:
+        """Whether vibrato and glides are heard: its PostNet has a source."""
+        return self.postnet.hyperparams.postnet.kind == "source"
+
+    @property
     def pitch_range(self) -> tuple[int, int] | None:
         """Lowest and highest note (MIDI) of its training; None when it only speaks."""
         known = self.transformer.data.get("pitch_range")
@@ -134,26 +146,35 @@ class Voice:
         mel_lengths: Tensor,
         notes: Sequence[Sequence[TimedNote] | None],
         seeds: Sequence[int],
+        performances: Sequence[Performance | None] | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Map the transformer's standardised mels (B, T, M) to log mels and waveforms (S,).
 
         notes: of each item, from which a PostNet with a source draws F0; None: it is heard in the
-        mel. seeds: of each item's phases and noise.
+        mel. seeds: of each item's phases and noise. performances: how its notes are sung.
         """
+        performances = performances or [None] * len(notes)
         mel = self.transformer.standardiser("mel").inverse(mel)
         lengths, audio = mel_lengths.tolist(), self.hyperparams.audio
         knobs = self.hyperparams.synthesis
         if self.postnet.hyperparams.postnet.kind != "source":
             linear = linear_of(self.postnet, mel, mel_lengths)
             parts = zip(linear, lengths, seeds, strict=True)
-            return mel, [waveform(row[:n], audio, knobs, seed).cpu() for row, n, seed in parts]
-        wavs = []
-        for row, n, sung, seed in zip(mel, lengths, notes, seeds, strict=True):
+            wavs = [waveform(row[:n], audio, knobs, seed).cpu() for row, n, seed in parts]
+        else:
+            wavs = []
+            for row, n, sung, seed, how in zip(
+                mel, lengths, notes, seeds, performances, strict=True
+            ):
+                if sung:
+                    styles = how.styles if how else ()
+                    f0 = f0_of_notes(sung, n, audio.frame_rate, knobs, seed, styles)
+                else:
+                    f0 = f0_of_mel(row[:n], audio, knobs, seed)
+                wavs.append(source_waveform(self.postnet, row[:n], f0, knobs, seed).cpu())
+        for place, (sung, how) in enumerate(zip(notes, performances, strict=True)):
             if sung:
-                f0 = f0_of_notes(sung, n, audio.frame_rate, knobs, seed)
-            else:
-                f0 = f0_of_mel(row[:n], audio, knobs, seed)
-            wavs.append(source_waveform(self.postnet, row[:n], f0, knobs, seed).cpu())
+                wavs[place] = with_loudness(wavs[place], sung, how, knobs, audio.sample_rate)
         return mel, wavs
 
     def report(self) -> dict[str, Any]:
@@ -213,7 +234,9 @@ def sung_phrases(
     line_numbers: of the lyrics file, by line of the score; empty when the melody has the words.
     """
     phrases = []
-    for item in items_to_sing(underlay.score, frame_seconds):
+    items = items_to_sing(underlay.score, frame_seconds)
+    sung = performances([item.score for item in items], underlay.score)
+    for item, performance in zip(items, sung, strict=True):
         inputs = item.inputs()
         words = tuple("".join(part.text for part in word) for word in item.score.words())
         line = item.score.syllables[0].line
@@ -227,6 +250,7 @@ def sung_phrases(
                 tuple(word for word in dict.fromkeys(words) if word in underlay.guessed),
                 inputs.to_dict(),
                 item.start,
+                performance,
             )
         )
     return phrases
@@ -259,8 +283,13 @@ def render_phrases(
             batch = phrases[first : first + BATCH]
             seeds = all_seeds[first : first + BATCH]
             generated = _decode(voice, batch, seeds)
-            notes = [None if phrase.score is None else phrase.score["notes"] for phrase in batch]
-            mel, wavs = voice.waveforms(generated.mel, generated.mel_lengths, notes, seeds)
+            mel, wavs = voice.waveforms(
+                generated.mel,
+                generated.mel_lengths,
+                [phrase.notes for phrase in batch],
+                seeds,
+                [phrase.performance for phrase in batch],
+            )
             for i, phrase in enumerate(batch):
                 rendered.append(_rendered(voice, phrase, generated, mel, wavs[i], i, seeds[i]))
                 bar.update()

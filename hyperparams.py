@@ -83,6 +83,7 @@ class Transformer:
     postnet_kernel: int = 3  # frames
     num_pitches: int = 128  # MIDI note numbers; 0 = spoken
     max_symbol_position: int = 8  # a symbol's place in its syllable, clipped here
+    contour: bool = False  # frames are told their pitch against the note: vibrato, glides, drift
     prior_width: float = 0.05  # s, w of the score prior exp(-distance²/2w²); 0.12 loses short words
     history_zero_max: float = 1.0  # share of a phrase's history frames zeroed ~ U(0, this)
     history_noise_max: float = 0.4  # noise on the history, in standard deviations ~ U(0, this)
@@ -726,4 +727,8 @@ PRESETS: dict[str, tuple[str, ...]] = {
         "inpainting.dynamic_threshold=0.95",
     ),
 }
+PRESETS["performance"] = (  # a small voice that is told its pitch: --performance takes
+    *PRESETS["small"],
+    "transformer.contour=true",
+)
 PRESET_ALIASES = {"published": "legacy"}  # names that earlier versions gave

@@ -25,6 +25,7 @@ import numpy as np
 VELOCITY = 90  # of a note that says none
 RESET = 121
 SWELL = 0.25  # s over which a vibrato grows
+DRIFT_SECONDS = 0.3  # s, over which a drift is smoothed: slower than a vibrato
 SHORTEST_GLIDE = 0.01  # s, of a step between two notes
 GAIN_SECONDS = 0.06  # s over which the loudness changes from note to note
 LARGEST_GAIN = 18.0  # dB either way
@@ -151,6 +152,14 @@ def sung_pitch(
     swell = np.clip((age - rows["vibrato_delay"][current]) / SWELL, 0.0, 1.0)
     phase = 2 * np.pi * rows["vibrato_rate"][current] * age
     return midi + rows["vibrato_cents"][current] / 100 * swell * np.sin(phase)
+
+
+def pitch_drift(num_frames: int, frame_rate: float, seed: int) -> np.ndarray:
+    """Return slow noise (T,) of variance 1: no held note is a straight line."""
+    window = np.hanning(2 * round(DRIFT_SECONDS * frame_rate) + 3)[1:-1]
+    window /= np.sqrt(np.square(window).sum())
+    noise = np.random.default_rng(seed).standard_normal(num_frames + len(window) - 1)
+    return np.convolve(noise, window, "valid")
 
 
 def smooth_step(u: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from module import padding_mask
-from music.performance import SWELL, sung_pitch
+from music.performance import SWELL, pitch_drift, sung_pitch
 from network import Generated, TransformerTTS
 from singing.performance import style_of_voice
 from utils.audio import active_level, griffin_lim, local_contrast, mel_filterbank
@@ -176,7 +176,6 @@ def levelled(wav: Tensor, audio: Audio, synthesis: Synthesis) -> Tensor:
     return wav * 10 ** ((synthesis.level - level) / 20)
 
 
-DRIFT_SECONDS = 0.3  # s, over which a drift is smoothed: slower than a vibrato
 UNHEARD = 200.0  # Hz, where no pitch is found in a whole item
 HEARD_ITERATIONS = 12  # of Griffin-Lim where F0 is heard in a mel
 
@@ -197,7 +196,7 @@ def f0_of_notes(
     if not notes:
         raise ValueError("F0 of no note is asked for")
     times = np.arange(num_frames) / frame_rate
-    drift = knobs.drift_cents * _drift(num_frames, frame_rate, seed)
+    drift = knobs.drift_cents * pitch_drift(num_frames, frame_rate, seed)
     if any(styles):
         midi = sung_pitch(notes, styles, times, style_of_voice(knobs))
         return torch.from_numpy(440.0 * 2 ** ((midi + drift / 100 - 69) / 12)).float()
@@ -211,14 +210,6 @@ def f0_of_notes(
     cents = knobs.vibrato_cents * swell * np.sin(2 * np.pi * knobs.vibrato_rate * age)
     cents += drift
     return torch.from_numpy(440.0 * 2 ** ((midi + cents / 100 - 69) / 12)).float()
-
-
-def _drift(num_frames: int, frame_rate: float, seed: int) -> np.ndarray:
-    """Return slow noise (T,) of variance 1."""
-    window = np.hanning(2 * round(DRIFT_SECONDS * frame_rate) + 3)[1:-1]
-    window /= np.sqrt(np.square(window).sum())
-    noise = np.random.default_rng(seed).standard_normal(num_frames + len(window) - 1)
-    return np.convolve(noise, window, "valid")
 
 
 def f0_of_mel(mel: Tensor, audio: Audio, knobs: Synthesis, seed: int) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -88,6 +88,18 @@ def style_of_voice(knobs: Synthesis) -> VoiceStyle:
     return VoiceStyle(
         knobs.vibrato_cents, knobs.vibrato_rate, knobs.vibrato_delay, knobs.glide_seconds
     )
+
+
+def contour_of_pitch(
+    f0: np.ndarray, notes: Sequence[TimedNote], frame_rate: float
+) -> dict[str, Any]:
+    """Return F0 (T,) in Hz against the notes, as music.inputs.collate_scores reads it."""
+    times = np.arange(len(f0)) / frame_rate
+    cents = np.zeros(len(f0))
+    for onset, offset, pitch in notes:
+        inside = (times >= onset) & (times < offset)
+        cents[inside] = 1200 * np.log2(f0[inside] / 440.0) - 100 * (pitch - 69)
+    return {"rate": frame_rate, "cents": cents.tolist()}
 
 
 def with_loudness(

@@ -29,7 +29,7 @@ from singing.chain import (
     source_waveform,
     waveform,
 )
-from singing.performance import Performance, performances, with_loudness
+from singing.performance import Performance, contour_of_pitch, performances, with_loudness
 from text.symbols import word_spans
 from utils.loading import Loaded, check_pair, load
 from utils.metrics import AttentionHealth, attention_health
@@ -130,8 +130,8 @@ class Voice:
 
     @property
     def follows_pitch(self) -> bool:
-        """Whether vibrato and glides are heard: its PostNet has a source."""
-        return self.postnet.hyperparams.postnet.kind == "source"
+        """Whether vibrato and glides are heard: a network of it is told its pitch."""
+        return self.network.hp.contour or self.postnet.hyperparams.postnet.kind == "source"
 
     @property
     def pitch_range(self) -> tuple[int, int] | None:
@@ -303,6 +303,8 @@ def _decode(voice: Voice, phrases: Sequence[Phrase], seeds: Sequence[int]) -> Ge
     symbols = pad_sequence(ids, batch_first=True).to(voice.device)  # (B, N)
     lengths = torch.tensor([len(i) for i in ids], device=voice.device)
     scores = [phrase.score for phrase in phrases]
+    if network.hp.contour:
+        scores = [_with_contour(voice, *pair) for pair in zip(phrases, seeds, strict=True)]
     ends = [max(score["offset"]) for score in scores if score is not None]
     frames = math.ceil(max(ends, default=0.0) / network.frame_seconds)
     score = collate_scores(scores, symbols.shape[1], frames, network.frame_seconds)
@@ -315,6 +317,18 @@ def _decode(voice: Voice, phrases: Sequence[Phrase], seeds: Sequence[int]) -> Ge
         None if score is None else score.to(voice.device),
         need_weights=True,
     )
+
+
+def _with_contour(voice: Voice, phrase: Phrase, seed: int) -> dict[str, Any] | None:
+    """Return the score of a phrase with the pitch that it is to be sung at."""
+    score = phrase.score
+    if score is None:
+        return None
+    rate = voice.hyperparams.audio.frame_rate
+    frames = math.ceil(max(score["offset"]) * rate)
+    styles = phrase.performance.styles if phrase.performance else ()
+    f0 = f0_of_notes(score["notes"], frames, rate, voice.hyperparams.synthesis, seed, styles)
+    return {**score, "contour": contour_of_pitch(f0.numpy(), score["notes"], rate)}
 
 
 def _rendered(

@@ -83,6 +83,7 @@ class Transformer:
     postnet_kernel: int = 3  # frames
     num_pitches: int = 128  # MIDI note numbers; 0 = spoken
     max_symbol_position: int = 8  # a symbol's place in its syllable, clipped here
+    contour: bool = False  # frames are told their pitch against the note: vibrato, glides, drift
     prior_width: float = 0.05  # s, w of the score prior exp(-distance²/2w²); 0.12 loses short words
     history_zero_max: float = 1.0  # share of a phrase's history frames zeroed ~ U(0, this)
     history_noise_max: float = 0.4  # noise on the history, in standard deviations ~ U(0, this)
@@ -154,6 +155,10 @@ class Synthesis:
     vibrato_cents: float = 15.0  # depth of its vibrato, from the mean
     vibrato_rate: float = 5.6  # Hz
     vibrato_delay: float = 0.3  # s into a note until it starts
+    dynamics: float = 1.0  # of velocities: 40 · this · log10(velocity / median) dB; 0 = all alike
+    phrase_dynamics: float = 0.0  # dB by which every phrase swells to its middle; 0 = level
+    breath_seconds: float = 0.0  # s of a breath before phrases where a rest has room; 0 = none
+    breath_level: float = -14.0  # dB of it against the voice
     drift_cents: float = 4.0  # of its slow random deviation (std): no held note is a straight line
     level: float = -23.0  # dBFS RMS over voiced samples: free-running level drifts upward
 
@@ -722,4 +727,8 @@ PRESETS: dict[str, tuple[str, ...]] = {
         "inpainting.dynamic_threshold=0.95",
     ),
 }
+PRESETS["performance"] = (  # a small voice that is told its pitch: --performance takes
+    *PRESETS["small"],
+    "transformer.contour=true",
+)
 PRESET_ALIASES = {"published": "legacy"}  # names that earlier versions gave

@@ -136,6 +136,9 @@ class TransformerTTS(nn.Module):
             hp.reduction_factor * n_mels, hp.prenet_width, hp.width, hp.prenet_dropout
         )
         self.frame_notes = FrameNotes(hp.num_pitches, hp.reduction_factor, hp.width)
+        if hp.contour:  # begins as no input: a network that goes on from another sings as before
+            self.contour = nn.Linear(2 * hp.reduction_factor, hp.width, bias=False)
+            nn.init.zeros_(self.contour.weight)
         self.decoder_positions = ScaledPositions(hp.width)
         self.decoder = nn.ModuleList(DecoderLayer(*layer) for _ in range(hp.decoder_layers))
         self.decoder_norm = nn.LayerNorm(hp.width)
@@ -346,6 +349,7 @@ class TransformerTTS(nn.Module):
         """Embed the notes of the steps start … start + steps − 1: (B, steps, D).
 
         The current note and the position in it; for speech, note 0 and the position in the symbol.
+        With `contour` also the pitch against the note, where the score says it.
         """
         r = self.reduction_factor
         first, last = start * r, (start + steps) * r
@@ -361,7 +365,12 @@ class TransformerTTS(nn.Module):
             has_score = score.is_sung  # (B,)
             sung = F.pad(score.frame_position, pad)[:, first:last]
             place = torch.where(has_score[:, None], sung, place)
-        return self.frame_notes(pitch, place)
+        notes = self.frame_notes(pitch, place)
+        if self.hp.contour and score is not None and score.frame_contour is not None:
+            missing = max(0, last - score.frame_contour.shape[1])
+            contour = F.pad(score.frame_contour, (0, 0, 0, missing))[:, first:last]
+            notes = notes + self.contour(contour.reshape(batch, steps, -1).to(notes.dtype))
+        return notes
 
     def refine(
         self,

@@ -197,7 +197,7 @@ def prepare_songbook(options: argparse.Namespace) -> int:
     """Sing a folder of scores: phrases with scores under NAME, stems under NAME-stems."""
     directory, asked = target(options), split_from(options)
     audio = hyperparams_of(options).audio
-    settings = Settings(options.takes, options.seconds, options.seed)
+    settings = Settings(options.takes, options.seconds, options.seed, options.performance)
     renderings, rejections = songbook.render_songs(
         options.directory,
         directory,

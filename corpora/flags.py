@@ -40,6 +40,12 @@ def parse(arguments: list[str], description: str | None) -> argparse.Namespace:
     sung.set_defaults(command="songbook")
     add_build_arguments(sung)
     sung.add_argument("--takes", type=int, default=Settings.takes, help="of each song")
+    sung.add_argument(
+        "--performance",
+        action="store_true",
+        help="every take sings its notes in its own way: vibrato, glides, loudness, breaths; the "
+        "contour of its pitch is stored for --set transformer.contour=true",
+    )
     sung.add_argument("--seconds", type=float, default=Settings.seconds, help="longest song")
     sung.add_argument("--soundfont", type=Path, metavar="FILE", help="General MIDI, .sf2")
     sung.add_argument(

@@ -19,12 +19,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from module import padding_mask
+from music.performance import SWELL, pitch_drift, sung_pitch
 from network import Generated, TransformerTTS
+from singing.performance import style_of_voice
 from utils.audio import active_level, griffin_lim, local_contrast, mel_filterbank
 
 if TYPE_CHECKING:
     from hyperparams import Audio, Synthesis
     from music.inputs import ScoreBatch
+    from music.performance import NoteStyle
     from utils.loading import Loaded
     from utils.pitch import TimedNote
 
@@ -173,24 +176,31 @@ def levelled(wav: Tensor, audio: Audio, synthesis: Synthesis) -> Tensor:
     return wav * 10 ** ((synthesis.level - level) / 20)
 
 
-SWELL = 0.25  # s over which a vibrato grows
-DRIFT_SECONDS = 0.3  # s, over which a drift is smoothed: slower than a vibrato
 UNHEARD = 200.0  # Hz, where no pitch is found in a whole item
 HEARD_ITERATIONS = 12  # of Griffin-Lim where F0 is heard in a mel
 
 
 def f0_of_notes(
-    notes: Sequence[TimedNote], num_frames: int, frame_rate: float, knobs: Synthesis, seed: int
+    notes: Sequence[TimedNote],
+    num_frames: int,
+    frame_rate: float,
+    knobs: Synthesis,
+    seed: int,
+    styles: Sequence[NoteStyle | None] = (),
 ) -> Tensor:
     """Draw F0 (T,) in Hz: the notes, joined by glides, with a delayed vibrato and a drift.
 
-    A rest keeps the note before it, the time before the first note that one. Raises ValueError
-    without a note.
+    styles: how each note is sung, where any says it. A rest keeps the note before it, the time
+    before the first note that one. Raises ValueError without a note.
     """
     if not notes:
         raise ValueError("F0 of no note is asked for")
-    onsets, _, pitches = np.array(sorted(tuple(note) for note in notes), float).T
     times = np.arange(num_frames) / frame_rate
+    drift = knobs.drift_cents * pitch_drift(num_frames, frame_rate, seed)
+    if any(styles):
+        midi = sung_pitch(notes, styles, times, style_of_voice(knobs))
+        return torch.from_numpy(440.0 * 2 ** ((midi + drift / 100 - 69) / 12)).float()
+    onsets, _, pitches = np.array(sorted(tuple(note) for note in notes), float).T
     current = np.clip(np.searchsorted(onsets, times, side="right") - 1, 0, len(onsets) - 1)
     half = max(1, round(0.5 * knobs.glide_seconds * frame_rate))
     kernel = np.hanning(2 * half + 3)[1:-1]
@@ -198,16 +208,8 @@ def f0_of_notes(
     age = np.maximum(0.0, times - onsets[current])
     swell = np.clip((age - knobs.vibrato_delay) / SWELL, 0.0, 1.0)
     cents = knobs.vibrato_cents * swell * np.sin(2 * np.pi * knobs.vibrato_rate * age)
-    cents += knobs.drift_cents * _drift(num_frames, frame_rate, seed)
+    cents += drift
     return torch.from_numpy(440.0 * 2 ** ((midi + cents / 100 - 69) / 12)).float()
-
-
-def _drift(num_frames: int, frame_rate: float, seed: int) -> np.ndarray:
-    """Return slow noise (T,) of variance 1."""
-    window = np.hanning(2 * round(DRIFT_SECONDS * frame_rate) + 3)[1:-1]
-    window /= np.sqrt(np.square(window).sum())
-    noise = np.random.default_rng(seed).standard_normal(num_frames + len(window) - 1)
-    return np.convolve(noise, window, "valid")
 
 
 def f0_of_mel(mel: Tensor, audio: Audio, knobs: Synthesis, seed: int) -> Tensor:

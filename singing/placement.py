@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from singing.melody import MelodyResult, chord_changes
+from singing.performance import with_breaths
 from singing.voice import (
     RenderedPhrase,
     Voice,
@@ -87,13 +88,21 @@ def spoken_draft(
     return Draft(placed, draft_track(placed, num_samples, audio.hop_length))
 
 
-def sung_draft(voice: Voice, melody: MelodyResult, num_samples: int, seed: int) -> Draft:
-    """Sing a melody over a song of `num_samples`, every note at its time."""
+def sung_draft(
+    voice: Voice, melody: MelodyResult, num_samples: int, seed: int | Sequence[int]
+) -> Draft:
+    """Sing a melody over a song of `num_samples`, every note at its time.
+
+    seed: one, or one per phrase, see `render_phrases`.
+    """
     audio = voice.hyperparams.audio
     phrases = sung_phrases(melody.underlay, melody.line_numbers, 1.0 / audio.frame_rate)
     rendered = render_phrases(voice, phrases, seed)
     placed = place_sung(rendered, audio.frame_rate, audio.hop_length)
     wav = draft_track(placed, num_samples, audio.hop_length)
+    first = seed if isinstance(seed, int) else seed[0]
+    knobs = voice.hyperparams.synthesis
+    wav = with_breaths(wav, melody.underlay.score, knobs, audio, first)
     chords = chord_changes(melody.harmony) if melody.harmony else ()
     return Draft(placed, wav, melody.underlay.score, chords)
 

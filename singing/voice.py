@@ -29,12 +29,13 @@ from singing.chain import (
     source_waveform,
     waveform,
 )
+from singing.performance import Performance, contour_of_pitch, performances, with_loudness
 from text.symbols import word_spans
 from utils.loading import Loaded, check_pair, load
 from utils.metrics import AttentionHealth, attention_health
 
 if TYPE_CHECKING:
-    from hyperparams import Hyperparams
+    from hyperparams import Composer, Hyperparams
     from music.score import Score
     from music.underlay import Underlay
     from text.frontend import Pronouncer
@@ -56,6 +57,12 @@ class Phrase:
     guessed: tuple[str, ...]  # words whose pronunciation is not in the lexicon
     score: dict[str, list[Any]] | None = None  # see music.score_batch.collate_scores
     start: float | None = None  # s, where in the song it begins; None: anywhere
+    performance: Performance | None = None  # how its notes are sung, where they say it
+
+    @property
+    def notes(self) -> list[TimedNote] | None:
+        """Its notes, onset s, offset s and MIDI number; None when it is spoken."""
+        return None if self.score is None else self.score["notes"]
 
 
 @dataclass(frozen=True)
@@ -107,9 +114,24 @@ class Voice:
         return cast(TransformerTTS, self.transformer.network)
 
     @property
+    def path(self) -> Path:
+        """The checkpoint of the transformer."""
+        return self.transformer.path
+
+    @property
+    def composer(self) -> Composer:
+        """The knobs of a melody composed for it."""
+        return self.hyperparams.composer
+
+    @property
     def symbol_ids(self) -> dict[str, int]:
         """Map each symbol that the transformer was trained with to its id."""
         return {symbol: index for index, symbol in enumerate(self.transformer.data["symbols"])}
+
+    @property
+    def follows_pitch(self) -> bool:
+        """Whether vibrato and glides are heard: a network of it is told its pitch."""
+        return self.network.hp.contour or self.postnet.hyperparams.postnet.kind == "source"
 
     @property
     def pitch_range(self) -> tuple[int, int] | None:
@@ -124,26 +146,35 @@ class Voice:
         mel_lengths: Tensor,
         notes: Sequence[Sequence[TimedNote] | None],
         seeds: Sequence[int],
+        performances: Sequence[Performance | None] | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Map the transformer's standardised mels (B, T, M) to log mels and waveforms (S,).
 
         notes: of each item, from which a PostNet with a source draws F0; None: it is heard in the
-        mel. seeds: of each item's phases and noise.
+        mel. seeds: of each item's phases and noise. performances: how its notes are sung.
         """
+        performances = performances or [None] * len(notes)
         mel = self.transformer.standardiser("mel").inverse(mel)
         lengths, audio = mel_lengths.tolist(), self.hyperparams.audio
         knobs = self.hyperparams.synthesis
         if self.postnet.hyperparams.postnet.kind != "source":
             linear = linear_of(self.postnet, mel, mel_lengths)
             parts = zip(linear, lengths, seeds, strict=True)
-            return mel, [waveform(row[:n], audio, knobs, seed).cpu() for row, n, seed in parts]
-        wavs = []
-        for row, n, sung, seed in zip(mel, lengths, notes, seeds, strict=True):
+            wavs = [waveform(row[:n], audio, knobs, seed).cpu() for row, n, seed in parts]
+        else:
+            wavs = []
+            for row, n, sung, seed, how in zip(
+                mel, lengths, notes, seeds, performances, strict=True
+            ):
+                if sung:
+                    styles = how.styles if how else ()
+                    f0 = f0_of_notes(sung, n, audio.frame_rate, knobs, seed, styles)
+                else:
+                    f0 = f0_of_mel(row[:n], audio, knobs, seed)
+                wavs.append(source_waveform(self.postnet, row[:n], f0, knobs, seed).cpu())
+        for place, (sung, how) in enumerate(zip(notes, performances, strict=True)):
             if sung:
-                f0 = f0_of_notes(sung, n, audio.frame_rate, knobs, seed)
-            else:
-                f0 = f0_of_mel(row[:n], audio, knobs, seed)
-            wavs.append(source_waveform(self.postnet, row[:n], f0, knobs, seed).cpu())
+                wavs[place] = with_loudness(wavs[place], sung, how, knobs, audio.sample_rate)
         return mel, wavs
 
     def report(self) -> dict[str, Any]:
@@ -163,9 +194,8 @@ def load_voice(transformer: Path, postnet: Path, device: torch.device) -> Voice:
     return Voice(first, second, first.hyperparams, device)
 
 
-def range_remark(score: Score, voice: Voice) -> str | None:
-    """Return a remark on notes that the voice was not trained on; None when it knows all."""
-    known = voice.pitch_range
+def range_remark(score: Score, known: tuple[int, int] | None) -> str | None:
+    """Return a remark on notes outside those that a voice was trained on; None without any."""
     if known is None or not (outside := score.outside(*known)):
         return None
     return (
@@ -204,7 +234,9 @@ def sung_phrases(
     line_numbers: of the lyrics file, by line of the score; empty when the melody has the words.
     """
     phrases = []
-    for item in items_to_sing(underlay.score, frame_seconds):
+    items = items_to_sing(underlay.score, frame_seconds)
+    sung = performances([item.score for item in items], underlay.score)
+    for item, performance in zip(items, sung, strict=True):
         inputs = item.inputs()
         words = tuple("".join(part.text for part in word) for word in item.score.words())
         line = item.score.syllables[0].line
@@ -218,6 +250,7 @@ def sung_phrases(
                 tuple(word for word in dict.fromkeys(words) if word in underlay.guessed),
                 inputs.to_dict(),
                 item.start,
+                performance,
             )
         )
     return phrases
@@ -226,17 +259,37 @@ def sung_phrases(
 # ---------------------------------------------------------------------------- rendering
 
 
+def seeds_of(seed: int | Sequence[int], count: int) -> list[int]:
+    """Return the seed of each of `count` phrases: seed + i, or those that are given one by one."""
+    if isinstance(seed, int):
+        return [seed + i for i in range(count)]
+    if len(seed) != count:
+        raise ValueError(f"{len(seed)} seeds for {count} phrases")
+    return list(seed)
+
+
 @torch.inference_mode()
-def render_phrases(voice: Voice, phrases: Sequence[Phrase], seed: int = 0) -> list[RenderedPhrase]:
-    """Render phrases; phrase i draws its dropout from seed + i, whatever is rendered beside it."""
+def render_phrases(
+    voice: Voice, phrases: Sequence[Phrase], seed: int | Sequence[int] = 0
+) -> list[RenderedPhrase]:
+    """Render phrases; phrase i draws its dropout from seed + i, whatever is rendered beside it.
+
+    seed: a number, or the own seed of each phrase.
+    """
+    all_seeds = seeds_of(seed, len(phrases))
     rendered: list[RenderedPhrase] = []
     with tqdm(total=len(phrases), desc="voice", unit="phrase") as bar:
         for first in range(0, len(phrases), BATCH):
             batch = phrases[first : first + BATCH]
-            seeds = [seed + first + i for i in range(len(batch))]
+            seeds = all_seeds[first : first + BATCH]
             generated = _decode(voice, batch, seeds)
-            notes = [None if phrase.score is None else phrase.score["notes"] for phrase in batch]
-            mel, wavs = voice.waveforms(generated.mel, generated.mel_lengths, notes, seeds)
+            mel, wavs = voice.waveforms(
+                generated.mel,
+                generated.mel_lengths,
+                [phrase.notes for phrase in batch],
+                seeds,
+                [phrase.performance for phrase in batch],
+            )
             for i, phrase in enumerate(batch):
                 rendered.append(_rendered(voice, phrase, generated, mel, wavs[i], i, seeds[i]))
                 bar.update()
@@ -250,6 +303,8 @@ def _decode(voice: Voice, phrases: Sequence[Phrase], seeds: Sequence[int]) -> Ge
     symbols = pad_sequence(ids, batch_first=True).to(voice.device)  # (B, N)
     lengths = torch.tensor([len(i) for i in ids], device=voice.device)
     scores = [phrase.score for phrase in phrases]
+    if network.hp.contour:
+        scores = [_with_contour(voice, *pair) for pair in zip(phrases, seeds, strict=True)]
     ends = [max(score["offset"]) for score in scores if score is not None]
     frames = math.ceil(max(ends, default=0.0) / network.frame_seconds)
     score = collate_scores(scores, symbols.shape[1], frames, network.frame_seconds)
@@ -262,6 +317,18 @@ def _decode(voice: Voice, phrases: Sequence[Phrase], seeds: Sequence[int]) -> Ge
         None if score is None else score.to(voice.device),
         need_weights=True,
     )
+
+
+def _with_contour(voice: Voice, phrase: Phrase, seed: int) -> dict[str, Any] | None:
+    """Return the score of a phrase with the pitch that it is to be sung at."""
+    score = phrase.score
+    if score is None:
+        return None
+    rate = voice.hyperparams.audio.frame_rate
+    frames = math.ceil(max(score["offset"]) * rate)
+    styles = phrase.performance.styles if phrase.performance else ()
+    f0 = f0_of_notes(score["notes"], frames, rate, voice.hyperparams.synthesis, seed, styles)
+    return {**score, "contour": contour_of_pitch(f0.numpy(), score["notes"], rate)}
 
 
 def _rendered(

@@ -14,6 +14,7 @@ song.png and report.json.
     python synthesis.py ... --melody none  # the lyrics are spoken, at LRC times or with equal rests
     python synthesis.py ... --inpainter none  # the draft is the vocal
     python synthesis.py --accompaniment song.flac --out out/vocal  # a vocal without words
+    python synthesis.py --accompaniment song.flac --melody none  # on notes of its own
     python synthesis.py --accompaniment song.flac --vocal take.wav --inpaint 12.5-17.0,1:02-1:05
     python synthesis.py --accompaniment song.flac --vocal take.wav --extend 8
     python synthesis.py --accompaniment song.flac --preset legacy --method repaint
@@ -34,6 +35,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hyperparams import Hyperparams
 from singing.request import (
@@ -58,12 +60,24 @@ from utils.flags import (
 )
 from utils.paths import DEMO, SAVE
 
+if TYPE_CHECKING:
+    import torch
+
+    from singing.wordless import Hear
+
 QUALITIES = {  # what each sets before --set and the short flags do
-    "draft": ("inpainting.num_steps=6", "synthesis.griffin_lim_iterations=16"),
+    "draft": (
+        "inpainting.num_steps=6",
+        "mel_inpainting.num_steps=10",
+        "mel_inpainting.draft_steps=4",
+        "synthesis.griffin_lim_iterations=16",
+    ),
     "standard": (),
     "best": (
         "inpainting.num_steps=40",
         "inpainting.step=dpmpp_2m_sde",
+        "mel_inpainting.num_steps=40",
+        "mel_inpainting.draft_steps=16",
         "synthesis.griffin_lim_iterations=64",
     ),
 }
@@ -74,8 +88,11 @@ CONVENIENCES = {  # flag: (the knobs of the inpainting section that it sets, wha
     "guidance": (("accompaniment_guidance",), "how much the accompaniment counts; 1 = as trained"),
 }
 
+MEL_INPAINTER, TRANSCRIBER = DEMO / "mel_inpainter.pt", DEMO / "transcriber.pt"
 PLAIN_MIX = ("mixing.dip=0", "mixing.presence=0", "mixing.room=0")
-SONG_FLAGS = ("vocal", "inpaint", "extend", "preset", "range", "density", "balance")
+SONG_FLAGS = (
+    *("vocal", "inpaint", "extend", "preset", "range", "density", "balance", "transcriber"),
+)
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -93,6 +110,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "mel → linear, then Griffin-Lim; or with a source, mel and F0 → waveform: a kind, a run's "
         "name, its folder or a file; of step N: RUN@N",
         metavar="cbhg|source|RUN",
+    )
+    parser.add_argument(
+        "--mel-inpainter",
+        type=Path,
+        metavar="RUN|none",
+        help="restores the mels of words, and sings without words: a run's name, its folder or a "
+        f"file; of step N: RUN@N (default: {MEL_INPAINTER} if it is there, else none)",
     )
     parser.add_argument("--lexicon", type=Path, metavar="FILE", help="pronunciations of your own")
     parser.add_argument(
@@ -113,7 +137,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="SECTION.NAME=VALUE",
-        help="change a value of the sections synthesis, inpainting, composer, mixing, else as in "
+        help="change a value of the sections synthesis, inpainting, mel_inpainting, composer, "
+        "mixing, else as in "
         "hyperparams.py; a network's own values are its checkpoint's",
     )
     song = parser.add_argument_group("songs")
@@ -150,6 +175,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="RUN|none",
         help="a run's name, its folder or a file; of step N: RUN@N; none: the draft is the vocal "
         f"(default: {DEMO / 'inpainter.pt'})",
+    )
+    song.add_argument(
+        "--transcriber",
+        type=Path,
+        metavar="RUN|none",
+        help="hears the notes and sounds of a --vocal that is sung again without --lyrics "
+        f"(default: {TRANSCRIBER} if it is there, else none)",
     )
     song.add_argument(
         "--preset",
@@ -221,11 +253,15 @@ def request_from(arguments: argparse.Namespace) -> SongRequest:
             arguments.accompaniment, arguments.vocal, arguments.inpaint, arguments.extend
         )
     has_words = bool(lyrics) or melody.is_file
+    mel_inpainter = mel_inpainter_path(arguments)
+    can_sing = has_words or mel_inpainter is not None
     return SongRequest(
         out=arguments.out,
         transformer=arguments.checkpoint,
         postnet=arguments.postnet,
-        inpainter=None if files is None else inpainter_path(arguments, has_words),
+        inpainter=None if files is None else inpainter_path(arguments, can_sing),
+        mel_inpainter=mel_inpainter,
+        is_chosen=arguments.mel_inpainter is not None,
         lyrics=lyrics,
         files=files,
         melody=melody,
@@ -264,18 +300,41 @@ def changes_from(arguments: argparse.Namespace) -> tuple[str, ...]:
     return (*QUALITIES[arguments.quality], *arguments.assignments, *short)
 
 
-def inpainter_path(arguments: argparse.Namespace, has_words: bool) -> Path | None:
+def mel_inpainter_path(arguments: argparse.Namespace) -> Path | None:
+    """Find the inpainter on mels; None with --mel-inpainter none, or where none ships.
+
+    The earlier project's inpainter takes no draft: beside it there is one only where it is named.
+    """
+    if str(arguments.mel_inpainter) == NONE:
+        return None
+    if arguments.mel_inpainter is not None:
+        return arguments.mel_inpainter
+    ships = MEL_INPAINTER.exists() and arguments.preset is None
+    return MEL_INPAINTER if ships else None
+
+
+def listener(arguments: argparse.Namespace, device: torch.device) -> Hear | None:
+    """Return what hears notes and sounds of a take, its transcriber loaded when it first does."""
+    reference = arguments.transcriber or (TRANSCRIBER if TRANSCRIBER.exists() else NONE)
+    if str(reference) == NONE:
+        return None
+    from transcription.listening import Listener
+
+    return Listener(Path(reference), device)
+
+
+def inpainter_path(arguments: argparse.Namespace, can_sing: bool) -> Path | None:
     """Find the checkpoint of the last stage; None: the draft is the vocal.
 
     That is so with --inpainter none, and, with a notice, where no weights ship and none are given,
-    but there are words to sing.
+    but a draft can be sung.
     """
     if str(arguments.inpainter) == NONE:
         return None
     if arguments.preset is not None:
         return legacy_inpainter(arguments)
     path = arguments.inpainter or DEMO / "inpainter.pt"
-    if arguments.inpainter is None and has_words and not path.exists():
+    if arguments.inpainter is None and can_sing and not path.exists():
         print(
             f"{path} is not there: the draft is the vocal. Train an inpainter "
             "with train_inpainter.py and name it with --inpainter"
@@ -331,7 +390,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def sing() -> None:
         try:
             request = request_from(arguments)
-            paths, remarks = sing_song(request, distributed.start(arguments.device).device)
+            device = distributed.start(arguments.device).device
+            paths, remarks = sing_song(request, device, listener(arguments, device))
         except ValueError as error:
             if str(error).startswith("line ") and Path(arguments.lyrics or "").is_file():
                 raise ValueError(f"{arguments.lyrics}, {error}") from error

@@ -128,7 +128,7 @@ def _read(
         melody = melody.transposed(request.transpose)
     remarks: list[str] = []
     if request.tempo is not None:
-        melody = melody.faster(_tempo(request.tempo, backing) / melody.tempo.bpm_at(0.0))
+        melody = melody.faster(tempo_of(request.tempo, backing) / melody.tempo.bpm_at(0.0))
     if backing is not None:
         melody, late = fitted(melody, backing.seconds)
         remarks += late
@@ -251,7 +251,8 @@ def _composed(
     return MelodyResult(request, underlay, numbers, harmony, underlay.remarks)
 
 
-def _tempo(wanted: str, backing: BackingAudio | None) -> float:
+def tempo_of(wanted: str, backing: BackingAudio | None) -> float:
+    """Return the beats per minute that are asked for; ValueError for no tempo, or none to take."""
     if wanted != TEMPO_OF_ACCOMPANIMENT:
         return _bpm(wanted)
     if backing is None:

@@ -111,8 +111,13 @@ class WordlessSinger:
         hyperparams: Hyperparams,
         pronouncer: Pronouncer,
         hear: Hear | None = None,
+        quiet: bool = False,
     ) -> None:
-        """hyperparams: sections synthesis and composer count; hear: None, where nobody listens."""
+        """hyperparams: sections synthesis and composer count; hear: None, where nobody listens.
+
+        quiet: without a progress bar.
+        """
+        self.quiet = quiet
         self.inpainter, self.postnet, self.hear = inpainter, postnet, hear
         self.hyperparams, self.pronouncer = hyperparams, pronouncer
 
@@ -136,6 +141,7 @@ class WordlessSinger:
             None if vocal is None else gain * vocal,
             ranges,
             request.seed,
+            self.quiet,
         )
         pitch = wanted.tracks.pitch
         wav = self.sound(made.mel, ranges, wanted.notes, request.seed)

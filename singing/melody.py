@@ -105,7 +105,7 @@ def make_melody(
     """
     melody = resolve_melody(request, voice)
     if melody.source == COMPOSE:
-        composer = replace(voice.hyperparams.composer, **_composer_changes(melody))
+        composer = replace(voice.hyperparams.composer, **composer_changes(melody))
         result = _composed(melody, request.lyrics, backing, pronouncer, composer, request.seed)
     else:
         result = _read(melody, request.lyrics, backing, pronouncer)
@@ -216,7 +216,7 @@ def _in_regions(melody: Melody, regions: Sequence[tuple[float, float]]) -> Melod
 # ---------------------------------------------------------------------------- composed
 
 
-def _composer_changes(request: MelodyRequest) -> dict[str, Any]:
+def composer_changes(request: MelodyRequest) -> dict[str, Any]:
     """Return the knobs of the composer that a request sets."""
     changes: dict[str, Any] = {}
     if request.pitch_range is not None:

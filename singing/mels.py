@@ -251,11 +251,16 @@ class Restoration:
         inpainter: MelInpainter,
         table: Sequence[str],
         accompaniment: Tensor | None = None,
+        vocal: Tensor | None = None,
+        parts: Sequence[Range] | None = None,
         seed: int = 0,
     ) -> None:
-        """table: symbols that the ids of phrases mean; accompaniment (S,): of their song."""
+        """table: symbols that the ids of phrases mean; accompaniment (S,): of their song.
+
+        vocal (S,): a take, of which only `parts`, ranges of frames, are sung again.
+        """
         self.inpainter, self.table, self.seed = inpainter, table, seed
-        self.accompaniment = accompaniment
+        self.accompaniment, self.vocal, self.parts = accompaniment, vocal, parts
         self.made: InpaintedMel | None = None
 
     def __call__(self, phrases: Sequence[RenderedPhrase]) -> list[RenderedPhrase]:
@@ -275,10 +280,12 @@ class Restoration:
             pitch[start:stop] = phrase.pitch
         tracks = MelTracks(draft, inpainter.own_ids(symbols, self.table), pitch)
         ranges = joined(sorted(zip(starts, stops, strict=True)))
-        self.made = inpainter(tracks, frames, self.accompaniment, None, ranges, self.seed)
-        mel = self.made.mel
+        if self.parts is not None:
+            ranges = overlaps(ranges, self.parts)
+        made = inpainter(tracks, frames, self.accompaniment, self.vocal, ranges, self.seed)
+        self.made = made
         return [
-            replace(phrase, mel=mel[start:stop])
+            replace(phrase, mel=made.mel[start:stop])
             for phrase, start, stop in zip(phrases, starts, stops, strict=True)
         ]
 
@@ -292,6 +299,12 @@ def joined(ranges: Sequence[Range]) -> list[Range]:
         else:
             found.append((start, stop))
     return found
+
+
+def overlaps(first: Sequence[Range], second: Sequence[Range]) -> list[Range]:
+    """Return what lies both in a range of the first and in one of the second."""
+    both = [(max(a, c), min(b, d)) for a, b in first for c, d in second]
+    return sorted((start, stop) for start, stop in both if start < stop)
 
 
 def frame_mask(ranges: Sequence[Range], num_frames: int) -> Tensor:

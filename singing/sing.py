@@ -21,12 +21,13 @@ from singing.inpaint import (
     draft_as_vocal,
     inpaint_ranges,
 )
-from singing.melody import BackingAudio, make_melody, resolve_melody
-from singing.mels import InpaintedMel, MelInpainter, Restoration
+from singing.melody import BackingAudio, MelodyResult, make_melody, resolve_melody
+from singing.mels import InpaintedMel, MelInpainter, Restoration, frames_touching
 from singing.mixing import mix_song
 from singing.output import collect_remarks, write_alone, write_attention, write_lines, write_song
 from singing.placement import PAUSE, Draft, spoken_draft, sung_draft
 from singing.request import NONE, SAMPLING, SongFiles, SongRequest, section_of
+from singing.retake import retaken
 from singing.song import SongAudio, draft_gain, open_song, training_gain
 from singing.voice import Voice, load_voice, render_phrases, spoken_phrases
 from singing.wordless import AUDIO_RMS, WordlessSinger, sings_words
@@ -111,7 +112,7 @@ def _sing_over(
     melody: dict[str, Any] = {}
     made: InpaintedMel | None = None
     if voice:
-        draft, melody, made = make_draft(request, voice, song, watch, mels)
+        draft, melody, made = make_draft(request, voice, song, watch, mels, hear)
     elif mels and wordless:
         with watch("draft", "singing without words"):
             singer = WordlessSinger(
@@ -303,13 +304,23 @@ def make_draft(
     song: SongAudio,
     watch: Stopwatch,
     mels: MelInpainter | None = None,
+    hear: Hear | None = None,
 ) -> tuple[Draft, dict[str, Any], InpaintedMel | None]:
     """Lay the lyrics over a song, spoken or sung, their mels restored by `mels`.
 
-    Returns the draft, a report of its melody, and what restoring took.
+    Beside it new words of a take are sung on the notes that `hear` finds in it. Returns the draft,
+    a report of its melody, and what restoring took.
     """
     num_samples, pronouncer = len(song.accompaniment), Pronouncer(request.lexicon)
-    if resolve_melody(request, voice).source == NONE:
+    retake: MelodyResult | None = None
+    is_retake = song.recording and request.mel_inpainter and request.melody.source is None
+    if hear and is_retake and voice.pitch_range:
+        with watch("melody", "hearing the take"):
+            rate, composer = voice.hyperparams.audio.sample_rate, voice.hyperparams.composer
+            retake = retaken(request, song, hear, pronouncer, rate, composer)
+        if retake is None:
+            print("no note is heard in the take there: the lyrics are spoken")
+    if retake is None and resolve_melody(request, voice).source == NONE:
         with watch("draft"):
             lyrics = request.lyrics or ()
             draft = spoken_draft(voice, lyrics, pronouncer, song.regions, num_samples, request.seed)
@@ -319,7 +330,7 @@ def make_draft(
     has_file = request.melody.is_file
     with watch("melody", "reading the melody" if has_file else "reading beats and chords"):
         backing = BackingAudio.of(song, voice.hyperparams.audio.sample_rate)
-        melody = make_melody(request, voice, pronouncer, backing)
+        melody = retake or make_melody(request, voice, pronouncer, backing)
     restoration = restoring(mels, voice, song, request.seed)
     with watch("draft"):
         draft = sung_draft(voice, melody, num_samples, request.seed, restoration)
@@ -332,13 +343,17 @@ def restoring(
     """Return what restores the mels of sung phrases; None without an inpainter on mels."""
     if mels is None:
         return None
-    accompaniment = None
-    if song is not None:
-        rate, data = voice.hyperparams.audio.sample_rate, mels.loaded.data
-        vocal = song.vocal if song.recording else None
-        gain = training_gain(song.accompaniment, vocal, data, AUDIO_RMS, rate)
-        accompaniment = gain * song.accompaniment
-    return Restoration(mels, voice.transformer.data["symbols"], accompaniment, seed)
+    table, audio = voice.transformer.data["symbols"], voice.hyperparams.audio
+    if song is None:
+        return Restoration(mels, table, seed=seed)
+    vocal = song.vocal if song.recording else None
+    gain = training_gain(song.accompaniment, vocal, mels.loaded.data, AUDIO_RMS, audio.sample_rate)
+    backing = gain * song.accompaniment
+    if vocal is None:
+        return Restoration(mels, table, backing, seed=seed)
+    frames = -(-len(backing) // audio.hop_length)
+    parts = frames_touching(song.ranges, audio.hop_length, audio.win_length, frames)
+    return Restoration(mels, table, backing, gain * vocal, parts, seed)
 
 
 def inpaint_vocal(

@@ -25,6 +25,7 @@ from singing.chain import f0_of_mel, f0_of_notes, linear_of, source_waveform, un
 from singing.melody import (
     BackingAudio,
     chord_changes,
+    composer_changes,
     fitted,
     harmony_report,
     read_melody,
@@ -50,6 +51,8 @@ HEARD = "heard"  # a melody's source: what the take has there
 AUDIO_RMS = 0.1  # of songs where a checkpoint does not say how loud its own were
 AROUND = 3.0  # s of a take heard on either side of a part
 BEFORE = 20.0  # s of a take before its end that a continuation goes by
+FEWEST_NOTES = 4  # of a take that say where and how fast it is sung
+SHORTEST_NOTE = 0.05  # s of a note within a part that is sung again
 LONGEST_PIECE = 1250  # frames (20 s) that are given a sound at once
 CUT_REACH = 125  # frames (2 s) among which a piece is cut where it is quietest
 PAD = 8  # frames beside a piece that its sound is made with
@@ -169,7 +172,7 @@ class WordlessSinger:
         if melody.is_file:
             return self.read(melody, song, frames)
         parts: list[Wordless] = []
-        heard_ranges, new_ranges = _parts_of(song)
+        heard_ranges, new_ranges = parts_of(song)
         if heard_ranges and melody.source is None:
             parts.append(self.heard(song, heard_ranges, frames))
         elif heard_ranges:
@@ -208,15 +211,16 @@ class WordlessSinger:
         backing = BackingAudio.of(song, rate)
         knobs = self.hyperparams.composer
         melody = request.melody
-        if melody.pitch_range is not None:
-            knobs = replace(knobs, low=melody.pitch_range[0], high=melody.pitch_range[1])
-        if melody.density is not None:
-            knobs = replace(knobs, density=melody.density)
+        chosen = composer_changes(melody)
+        knobs = replace(knobs, **chosen)
         try:
             bpm = None if melody.tempo is None else tempo_of(melody.tempo, backing)
             harmony = analyse(backing.wav.numpy(), rate, bpm)
             if song.recording and ranges:
-                knobs, remarks = self._like_the_take(request, song, ranges, harmony, knobs)
+                fitted_knobs, remarks = like_the_take(
+                    song, ranges[0][0], harmony, knobs, self.hear, rate
+                )
+                knobs = replace(fitted_knobs, **chosen)
             underlay = self._set(self._lines(ranges, rate, harmony), harmony, knobs, request.seed)
         except ValueError as error:
             text = f"no melody could be composed ({error}): the inpainter on mels finds its own"
@@ -265,39 +269,6 @@ class WordlessSinger:
                     replace(line, text=" ".join(words), start=at, end=min(at + room, end))
                 )
         return stamped
-
-    def _like_the_take(
-        self,
-        request: SongRequest,
-        song: SongAudio,
-        ranges: Sequence[Range],
-        harmony: Harmony,
-        knobs: Composer,
-    ) -> tuple[Composer, tuple[str, ...]]:
-        """Fit range and density of a composed continuation to the take before it."""
-        rate = self.hyperparams.audio.sample_rate
-        stop = ranges[0][0]
-        start = max(0, stop - round(BEFORE * rate))
-        if self.hear is None or stop - start < rate:
-            return knobs, ()
-        notes = self.hear(song.vocal[start:stop], rate).notes
-        if len(notes) < 4:
-            return knobs, ()
-        pitches = np.array([pitch for _, _, pitch in notes])
-        low, high = (round(float(edge)) for edge in np.quantile(pitches, [0.05, 0.95]))
-        while high - low < NARROWEST:
-            low, high = low - 1, high + 1
-        beats = (notes[-1][1] - notes[0][0]) * harmony.tempo / 60.0
-        density = min(4.0, max(0.25, len(notes) / max(beats, 1.0)))
-        if request.melody.pitch_range is None:
-            knobs = replace(knobs, low=low, high=high)
-        if request.melody.density is None:
-            knobs = replace(knobs, density=density)
-        text = (
-            f"the take is sung on MIDI {low} to {high}, {density:.2f} notes a beat: so is what "
-            "follows it"
-        )
-        return knobs, (text,)
 
     def heard(self, song: SongAudio, ranges: Sequence[Range], frames: int) -> Wordless:
         """Hear what a take sings in ranges of samples, and sing that again."""
@@ -408,6 +379,52 @@ class WordlessSinger:
         return source_waveform(self.postnet, mel, f0, knobs, seed, is_levelled=False)
 
 
+def like_the_take(
+    song: SongAudio,
+    stop: int,
+    harmony: Harmony,
+    knobs: Composer,
+    hear: Hear | None,
+    sample_rate: int,
+) -> tuple[Composer, tuple[str, ...]]:
+    """Fit a composed melody that follows sample `stop` to range and pace of the take before it."""
+    start = max(0, stop - round(BEFORE * sample_rate))
+    if hear is None or stop - start < sample_rate:
+        return knobs, ()
+    notes = hear(song.vocal[start:stop], sample_rate).notes
+    if len(notes) < FEWEST_NOTES:
+        return knobs, ()
+    pitches = np.array([pitch for _, _, pitch in notes])
+    low, high = (round(float(edge)) for edge in np.quantile(pitches, [0.05, 0.95]))
+    while high - low < NARROWEST:
+        low, high = low - 1, high + 1
+    beats = (notes[-1][1] - notes[0][0]) * harmony.tempo / 60.0
+    density = min(4.0, max(0.25, len(notes) / max(beats, 1.0)))
+    text = (
+        f"the take is sung on MIDI {low} to {high}, {density:.2f} notes a beat: so is what "
+        "follows it"
+    )
+    return replace(knobs, low=low, high=high, density=density), (text,)
+
+
+def heard_notes(
+    song: SongAudio, ranges: Sequence[Range], hear: Hear, sample_rate: int
+) -> list[TimedNote]:
+    """Hear the notes (s of the song) that a take has in ranges of samples."""
+    notes: list[TimedNote] = []
+    for start, stop in ranges:
+        begin = max(0, start - round(AROUND * sample_rate))
+        heard = hear(song.vocal[begin : stop + round(AROUND * sample_rate)], sample_rate)
+        moved = [(a + begin / sample_rate, b + begin / sample_rate, m) for a, b, m in heard.notes]
+        # Of a note that reaches into the part only what is sung there.
+        notes += [
+            (max(a, start / sample_rate), min(b, stop / sample_rate), m)
+            for a, b, m in moved
+            if min(b, stop / sample_rate) - max(a, start / sample_rate) > SHORTEST_NOTE
+        ]
+    return notes
+
+
 def pieces_of(mel: Tensor, ranges: Sequence[Range]) -> list[Range]:
     """Cut ranges of a log mel (T, M) to pieces of LONGEST_PIECE frames, where it is quietest."""
     pieces: list[Range] = []
@@ -421,7 +438,7 @@ def pieces_of(mel: Tensor, ranges: Sequence[Range]) -> list[Range]:
     return pieces
 
 
-def _parts_of(song: SongAudio) -> tuple[list[Range], list[Range]]:
+def parts_of(song: SongAudio) -> tuple[list[Range], list[Range]]:
     """Return the ranges of samples in which a take sings, and those behind its end."""
     if song.recording is None:
         return [], []

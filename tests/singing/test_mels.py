@@ -360,6 +360,33 @@ def test_a_take_is_continued_in_its_range(
     assert all(note.onset >= 4.99 for note in sung.notes)
     old, new = integers(take), integers(tmp_path / "out" / "vocal.wav")
     assert np.array_equal(old, new[: len(old)])
+    words = ("--lyrics", "come home to me")
+    restore("--accompaniment", backing, "--vocal", take, "--extend", 6, *words, out="words")
+    sung = read_midi(tmp_path / "words" / "topline.mid")
+    assert "".join(lyric.text for lyric in sung.lyrics if lyric) == "comehometome"
+    assert all(4.99 <= note.onset <= 11 and 67 <= note.pitch <= 75 for note in sung.notes)
+
+
+@pytest.mark.usefixtures("no_picture")
+def test_new_words_are_sung_on_the_notes_that_are_heard(
+    restore: Callable[..., Any], song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(synthesis, "listener", lambda *_: fake_heard)
+    take = write(tmp_path / "take.wav", 0.5 * music(1.5, hertz=330.0))
+    flags = ("--accompaniment", song, "--vocal", take, "--inpaint", "0.6-1.2", "--lyrics", "oh")
+    report = restore(*flags)
+    assert report["melody"]["source"] == "heard" and report["melody"]["lowest"] == 67
+    assert report["mel"]["conditions"] == ["mel", "phoneme", "pitch"]
+    sung = read_midi(tmp_path / "out" / "topline.mid")
+    assert [lyric.text for lyric in sung.lyrics if lyric] == ["oh"]
+    assert sung.notes[0].onset == pytest.approx(0.6, abs=0.01)
+    old, new = integers(take), integers(tmp_path / "out" / "vocal.wav")
+    assert np.array_equal(old[:9600], new[:9600]) and np.array_equal(old[19200:], new[19200:])
+    assert (old != new)[9600:19200].mean() > 0.9
+    report = restore(*flags, "--melody", "none", out="spoken")
+    assert report["melody"] == {"source": "none"} and report["mel"] is None
+    monkeypatch.setattr(synthesis, "listener", lambda *_: lambda *_: Heard((), ("",) * 9, 0.02))
+    assert restore(*flags, out="deaf")["melody"] == {"source": "none"}
 
 
 def test_the_transcriber_that_ships_listens_to_a_take(

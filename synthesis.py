@@ -63,7 +63,7 @@ from utils.paths import DEMO, SAVE
 if TYPE_CHECKING:
     import torch
 
-    from singing.wordless import Hear
+    from singing.hearing import Hear
 
 QUALITIES = {  # what each sets before --set and the short flags do
     "draft": (

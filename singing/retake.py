@@ -10,8 +10,8 @@ from composer.compose import compose
 from composer.harmony import analyse
 from music.score import Melody, Note
 from music.underlay import Underlay, lay_lyrics
+from singing.hearing import HEARD, Hear, heard_notes, like_the_take, parts_of
 from singing.melody import MelodyResult
-from singing.wordless import HEARD, Hear, heard_notes, like_the_take, parts_of
 
 if TYPE_CHECKING:
     from hyperparams import Composer
@@ -35,7 +35,7 @@ def retaken(
     are, and the end gets none. Raises ValueError for lyrics that do not fit.
     """
     lyrics = request.lyrics or ()
-    inside, behind = parts_of(song)
+    inside, behind = parts_of(song, sample_rate)
     if inside:
         notes = heard_notes(song, inside, hear, sample_rate)
         if not notes:

@@ -40,7 +40,7 @@ from utils.loading import SECTIONS, Loaded, check_pair, check_spectrograms, load
 from utils.paths import DEMO, SAVE
 
 if TYPE_CHECKING:
-    from singing.wordless import Hear
+    from singing.hearing import Hear
 
 WRITTEN = ("vocal.wav", "mix.wav", "draft.wav", "topline.mid", "lyrics.wav", "report.json")
 NO_LYRICS = (

@@ -6,22 +6,22 @@ Shapes: S samples, T frames, M mels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from composer.compose import NARROWEST, compose
+from composer.compose import compose
 from composer.harmony import Harmony, analyse
 from music.inputs import ScoreTracks
 from music.score import Lyric, Melody, Note
 from music.underlay import Underlay, sing
 from singing.chain import f0_of_mel, f0_of_notes, linear_of, source_waveform, unlevelled
+from singing.hearing import AROUND, HEARD, Hear, like_the_take, parts_of
 from singing.melody import (
     BackingAudio,
     chord_changes,
@@ -47,28 +47,11 @@ if TYPE_CHECKING:
     from utils.loading import Loaded
     from utils.pitch import TimedNote
 
-HEARD = "heard"  # a melody's source: what the take has there
 AUDIO_RMS = 0.1  # of songs where a checkpoint does not say how loud its own were
-AROUND = 3.0  # s of a take heard on either side of a part
-BEFORE = 20.0  # s of a take before its end that a continuation goes by
-FEWEST_NOTES = 4  # of a take that say where and how fast it is sung
-SHORTEST_NOTE = 0.05  # s of a note within a part that is sung again
 LONGEST_PIECE = 1250  # frames (20 s) that are given a sound at once
 CUT_REACH = 125  # frames (2 s) among which a piece is cut where it is quietest
 PAD = 8  # frames beside a piece that its sound is made with
 LINE_LENGTHS = (8, 7, 8, 6)  # syllables of the lines that a wordless melody is composed for
-
-
-@dataclass(frozen=True)
-class Heard:
-    """What a recording sings: notes, and the symbol of each frame."""
-
-    notes: tuple[TimedNote, ...]  # onset s, offset s, MIDI number
-    symbols: tuple[str, ...]  # "" = silence
-    hop_seconds: float
-
-
-Hear = Callable[[Tensor, int], Heard]  # waveform (S,), its rate in Hz
 
 
 @dataclass(frozen=True)
@@ -172,7 +155,7 @@ class WordlessSinger:
         if melody.is_file:
             return self.read(melody, song, frames)
         parts: list[Wordless] = []
-        heard_ranges, new_ranges = parts_of(song)
+        heard_ranges, new_ranges = parts_of(song, self.hyperparams.audio.sample_rate)
         if heard_ranges and melody.source is None:
             parts.append(self.heard(song, heard_ranges, frames))
         elif heard_ranges:
@@ -379,52 +362,6 @@ class WordlessSinger:
         return source_waveform(self.postnet, mel, f0, knobs, seed, is_levelled=False)
 
 
-def like_the_take(
-    song: SongAudio,
-    stop: int,
-    harmony: Harmony,
-    knobs: Composer,
-    hear: Hear | None,
-    sample_rate: int,
-) -> tuple[Composer, tuple[str, ...]]:
-    """Fit a composed melody that follows sample `stop` to range and pace of the take before it."""
-    start = max(0, stop - round(BEFORE * sample_rate))
-    if hear is None or stop - start < sample_rate:
-        return knobs, ()
-    notes = hear(song.vocal[start:stop], sample_rate).notes
-    if len(notes) < FEWEST_NOTES:
-        return knobs, ()
-    pitches = np.array([pitch for _, _, pitch in notes])
-    low, high = (round(float(edge)) for edge in np.quantile(pitches, [0.05, 0.95]))
-    while high - low < NARROWEST:
-        low, high = low - 1, high + 1
-    beats = (notes[-1][1] - notes[0][0]) * harmony.tempo / 60.0
-    density = min(4.0, max(0.25, len(notes) / max(beats, 1.0)))
-    text = (
-        f"the take is sung on MIDI {low} to {high}, {density:.2f} notes a beat: so is what "
-        "follows it"
-    )
-    return replace(knobs, low=low, high=high, density=density), (text,)
-
-
-def heard_notes(
-    song: SongAudio, ranges: Sequence[Range], hear: Hear, sample_rate: int
-) -> list[TimedNote]:
-    """Hear the notes (s of the song) that a take has in ranges of samples."""
-    notes: list[TimedNote] = []
-    for start, stop in ranges:
-        begin = max(0, start - round(AROUND * sample_rate))
-        heard = hear(song.vocal[begin : stop + round(AROUND * sample_rate)], sample_rate)
-        moved = [(a + begin / sample_rate, b + begin / sample_rate, m) for a, b, m in heard.notes]
-        # Of a note that reaches into the part only what is sung there.
-        notes += [
-            (max(a, start / sample_rate), min(b, stop / sample_rate), m)
-            for a, b, m in moved
-            if min(b, stop / sample_rate) - max(a, start / sample_rate) > SHORTEST_NOTE
-        ]
-    return notes
-
-
 def pieces_of(mel: Tensor, ranges: Sequence[Range]) -> list[Range]:
     """Cut ranges of a log mel (T, M) to pieces of LONGEST_PIECE frames, where it is quietest."""
     pieces: list[Range] = []
@@ -436,27 +373,6 @@ def pieces_of(mel: Tensor, ranges: Sequence[Range]) -> list[Range]:
             cuts.append(latest - CUT_REACH + int(level.argmin()))
         pieces += pairwise([*cuts, stop])
     return pieces
-
-
-def parts_of(song: SongAudio) -> tuple[list[Range], list[Range]]:
-    """Return the ranges of samples in which a take sings, and those behind its end."""
-    if song.recording is None:
-        return [], []
-    rate = song.recording.sample_rate
-    end = len(song.recording.samples)
-    inside, behind = [], []
-    for (start, stop), span in zip(song.file_ranges, song.ranges, strict=False):
-        if start >= end:
-            behind.append(span)
-        elif stop > end:  # a part that goes on behind the end
-            middle = span[0] + round(
-                (end - start) / rate * (span[1] - span[0]) / ((stop - start) / rate)
-            )
-            inside.append((span[0], middle))
-            behind.append((middle, span[1]))
-        else:
-            inside.append(span)
-    return inside, behind
 
 
 def _both(heard: Wordless, composed: Wordless) -> Wordless:

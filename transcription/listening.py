@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from singing.wordless import Heard
+from singing.hearing import Heard
 from text.symbols import VOWELS
 from transcription.labels import PHONEME_CLASSES, SILENCE
 from transcription.network import Transcriber

@@ -18,8 +18,9 @@ import synthesis
 from music.midi import write_midi
 from music.midi_tracks import read_midi
 from music.score import Lyric, Melody, Note, TempoMap
+from singing.hearing import Heard
 from singing.mels import InpaintedMel, MelInpainter, MelTracks, frame_mask, frames_touching
-from singing.wordless import LONGEST_PIECE, Heard, pieces_of
+from singing.wordless import LONGEST_PIECE, pieces_of
 from text.symbols import SYMBOLS
 from utils import config
 from utils.loading import build_unet, load
@@ -334,9 +335,10 @@ def test_a_part_of_a_take_is_sung_again_as_it_is_heard(
 
     report = restore(*flags, "--inpaint", "0.6-1.0", "--melody", tune(), out="tune")
     assert report["melody"]["source"].endswith("tune0.mid") and report["melody"]["notes"] == 1
-    report = restore(*flags, "--extend", 0.4, out="on")
+    report = restore(*flags, "--inpaint", "1.2-1.5", "--extend", 0.4, out="on")
+    assert report["melody"]["source"] == "heard, none" and report["generated"] == [[1.2, 1.9]]
     new = integers(tmp_path / "on" / "vocal.wav")
-    assert len(new) == len(old) + 6400 and np.array_equal(old, new[: len(old)])
+    assert len(new) == len(old) + 6400 and np.array_equal(old[:19200], new[:19200])
     assert new[len(old) :].any()
     monkeypatch.setattr(synthesis, "listener", lambda *_: None)
     report = restore(*flags, "--inpaint", "0.6-1.0", out="deaf")

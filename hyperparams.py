@@ -160,6 +160,8 @@ class Synthesis:
     breath_seconds: float = 0.0  # s of a breath before phrases where a rest has room; 0 = none
     breath_level: float = -14.0  # dB of it against the voice
     drift_cents: float = 4.0  # of its slow random deviation (std): no held note is a straight line
+    restore: bool = True  # mels of words by the inpainter on mels, where there is one
+    vocalise: str = "la"  # syllable of vocals without words; none: the inpainter on mels chooses
     level: float = -23.0  # dBFS RMS over voiced samples: free-running level drifts upward
 
 
@@ -276,6 +278,7 @@ class Diffusion:
     corrupt_gain: float = 1.0  # dB either way at most
     dropout: float = 0.15  # of each part of the context: the null of classifier-free guidance
     draft_dropout: float = 0.4  # of a draft, and all else with it: singing without one is harder
+    words_dropout: float = 0.0  # of all but the notes together, where mels are the signal
     degrade_blur_frames: float = 2.0  # frames (std) at most: frame differences fall to 0.70
     degrade_blur_bands: float = 1.0  # bands (std) at most
     degrade_level: float = 0.3  # standard deviations at most: drafts are sung too loud
@@ -318,6 +321,8 @@ class Inpainting:
     accompaniment_guidance: float = 1.0  # classifier-free; 1 = none, at no cost
     lyrics_guidance: float = 1.0  # classifier-free; 1 = none, at no cost
     strength: float = 1.0  # share of the schedule that a draft is taken through; 1 = from noise
+    draft_start: float = 0.0  # σ of the noise on a draft that the walk begins at; 0 = from noise
+    temperature: float = 1.0  # of all noise that is drawn; below 1 nearer to the likeliest
     dynamic_threshold: float = 0.0  # quantile (2205.11487), 0 = off
     overlap: int = 20480  # samples that neighbouring windows share, 1.28 s
     fade: int = 1024  # samples at the end of the overlap that both generate and cross-fade
@@ -328,6 +333,11 @@ class Inpainting:
             raise ValueError(
                 f"inpainting.draft_share = {self.draft_share}: expected a share in [0, 1]"
             )
+        for name in ("draft_start", "temperature"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"inpainting.{name} = {getattr(self, name)}: expected a number of 0 or more"
+                )
 
 
 @dataclass(frozen=True)
@@ -485,6 +495,15 @@ class Hyperparams:
     transcriber: Transcriber = field(default_factory=Transcriber)
     diffusion: Diffusion = field(default_factory=Diffusion)
     inpainting: Inpainting = field(default_factory=Inpainting)
+    mel_inpainting: Inpainting = field(
+        default_factory=lambda: Inpainting(
+            draft_steps=8,  # from the transformer's mel
+            draft_share=0.0,
+            draft_start=0.5,  # in standard deviations of a mel
+            sigma_max=20.0,  # standardised mels: sigma_data is 1
+            fade=0,  # log mels have no power to cross-fade
+        )
+    )
     composer: Composer = field(default_factory=Composer)
     mixing: Mixing = field(default_factory=Mixing)
     transformer_training: Training = field(
@@ -552,6 +571,11 @@ class Hyperparams:
             )
 
     @property
+    def sampling(self) -> Inpainting:
+        """How the inpainter of these hyperparameters is sampled: that of mels, or of audio."""
+        return self.mel_inpainting if self.unet.mel else self.inpainting
+
+    @property
     def signal_hop(self) -> int:
         """Elements of the inpainter's signal per frame: samples of audio, or bands of a mel."""
         return self.unet.mel or self.audio.hop_length
@@ -597,14 +621,9 @@ _MEL: tuple[str, ...] = (
     "diffusion.corrupt_sigma=0.1",
     "diffusion.corrupt_gain=0",  # a gain is no factor of a log mel
     "diffusion.draft_dropout=0.3",  # there phonemes and notes alone must do, or nothing
+    "diffusion.words_dropout=0.1",  # and there notes alone
     "diffusion.draft_huber=0",
     "diffusion.draft_spectral=0",
-    "inpainting.num_steps=8",
-    "inpainting.draft_steps=0",
-    "inpainting.draft_share=0",
-    "inpainting.sigma_min=0.05",
-    "inpainting.sigma_max=20",
-    "inpainting.fade=0",  # log mels have no power to cross-fade
     "inpainter_training.segment_frames=640",  # 10.24 s
     "inpainter_training.steps=20000",
     "inpainter_training.batch_size=8",

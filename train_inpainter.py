@@ -316,7 +316,7 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
             denoiser_of(network, self.hp),
             x,
             is_known,
-            replace(self.hp.inpainting, num_steps=PREVIEW_STEPS, draft_steps=0),
+            replace(self.hp.sampling, num_steps=PREVIEW_STEPS, draft_steps=0),
             [torch_generator(FIXED_SEED, row) for row in range(len(x))],
             replace(context, is_dropped=dict.fromkeys(self.parts, is_dropped)),
         )

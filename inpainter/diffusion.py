@@ -341,15 +341,22 @@ def sampling_sigmas(config: Inpainting, has_draft: bool = False) -> list[float]:
     """Return the levels of an `Inpainting` section; a strength below 1 starts at a lower σ₀.
 
     `strength` is the share of the full schedule that is walked: a draft enters at its level, at
-    least one below the first. ValueError for what cannot be walked.
-    has_draft: is the network told a draft's waveform, for which `draft_steps` levels may do?
+    least one below the first. With `draft_start` all of the levels lie below that one, where the
+    walk begins with a draft (shallow diffusion, 2105.02446). ValueError for what cannot be walked.
+    has_draft: is the network told a draft, for which `draft_steps` levels may do?
     """
     if not 0 < config.strength <= 1:
         raise ValueError(f"strength = {config.strength}: expected a share in (0, 1]")
     num_steps = config.num_steps
     if has_draft and config.draft_steps and config.strength == 1:
         num_steps = config.draft_steps
-    sigmas = karras_sigmas(num_steps, config.sigma_min, config.sigma_max, config.rho)
+    highest = config.draft_start if has_draft and config.draft_start else config.sigma_max
+    if highest != config.sigma_max and highest <= config.sigma_min:
+        raise ValueError(
+            f"draft_start = {config.draft_start}: expected a level above sigma_min = "
+            f"{config.sigma_min}, or 0 to begin with noise"
+        )
+    sigmas = karras_sigmas(num_steps, config.sigma_min, highest, config.rho)
     if config.strength == 1:
         return sigmas
     if num_steps < 2:

@@ -142,21 +142,33 @@ def contrasted(linear: Tensor, synthesis: Synthesis) -> Tensor:
 
 def waveform(linear: Tensor, audio: Audio, synthesis: Synthesis, seed: int) -> Tensor:
     """Log magnitudes (T, F) → waveform (S,) at the level that the knobs ask for."""
-    wav = griffin_lim(
+    return levelled(unlevelled(linear, audio, synthesis, seed), audio, synthesis)
+
+
+def unlevelled(linear: Tensor, audio: Audio, synthesis: Synthesis, seed: int) -> Tensor:
+    """Log magnitudes (T, F) → waveform (S,) at their own level."""
+    return griffin_lim(
         contrasted(linear, synthesis)[None],
         audio,
         synthesis.griffin_lim_iterations,
         synthesis.griffin_lim_momentum,
         seed,
     )[0]
-    return levelled(wav, audio, synthesis)
 
 
 @torch.no_grad()
 def source_waveform(
-    postnet: Loaded, mel: Tensor, f0: Tensor, synthesis: Synthesis, seed: int
+    postnet: Loaded,
+    mel: Tensor,
+    f0: Tensor,
+    synthesis: Synthesis,
+    seed: int,
+    is_levelled: bool = True,
 ) -> Tensor:
-    """Log mel (T, M) and F0 (T,) in Hz → waveform (S,), by a PostNet with a source."""
+    """Log mel (T, M) and F0 (T,) in Hz → waveform (S,), by a PostNet with a source.
+
+    is_levelled: at the level that the knobs ask for, else at its own.
+    """
     from source_filter import render  # late: the other kind of PostNet does without
 
     audio, device = postnet.hyperparams.audio, mel.device
@@ -164,7 +176,7 @@ def source_waveform(
     standard = postnet.standardiser("mel")(mel[None])
     filters = postnet.network(standard, f0, linear_from_mel(mel[None], audio))
     wav = render(filters, f0, audio, torch.Generator().manual_seed(seed))[0]
-    return levelled(wav, audio, synthesis)
+    return levelled(wav, audio, synthesis) if is_levelled else wav
 
 
 def levelled(wav: Tensor, audio: Audio, synthesis: Synthesis) -> Tensor:

@@ -19,7 +19,7 @@ from inpainter.context import MEL_ONLY, Condition, ContextMaker, WindowContexts,
 from inpainter.diffusion import VOCAL, sampling_sigmas
 from inpainter.sampling import check_request, window_sampler
 from inpainter.windows import Job, batches, inpaint_song, plan_windows, read_from, seam
-from singing.placement import PlacedPhrase, pitch_track, symbol_track
+from singing.placement import FrameTracks, PlacedPhrase, pitch_track, symbol_track
 from singing.song import SongAudio
 from utils.loading import Loaded, denoiser_of
 
@@ -64,16 +64,25 @@ def condition_from(
     table: the symbols that the ids of the placed lines mean; they are translated to the
     inpainter's own. ValueError when it lacks one.
     """
+    frames = -(-len(song.vocal) // inpainter.hyperparams.audio.hop_length)
+    tracks = FrameTracks(symbol_track(placed, frames), pitch_track(placed, frames), table)
+    return condition_on(tracks, draft, song, inpainter)
+
+
+def condition_on(
+    tracks: FrameTracks, draft: Tensor, song: SongAudio, inpainter: Loaded
+) -> Condition:
+    """Return the inpainter's condition of frame tracks; see `condition_from`."""
     wav = song.vocal.clone()
     for start, stop in song.ranges:
         wav[start:stop] = draft[start:stop]
-    frames = -(-len(wav) // inpainter.hyperparams.audio.hop_length)
-    symbols = symbol_track(placed, frames)
+    if tracks.symbols is None:
+        return Condition(wav, None, tracks.pitch)
     own = {symbol: index for index, symbol in enumerate(inpainter.data["symbols"])}
     if "phoneme" in inpainter.data.get("context", MEL_ONLY):
-        check_symbols({table[i] for i in symbols.unique().tolist()}, inpainter)
-    translation = torch.tensor([own.get(symbol, 0) for symbol in table])
-    return Condition(wav, translation[symbols], pitch_track(placed, frames))
+        check_symbols({tracks.table[i] for i in tracks.symbols.unique().tolist()}, inpainter)
+    translation = torch.tensor([own.get(symbol, 0) for symbol in tracks.table])
+    return Condition(wav, translation[tracks.symbols], tracks.pitch)
 
 
 def check_symbols(used: Set[str], inpainter: Loaded) -> None:

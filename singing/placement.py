@@ -17,9 +17,11 @@ from torch import Tensor
 from singing.melody import MelodyResult, chord_changes
 from singing.performance import with_breaths
 from singing.voice import (
+    Refine,
     RenderedPhrase,
     Voice,
     render_phrases,
+    render_refined,
     spoken_phrases,
     sung_phrases,
 )
@@ -44,6 +46,15 @@ class PlacedPhrase:
 
 
 @dataclass(frozen=True)
+class FrameTracks:
+    """What sounds at each frame of a song, where no phrases say it."""
+
+    symbols: Tensor | None  # (T,) int64, ids of `table`
+    pitch: Tensor | None  # (T,) MIDI note numbers, 0 = none
+    table: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Draft:
     """The draft vocal of a whole song: its sound, and its phrases in place."""
 
@@ -51,6 +62,7 @@ class Draft:
     wav: Tensor  # (S,)
     score: Score | None = None  # None when the lyrics are spoken
     chords: Sequence[tuple[float, str]] = ()  # s and name, those the melody was composed on
+    tracks: FrameTracks | None = None  # of a vocal without phrases
 
     @property
     def phrases(self) -> list[RenderedPhrase]:
@@ -89,15 +101,23 @@ def spoken_draft(
 
 
 def sung_draft(
-    voice: Voice, melody: MelodyResult, num_samples: int, seed: int | Sequence[int]
+    voice: Voice,
+    melody: MelodyResult,
+    num_samples: int,
+    seed: int | Sequence[int],
+    refine: Refine | None = None,
 ) -> Draft:
     """Sing a melody over a song of `num_samples`, every note at its time.
 
-    seed: one, or one per phrase, see `render_phrases`.
+    seed: one, or one per phrase, see `render_phrases`. refine: makes the mels that are sung of the
+    transformer's.
     """
     audio = voice.hyperparams.audio
     phrases = sung_phrases(melody.underlay, melody.line_numbers, 1.0 / audio.frame_rate)
-    rendered = render_phrases(voice, phrases, seed)
+    if refine is None:
+        rendered = render_phrases(voice, phrases, seed)
+    else:
+        rendered = render_refined(voice, phrases, seed, refine)
     placed = place_sung(rendered, audio.frame_rate, audio.hop_length)
     wav = draft_track(placed, num_samples, audio.hop_length)
     first = seed if isinstance(seed, int) else seed[0]

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 COMPOSE, NONE = "compose", "none"
 TEMPO_OF_ACCOMPANIMENT = "auto"
-SAMPLING = ("synthesis", "inpainting", "composer", "mixing")  # sections that touch no weight
+SAMPLING = (  # sections that touch no weight
+    *("synthesis", "inpainting", "mel_inpainting"),
+    *("composer", "mixing"),
+)
 NOTE = r"(?:[A-Ga-g][#b]?-?\d|\d+)"
 
 
@@ -89,6 +92,8 @@ class SongRequest:
     transformer: Path  # checkpoints
     postnet: Path
     inpainter: Path | None = None  # None: the draft is the vocal
+    mel_inpainter: Path | None = None  # None: the transformer's mels as they are, no wordless song
+    is_chosen: bool = False  # whether the mel inpainter was named, and not found where it ships
     lyrics: Sequence[LyricLine] | None = None
     files: SongFiles | None = None  # None: without an accompaniment
     melody: MelodyRequest = MelodyRequest()
@@ -106,8 +111,8 @@ class SongRequest:
             raise ValueError(
                 "nothing to do: give --lyrics to be spoken, --accompaniment to be sung to, or both"
             )
-        if self.lyrics is None and self.melody.source == COMPOSE:
-            raise ValueError(f"--melody {COMPOSE} needs --lyrics to be sung")
+        if self.lyrics is None and self.melody.source == COMPOSE and self.mel_inpainter is None:
+            raise ValueError(f"--melody {COMPOSE} needs --lyrics to be sung, or a --mel-inpainter")
 
     @property
     def has_words(self) -> bool:
@@ -140,8 +145,8 @@ def check_changes(changes: Sequence[str]) -> None:
         if section_of(change) not in SAMPLING:
             raise ValueError(
                 f"--set {change}: a trained network keeps the values it was trained with; "
-                "only synthesis.NAME=VALUE and, with --accompaniment, composer.NAME=VALUE, "
-                "mixing.NAME=VALUE and inpainting.NAME=VALUE can be changed here"
+                "only synthesis.NAME=VALUE, mel_inpainting.NAME=VALUE and, with --accompaniment, "
+                "composer.NAME=VALUE, mixing.NAME=VALUE and inpainting.NAME=VALUE can be changed"
             )
 
 

@@ -8,8 +8,8 @@ Shapes: B phrases, N symbols, T frames, H heads, S samples.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from utils.pitch import TimedNote
 
 BATCH = 32  # phrases decoded together: memory does not grow with the song
+
+# All phrases of a song → the same with other mels, before they get a sound.
+Refine = Callable[["Sequence[RenderedPhrase]"], "list[RenderedPhrase]"]
 
 
 @dataclass(frozen=True)
@@ -153,8 +156,20 @@ class Voice:
         notes: of each item, from which a PostNet with a source draws F0; None: it is heard in the
         mel. seeds: of each item's phases and noise. performances: how its notes are sung.
         """
-        performances = performances or [None] * len(notes)
         mel = self.transformer.standardiser("mel").inverse(mel)
+        return mel, self.sounds(mel, mel_lengths, notes, seeds, performances)
+
+    @torch.inference_mode()
+    def sounds(
+        self,
+        mel: Tensor,
+        mel_lengths: Tensor,
+        notes: Sequence[Sequence[TimedNote] | None],
+        seeds: Sequence[int],
+        performances: Sequence[Performance | None] | None = None,
+    ) -> list[Tensor]:
+        """Map log mels (B, T, M) to waveforms (S,); see `waveforms`."""
+        performances = performances or [None] * len(notes)
         lengths, audio = mel_lengths.tolist(), self.hyperparams.audio
         knobs = self.hyperparams.synthesis
         if self.postnet.hyperparams.postnet.kind != "source":
@@ -175,7 +190,7 @@ class Voice:
         for place, (sung, how) in enumerate(zip(notes, performances, strict=True)):
             if sung:
                 wavs[place] = with_loudness(wavs[place], sung, how, knobs, audio.sample_rate)
-        return mel, wavs
+        return wavs
 
     def report(self) -> dict[str, Any]:
         """Describe the networks for report.json."""
@@ -294,6 +309,45 @@ def render_phrases(
                 rendered.append(_rendered(voice, phrase, generated, mel, wavs[i], i, seeds[i]))
                 bar.update()
     return rendered
+
+
+@torch.inference_mode()
+def render_refined(
+    voice: Voice, phrases: Sequence[Phrase], seed: int | Sequence[int], refine: Refine
+) -> list[RenderedPhrase]:
+    """Render phrases whose mels are refined before they get a sound; else as `render_phrases`.
+
+    The mels to be refined are the transformer's own, without the postfilter: it sharpens what is
+    not restored.
+    """
+    audio, knobs = voice.hyperparams.audio, voice.hyperparams.synthesis
+    plain = replace(voice.hyperparams, synthesis=replace(knobs, sharpening=0.0))
+    decoder, inverse = replace(voice, hyperparams=plain), voice.transformer.standardiser("mel")
+    all_seeds = seeds_of(seed, len(phrases))
+    rendered: list[RenderedPhrase] = []
+    for first in range(0, len(phrases), BATCH):
+        batch = phrases[first : first + BATCH]
+        seeds = all_seeds[first : first + BATCH]
+        generated = _decode(decoder, batch, seeds)
+        mel = inverse.inverse(generated.mel)
+        for i, phrase in enumerate(batch):
+            silence = torch.zeros(max(0, int(generated.mel_lengths[i]) - 1) * audio.hop_length)
+            rendered.append(_rendered(voice, phrase, generated, mel, silence, i, seeds[i]))
+    refined = refine(rendered)
+    with tqdm(total=len(refined), desc="voice", unit="phrase") as bar:
+        for first in range(0, len(refined), BATCH):
+            part = refined[first : first + BATCH]
+            lengths = torch.tensor([len(phrase.mel) for phrase in part], device=voice.device)
+            mels = pad_sequence([phrase.mel for phrase in part], batch_first=True)
+            scores = [phrase.phrase.score for phrase in part]
+            notes = [None if score is None else score["notes"] for score in scores]
+            seeds = [phrase.seed for phrase in part]
+            sung = [phrase.phrase.performance for phrase in part]
+            wavs = voice.sounds(mels.to(voice.device), lengths, notes, seeds, sung)
+            for i, wav in enumerate(wavs):
+                refined[first + i] = replace(part[i], wav=wav)
+                bar.update()
+    return refined
 
 
 def _decode(voice: Voice, phrases: Sequence[Phrase], seeds: Sequence[int]) -> Generated:

@@ -22,14 +22,21 @@ from singing.inpaint import (
 )
 from singing.melody import BackingAudio, make_melody, resolve_melody
 from singing.mixing import mix_song
-from singing.output import collect_remarks, write_alone, write_attention, write_lines, write_song
+from singing.output import (
+    FEW_PHRASES,
+    collect_remarks,
+    write_alone,
+    write_attention,
+    write_lines,
+    write_song,
+)
 from singing.placement import PAUSE, Draft, spoken_draft, sung_draft
 from singing.request import NONE, SAMPLING, SongFiles, SongRequest, section_of
-from singing.song import SongAudio, draft_gain, open_song
+from singing.song import SongAudio, draft_gain, open_song, scaled
 from singing.voice import Voice, load_voice, render_phrases, spoken_phrases
 from text.frontend import Pronouncer
 from text.remarks import grouped
-from utils import config
+from utils import config, scratch
 from utils.checkpoint import resolve
 from utils.files import refuse_overwriting, staged
 from utils.loading import SECTIONS, Loaded, check_pair, load
@@ -72,12 +79,13 @@ def sing_song(request: SongRequest, device: torch.device) -> tuple[list[Path], l
     if request.files is not None:
         inputs += [request.files.accompaniment, request.files.vocal]
     refuse_overwriting(request.out, WRITTEN, [Path(i) for i in inputs if i is not None])
-    if request.files is not None:
-        names, remarks = _sing_over(request, request.files, device)
-    elif request.melody.is_file:
-        names, remarks = _sing_alone(request, device)
-    else:
-        names, remarks = _speak(request, device)
+    with scratch.on(request.out):
+        if request.files is not None:
+            names, remarks = _sing_over(request, request.files, device)
+        elif request.melody.is_file:
+            names, remarks = _sing_alone(request, device)
+        else:
+            names, remarks = _speak(request, device)
     return [request.out / name for name in names], remarks
 
 
@@ -175,6 +183,8 @@ def requested_voice(request: SongRequest, device: torch.device) -> Voice:
     announce(voice.transformer, "transformer", "--checkpoint")
     announce(voice.postnet, "postnet", "--postnet")
     voice.hyperparams = sampling_hyperparams(request, voice.transformer, "transformer")
+    few = request.files is None and len(request.lyrics or ()) <= FEW_PHRASES
+    voice.keeps_attention = request.pictures or few
     return voice
 
 
@@ -227,7 +237,14 @@ def make_draft(
     if resolve_melody(request, voice).source == NONE:
         with watch("draft"):
             lyrics = request.lyrics or ()
-            draft = spoken_draft(voice, lyrics, pronouncer, song.regions, num_samples, request.seed)
+            try:
+                draft = spoken_draft(
+                    voice, lyrics, pronouncer, song.regions, num_samples, request.seed
+                )
+            except ValueError as error:
+                if request.files is None or str(error).startswith("line "):
+                    raise
+                raise ValueError(f"{request.files.accompaniment}: {error}") from error
         return draft, {"source": NONE}
     has_file = request.melody.is_file
     with watch("melody", "reading the melody" if has_file else "reading beats and chords"):
@@ -249,7 +266,7 @@ def inpaint_vocal(
     start, condition = song.vocal if song.recording else None, None
     if draft is not None and networks.voice is not None:
         gain = draft_gain(draft.wav, song.vocal, inpainter.data, hp.audio.hop_length)
-        start = draft.wav * gain
+        start = scaled(draft.wav, gain)
         if hp.unet.context_width:
             table = networks.voice.transformer.data["symbols"]
             condition = condition_from(draft.placed, start, table, song, inpainter)

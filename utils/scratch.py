@@ -13,6 +13,7 @@ import math
 import mmap
 import os
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -34,7 +35,7 @@ class Disk:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.maps: list[mmap.mmap] = []
+        self.maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()  # gone with the last tensor
         self.held = 0  # bytes of kept tensors in memory
         self.arena, self.used = torch.empty(0, dtype=torch.uint8), 0
 
@@ -43,8 +44,9 @@ class Disk:
         size = max(1, count) * dtype.itemsize
         with tempfile.TemporaryFile(dir=self.directory) as file:
             _reserve(file.fileno(), size, self.directory)
-            self.maps.append(mmap.mmap(file.fileno(), size))
-        return torch.frombuffer(self.maps[-1], dtype=dtype, count=count)
+            pages = mmap.mmap(file.fileno(), size)
+        self.maps.add(pages)
+        return torch.frombuffer(pages, dtype=dtype, count=count)
 
     def keep(self, tensor: Tensor) -> Tensor:
         """Return a copy that lies in a map, beside others."""
@@ -59,9 +61,9 @@ class Disk:
 
     def forget(self) -> None:
         """Give the memory of all maps back; their content stays."""
-        for each in self.maps:
+        for pages in self.maps:
             if hasattr(mmap, "MADV_DONTNEED"):
-                each.madvise(mmap.MADV_DONTNEED)
+                pages.madvise(mmap.MADV_DONTNEED)
 
 
 _disk: ContextVar[Disk | None] = ContextVar("scratch", default=None)

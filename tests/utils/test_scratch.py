@@ -49,6 +49,17 @@ def test_nothing_has_a_name_on_the_disk(tiny: Path) -> None:
     assert list(tiny.iterdir()) == []
 
 
+def test_the_disk_is_free_again_when_a_tensor_is_gone(tiny: Path) -> None:
+    disk = scratch._disk.get()
+    assert disk is not None
+    wav = scratch.zeros((1, 100_000))
+    part = wav[:, 5:10]
+    del wav
+    assert len(disk.maps) == 1 and not part.any()
+    del part
+    assert len(disk.maps) == 0
+
+
 def test_small_tensors_and_those_of_no_job_stay_in_memory(tmp_path: Path) -> None:
     wav = torch.ones(9)
     assert scratch.kept(wav) is wav

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import multiprocessing
 import os
 import reprlib
@@ -34,6 +35,7 @@ from utils.locks import FolderLock
 
 INDEX_VERSION = 1  # raised when the meaning of an index or of its arrays changes
 INDEX_NAME = "index.json"
+MOST_DIGITS = 18  # of a whole number in an index
 NEEDED = ("items", "id", "split", "num_frames")  # others may be missing
 COMMON = {"corpus": str, "sample_rate": int, "audio": dict, "statistics": dict}
 COMMON |= {"items": list}
@@ -84,7 +86,8 @@ def read_index(directory: Path) -> dict[str, Any]:
             f"Prepare it with: python prepare_data.py ljspeech DIR --name {Path(directory).name}"
         )
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        index = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
         version, kind = index["version"], index["kind"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
@@ -101,6 +104,21 @@ def read_index(directory: Path) -> dict[str, Any]:
             "prepare the corpus again"
         )
     return index
+
+
+def _whole(digits: str) -> int:
+    """Return a whole number of an index; ValueError for one that counts nothing there is."""
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _finite(text: str) -> float:
+    """Return a number of an index; ValueError for NaN, which is never written, and infinity."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"a number is {text[:MOST_DIGITS]}")
+    return value
 
 
 def write_index(directory: Path, index: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from corpora.cache import INDEX_NAME, read_index
 from corpora.records import FULL_SCALE
 from utils.audio import Standardiser
-from utils.files import UNREADABLE, reading
+from utils.files import UNREADABLE, Unreadable, reading
 
 PHONEME_TIMES = "phoneme_times.json"
 PHONEME_TIMES_VERSION = 1
@@ -53,27 +54,37 @@ class Store:
         return read_phoneme_times(self.directory)
 
     def array(self, kind: str, id: str) -> np.ndarray:
-        """Open an array of an item by memory map; ValueError when it is missing or damaged."""
+        """Open an array of an item by memory map; Unreadable when it is missing or damaged."""
         path = self.elsewhere.get(kind, self.directory / kind) / f"{id}.npy"
         try:
             array = np.load(path, mmap_mode="r")
-            if array.ndim != 2 or array.dtype.kind not in "fi":
-                raise ValueError(f"{array.dtype} {array.shape}, expected two axes of numbers")
+            if array.dtype.kind not in "fi" or array.shape != (shape := self.shape(kind, id)):
+                raise ValueError(f"{array.dtype} {array.shape}, expected numbers {shape}")
             return array
         except (*UNREADABLE, OSError, ValueError) as error:
-            raise ValueError(
+            raise Unreadable(
                 f"{path}: not readable ({error}); see: python prepare_data.py check "
                 f"{self.directory.name}"
             ) from error
 
+    def shape(self, kind: str, id: str) -> tuple[int, int]:
+        """Return the shape that an array must have by the index."""
+        raise NotImplementedError
+
+    @cached_property
+    def entries(self) -> dict[str, dict[str, Any]]:
+        """The index's items by id."""
+        return {item["id"]: item for item in self.index["items"]}
+
     def check_audio(self, audio: Any) -> None:
         """Raise ValueError naming the knobs when the cache was made with another Audio section."""
         other = dataclasses.asdict(audio)
-        differing = [
-            f"audio.{name}: prepared with {value}, asked for {other.get(name)}"
-            for name, value in self.index["audio"].items()
-            if other.get(name) != value
-        ]
+        with reading(self.directory / INDEX_NAME):
+            differing = [
+                f"audio.{name}: prepared with {value}, asked for {other.get(name)}"
+                for name, value in self.index["audio"].items()
+                if other.get(name) != value
+            ]
         if differing:
             raise ValueError(
                 f"{self.directory} does not match the hyperparameters: {'; '.join(differing)}. "
@@ -97,6 +108,10 @@ class FeatureStore(Store):
             for kind in ("mel", "linear"):
                 self.standardiser(kind)
             self.pitch_range(self.index["items"])
+
+    def shape(self, kind: str, id: str) -> tuple[int, int]:
+        """Return (T, M) of a mel, (T, F) of a linear spectrogram."""
+        return self.entries[id]["num_frames"], len(self.statistics[kind]["mean"])
 
     def for_checkpoint(self) -> dict[str, Any]:
         """Return what a network needs of its corpus to be used without it."""
@@ -203,6 +218,10 @@ class StemStore(Store):
         crop = self.array("stems", id)[:, start : start + length]
         wav = torch.from_numpy(crop.astype(np.float32) / FULL_SCALE)
         return F.pad(wav, (0, length - wav.shape[1]))
+
+    def shape(self, kind: str, id: str) -> tuple[int, int]:
+        """Return (2, S)."""
+        return 2, self.entries[id]["num_samples"]
 
     def for_checkpoint(self) -> dict[str, Any]:
         """Return what a network needs of its corpus to be used without it."""

@@ -20,7 +20,8 @@ from inpainter.diffusion import VOCAL, sampling_sigmas
 from inpainter.sampling import check_request, window_sampler
 from inpainter.windows import Job, batches, inpaint_song, plan_windows, read_from, seam
 from singing.placement import FrameTracks, PlacedPhrase, pitch_track, symbol_track
-from singing.song import SongAudio
+from singing.song import SongAudio, scaled
+from utils import scratch
 from utils.loading import Loaded, denoiser_of
 
 if TYPE_CHECKING:
@@ -73,9 +74,7 @@ def condition_on(
     tracks: FrameTracks, draft: Tensor, song: SongAudio, inpainter: Loaded
 ) -> Condition:
     """Return the inpainter's condition of frame tracks; see `condition_from`."""
-    wav = song.vocal.clone()
-    for start, stop in song.ranges:
-        wav[start:stop] = draft[start:stop]
+    wav = _pasted(song, draft)
     if tracks.symbols is None:
         return Condition(wav, None, tracks.pitch)
     own = {symbol: index for index, symbol in enumerate(inpainter.data["symbols"])}
@@ -96,10 +95,16 @@ def check_symbols(used: Set[str], inpainter: Loaded) -> None:
 
 def draft_as_vocal(song: SongAudio, draft: Tensor) -> InpaintedVocal:
     """Take the draft (S,) as the vocal of the ranges: Griffin-Lim is the last stage."""
-    vocal = song.vocal.clone()
-    for start, stop in song.ranges:
-        vocal[start:stop] = draft[start:stop] * song.gain
-    return InpaintedVocal(vocal, 0, 0, ())
+    return InpaintedVocal(_pasted(song, draft, song.gain), 0, 0, ())
+
+
+def _pasted(song: SongAudio, draft: Tensor, gain: float = 1.0) -> Tensor:
+    """Return the vocal of a song (S,), within its ranges the draft (S,)."""
+    wav = scaled(song.vocal, 1.0)
+    for first, last in song.ranges:
+        for start, stop in scratch.blocks(last - first):
+            wav[first + start : first + stop] = draft[first + start : first + stop] * gain
+    return wav
 
 
 def inpaint_ranges(
@@ -121,8 +126,8 @@ def inpaint_ranges(
     """
     hp = inpainter.hyperparams
     length, hop = len(accompaniment), hp.audio.hop_length
-    known = torch.stack([vocal, accompaniment])  # (2, S)
-    is_known = torch.ones_like(known, dtype=torch.bool)
+    known = stacked(vocal, accompaniment)  # (2, S)
+    is_known = scratch.zeros(known.shape, torch.bool).fill_(True)
     for start, stop in ranges:
         is_known[VOCAL, start:stop] = False
     overlap = min(config.overlap, hp.window // 2) // hop * hop
@@ -131,7 +136,7 @@ def inpaint_ranges(
     contexts = None
     if condition is not None:
         contexts = WindowContexts(ContextMaker(hp.audio, inpainter.data), condition, hop)
-    start_from = None if draft is None else torch.stack([draft, accompaniment])  # (2, S)
+    start_from = None if draft is None else stacked(draft, accompaniment)  # (2, S)
     has_draft = contexts is not None and "wav" in contexts.maker.parts
     levels = len(sampling_sigmas(config, has_draft)) - 1
     total = len(list(batches(plan, config.batch_size))) * levels
@@ -154,11 +159,23 @@ def inpaint_ranges(
         pieces = inpaint_song(
             read_from(known, is_known), length, plan, generate, fade, config.batch_size
         )
-        sung = torch.cat([piece[VOCAL] for piece in pieces])
+        sung, done = scratch.zeros((length,)), 0
+        for piece in pieces:
+            sung[done : done + piece.shape[1]] = piece[VOCAL]
+            done += piece.shape[1]
+            scratch.forget()
     seams = [seam(a, fade) for a, b in pairwise(plan) if a.region == b.region]
     return InpaintedVocal(
         sung, len(plan), evaluations.count, tuple(s for s in seams if s[1] <= length)
     )
+
+
+def stacked(vocal: Tensor, accompaniment: Tensor) -> Tensor:
+    """Return two channels (2, S)."""
+    both = scratch.zeros((2, len(vocal)), vocal.dtype)
+    for start, stop in scratch.blocks(len(vocal)):
+        both[0, start:stop], both[1, start:stop] = vocal[start:stop], accompaniment[start:stop]
+    return both
 
 
 def spans(jobs: Sequence[Job]) -> list[tuple[int, int]]:

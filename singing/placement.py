@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,6 +25,7 @@ from singing.voice import (
     spoken_phrases,
     sung_phrases,
 )
+from utils import scratch
 
 if TYPE_CHECKING:
     from hyperparams import Audio
@@ -43,6 +44,18 @@ class PlacedPhrase:
     rendered: RenderedPhrase
     frame: int
     late: int = 0  # frames behind the time that its lyrics have
+    fade: int = 0  # samples at either end over which it is faded
+
+    def sound(self) -> Tensor:
+        """Return its waveform (S,), faded."""
+        wav = self.rendered.wav
+        length = min(self.fade, len(wav) // 2)
+        if not length:
+            return wav
+        wav, ramp = wav.clone(), torch.linspace(0.0, 1.0, length)
+        wav[:length] *= ramp
+        wav[len(wav) - length :] *= ramp.flip(0)
+        return wav
 
 
 @dataclass(frozen=True)
@@ -256,12 +269,8 @@ def place_sung(
     placed = []
     for rendered in phrases:
         assert rendered.phrase.start is not None, "a sung phrase has a time"
-        length = min(fade * hop_length, len(rendered.wav) // 2)
-        wav, ramp = rendered.wav.clone(), torch.linspace(0.0, 1.0, length)
-        wav[:length] *= ramp
-        wav[len(wav) - length :] *= ramp.flip(0)
         frame = round(rendered.phrase.start * frame_rate)
-        placed.append(PlacedPhrase(replace(rendered, wav=wav), frame))
+        placed.append(PlacedPhrase(rendered, frame, fade=fade * hop_length))
     return placed
 
 
@@ -270,10 +279,11 @@ def place_sung(
 
 def draft_track(placed: Sequence[PlacedPhrase], num_samples: int, hop_length: int) -> Tensor:
     """Lay the placed phrases on one track (S,), silence between them."""
-    track = torch.zeros(num_samples)
+    track = scratch.zeros((num_samples,))
     for place in placed:
-        start = place.frame * hop_length
-        track[start : start + len(place.rendered.wav)] += place.rendered.wav[: num_samples - start]
+        start, wav = place.frame * hop_length, place.sound()
+        track[start : start + len(wav)] += wav[: num_samples - start]
+        scratch.forget()
     return track
 
 

@@ -24,17 +24,24 @@ from singing.inpaint import (
 from singing.melody import BackingAudio, MelodyResult, make_melody, resolve_melody
 from singing.mels import InpaintedMel, MelInpainter, Restoration, frames_touching
 from singing.mixing import mix_song
-from singing.output import collect_remarks, write_alone, write_attention, write_lines, write_song
+from singing.output import (
+    FEW_PHRASES,
+    collect_remarks,
+    write_alone,
+    write_attention,
+    write_lines,
+    write_song,
+)
 from singing.performance import unsung_remarks
 from singing.placement import PAUSE, Draft, spoken_draft, sung_draft
 from singing.request import NONE, SAMPLING, SongFiles, SongRequest, section_of
 from singing.retake import retaken
-from singing.song import SongAudio, draft_gain, open_song, training_gain
+from singing.song import SongAudio, draft_gain, open_song, scaled, training_gain
 from singing.voice import RenderedPhrase, Voice, load_voice, render_phrases, spoken_phrases
 from singing.wordless import AUDIO_RMS, WordlessSinger, sings_words
 from text.frontend import Pronouncer
 from text.remarks import grouped
-from utils import config
+from utils import config, scratch
 from utils.checkpoint import resolve
 from utils.files import refuse_overwriting, staged
 from utils.loading import (
@@ -91,12 +98,13 @@ def sing_song(
     if request.files is not None:
         inputs += [request.files.accompaniment, request.files.vocal]
     refuse_overwriting(request.out, WRITTEN, [Path(i) for i in inputs if i is not None])
-    if request.files is not None:
-        names, remarks = _sing_over(request, request.files, device, hear)
-    elif request.melody.is_file:
-        names, remarks = _sing_alone(request, device)
-    else:
-        names, remarks = _speak(request, device)
+    with scratch.on(request.out):
+        if request.files is not None:
+            names, remarks = _sing_over(request, request.files, device, hear)
+        elif request.melody.is_file:
+            names, remarks = _sing_alone(request, device)
+        else:
+            names, remarks = _speak(request, device)
     return [request.out / name for name in names], remarks
 
 
@@ -274,6 +282,8 @@ def requested_voice(request: SongRequest, device: torch.device) -> Voice:
     announce(voice.transformer, "transformer", "--checkpoint")
     announce(voice.postnet, "postnet", "--postnet")
     voice.hyperparams = sampling_hyperparams(request, voice.transformer, "transformer")
+    few = request.files is None and len(request.lyrics or ()) <= FEW_PHRASES
+    voice.keeps_attention = request.pictures or few
     return voice
 
 
@@ -356,7 +366,14 @@ def make_draft(
     if retake is None and resolve_melody(request, voice).source == NONE:
         with watch("draft"):
             lyrics = request.lyrics or ()
-            draft = spoken_draft(voice, lyrics, pronouncer, song.regions, num_samples, request.seed)
+            try:
+                draft = spoken_draft(
+                    voice, lyrics, pronouncer, song.regions, num_samples, request.seed
+                )
+            except ValueError as error:
+                if request.files is None or str(error).startswith("line "):
+                    raise
+                raise ValueError(f"{request.files.accompaniment}: {error}") from error
         if mels:
             print("spoken lines keep the transformer's mels: the inpainter on mels has heard none")
         return draft, {"source": NONE}, None
@@ -400,7 +417,7 @@ def inpaint_vocal(
     start, condition = song.vocal if song.recording else None, None
     if draft is not None:
         gain = draft_gain(draft.wav, song.vocal, inpainter.data, hp.audio.hop_length)
-        start = draft.wav * gain
+        start = scaled(draft.wav, gain)
         if hp.unet.context_width and draft.tracks is not None:
             condition = condition_on(draft.tracks, start, song, inpainter)
         elif hp.unet.context_width and networks.voice is not None:

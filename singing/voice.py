@@ -31,6 +31,7 @@ from singing.chain import (
 )
 from singing.performance import Performance, contour_of_pitch, performances, with_loudness
 from text.symbols import word_spans
+from utils import scratch
 from utils.loading import Loaded, check_pair, load
 from utils.metrics import AttentionHealth, attention_health
 
@@ -77,8 +78,7 @@ class RenderedPhrase:
     mel: Tensor  # (T, M) natural log
     symbols: Tensor  # (T,) int64, the symbol that sounds at each frame
     pitch: Tensor | None  # (T,) int64, MIDI note numbers, 0 = none; None when spoken
-    alignment: Tensor  # (steps, N)
-    attention: list[Tensor]  # one (H, steps, N) per decoder layer
+    attention: list[Tensor]  # one (H, steps, N) per decoder layer; none where it is not drawn
     health: AttentionHealth
     ended_by: str
     seed: int
@@ -110,6 +110,7 @@ class Voice:
     postnet: Loaded
     hyperparams: Hyperparams
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    keeps_attention: bool = True  # of every phrase, to be drawn
 
     @property
     def network(self) -> TransformerTTS:
@@ -308,6 +309,7 @@ def render_phrases(
             for i, phrase in enumerate(batch):
                 rendered.append(_rendered(voice, phrase, generated, mel, wavs[i], i, seeds[i]))
                 bar.update()
+            scratch.forget()
     return rendered
 
 
@@ -400,14 +402,14 @@ def _rendered(
     steps = -(-length // network.reduction_factor)
     alignment = guided_alignment(network, generated, item)[:, :count].cpu()
     symbols, pitch = _frame_tracks(voice, phrase, alignment, length)
+    kept = generated.attention.cross if voice.keeps_attention else ()
     return RenderedPhrase(
         phrase=phrase,
-        wav=wav,
-        mel=mel[item, :length].cpu(),
+        wav=scratch.kept(wav),
+        mel=scratch.kept(mel[item, :length].cpu().clone()),
         symbols=symbols,
         pitch=pitch,
-        alignment=alignment,
-        attention=[a[item, :, :steps, :count].cpu() for a in generated.attention.cross],
+        attention=[a[item, :, :steps, :count].cpu().clone() for a in kept],
         health=attention_health(alignment.numpy(), phrase.spans),
         ended_by=generated.ended_by[item],
         seed=seed,

@@ -44,7 +44,7 @@ from training.runlog import (
     writers_raise_here,
 )
 from utils import checkpoint, config, distributed
-from utils.files import reading, sweep, write_text
+from utils.files import Unreadable, reading, sweep, write_text
 from utils.flags import sentence, take_step
 from utils.seeds import derived_seed
 
@@ -57,8 +57,9 @@ def train(
     """Train from the shell; return the exit code.
 
     What is wrong with the arguments, the corpus or a checkpoint (ValueError, FileNotFoundError
-    before the first step) is said in one message, exit code 2; anything later is a fault with its
-    trace. description: the script's docstring, see training.flags.run_parser.
+    before the first step) is said in one message, exit code 2; so are, later, a file that cannot be
+    read or written and a loss that is not finite. Anything else is a fault with its trace.
+    description: the script's docstring, see training.flags.run_parser.
     """
     arguments = run_parser(description, experiment_class.add_arguments).parse_args(argv)
     for line in config.take_defaults(arguments):
@@ -78,11 +79,12 @@ def train(
         try:
             with writers_raise_here():
                 return trainer.run()
-        except OSError as error:
+        except (OSError, NonFiniteLoss, Unreadable) as error:
             last = f"{trainer.last} is whole and " if trainer.last.is_file() else ""
+            step = "" if isinstance(error, NonFiniteLoss) else f"step {trainer.step}: "
             sys.stderr.write(
-                f"{script}: step {trainer.step}: {sentence(error)}. {last}the same command resumes "
-                "when that is mended\n"
+                f"{script}: {step}{sentence(error)}. {last}the same command resumes when that is "
+                "mended\n"
             )
             return 2
     finally:

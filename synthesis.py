@@ -38,6 +38,7 @@ from pathlib import Path
 from hyperparams import Hyperparams
 from singing.request import (
     NONE,
+    QUALITIES,
     TEMPO_OF_ACCOMPANIMENT,
     MelodyRequest,
     SongFiles,
@@ -58,15 +59,6 @@ from utils.flags import (
 )
 from utils.paths import DEMO, SAVE
 
-QUALITIES = {  # what each sets before --set and the short flags do
-    "draft": ("inpainting.num_steps=6", "synthesis.griffin_lim_iterations=16"),
-    "standard": (),
-    "best": (
-        "inpainting.num_steps=40",
-        "inpainting.step=dpmpp_2m_sde",
-        "synthesis.griffin_lim_iterations=64",
-    ),
-}
 CONVENIENCES = {  # flag: (the knobs of the inpainting section that it sets, what it is)
     "method": (("method",), "how known samples are respected"),
     "steps": (("num_steps", "draft_steps"), "noise levels walked"),

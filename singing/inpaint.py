@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from inpainter.context import MEL_ONLY, Condition, ContextMaker, WindowContexts, cut
 from inpainter.diffusion import VOCAL, sampling_sigmas
@@ -22,6 +21,7 @@ from inpainter.windows import Job, batches, inpaint_song, plan_windows, read_fro
 from singing.placement import PlacedPhrase, pitch_track, symbol_track
 from singing.song import SongAudio
 from utils.loading import Loaded, denoiser_of
+from utils.progress import ProgressBar
 
 if TYPE_CHECKING:
     from hyperparams import Inpainting
@@ -127,7 +127,7 @@ def inpaint_ranges(
     levels = len(sampling_sigmas(config, has_draft)) - 1
     total = len(list(batches(plan, config.batch_size))) * levels
     with (
-        tqdm(total=total, desc=f"vocal, {len(plan)} windows", unit="step", disable=quiet) as bar,
+        ProgressBar("inpaint", total, "step", f"vocal, {len(plan)} windows", quiet) as bar,
         Evaluations(inpainter) as evaluations,
     ):
 

@@ -69,6 +69,10 @@ class BackingAudio:
         regions = song.regions if song.recording else None
         return cls(song.accompaniment, sample_rate, song.seconds, regions)
 
+    def harmony(self, tempo: float | None = None) -> Harmony:
+        """Analyse it; `tempo` in beats per minute where it is known."""
+        return analyse(self.wav.numpy(), self.sample_rate, tempo)
+
 
 def resolve_melody(request: SongRequest, voice: Voice) -> MelodyRequest:
     """Settle which melody a voice sings for a request: `source` becomes a file, COMPOSE or NONE.
@@ -242,7 +246,7 @@ def _composed(
     bpm = None
     if request.tempo is not None and request.tempo != TEMPO_OF_ACCOMPANIMENT:
         bpm = _bpm(request.tempo)
-    harmony = analyse(backing.wav.numpy(), backing.sample_rate, bpm)
+    harmony = backing.harmony(bpm)
     underlay = compose(lyrics, harmony, pronouncer, composer, seed)
     if request.transpose:
         underlay = replace(underlay, score=underlay.score.transposed(request.transpose))
@@ -256,7 +260,7 @@ def _tempo(wanted: str, backing: BackingAudio | None) -> float:
         return _bpm(wanted)
     if backing is None:
         raise ValueError(f"--tempo {TEMPO_OF_ACCOMPANIMENT} is that of an --accompaniment")
-    return analyse(backing.wav.numpy(), backing.sample_rate).tempo
+    return backing.harmony().tempo
 
 
 def _bpm(text: str) -> float:

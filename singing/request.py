@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 COMPOSE, NONE = "compose", "none"
 TEMPO_OF_ACCOMPANIMENT = "auto"
 SAMPLING = ("synthesis", "inpainting", "composer", "mixing")  # sections that touch no weight
+QUALITIES = {  # what each sets before --set and the short flags do
+    "draft": ("inpainting.num_steps=6", "synthesis.griffin_lim_iterations=16"),
+    "standard": (),
+    "best": (
+        "inpainting.num_steps=40",
+        "inpainting.step=dpmpp_2m_sde",
+        "synthesis.griffin_lim_iterations=64",
+    ),
+}
 NOTE = r"(?:[A-Ga-g][#b]?-?\d|\d+)"
 
 

@@ -34,6 +34,7 @@ from utils.checkpoint import resolve
 from utils.files import refuse_overwriting, staged
 from utils.loading import SECTIONS, Loaded, check_pair, load
 from utils.paths import DEMO, SAVE
+from utils.progress import ProgressEvent, tell
 
 WRITTEN = ("vocal.wav", "mix.wav", "draft.wav", "topline.mid", "lyrics.wav", "report.json")
 NO_LYRICS = (
@@ -52,6 +53,7 @@ class Stopwatch:
     @contextmanager
     def __call__(self, stage: str, message: str = "") -> Iterator[None]:
         """Time the `with` block as `stage`; a message announces it on standard error."""
+        tell(ProgressEvent(stage))
         if message:
             print(f"{message} …", file=sys.stderr, flush=True)
         began = time.perf_counter()

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
 
 from music.inputs import ScoreTracks, collate_scores, items_to_sing
 from network import Generated, TransformerTTS
@@ -32,6 +31,7 @@ from singing.chain import (
 from text.symbols import word_spans
 from utils.loading import Loaded, check_pair, load
 from utils.metrics import AttentionHealth, attention_health
+from utils.progress import ProgressBar
 
 if TYPE_CHECKING:
     from hyperparams import Hyperparams
@@ -230,7 +230,7 @@ def sung_phrases(
 def render_phrases(voice: Voice, phrases: Sequence[Phrase], seed: int = 0) -> list[RenderedPhrase]:
     """Render phrases; phrase i draws its dropout from seed + i, whatever is rendered beside it."""
     rendered: list[RenderedPhrase] = []
-    with tqdm(total=len(phrases), desc="voice", unit="phrase") as bar:
+    with ProgressBar("voice", len(phrases), "phrase") as bar:
         for first in range(0, len(phrases), BATCH):
             batch = phrases[first : first + BATCH]
             seeds = [seed + first + i for i in range(len(batch))]

@@ -11,6 +11,7 @@ song.png and report.json.
     python synthesis.py ... --melody tune.mid --transpose -2 --tempo auto
     python synthesis.py ... --melody choir.musicxml --part Alto --verse 2
     python synthesis.py ... --melody compose --range A3-E5 --density 1.5 --seed 3
+    python synthesis.py ... --chords "C | Am | F G" --plan  # melody and picture, no audio
     python synthesis.py ... --melody none  # the lyrics are spoken, at LRC times or with equal rests
     python synthesis.py ... --inpainter none  # the draft is the vocal
     python synthesis.py --accompaniment song.flac --out out/vocal  # a vocal without words
@@ -34,6 +35,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hyperparams import Hyperparams
 from singing.request import (
@@ -59,6 +61,9 @@ from utils.flags import (
 )
 from utils.paths import DEMO, SAVE
 
+if TYPE_CHECKING:
+    from singing.takes import TakesRequest
+
 CONVENIENCES = {  # flag: (the knobs of the inpainting section that it sets, what it is)
     "method": (("method",), "how known samples are respected"),
     "steps": (("num_steps", "draft_steps"), "noise levels walked"),
@@ -67,7 +72,7 @@ CONVENIENCES = {  # flag: (the knobs of the inpainting section that it sets, wha
 }
 
 PLAIN_MIX = ("mixing.dip=0", "mixing.presence=0", "mixing.room=0")
-SONG_FLAGS = ("vocal", "inpaint", "extend", "preset", "range", "density", "balance")
+SONG_FLAGS = ("vocal", "inpaint", "extend", "preset", "range", "density", "chords", "balance")
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -108,6 +113,27 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="change a value of the sections synthesis, inpainting, composer, mixing, else as in "
         "hyperparams.py; a network's own values are its checkpoint's",
     )
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="no audio: write the melody with its words (topline.mid), its picture over the chords "
+        "(plan.png) and all of it as data (plan.json); --melody topline.mid sings it",
+    )
+    parser.add_argument(
+        "--takes",
+        type=int,
+        metavar="N",
+        help="sing N takes of seeds in a row, judge them by the transcriber, write the best",
+    )
+    parser.add_argument(
+        "--keep", type=int, metavar="K", help="write the K best, below --out as take-2, take-3 …"
+    )
+    parser.add_argument(
+        "--vary",
+        choices=("melody", "performance"),
+        help="in what takes differ (default: the melody where it is composed)",
+    )
+    network_option(parser, "transcriber")
     song = parser.add_argument_group("songs")
     song.add_argument("--accompaniment", type=Path, metavar="FILE", help="make a vocal for it")
     song.add_argument("--vocal", type=Path, metavar="FILE", help="change this vocal, not a new one")
@@ -133,6 +159,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "accompaniment's tempo",
     )
     song.add_argument("--range", metavar="LOW-HIGH", help="of a composed melody: F3-C5 or 53-72")
+    song.add_argument(
+        "--chords",
+        metavar="TEXT|FILE",
+        help="of the accompaniment, bar by bar: 'C | Am | F G', a text file of such lines, or .lab",
+    )
     song.add_argument("--density", type=float, help="syllables per beat of a composed melody")
     song.add_argument("--inpaint", metavar="START-END[,...]", help="parts of --vocal, s or min:s")
     song.add_argument("--extend", type=float, metavar="SECONDS", help="continue --vocal")
@@ -198,6 +229,11 @@ def request_from(arguments: argparse.Namespace) -> SongRequest:
             "--balance and --plain-mix mix a new vocal; one that is there already keeps its level"
         )
     lyrics = None if arguments.lyrics is None else lyrics_from(arguments.lyrics)
+    chords = None
+    if arguments.chords is not None:
+        from composer.chords import read_chart  # late: --help needs no numpy
+
+        chords = read_chart(arguments.chords)
     melody = MelodyRequest(
         arguments.melody,
         arguments.transpose,
@@ -206,6 +242,7 @@ def request_from(arguments: argparse.Namespace) -> SongRequest:
         arguments.density,
         arguments.part,
         arguments.verse,
+        chords,
     )
     files = None
     if arguments.accompaniment is not None:
@@ -309,6 +346,40 @@ def default_arguments() -> list[str]:
     return ["--lyrics", data.text, *chosen]
 
 
+def rendered(request: SongRequest, arguments: argparse.Namespace) -> tuple[list[Path], list[str]]:
+    """Make what is asked for; return the paths written and remarks for the user."""
+    # Imported late: --help and a wrong flag are answered before torch is loaded.
+    if arguments.plan:
+        if arguments.takes is not None:
+            raise ValueError("--plan shows one melody; --takes sings several: give one of the two")
+        from singing.plan import plan_song
+
+        return plan_song(request)
+    from utils import distributed
+
+    takes = takes_from(arguments)
+    device = distributed.start(arguments.device).device
+    if takes is not None:
+        from singing.takes import sing_takes
+        from transcription.take_judge import TakeJudge
+
+        return sing_takes(request, takes, device, TakeJudge.load(arguments.transcriber, device))
+    from singing.sing import sing_song
+
+    return sing_song(request, device)
+
+
+def takes_from(arguments: argparse.Namespace) -> TakesRequest | None:
+    """Return which takes are asked for; None for one. ValueError for flags without --takes."""
+    if arguments.takes is None:
+        if arguments.keep is not None or arguments.vary is not None:
+            raise ValueError("--keep and --vary choose among takes: only with --takes N")
+        return None
+    from singing.takes import TakesRequest
+
+    return TakesRequest(arguments.takes, arguments.keep or 1, arguments.vary)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Render from the shell; return the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -316,14 +387,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv = default_arguments()
         print(f"hyperparams.py, section data: python synthesis.py {shlex.join(argv)}")
     arguments = parse_arguments(argv)
-    # Imported late: --help and a wrong flag are answered before torch is loaded.
-    from singing.sing import sing_song
-    from utils import distributed
 
     def sing() -> None:
         try:
             request = request_from(arguments)
-            paths, remarks = sing_song(request, distributed.start(arguments.device).device)
+            paths, remarks = rendered(request, arguments)
         except ValueError as error:
             if str(error).startswith("line ") and Path(arguments.lyrics or "").is_file():
                 raise ValueError(f"{arguments.lyrics}, {error}") from error

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from composer.chords import NO_CHORD
 from composer.counts import (
     MAX_DURATION,
     MAX_INTERVAL,
@@ -28,7 +29,7 @@ from composer.counts import (
     strength,
     sung_stress,
 )
-from composer.harmony import NO_CHORD, Harmony
+from composer.harmony import Harmony
 from composer.layout import (
     SLOTS_PER_BEAT,
     Grid,

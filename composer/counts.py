@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from composer.harmony import NO_CHORD, NUM_CHORDS, chord_tones, correlate, viterbi
+from composer.chords import NO_CHORD, NUM_CHORDS, chord_tones
+from composer.harmony import correlate, viterbi
 from music.underlay import text_syllables
 from utils.files import write_text
 

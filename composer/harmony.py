@@ -8,16 +8,14 @@ makes changes of chord likely on its own downbeats, and the best path wins.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from composer.beats import SILENCE, beat_chroma, track_beats
-
-PITCH_CLASSES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
-NO_CHORD = 24  # chords 0-11 are major on that pitch class, 12-23 minor
-NUM_CHORDS = 25
+from composer.chords import NO_CHORD, NUM_CHORDS, PITCH_CLASSES, Chart, chord_tones
 
 SHORTEST = 4.0  # s; two beats at the slowest tempo allowed
 
@@ -33,6 +31,7 @@ ACCENT_WEIGHT = 0.5  # log-likelihood of a downbeat per standard deviation of it
 # Pitch-class salience in a key, Temperley's revision of Krumhansl's profiles (Temperley 1999).
 MAJOR_PROFILE = (5.0, 2.0, 3.5, 2.0, 4.5, 4.0, 2.0, 4.5, 2.0, 3.5, 1.5, 4.0)
 MINOR_PROFILE = (5.0, 2.0, 3.5, 4.5, 2.0, 4.0, 2.0, 4.5, 3.5, 2.0, 1.5, 4.0)
+MIDDLE = 0.05  # s after a beat: a singer a little late is on it
 TONIC_BONUS = 0.08  # correlation that a first and a last chord each lend the key they are tonic of
 SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 
@@ -98,30 +97,21 @@ class Harmony:
         return int(self.chords[max(0, index)])
 
 
-def chord_name(chord: int) -> str:
-    """Return "C", "Am", "N" (none) for a chord 0..24."""
-    if chord == NO_CHORD:
-        return "N"
-    return PITCH_CLASSES[chord % 12] + ("" if chord < 12 else "m")
-
-
-def chord_tones(chord: int) -> tuple[int, ...]:
-    """Return the pitch classes of a chord 0..24: root, third, fifth; none for `NO_CHORD`."""
-    if chord == NO_CHORD:
-        return ()
-    root, third = chord % 12, 4 if chord < 12 else 3
-    return root, (root + third) % 12, (root + 7) % 12
-
-
 def analyse(
-    wav: np.ndarray, sample_rate: int, tempo: float | None = None, metre: int | None = None
+    wav: np.ndarray,
+    sample_rate: int,
+    tempo: float | None = None,
+    metre: int | None = None,
+    chart: Chart | None = None,
 ) -> Harmony:
     """Return the harmony of an accompaniment, wav (S,) mono float.
 
-    `tempo` (beats per minute) and `metre` (3 or 4) settle what is otherwise estimated. Without a
-    clear beat the grid is steady, at `tempo` or `DEFAULT_TEMPO`; without any chord the key is C
-    major; `notes` of the result says so. Raises ValueError for audio of another shape, shorter
-    than `SHORTEST` seconds, or not finite, and for an impossible tempo or metre.
+    `tempo` (beats per minute), `metre` (3 or 4) and `chart` (the chords) settle what is otherwise
+    estimated; the bars of a chart lie where they fit the audio best. Without a clear beat the grid
+    is steady, at `tempo` or `DEFAULT_TEMPO`; without any chord the key is C major; `notes` of the
+    result says so. Raises ValueError for audio of another shape, shorter than `SHORTEST` seconds,
+    or not finite, for an impossible tempo or metre, and for a chart with more chords in a bar than
+    it has beats.
     """
     wav = _checked(wav, sample_rate, tempo, metre)
     duration = len(wav) / sample_rate
@@ -131,7 +121,16 @@ def analyse(
     is_silent = _level(wav, sample_rate, beats) < SILENCE
     likelihood[is_silent] = np.where(np.arange(NUM_CHORDS) == NO_CHORD, 0.0, -1e3)
     accents = _accents(wav, sample_rate, beats, bass)
-    chords, metre, phase, downbeat_confidence = _decode(likelihood, accents, metre)
+    heard, metre_heard, phase, downbeat_confidence = _decode(likelihood, accents, metre)
+    chords = heard
+    if chart is None:
+        metre = metre_heard
+    else:
+        chords, metre, phase, downbeat_confidence = _decode(
+            likelihood, accents, metre, _placed(chart, beats, is_silent)
+        )
+        chords = np.where(is_silent, NO_CHORD, chords)
+        notes += _chart_notes(chart, chords, heard, metre, phase)
     key, key_confidence = estimate_key(treble[~is_silent], chords)
     if is_silent.all():
         notes.append("the accompaniment is silent: no chords, key taken as C major")
@@ -208,11 +207,18 @@ def _accents(wav: np.ndarray, sample_rate: int, beats: np.ndarray, bass: np.ndar
     return np.clip(scaled[0] + scaled[1], -3, 3)
 
 
+Placed = Callable[[int, int], np.ndarray]  # metre, phase → chords (K,)
+
+
 def _decode(
-    likelihood: np.ndarray, accents: np.ndarray, metre: int | None
+    likelihood: np.ndarray, accents: np.ndarray, metre: int | None, placed: Placed | None = None
 ) -> tuple[np.ndarray, int, int, float]:
-    """Return chords (K,), metre, first downbeat, and the posterior of that hypothesis."""
-    results = []
+    """Return chords (K,), metre, first downbeat, and the posterior of that hypothesis.
+
+    placed: gives the chords, which are decoded without it; a hypothesis for which it raises
+    ValueError is none, and where all are that error is the answer.
+    """
+    results, refused = [], None
     position = np.arange(len(likelihood))
     for candidate in [metre] if metre else METRE_PRIOR:
         for phase in range(min(candidate, len(likelihood))):
@@ -221,11 +227,21 @@ def _decode(
             change[place == 0] = CHANGE_ON_DOWNBEAT
             if candidate == 4:
                 change[place == 2] = CHANGE_AT_HALF
-            chords, score = viterbi(likelihood, change)
+            try:
+                chords = placed(candidate, phase) if placed else None
+            except ValueError as error:
+                refused = error
+                continue
+            if chords is None:
+                chords, score = viterbi(likelihood, change)
+            else:
+                score = path_score(likelihood, change, chords)
             is_downbeat = place == 0
             score += ACCENT_WEIGHT * float(accents[is_downbeat].sum())
             score += float(np.log(METRE_PRIOR[candidate] / candidate))
             results.append((score, candidate, phase, chords))
+    if not results and refused:
+        raise refused
     scores = np.array([result[0] for result in results])
     posterior = np.exp(scores - scores.max())
     _, metre, phase, chords = results[int(scores.argmax())]
@@ -254,6 +270,40 @@ def viterbi(likelihood: np.ndarray, change: np.ndarray) -> tuple[np.ndarray, flo
     return path, float(score.max())
 
 
+def _placed(chart: Chart, beats: np.ndarray, is_silent: np.ndarray) -> Placed:
+    """Return what lays a chart over the beats: its first bar is the first that sounds."""
+    first = int(np.argmin(is_silent))  # 0 where nothing sounds
+
+    def place(metre: int, phase: int) -> np.ndarray:
+        return chart.by_beat(beats, metre, phase + max(0, first - phase) // metre * metre)
+
+    return place
+
+
+def path_score(likelihood: np.ndarray, change: np.ndarray, chords: np.ndarray) -> float:
+    """Return the log score of a chord sequence (K,), as `viterbi` counts it."""
+    stays = chords[1:] == chords[:-1]
+    steps = np.where(stays, np.log1p(-change[1:]), np.log(change[1:] / (NUM_CHORDS - 1)))
+    return float(likelihood[np.arange(len(chords)), chords].sum() + steps.sum())
+
+
+def _chart_notes(
+    chart: Chart, chords: np.ndarray, heard: np.ndarray, metre: int, phase: int
+) -> list[str]:
+    """Return remarks on a chart's length and on how it agrees with what is heard."""
+    bars, given = -(-(len(chords) - phase) // metre), len(chart.bars)
+    remarks = []
+    if given > bars:
+        remarks.append(f"the song has {bars} bars, the chords {given}: the last are not played")
+    elif given and given < bars:
+        remarks.append(f"the {given} bars of chords come again over the song's {bars} bars")
+    different = int((chords != heard).sum())
+    remarks.append(
+        f"the given chords differ from those heard at {different} of {len(chords)} beats"
+    )
+    return remarks
+
+
 def estimate_key(chroma: np.ndarray, chords: np.ndarray) -> tuple[Key, float]:
     """Return the key whose profile correlates best with the chroma and the chords, and how well.
 
@@ -277,3 +327,17 @@ def estimate_key(chroma: np.ndarray, chords: np.ndarray) -> tuple[Key, float]:
     return Key(best % 12, "major" if best < 12 else "minor"), float(
         np.clip(correlation[best], 0, 1)
     )
+
+
+def chord_tone_ratio(notes: Sequence[Sequence[float]], harmony: Harmony) -> float:
+    """Return the share of the beats with a note and a chord whose note is of the chord.
+
+    The note of a beat is the one that sounds 50 ms behind it, its pitch the nearest semitone. NaN
+    without such a beat.
+    """
+    hits = []
+    for beat, chord in zip(harmony.beats, harmony.chords, strict=True):
+        sounding = [note for note in notes if note[0] <= beat + MIDDLE < note[1]]
+        if sounding and chord != NO_CHORD:
+            hits.append(round(sounding[-1][2]) % 12 in chord_tones(int(chord)))
+    return float(np.mean(hits)) if hits else float("nan")

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from composer.harmony import NO_CHORD, Harmony
+from composer.chords import NO_CHORD
+from composer.harmony import Harmony
 
 if TYPE_CHECKING:
     from hyperparams import Composer

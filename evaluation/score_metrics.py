@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from composer.harmony import NO_CHORD, Harmony, chord_tones
+from composer.harmony import Harmony, chord_tone_ratio
 from corpora.records import song_of
 from evaluation.table import SHUFFLED
 from text.symbols import is_vowel, word_spans
@@ -23,7 +23,6 @@ ONSET_TOLERANCE = 0.05  # s
 PITCH_TOLERANCE = 50.0  # cents
 OFFSET_RATIO = 0.2  # of the reference note's length, but at least
 OFFSET_TOLERANCE = 0.05  # s
-MIDDLE = 0.05  # s after a beat: a singer a little late is on it
 
 
 def note_track(
@@ -135,20 +134,6 @@ def _columns(notes: Sequence[TimedNote]) -> tuple[np.ndarray, np.ndarray]:
     """Return intervals (K, 2) in s and frequencies (K,) in Hz."""
     rows = np.array([tuple(note) for note in notes], np.float64)
     return rows[:, :2], 440.0 * 2 ** ((rows[:, 2] - 69) / 12)
-
-
-def chord_tone_ratio(notes: Sequence[TimedNote], harmony: Harmony) -> float:
-    """Return the share of the beats with a note and a chord whose note is of the chord.
-
-    The note of a beat is the one that sounds 50 ms behind it, its pitch the nearest semitone. NaN
-    without such a beat.
-    """
-    hits = []
-    for beat, chord in zip(harmony.beats, harmony.chords, strict=True):
-        sounding = [note for note in notes if note[0] <= beat + MIDDLE < note[1]]
-        if sounding and chord != NO_CHORD:
-            hits.append(round(sounding[-1][2]) % 12 in chord_tones(int(chord)))
-    return float(np.mean(hits)) if hits else float("nan")
 
 
 def onset_to_beat(notes: Sequence[TimedNote], harmony: Harmony) -> list[float]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
+from composer.chords import chord_name
 from composer.compose import compose
-from composer.harmony import Harmony, analyse, chord_name
+from composer.harmony import Harmony, analyse
 from music.score import TOLERANCE, Melody, Note, Syllable
 from music.underlay import Underlay, lay_lyrics, sing
 from singing.request import COMPOSE, NONE, TEMPO_OF_ACCOMPANIMENT, MelodyRequest, SongRequest
@@ -19,9 +20,9 @@ from text.remarks import remark
 from utils.files import reading
 
 if TYPE_CHECKING:
+    from composer.chords import Chart
     from hyperparams import Composer
     from singing.song import SongAudio
-    from singing.voice import Voice
     from text.frontend import Pronouncer
     from text.lyrics import LyricLine
 
@@ -54,6 +55,22 @@ class MelodyResult:
         }
 
 
+class MelodyVoice(Protocol):
+    """What a melody must know of the voice that sings it."""
+
+    @property
+    def path(self) -> Path:
+        """The checkpoint of its transformer."""
+
+    @property
+    def pitch_range(self) -> tuple[int, int] | None:
+        """Lowest and highest note (MIDI) of its training; None when it only speaks."""
+
+    @property
+    def composer(self) -> Composer:
+        """The knobs of a melody composed for it."""
+
+
 @dataclass(frozen=True)
 class BackingAudio:
     """The accompaniment that a melody is fitted to."""
@@ -62,6 +79,7 @@ class BackingAudio:
     sample_rate: int
     seconds: float  # of its file: no note begins behind it
     regions: tuple[tuple[float, float], ...] | None = None  # s, the parts sung; None = all
+    _known: dict[Any, Harmony] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, song: SongAudio, sample_rate: int) -> BackingAudio:
@@ -69,12 +87,15 @@ class BackingAudio:
         regions = song.regions if song.recording else None
         return cls(song.accompaniment, sample_rate, song.seconds, regions)
 
-    def harmony(self, tempo: float | None = None) -> Harmony:
-        """Analyse it; `tempo` in beats per minute where it is known."""
-        return analyse(self.wav.numpy(), self.sample_rate, tempo)
+    def harmony(self, tempo: float | None = None, chords: Chart | None = None) -> Harmony:
+        """Analyse it; `tempo` in beats per minute and `chords` where they are known."""
+        asked = (tempo, chords)
+        if asked not in self._known:
+            self._known[asked] = analyse(self.wav.numpy(), self.sample_rate, tempo, chart=chords)
+        return self._known[asked]
 
 
-def resolve_melody(request: SongRequest, voice: Voice) -> MelodyRequest:
+def resolve_melody(request: SongRequest, voice: MelodyVoice) -> MelodyRequest:
     """Settle which melody a voice sings for a request: `source` becomes a file, COMPOSE or NONE.
 
     Raises ValueError when this voice or this request cannot have it.
@@ -87,7 +108,7 @@ def resolve_melody(request: SongRequest, voice: Voice) -> MelodyRequest:
         melody.check_spoken()
     elif voice.pitch_range is None:
         raise ValueError(
-            f"{voice.transformer.path} was trained on speech and knows no notes: take --melody "
+            f"{voice.path} was trained on speech and knows no notes: take --melody "
             f"{NONE}, or train it on songs too: python train_transformer.py --data songbook,NAME"
         )
     if melody.source == COMPOSE and has_vocal:
@@ -99,21 +120,26 @@ def resolve_melody(request: SongRequest, voice: Voice) -> MelodyRequest:
 
 def make_melody(
     request: SongRequest,
-    voice: Voice,
+    voice: MelodyVoice,
     pronouncer: Pronouncer,
     backing: BackingAudio | None,
+    with_harmony: bool = False,
 ) -> MelodyResult:
     """Return the melody of a request with its words, and remarks on notes strange to the voice.
 
+    with_harmony: say the chords of the backing audio also where no melody is composed on them.
     Raises ValueError saying what does not fit, FileNotFoundError without the file.
     """
     melody = resolve_melody(request, voice)
     if melody.source == COMPOSE:
-        composer = replace(voice.hyperparams.composer, **_composer_changes(melody))
+        composer = replace(voice.composer, **_composer_changes(melody))
         result = _composed(melody, request.lyrics, backing, pronouncer, composer, request.seed)
     else:
         result = _read(melody, request.lyrics, backing, pronouncer)
-    strange = range_remark(result.underlay.score, voice)
+        if backing is not None and (with_harmony or melody.chords):
+            harmony = backing.harmony(None, melody.chords)
+            result = replace(result, harmony=harmony, remarks=(*result.remarks, *harmony.notes))
+    strange = range_remark(result.underlay.score, voice.pitch_range)
     return replace(result, remarks=(*result.remarks, *((strange,) if strange else ())))
 
 
@@ -282,7 +308,7 @@ def _composed(
     bpm = None
     if request.tempo is not None and request.tempo != TEMPO_OF_ACCOMPANIMENT:
         bpm = _bpm(request.tempo)
-    harmony = backing.harmony(bpm)
+    harmony = backing.harmony(bpm, request.chords)
     underlay = compose(lyrics, harmony, pronouncer, composer, seed)
     if request.transpose:
         underlay = replace(underlay, score=underlay.score.transposed(request.transpose))

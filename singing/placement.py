@@ -87,8 +87,13 @@ def spoken_draft(
     return Draft(placed, draft_track(placed, num_samples, audio.hop_length))
 
 
-def sung_draft(voice: Voice, melody: MelodyResult, num_samples: int, seed: int) -> Draft:
-    """Sing a melody over a song of `num_samples`, every note at its time."""
+def sung_draft(
+    voice: Voice, melody: MelodyResult, num_samples: int, seed: int | Sequence[int]
+) -> Draft:
+    """Sing a melody over a song of `num_samples`, every note at its time.
+
+    seed: one, or one per phrase, see `render_phrases`.
+    """
     audio = voice.hyperparams.audio
     phrases = sung_phrases(melody.underlay, melody.line_numbers, 1.0 / audio.frame_rate)
     rendered = render_phrases(voice, phrases, seed)

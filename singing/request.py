@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from music.score import ACCIDENTALS, SEMITONES
 from utils import config
 
 if TYPE_CHECKING:
+    from composer.chords import Chart
     from hyperparams import Hyperparams
     from text.lyrics import LyricLine
 
@@ -66,6 +67,7 @@ class MelodyRequest:
     density: float | None = None  # syllables per beat of a composed melody; None = the composer's
     part: str | None = None  # track or part of a file, by name or number from 1
     verse: int | None = None  # of a file, from 1; None = the first, or all that are repeats
+    chords: Chart | None = None  # of the accompaniment; None = as they are heard
 
     def __post_init__(self) -> None:
         """Raise ValueError for a choice from a file when there is none."""
@@ -101,6 +103,8 @@ class SongRequest:
     melody: MelodyRequest = MelodyRequest()
     lexicon: Path | None = None  # pronunciations of one's own
     seed: int = 0
+    phrase_seeds: tuple[int, ...] | None = None  # of each sung phrase; None = seed + its number
+    takes: Mapping[str, Any] | None = None  # how this one was chosen among others, for the report
     changes: tuple[str, ...] = ()  # SECTION.NAME=VALUE over the SAMPLING sections
     pictures: bool = False  # attention of every phrase drawn, however many there are
 
@@ -118,6 +122,16 @@ class SongRequest:
     def has_words(self) -> bool:
         """Whether there is something to pronounce, given or in the melody's file."""
         return bool(self.lyrics) or self.melody.is_file
+
+    @property
+    def draft_seed(self) -> int | tuple[int, ...]:
+        """The seed of the sung phrases, or of each of them."""
+        return self.seed if self.phrase_seeds is None else self.phrase_seeds
+
+    def seed_report(self) -> dict[str, Any]:
+        """Describe the randomness for report.json."""
+        seeds = {"phrase_seeds": list(self.phrase_seeds)} if self.phrase_seeds else {}
+        return {"seed": self.seed, **seeds, **({"takes": self.takes} if self.takes else {})}
 
     def changed(self, hyperparams: Hyperparams) -> Hyperparams:
         """Return hyperparameters with the changes of this request applied."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from hyperparams import Hyperparams
+from hyperparams import Diffusion, Hyperparams
 from singing.inpaint import (
     InpaintedVocal,
     check_inpainter,
@@ -32,7 +32,7 @@ from text.remarks import grouped
 from utils import config
 from utils.checkpoint import resolve
 from utils.files import refuse_overwriting, staged
-from utils.loading import SECTIONS, Loaded, check_pair, load
+from utils.loading import SECTIONS, Loaded, Stored, check_pair, load, load_facts
 from utils.paths import DEMO, SAVE
 from utils.progress import ProgressEvent, tell
 
@@ -113,7 +113,7 @@ def _sing_over(request: SongRequest, files: SongFiles, device: torch.device) -> 
     report = {
         **networks.report(),
         "device": str(device),
-        "seed": request.seed,
+        **request.seed_report(),
         "accompaniment": str(files.accompaniment),
         "vocal": str(files.vocal) if files.vocal else None,
         "melody": melody,
@@ -167,6 +167,19 @@ def load_networks(request: SongRequest, device: torch.device) -> Networks:
     return Networks(voice, inpainter)
 
 
+def open_request(request: SongRequest, sample_rate: int) -> SongAudio:
+    """Open the song of a request without its networks, as it is opened to be sung.
+
+    That is at the rate and level of the inpainter, or without one at `sample_rate`.
+    """
+    assert request.files is not None, "there is a song"
+    if request.inpainter is None:
+        return open_song(request.files, sample_rate, {}, Diffusion().sigma_data)
+    facts = load_facts(resolve(request.inpainter, "inpainter"), "inpainter")
+    sigma_data = facts.hyperparams.diffusion.sigma_data
+    return open_song(request.files, facts.hyperparams.audio.sample_rate, facts.data, sigma_data)
+
+
 def requested_voice(request: SongRequest, device: torch.device) -> Voice:
     """Load the voice of a request, with the sampling values of the file and of the request."""
     transformer, postnet = (
@@ -190,7 +203,7 @@ def announce(loaded: Loaded, kind: str, flag: str) -> None:
     print(f"{kind}: {loaded.path}, step {loaded.step}{note}", file=sys.stderr)
 
 
-def sampling_hyperparams(request: SongRequest, loaded: Loaded, kind: str) -> Hyperparams:
+def sampling_hyperparams(request: SongRequest, loaded: Loaded | Stored, kind: str) -> Hyperparams:
     """Return a checkpoint's hyperparameters with the sections of SAMPLING as they are wanted now.
 
     They touch no weight, so hyperparams.py counts as it stands, for the preset that the network
@@ -236,7 +249,7 @@ def make_draft(
         backing = BackingAudio.of(song, voice.hyperparams.audio.sample_rate)
         melody = make_melody(request, voice, pronouncer, backing)
     with watch("draft"):
-        draft = sung_draft(voice, melody, num_samples, request.seed)
+        draft = sung_draft(voice, melody, num_samples, request.draft_seed)
     return draft, melody.report()
 
 
@@ -282,12 +295,12 @@ def _sing_alone(request: SongRequest, device: torch.device) -> Written:
     score = melody.underlay.score
     with watch("draft"):
         num_samples = round((score.duration + PAUSE) * audio.sample_rate)
-        draft = sung_draft(voice, melody, num_samples, request.seed)
+        draft = sung_draft(voice, melody, num_samples, request.draft_seed)
     remarks = collect_remarks(request.lyrics, melody.remarks, draft.phrases)
     report = {
         **voice.report(),
         "device": str(device),
-        "seed": request.seed,
+        **request.seed_report(),
         "melody": melody.report(),
         "lines": draft.report(audio),
         "remarks": grouped(remarks),

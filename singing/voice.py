@@ -34,7 +34,7 @@ from utils.metrics import AttentionHealth, attention_health
 from utils.progress import ProgressBar
 
 if TYPE_CHECKING:
-    from hyperparams import Hyperparams
+    from hyperparams import Composer, Hyperparams
     from music.score import Score
     from music.underlay import Underlay
     from text.frontend import Pronouncer
@@ -107,6 +107,16 @@ class Voice:
         return cast(TransformerTTS, self.transformer.network)
 
     @property
+    def path(self) -> Path:
+        """The checkpoint of the transformer."""
+        return self.transformer.path
+
+    @property
+    def composer(self) -> Composer:
+        """The knobs of a melody composed for it."""
+        return self.hyperparams.composer
+
+    @property
     def symbol_ids(self) -> dict[str, int]:
         """Map each symbol that the transformer was trained with to its id."""
         return {symbol: index for index, symbol in enumerate(self.transformer.data["symbols"])}
@@ -163,9 +173,8 @@ def load_voice(transformer: Path, postnet: Path, device: torch.device) -> Voice:
     return Voice(first, second, first.hyperparams, device)
 
 
-def range_remark(score: Score, voice: Voice) -> str | None:
-    """Return a remark on notes that the voice was not trained on; None when it knows all."""
-    known = voice.pitch_range
+def range_remark(score: Score, known: tuple[int, int] | None) -> str | None:
+    """Return a remark on notes outside those that a voice was trained on; None without any."""
     if known is None or not (outside := score.outside(*known)):
         return None
     return (
@@ -226,14 +235,29 @@ def sung_phrases(
 # ---------------------------------------------------------------------------- rendering
 
 
+def seeds_of(seed: int | Sequence[int], count: int) -> list[int]:
+    """Return the seed of each of `count` phrases: seed + i, or those that are given one by one."""
+    if isinstance(seed, int):
+        return [seed + i for i in range(count)]
+    if len(seed) != count:
+        raise ValueError(f"{len(seed)} seeds for {count} phrases")
+    return list(seed)
+
+
 @torch.inference_mode()
-def render_phrases(voice: Voice, phrases: Sequence[Phrase], seed: int = 0) -> list[RenderedPhrase]:
-    """Render phrases; phrase i draws its dropout from seed + i, whatever is rendered beside it."""
+def render_phrases(
+    voice: Voice, phrases: Sequence[Phrase], seed: int | Sequence[int] = 0
+) -> list[RenderedPhrase]:
+    """Render phrases; phrase i draws its dropout from seed + i, whatever is rendered beside it.
+
+    seed: a number, or the own seed of each phrase.
+    """
+    all_seeds = seeds_of(seed, len(phrases))
     rendered: list[RenderedPhrase] = []
     with ProgressBar("voice", len(phrases), "phrase") as bar:
         for first in range(0, len(phrases), BATCH):
             batch = phrases[first : first + BATCH]
-            seeds = [seed + first + i for i in range(len(batch))]
+            seeds = all_seeds[first : first + BATCH]
             generated = _decode(voice, batch, seeds)
             notes = [None if phrase.score is None else phrase.score["notes"] for phrase in batch]
             mel, wavs = voice.waveforms(generated.mel, generated.mel_lengths, notes, seeds)

@@ -44,6 +44,25 @@ class Loaded(Generic[Network]):
         return standardiser.to(next(self.network.parameters()).device)
 
 
+@dataclass(frozen=True)
+class Stored:
+    """What a checkpoint says of its network, the network left out."""
+
+    hyperparams: Hyperparams
+    data: dict[str, Any]  # symbols, statistics, corpus
+    path: Path
+    step: int
+
+
+def load_facts(reference: Path, kind: str) -> Stored:
+    """Read what a checkpoint says of its network, without building it; errors as `load`."""
+    path = checkpoint.resolve(reference, kind)
+    state = checkpoint.load(path, kind)
+    with reading(path):
+        hyperparams = config.from_dict(state["hyperparams"], Hyperparams, SECTIONS[kind])
+    return Stored(hyperparams, state["data"], path, state["step"])
+
+
 def describe_weights(loaded: Loaded[Any]) -> dict[str, Any]:
     """Path, step and the first half of the digest of a checkpoint."""
     return {"path": str(loaded.path), "step": loaded.step, "sha256": sha256_of(loaded.path)[:32]}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from backing import render_backing
 
+from composer.chords import chord_tones
 from composer.compose import LEAP, compose, distances, rhyme, sample_rhythm, stress_lift, tempo_map
 from composer.counts import (
     CountedNote,
@@ -24,7 +25,7 @@ from composer.counts import (
     read_written,
     strength,
 )
-from composer.harmony import Confidence, Harmony, Key, analyse, chord_tones
+from composer.harmony import Confidence, Harmony, Key, analyse
 from composer.layout import Grid, PlacedLine, UnplacedLine
 from hyperparams import Composer
 from music.score import Score

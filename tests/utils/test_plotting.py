@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from hyperparams import Audio
 from music.score import Note, Score, Syllable
-from singing.output import song_picture
+from singing.pictures import song_picture
 from training.curves import alpha_curves, learning_curves, noise_level_curves
 from utils import plotting
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from composer.chords import parse_chart
 from singing.request import (
     COMPOSE,
     NONE,
@@ -29,6 +30,8 @@ MELODIES = (COMPOSE, "file", NONE)
 LYRICS, PLAN, LEXICON = "lyrics.txt", "plan.mid", "lexicon.txt"  # files of a session
 MOST_LYRICS = 100_000  # characters
 MOST_REGIONS = 50
+MOST_CHORDS = 20_000  # characters
+MOST_TAKES = 16
 LARGEST_SEED = 2**31 - 1
 
 
@@ -45,6 +48,7 @@ class Choice:
     density: float | None = None
     part: str | None = None
     verse: int | None = None
+    chords: str | None = None  # of the accompaniment, as --chords has them
     seed: int = 0
 
     @classmethod
@@ -63,6 +67,7 @@ class Choice:
             density=number(fields, "density", 0.1, 8) if composed and "density" in given else None,
             part=optional_text(fields, "part", 200) if has_file else None,
             verse=integer(fields, "verse", 1, 99) if has_file and "verse" in given else None,
+            chords=optional_text(fields, "chords", MOST_CHORDS),
             seed=integer(fields, "seed", 0, LARGEST_SEED) if "seed" in given else 0,
         )
 
@@ -101,6 +106,7 @@ class Manner:
 
     quality: str = "standard"
     seed: int = 0
+    takes: int = 1  # sung, of which the best is kept
     transformer: str = DEMO_RUN
     postnet: str = DEMO_RUN
     inpainter: str = DEMO_RUN
@@ -112,6 +118,7 @@ class Manner:
         return cls(
             one_of(fields, "quality", qualities),
             integer(fields, "seed", 0, LARGEST_SEED) if "seed" in fields else 0,
+            integer(fields, "takes", 1, MOST_TAKES) if "takes" in fields else 1,
             one_of(fields, "transformer", runs["transformer"]),
             one_of(fields, "postnet", runs["postnet"]),
             one_of(fields, "inpainter", (*runs["inpainter"], NO_RUN)),
@@ -215,6 +222,7 @@ def _melody(choice: Choice, files: Files, planned: bool) -> MelodyRequest:
         choice.density,
         choice.part,
         choice.verse,
+        parse_chart(choice.chords) if choice.chords else None,
     )
 
 
@@ -243,6 +251,8 @@ def shell_arguments(
         given.append(("--lexicon", LEXICON))
     if manner.quality != "standard":
         given.append(("--quality", manner.quality))
+    if manner.takes > 1:
+        given.append(("--takes", manner.takes))
     if manner.seed:
         given.append(("--seed", manner.seed))
     given += _network_arguments(manner, runs, files.accompaniment is not None)
@@ -270,6 +280,8 @@ def _melody_arguments(choice: Choice, files: Files, planned: bool) -> list[tuple
         given.append(("--transpose", choice.transpose))
     if choice.tempo is not None:
         given.append(("--tempo", choice.tempo))
+    if choice.chords is not None:
+        given.append(("--chords", choice.chords))
     if choice.pitch_range is not None:
         given.append(("--range", "{}-{}".format(*choice.pitch_range)))
     if choice.density is not None:

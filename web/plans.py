@@ -8,8 +8,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from composer.harmony import Harmony
-from music.score import TOLERANCE, Lyric, Melody, Meter, Note, Score, TempoMap
-from singing.melody import BackingAudio, harmony_report
+from music.score import LONGEST_NOTE, TOLERANCE, Lyric, Melody, Meter, Note, TempoMap
+from music.underlay import text_syllables
+from singing.melody import BackingAudio
+from singing.plan import Plan
 from text.remarks import grouped, remark
 from web.fields import integer, number, text
 
@@ -22,26 +24,23 @@ LONGEST_SYLLABLE = 60  # characters
 
 
 @dataclass(frozen=True)
-class Plan:
+class SessionPlan:
     """What will be sung: the melody of PLAN, which came from `choice` and may have been edited."""
 
     choice: Choice
-    score: Score | None  # as it is read from PLAN; None: the lyrics are spoken
-    guessed: tuple[str, ...]
+    made: Plan | None  # as it is read from PLAN; None: the lyrics are spoken
     remarks: tuple[str, ...]
     is_edited: bool = False
-    voice_range: tuple[int, int] | None = None
 
-    def report(self, harmony: Harmony | None) -> dict[str, Any]:
-        """Describe the plan for the page."""
+    def report(self) -> dict[str, Any]:
+        """Describe the plan for the page, as plan.json does."""
         return {
-            "notes": [] if self.score is None else written_notes(self.score, self.guessed),
-            "is_spoken": self.score is None,
+            **(self.made.as_dict() if self.made else {"notes": [], "guessed": []}),
+            "source": self.choice.melody,
+            "tempo": self.made and round(self.made.score.tempo.bpm_at(0.0), 2),
+            "is_spoken": self.made is None,
             "is_edited": self.is_edited,
-            "tempo": None if self.score is None else round(self.score.tempo.bpm_at(0.0), 2),
-            "voice_range": self.voice_range,
             "choice": self.choice.report(),
-            "harmony": None if harmony is None else chord_strip(harmony),
             "remarks": grouped(self.remarks),
         }
 
@@ -54,73 +53,24 @@ class KnownBacking(BackingAudio):
     """An accompaniment that is read and analysed once for each tempo; `wav` stays empty."""
 
     open: Callable[[], BackingAudio] = field(kw_only=True)
-    known: dict[Any, Harmony] = field(kw_only=True)
-    key: Any = field(kw_only=True)  # of this accompaniment in `known`
+    harmonies: dict[Any, Harmony] = field(kw_only=True)  # that are known, by `key` and more
+    key: Any = field(kw_only=True)
 
     def harmony(self, *arguments: Any) -> Harmony:
         """Analyse it, or return what was found before."""
         key = (self.key, *(argument for argument in arguments if argument is not None))
-        if key not in self.known:
-            if len(self.known) >= MOST_HARMONIES:
-                self.known.clear()
-            self.known[key] = self.open().harmony(*arguments)
-        return self.known[key]
+        if key not in self.harmonies:
+            if len(self.harmonies) >= MOST_HARMONIES:
+                self.harmonies.clear()
+            self.harmonies[key] = self.open().harmony(*arguments)
+        return self.harmonies[key]
 
 
 # ---------------------------------------------------------------------------- to the page
 
 
-def written_notes(score: Score, guessed: Sequence[str]) -> list[dict[str, Any]]:
-    """Return one entry per note: pitch, times, and what is sung where a syllable begins.
-
-    text is None on a note that prolongs the syllable before it. word: the whole word, whose
-    phonemes may be changed; is_guessed: no lexicon has it.
-    """
-    entries: list[dict[str, Any]] = []
-    lines = Melody.of(score).lyrics
-    words: dict[int, str] = {}
-    sounds: dict[int, list[str]] = {}
-    for syllable in score.syllables:
-        words[syllable.word] = words.get(syllable.word, "") + syllable.text
-        sounds.setdefault(syllable.word, []).extend(syllable.phonemes)
-    owners = [syllable for syllable in score.syllables for _ in syllable.notes]
-    for note, lyric, owner in zip(score.notes, lines, owners, strict=True):
-        entry: dict[str, Any] = {
-            "pitch": note.pitch,
-            "onset": round(note.onset, 4),
-            "offset": round(note.offset, 4),
-            "text": None,
-        }
-        if lyric is not None:
-            word = words[owner.word]
-            entry |= {
-                "text": lyric.text,
-                "continues": lyric.continues,
-                "ends_line": lyric.ends_line,
-                "word": word,
-                "phonemes": " ".join(owner.phonemes),
-                "word_phonemes": " ".join(sounds[owner.word]),
-                "is_guessed": word in guessed,
-            }
-        entries.append(entry)
-    return entries
-
-
-def chord_strip(harmony: Harmony) -> dict[str, Any]:
-    """Describe beats and chords of an accompaniment for the page."""
-    return {
-        **harmony_report(harmony),
-        "beats": [round(beat, 4) for beat in harmony.beats.tolist()],
-        "downbeats": harmony.is_downbeat.tolist(),
-        "seconds": harmony.duration,
-        "notes": list(harmony.notes),
-    }
-
-
 def syllable_counts(lines: Sequence[LyricLine], pronouncer: Any) -> list[dict[str, Any]]:
     """Return for each line of lyrics its words, with phonemes, syllables and whether guessed."""
-    from music.underlay import text_syllables
-
     counted = []
     for line in lines:
         syllables, guessed = text_syllables(
@@ -169,7 +119,7 @@ def edited_melody(
     if len(entries) > most:
         raise ValueError(f"{len(entries)} notes; expected at most {most}")
     parsed = sorted((_entry(entry, seconds) for entry in entries), key=lambda e: e[0].onset)
-    notes = [note for note, _ in parsed]
+    notes = [note for note, _, _ in parsed]
     cut = []
     for index, (left, right) in enumerate(pairwise(notes)):
         if right.onset - left.onset < SHORTEST_NOTE:
@@ -183,26 +133,34 @@ def edited_melody(
     if cut:
         text = f"notes that lasted into the next end there: those at {', '.join(cut[:8])}"
         remarks.append(remark("changed", text))
-    lyrics = [lyric for _, lyric in parsed]
-    if all(lyric is None for lyric in lyrics):
+    worded = [index for index, (_, lyric, _) in enumerate(parsed) if lyric is not None]
+    if not worded:
         raise ValueError("no note has a word: write one under a note")
+    lyrics = [lyric for _, lyric, _ in parsed]
+    for index, after in pairwise(worded):
+        lyric = lyrics[index]
+        if lyric is not None and parsed[index][2] != parsed[after][2]:
+            lyrics[index] = replace(lyric, continues=False, ends_line=True)
     return Melody(tuple(notes), tuple(lyrics), tempo, meters), remarks
 
 
-def _entry(entry: object, seconds: float) -> tuple[Note, Lyric | None]:
-    """Return one note of the page with its syllable."""
+def _entry(entry: object, seconds: float) -> tuple[Note, Lyric | None, int]:
+    """Return one note of the page with its syllable and its line, as plan.json writes them.
+
+    A note without text prolongs the syllable before it, unless it has phonemes of its own: the
+    spelling of that syllable stands in the one before.
+    """
     if not isinstance(entry, Mapping):
         raise ValueError("a note is an object with pitch, onset, offset and text")
     onset = number(entry, "onset", 0.0, seconds)
-    offset = number(entry, "offset", 0.0, seconds + 60.0)
+    offset = number(entry, "offset", 0.0, seconds + LONGEST_NOTE)
     if offset - onset < SHORTEST_NOTE:
         raise ValueError(
             f"a note from {onset:.2f} s to {offset:.2f} s: expected {SHORTEST_NOTE} s or more"
         )
     note = Note(integer(entry, "pitch", 1, 127), onset, offset)
-    if entry.get("text") is None:
-        return note, None
-    written = " ".join(text(entry, "text", LONGEST_SYLLABLE).split())
-    if not written:
-        return note, None
-    return note, Lyric(written, bool(entry.get("continues")), bool(entry.get("ends_line")))
+    line = integer(entry, "line", 0, 100_000) if "line" in entry else 0
+    written = " ".join(text(entry, "text", LONGEST_SYLLABLE).split()) if entry.get("text") else ""
+    if not written and not entry.get("phonemes"):
+        return note, None, line
+    return note, Lyric(written, not entry.get("ends_word", True)), line

@@ -27,6 +27,9 @@ def take_report(
         "worst_seam": report.get("worst_seam"),
         "clipped_samples": report.get("clipped_samples"),
     }
+    if takes := report.get("takes"):
+        scores["takes"] = len(takes["ranked"])
+        scores["best"] = takes["ranked"][0]
     about: dict[str, Any] = {
         "title": title,
         "seed": seed,

@@ -181,15 +181,16 @@ class Server:
 
     def shown_state(self, session: Session) -> dict[str, Any]:
         """Describe a session and what can be chosen."""
-        plan, melody = session.plan, session.uploads.get("melody")
+        plan, uploads = session.plan, session.uploads
+        song, melody = uploads.get("accompaniment"), uploads.get("melody")
         songs = sorted(path.stem for path in (self.settings.examples / "songs").glob("*.song"))
         example = self.settings.examples / EXAMPLE_LYRICS
         has_example = example.is_file() and (self.settings.examples / EXAMPLE_SONG).is_file()
         return {
-            "accompaniment": self.service.shown_accompaniment(session),
+            "accompaniment": song and song.about,
             "melody": melody and melody.about,
             "lexicon": session.lexicon,
-            "plan": plan and self.service.shown_plan(session),
+            "plan": plan and plan.report(),
             "takes": self.service.shown_takes(session),
             "job": self.shown_job(session),
             "runs": self.service.shown_runs(),

@@ -7,7 +7,6 @@ bounds, and files that stay with the take that was made from them.
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,20 +14,21 @@ from typing import Any
 
 import torch
 
-from composer.harmony import Harmony
 from music.midi import write_midi
 from music.score import LONGEST_MELODY, Melody
-from singing.melody import BackingAudio, make_melody, read_melody, resolve_melody
+from singing.melody import BackingAudio, read_melody
+from singing.plan import Plan, harmony_data, make_plan
 from singing.request import NONE, MelodyRequest, SongFiles, SongRequest
-from singing.sing import Networks, load_networks, sing_song
-from singing.song import SongAudio, open_song
-from singing.voice import Voice
+from singing.sing import open_request, sing_song
+from singing.takes import TakesRequest, sing_takes
 from text.frontend import Pronouncer
 from text.lexicon import parse_phonemes
 from text.lyrics import parse_lyrics, read_lyrics
 from text.remarks import grouped
+from transcription.take_judge import TakeJudge
 from utils.checkpoint import resolve
 from utils.files import write_text
+from utils.loading import load_facts
 from web.choices import (
     LEXICON,
     LYRICS,
@@ -46,10 +46,10 @@ from web.choices import (
     song_request,
 )
 from web.fields import Fields, optional_text, text
-from web.plans import KnownBacking, Plan, chord_strip, edited_melody, syllable_counts
+from web.plans import KnownBacking, SessionPlan, edited_melody, syllable_counts
 from web.reports import take_report
 from web.sessions import Session, Take, Upload
-from web.settings import CHOSEN_KINDS, Settings, describe_runs, find_runs
+from web.settings import Settings, describe_runs, find_runs
 from web.uploads import audio_suffix, score_suffix
 
 INPUTS = "inputs"  # folder of a take with the texts that it was made from
@@ -61,8 +61,6 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._loaded: tuple[tuple[Any, ...], Networks] | None = None  # those used last
-        self._loading = threading.Lock()
 
     # ------------------------------------------------------------------------ files in
 
@@ -71,10 +69,10 @@ class Service:
         suffix = audio_suffix(received, name, self.settings.song_seconds)
         path = session.path(f"accompaniment-{session.next_number()}{suffix}")
         received.rename(path)
+        request = replace(self._default_request(session), files=SongFiles(path))
         try:
-            song = self._open(path, self._networks(self._default_request(session)))
-            backing = self._backing_of(session, path, song.seconds)
-            harmony = backing.harmony()
+            song = open_request(request, self._rate(request))
+            harmony = self._backing(session, request, song.seconds).harmony()
         except ValueError as error:
             path.unlink(missing_ok=True)
             raise ValueError(str(error).replace(str(path), name)) from error
@@ -84,10 +82,11 @@ class Service:
             "sample_rate": song.info.sample_rate,
             "channels": song.info.channels,
             "remarks": [*song.remarks, *harmony.notes],
+            "harmony": harmony_data(harmony, song.seconds),
         }
         session.put("accompaniment", Upload(path, name, about))
         session.plan = None
-        return {**about, "harmony": chord_strip(harmony)}
+        return about
 
     def take_melody(self, session: Session, received: Path, name: str) -> dict[str, Any]:
         """Keep a melody file that was received; return what it holds."""
@@ -107,13 +106,6 @@ class Service:
         }
         session.put("melody", Upload(path, name, about))
         return about
-
-    def shown_accompaniment(self, session: Session) -> dict[str, Any] | None:
-        """Describe the accompaniment of a session; None without one."""
-        upload, harmony = session.uploads.get("accompaniment"), self._harmony(session)
-        if upload is None or harmony is None:
-            return None
-        return {**upload.about, "harmony": chord_strip(harmony)}
 
     def read_words(self, session: Session, fields: Fields) -> dict[str, Any]:
         """Return lines, syllables and guessed words of lyrics, and what of them is not sung."""
@@ -161,35 +153,39 @@ class Service:
         choice = Choice.of(fields)
         write_text(session.path(LYRICS), choice.lyrics)
         request = self._request(session, fields, choice)
-        voice = self._voice(request)
-        remarks = tuple(getattr(request.lyrics, "remarks", ()))
-        if resolve_melody(request, voice).source == NONE:
+        if choice.melody == NONE:
             request.melody.check_spoken()
             if not request.lyrics:
                 raise ValueError("there are no words to speak: write them under 1")
             session.path(PLAN).unlink(missing_ok=True)
-            session.plan = Plan(choice, None, (), remarks)
+            session.plan = SessionPlan(choice, None, getattr(request.lyrics, "remarks", ()))
         else:
-            backing = self._backing(session)
-            made = make_melody(request, voice, Pronouncer(request.lexicon), backing)
-            melody = Melody.of(made.underlay.score)
-            self._keep(session, fields, choice, melody, (*remarks, *made.remarks), False)
+            made = self._make_plan(session, request)
+            melody = Melody.of(made.score)
+            self._keep(session, fields, choice, melody, made.remarks, is_edited=False)
         return self.shown_plan(session)
 
     def change(self, session: Session, fields: Fields) -> dict[str, Any]:
         """Take in the notes and words as they were changed on the page."""
         plan, entries = session.plan, fields.get("notes")
-        if plan is None or plan.score is None:
+        if plan is None or plan.made is None:
             raise ValueError("there is no melody to change yet: compose one")
         if not isinstance(entries, list):
             raise ValueError("notes: expected a list")
+        score = plan.made.score
         upload = session.uploads.get("accompaniment")
         seconds = upload.about["seconds"] if upload else LONGEST_MELODY
         melody, repairs = edited_melody(
-            entries, plan.score.tempo, plan.score.meters, seconds, self.settings.most_notes
+            entries, score.tempo, score.meters, seconds, self.settings.most_notes
         )
-        self._keep(session, fields, plan.choice, melody, tuple(repairs), True)
+        self._keep(session, fields, plan.choice, melody, tuple(repairs), is_edited=True)
         return self.shown_plan(session)
+
+    def shown_plan(self, session: Session) -> dict[str, Any]:
+        """Describe the plan of a session for the page."""
+        if session.plan is None:
+            raise ValueError("there is no plan yet: compose a melody")
+        return session.plan.report()
 
     def _keep(
         self,
@@ -206,22 +202,21 @@ class Service:
         try:
             request = self._request(session, fields, choice, planned=True)
             request = replace(request, melody=MelodyRequest(str(path)))
-            voice = self._voice(request)
-            backing = self._backing(session)
-            read = make_melody(request, voice, Pronouncer(request.lexicon), backing)
+            made = self._make_plan(session, request)
             path.replace(session.path(PLAN))
         except ValueError as error:
             raise ValueError(str(error).replace(f"{path}: ", "")) from error
         finally:
             path.unlink(missing_ok=True)
-        remarks = tuple(dict.fromkeys((*remarks, *read.remarks)))
-        session.plan = Plan(choice, read.underlay.score, read.underlay.guessed, remarks, is_edited)
+        remarks = tuple(dict.fromkeys((*remarks, *made.remarks)))
+        session.plan = SessionPlan(choice, made, remarks, is_edited)
 
-    def shown_plan(self, session: Session) -> dict[str, Any]:
-        """Describe the plan of a session for the page."""
-        if session.plan is None:
-            raise ValueError("there is no plan yet: compose a melody")
-        return session.plan.report(self._harmony(session))
+    def _make_plan(self, session: Session, request: SongRequest) -> Plan:
+        """Make the plan of a request, on the harmony that is known."""
+        upload = session.uploads.get("accompaniment")
+        if upload is None:
+            return make_plan(request)
+        return make_plan(request, self._backing(session, request, upload.about["seconds"]))
 
     # ------------------------------------------------------------------------ sing
 
@@ -238,7 +233,7 @@ class Service:
             accompaniment = before.accompaniment
         number = session.next_number()
         folder = session.path(f"take-{number:03d}")
-        planned = plan.score is not None
+        planned = plan.made is not None
         files = self._snapshot(session, folder / INPUTS, again, accompaniment)
         try:
             request = song_request(plan.choice, manner, files, runs, folder, planned, again)
@@ -252,7 +247,7 @@ class Service:
 
         def work() -> Take:
             try:
-                paths, remarks = sing_song(request, self.settings.device)
+                paths, remarks = self._sung(request, manner.takes)
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
@@ -264,6 +259,14 @@ class Service:
             return take
 
         return title, work
+
+    def _sung(self, request: SongRequest, takes: int) -> tuple[list[Path], list[str]]:
+        """Sing a request, or the best of several takes of it."""
+        device = self.settings.device
+        if takes == 1:
+            return sing_song(request, device)
+        judge = TakeJudge.load(self.settings.demo / "transcriber.pt", device)
+        return sing_takes(request, TakesRequest(takes), device, judge)
 
     def _again(self, session: Session, fields: Fields) -> tuple[Again, Take]:
         """Return the parts of a take that are to be sung again, and that take."""
@@ -347,58 +350,26 @@ class Service:
             lyrics=parse_lyrics("la"),
         )
 
-    def _networks(self, request: SongRequest) -> Networks:
-        """Load the networks of a request, or take those that were loaded last."""
-        chosen = (request.transformer, request.postnet, request.inpainter)
-        paths = [
-            resolve(path, kind, self.settings.save)
-            for path, kind in zip(chosen, CHOSEN_KINDS, strict=True)
-            if path is not None
-        ]
-        key = (*((path, path.stat().st_mtime_ns) for path in paths), request.changes)
-        with self._loading:
-            if self._loaded is None or self._loaded[0] != key:
-                self._loaded = None  # not both in memory
-                self._loaded = key, load_networks(request, self.settings.device)
-            return self._loaded[1]
+    def _rate(self, request: SongRequest) -> int:
+        """Return the sample rate of the voice of a request."""
+        facts = load_facts(resolve(request.transformer, "transformer"), "transformer")
+        return facts.hyperparams.audio.sample_rate
 
-    def _voice(self, request: SongRequest) -> Voice:
-        """Return the voice of a request that has words."""
-        voice = self._networks(request).voice
-        assert voice is not None, "a plan has words"
-        return voice
+    def _backing(self, session: Session, request: SongRequest, seconds: float) -> KnownBacking:
+        """Return the accompaniment of a request, with the harmonies that are known of it."""
+        assert request.files is not None, "there is an accompaniment"
 
-    def _open(self, path: Path, networks: Networks) -> SongAudio:
-        """Open an accompaniment as the singing chain does, at the same level."""
-        hp, inpainter = networks.hyperparams, networks.inpainter
-        data = inpainter.data if inpainter else {}
-        return open_song(SongFiles(path), hp.audio.sample_rate, data, hp.diffusion.sigma_data)
+        def opened() -> BackingAudio:
+            rate = self._rate(request)
+            return BackingAudio.of(open_request(request, rate), rate)
+
+        key = (request.files.accompaniment, request.inpainter)
+        return KnownBacking(
+            torch.empty(0), 0, seconds, open=opened, harmonies=session.harmonies, key=key
+        )
 
     def _files(self, session: Session) -> Files:
         """Return the files of a session as they stand."""
         paths = {kind: upload.path for kind, upload in session.uploads.items()}
         names = {upload.path: upload.name for upload in session.uploads.values()}
         return Files(session.folder, paths.get("accompaniment"), paths.get("melody"), names)
-
-    def _backing(self, session: Session) -> KnownBacking | None:
-        """Return the accompaniment of a session, with the harmonies that are known of it."""
-        upload = session.uploads.get("accompaniment")
-        if upload is None:
-            return None
-        return self._backing_of(session, upload.path, upload.about["seconds"])
-
-    def _backing_of(self, session: Session, path: Path, seconds: float) -> KnownBacking:
-        networks = self._networks(self._default_request(session))
-        rate = networks.hyperparams.audio.sample_rate
-        return KnownBacking(
-            torch.empty(0),
-            rate,
-            seconds,
-            open=lambda: BackingAudio.of(self._open(path, networks), rate),
-            known=session.harmonies,
-            key=path,
-        )
-
-    def _harmony(self, session: Session) -> Harmony | None:
-        backing = self._backing(session)
-        return None if backing is None else backing.harmony()

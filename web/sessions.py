@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from web.plans import Plan
+from web.plans import SessionPlan
 from web.settings import Settings
 
 PREFIX = "session-"  # of their folders; nothing else below the root is ever removed
@@ -34,7 +34,7 @@ class Take:
     folder: Path
     names: tuple[str, ...]  # of the files written
     accompaniment: Upload | None
-    plan: Plan
+    plan: SessionPlan
     about: dict[str, Any]  # what the page shows of it
 
 
@@ -47,9 +47,9 @@ class Session:
         self.lock = threading.RLock()  # a session's requests follow one another
         self.uploads: dict[str, Upload] = {}  # accompaniment, melody
         self.lexicon: dict[str, str] = {}  # word → ARPAbet
-        self.plan: Plan | None = None
+        self.plan: SessionPlan | None = None
         self.takes: list[Take] = []
-        self.harmonies: dict[tuple[Path, float | None], Any] = {}
+        self.harmonies: dict[Any, Any] = {}
         self._number = 0
 
     @property

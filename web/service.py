@@ -231,7 +231,7 @@ class Service:
         if fields.get("regions"):
             again, before = self._again(session, fields)
             accompaniment = before.accompaniment
-        number = session.next_number()
+        number = session.next_take()
         folder = session.path(f"take-{number:03d}")
         planned = plan.made is not None
         files = self._snapshot(session, folder / INPUTS, again, accompaniment)

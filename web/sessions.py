@@ -51,6 +51,7 @@ class Session:
         self.takes: list[Take] = []
         self.harmonies: dict[Any, Any] = {}
         self._number = 0
+        self._take = 0
 
     @property
     def id(self) -> str:
@@ -62,6 +63,12 @@ class Session:
         with self.lock:
             self._number += 1
             return self._number
+
+    def next_take(self) -> int:
+        """Return the number of a further take; no number comes twice."""
+        with self.lock:
+            self._take += 1
+            return self._take
 
     def path(self, name: str) -> Path:
         """Return a path of the session for a name that this program chose."""

@@ -22,7 +22,7 @@ export class PianoRoll {
     this.guessed = [];
     this.harmony = null;
     this.seconds = 0;
-    this.scale = 60; // px per second
+    this.scale = 95; // px per second
     this.selected = null;
     this.playhead = null;
     this.drag = null;
@@ -37,6 +37,7 @@ export class PianoRoll {
   }
 
   show(plan) {
+    const isNew = !this.notes.length;
     this.notes = plan ? plan.notes.map((note) => ({ ...note })) : [];
     this.guessed = plan?.guessed || [];
     this.harmony = plan?.harmony || null;
@@ -46,6 +47,10 @@ export class PianoRoll {
     this.low = pitches.length ? Math.min(...pitches) - 4 : 55;
     this.high = pitches.length ? Math.max(...pitches) + 4 : 76;
     this.draw();
+    if (isNew && this.notes.length) { // where the singing begins
+      this.frame.scrollLeft = (this.notes[0].onset - 0.6) * this.scale;
+      this.draw();
+    }
   }
 
   zoom(scale) {

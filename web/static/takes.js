@@ -1,7 +1,7 @@
 // The progress of a rendering, and the list of takes with their scores and files.
 
 const TITLES = {
-  load: "loading", melody: "melody", draft: "words", voice: "voice", inpaint: "inpainter",
+  load: "loading", melody: "melody", draft: "voice", voice: "voice", inpaint: "inpainter",
   mix: "mixing, writing",
 };
 const FILES = {
@@ -23,8 +23,11 @@ export function showStages(list, job) {
     list.replaceChildren();
     return;
   }
-  const items = job.stages.map((stage, index) => {
-    const isLast = index === job.stages.length - 1;
+  // The voice is the part of the draft that takes its time.
+  const hasVoice = job.stages.some(({ stage }) => stage === "voice");
+  const stages = job.stages.filter(({ stage }) => stage !== "draft" || !hasVoice);
+  const items = stages.map((stage, index) => {
+    const isLast = index === stages.length - 1;
     const bar = element("progress");
     bar.max = 1;
     if (!isLast || job.state === "done") bar.value = 1;

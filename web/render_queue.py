@@ -25,6 +25,7 @@ class Job:
 
     owner: str  # session
     work: Callable[[], Any]
+    discard: Callable[[], Any]  # called where the work will not be done
     title: str
     state: str = WAITING
     stages: list[dict[str, Any]] = field(default_factory=list)  # in the order they began
@@ -77,16 +78,27 @@ class RenderQueue:
         self._thread = threading.Thread(target=self._run, name="rendering", daemon=True)
         self._thread.start()
 
-    def submit(self, owner: str, title: str, work: Callable[[], Any]) -> Job:
-        """Queue a job; ValueError when the owner has one already, or the queue is full."""
+    def submit(
+        self, owner: str, title: str, work: Callable[[], Any], discard: Callable[[], Any]
+    ) -> Job:
+        """Queue a job; ValueError when the owner has one already, or the queue is full.
+
+        discard: called instead of `work` where the job is refused, or cancelled while it waits.
+        """
+        try:
+            return self._submit(Job(owner, work, discard, title))
+        except ValueError:
+            discard()
+            raise
+
+    def _submit(self, job: Job) -> Job:
         with self._changed:
-            if any(job.owner == owner for job in self._jobs()):
+            if any(other.owner == job.owner for other in self._jobs()):
                 raise ValueError("a rendering of yours is under way: wait for it, or cancel it")
             if len(self._waiting) >= self.most_waiting:
                 raise ValueError(
                     f"{len(self._waiting)} renderings are waiting: try again in a few minutes"
                 )
-            job = Job(owner, work, title)
             self._waiting.append(job)
             self._changed.notify_all()
             return job
@@ -106,6 +118,7 @@ class RenderQueue:
             if job in self._waiting:
                 self._waiting.remove(job)
                 job.state = CANCELLED
+                job.discard()
             self._changed.notify_all()
 
     def wait(self, job: Job, seconds: float) -> bool:

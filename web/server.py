@@ -276,9 +276,9 @@ class Server:
 
     def sing(self, session: Session, fields: dict[str, Any]) -> dict[str, Any]:
         """Queue a rendering."""
-        title, work = self.service.prepare(session, fields)
+        title, work, discard = self.service.prepare(session, fields)
         self.jobs = {owner: job for owner, job in self.jobs.items() if self.sessions.has(owner)}
-        self.jobs[session.id] = self.queue.submit(session.id, title, work)
+        self.jobs[session.id] = self.queue.submit(session.id, title, work, discard)
         return {"job": self.shown_job(session)}
 
     def cancel(self, session: Session, fields: dict[str, Any]) -> dict[str, Any]:

@@ -56,6 +56,9 @@ INPUTS = "inputs"  # folder of a take with the texts that it was made from
 MOST_PRONUNCIATIONS = 500
 
 
+Prepared = tuple[str, Callable[[], Take], Callable[[], None]]
+
+
 class Service:
     """The steps of the page for any session."""
 
@@ -220,8 +223,8 @@ class Service:
 
     # ------------------------------------------------------------------------ sing
 
-    def prepare(self, session: Session, fields: Fields) -> tuple[str, Callable[[], Take]]:
-        """Check what is to be sung; return a title, and the work for the queue."""
+    def prepare(self, session: Session, fields: Fields) -> Prepared:
+        """Check what is to be sung; return its title, the work, and what undoes this check."""
         plan = session.plan
         if plan is None:
             raise ValueError("there is no plan yet: compose a melody")
@@ -234,6 +237,10 @@ class Service:
         number = session.next_take()
         folder = session.path(f"take-{number:03d}")
         planned = plan.made is not None
+
+        def discard() -> None:
+            shutil.rmtree(folder, ignore_errors=True)
+
         files = self._snapshot(session, folder / INPUTS, again, accompaniment)
         try:
             request = song_request(plan.choice, manner, files, runs, folder, planned, again)
@@ -241,7 +248,7 @@ class Service:
                 plan.choice, manner, files, runs, "out/song", planned, again
             )
         except ValueError:
-            shutil.rmtree(folder, ignore_errors=True)
+            discard()
             raise
         title = f"{again.ranges} s of take {again.take}" if again else "the whole song"
 
@@ -249,7 +256,7 @@ class Service:
             try:
                 paths, remarks = self._sung(request, manner.takes)
             except BaseException:
-                shutil.rmtree(folder, ignore_errors=True)
+                discard()
                 raise
             about = take_report(folder, again, request.seed, title, shell_command(arguments))
             about["remarks"] = grouped(remarks)
@@ -258,7 +265,7 @@ class Service:
             session.add_take(take, self.settings.most_takes)
             return take
 
-        return title, work
+        return title, work, discard
 
     def _sung(self, request: SongRequest, takes: int) -> tuple[list[Path], list[str]]:
         """Sing a request, or the best of several takes of it."""

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo test evaluation weights lint benchmark campaign clean
+.PHONY: help demo web samples test evaluation weights lint benchmark campaign clean
 .DEFAULT_GOAL := help
 
 help:  ## these lines
@@ -12,6 +12,13 @@ help:  ## these lines
 
 demo: $(VENV)/installed  ## sing the example lyrics over their accompaniment with save/demo
 	$(RUN) synthesis.py --lyrics examples/lyrics.lrc --accompaniment examples/evening-sun.ogg --out out/demo
+
+web: $(VENV)/installed-web  ## a page to try it, http://127.0.0.1:7860
+	$(RUN) app.py
+
+# Commit docs/samples and docs/index.html with the weights that they are of.
+samples: $(VENV)/installed-songbook  ## five sounds of save/demo, and docs/index.html to hear them
+	$(RUN) -m evaluation.samples
 
 test: $(VENV)/installed-dev  ## style, types and the whole test suite
 	$(VENV)/bin/ruff check .
@@ -92,6 +99,10 @@ $(VENV)/installed-evaluation: requirements-evaluation.txt $(VENV)/installed
 
 $(VENV)/installed-songbook: requirements-songbook.txt $(VENV)/installed
 	$(RUN) -m pip install --quiet -r requirements-songbook.txt
+	touch $@
+
+$(VENV)/installed-web: requirements-web.txt $(VENV)/installed
+	$(RUN) -m pip install --quiet -r requirements-web.txt
 	touch $@
 
 clean:  ## the environment and what was rendered; corpora and checkpoints stay

@@ -41,6 +41,7 @@ from typing import TYPE_CHECKING
 from hyperparams import Hyperparams
 from singing.request import (
     NONE,
+    QUALITIES,
     TEMPO_OF_ACCOMPANIMENT,
     MelodyRequest,
     SongFiles,
@@ -67,22 +68,6 @@ if TYPE_CHECKING:
     from singing.hearing import Hear
     from singing.takes import TakesRequest
 
-QUALITIES = {  # what each sets before --set and the short flags do
-    "draft": (
-        "inpainting.num_steps=6",
-        "mel_inpainting.num_steps=10",
-        "mel_inpainting.draft_steps=4",
-        "synthesis.griffin_lim_iterations=16",
-    ),
-    "standard": (),
-    "best": (
-        "inpainting.num_steps=40",
-        "inpainting.step=dpmpp_2m_sde",
-        "mel_inpainting.num_steps=40",
-        "mel_inpainting.draft_steps=16",
-        "synthesis.griffin_lim_iterations=64",
-    ),
-}
 CONVENIENCES = {  # flag: (the knobs of the inpainting section that it sets, what it is)
     "method": (("method",), "how known samples are respected"),
     "steps": (("num_steps", "draft_steps"), "noise levels walked"),

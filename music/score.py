@@ -361,12 +361,15 @@ class Melody:
 
     @classmethod
     def of(cls, score: Score) -> Melody:
-        """Return a score as it would be written."""
+        """Return a score as it would be written; a compound (twenty-four) as its words."""
         lyrics: list[Lyric | None] = []
         for index, syllable in enumerate(score.syllables):
             after = score.syllables[index + 1 : index + 2]
             ends_line = bool(after) and after[0].line != syllable.line
-            lyrics.append(Lyric(syllable.text, not syllable.ends_word, ends_line))
+            # A hyphen between syllables is no letter in a file: of a compound it would be lost.
+            is_part = syllable.text.endswith("-") or any(s.text.startswith("-") for s in after)
+            continues = not syllable.ends_word and not is_part
+            lyrics.append(Lyric(syllable.text.strip("-"), continues, ends_line))
             lyrics += [None] * (len(syllable.notes) - 1)
         return cls(score.notes, tuple(lyrics), score.tempo, score.meters, score.title)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 NoteGroup = tuple[Note, ...]
+INLINE = "{"  # begins phonemes that stand for a word
 
 
 def text_syllables(
@@ -46,7 +47,10 @@ def text_syllables(
     word_number = first_word
     for word in pronouncer.pronounce(text, line_number, around).words:
         parts = syllabify(word.phonemes)
-        spellings = split_spelling(word.text, len(parts))
+        if word.text.startswith(INLINE):  # read again from a file, a part is pronounced alone
+            spellings = [f"{{{' '.join(phonemes)}}}" for phonemes in parts]
+        else:
+            spellings = split_spelling(word.text, len(parts))
         for index, (phonemes, spelling) in enumerate(zip(parts, spellings, strict=True)):
             last = index == len(parts) - 1
             syllable = Syllable(spelling, phonemes, word_number, index == 0, last, line)
@@ -194,7 +198,8 @@ def _written_words(melody: Melody) -> Iterator[list[tuple[Lyric, NoteGroup]]]:
     """
     word: list[tuple[Lyric, NoteGroup]] = []
     for lyric, notes in melody.groups():
-        pieces = lyric.text.split() or [lyric.text]
+        is_inline = lyric.text.startswith(INLINE)
+        pieces = [lyric.text] if is_inline else lyric.text.split() or [lyric.text]
         for index, (piece, group) in enumerate(
             zip(pieces, regroup([notes], len(pieces)), strict=True)
         ):
@@ -213,7 +218,7 @@ def _spelling(parts: Sequence[str], pronouncer: Pronouncer) -> tuple[str, list[s
     Hyphens that only part syllables ("glo-" "-ri-" "-a") are dropped where that gives a listed
     word, or where the parts are none.
     """
-    spelling, signs = without_pictures("".join(parts))
+    spelling, signs = without_pictures("".join(parts).replace("}{", " "))
     bare = re.sub(rf"[{HYPHENS}]+", "", spelling)
     if len(parts) == 1 or bare == spelling:
         return spelling, signs

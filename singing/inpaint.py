@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from inpainter.context import MEL_ONLY, Condition, ContextMaker, WindowContexts, cut
 from inpainter.diffusion import VOCAL, sampling_sigmas
@@ -23,6 +22,7 @@ from singing.placement import FrameTracks, PlacedPhrase, pitch_track, symbol_tra
 from singing.song import SongAudio, scaled
 from utils import scratch
 from utils.loading import Loaded, denoiser_of
+from utils.progress import ProgressBar
 
 if TYPE_CHECKING:
     from hyperparams import Inpainting
@@ -141,7 +141,7 @@ def inpaint_ranges(
     levels = len(sampling_sigmas(config, has_draft)) - 1
     total = len(list(batches(plan, config.batch_size))) * levels
     with (
-        tqdm(total=total, desc=f"vocal, {len(plan)} windows", unit="step", disable=quiet) as bar,
+        ProgressBar("inpaint", total, "step", f"vocal, {len(plan)} windows", quiet) as bar,
         Evaluations(inpainter) as evaluations,
     ):
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from composer.chords import chord_name
 from composer.compose import compose
 from composer.harmony import Harmony, analyse
-from music.score import Melody
+from music.score import TOLERANCE, Melody, Note, Syllable
 from music.underlay import Underlay, lay_lyrics, sing
 from singing.request import COMPOSE, NONE, TEMPO_OF_ACCOMPANIMENT, MelodyRequest, SongRequest
 from singing.voice import range_remark
@@ -162,18 +162,20 @@ def _read(
     if backing is not None:
         melody, late = fitted(melody, backing.seconds)
         remarks += late
-        if backing.regions is not None:
-            melody = _in_regions(melody, backing.regions)
     if lyrics:
         if melody.has_lyrics:
             text = f"the words of {request.source} are replaced by those of --lyrics"
             remarks.append(remark("not sung", text))
+        if backing is not None and backing.regions is not None:
+            melody = _in_regions(melody, backing.regions)
         underlay = lay_lyrics(lyrics, melody, pronouncer)
     elif melody.has_lyrics:
         try:
             underlay = sing(melody, pronouncer)
         except ValueError as error:
             raise ValueError(f"{request.source}: {error}") from error
+        if backing is not None and backing.regions is not None:
+            underlay = _sung_in_regions(underlay, backing.regions)
     else:
         why = f" ({'; '.join(melody.remarks)})" if melody.remarks else ""
         raise ValueError(f"{request.source} carries no words{why}: give them with --lyrics")
@@ -234,13 +236,47 @@ def _in_regions(melody: Melody, regions: Sequence[tuple[float, float]]) -> Melod
         except ValueError:
             continue  # nothing is sung in this one
     if not parts:
-        spans = ", ".join(f"{start:g}-{end:g} s" for start, end in regions)
-        raise ValueError(f"no note of the melody begins within {spans}: nothing to sing there")
+        raise ValueError(_nothing_within(regions))
     return replace(
         melody,
         notes=tuple(note for part in parts for note in part.notes),
         lyrics=tuple(lyric for part in parts for lyric in part.lyrics),
     )
+
+
+def _sung_in_regions(underlay: Underlay, regions: Sequence[tuple[float, float]]) -> Underlay:
+    """Keep what is sung on the notes that begin within the regions, none longer than its region.
+
+    Words are pronounced before they are cut: "win" of "window" stays what it was.
+    """
+    score = underlay.score
+    notes: list[tuple[Note, ...]] = []
+    for syllable in score.syllables:
+        places = [
+            replace(note, offset=min(note.offset, end))
+            for note in syllable.notes
+            for start, end in regions
+            if start <= note.onset < end - TOLERANCE
+        ]
+        notes.append(tuple(places))
+    kept: list[Syllable] = []
+    words: dict[int, str] = {}
+    for index, (syllable, own) in enumerate(zip(score.syllables, notes, strict=True)):
+        words[syllable.word] = words.get(syllable.word, "") + syllable.text
+        if own:
+            starts = syllable.starts_word or not notes[index - 1]
+            ends = syllable.ends_word or not notes[index + 1]
+            kept.append(replace(syllable, notes=own, starts_word=starts, ends_word=ends))
+    if not kept:
+        raise ValueError(_nothing_within(regions))
+    sung = {words[syllable.word] for syllable in kept}
+    guessed = tuple(word for word in underlay.guessed if word in sung)
+    return replace(underlay, score=replace(score, syllables=tuple(kept)), guessed=guessed)
+
+
+def _nothing_within(regions: Sequence[tuple[float, float]]) -> str:
+    spans = ", ".join(f"{start:g}-{end:g} s" for start, end in regions)
+    return f"no note of the melody begins within {spans}: nothing to sing there"
 
 
 # ---------------------------------------------------------------------------- composed

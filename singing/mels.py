@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from inpainter.context import Context, ContextMaker, cut, window_mel
 from inpainter.diffusion import VOCAL, Denoiser, drop_accompaniment, sampling_sigmas
@@ -25,6 +24,7 @@ from inpainter.sampling import check_request, window_sampler
 from inpainter.windows import Job, Window, batches, inpaint_song, plan_windows, read_from
 from singing.inpaint import Evaluations, check_symbols
 from utils.loading import Loaded, check_spectrograms, denoiser_of
+from utils.progress import ProgressBar
 
 if TYPE_CHECKING:
     from hyperparams import Inpainting
@@ -167,7 +167,7 @@ class MelInpainter:
         steps = len(list(batches(plan, config.batch_size))) * (levels - 1)
         name = f"mel, {len(plan)} windows"
         with (
-            tqdm(total=steps, desc=name, unit="step", disable=quiet) as bar,
+            ProgressBar("inpaint the mel", steps, "step", name, quiet) as bar,
             Evaluations(self.loaded) as evaluations,
         ):
 

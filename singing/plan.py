@@ -78,16 +78,17 @@ class Plan:
             "seed": self.seed,
             **self.melody.report(),
             "guessed": list(self.melody.underlay.guessed),
-            "harmony": _harmony_data(harmony, self.seconds) if harmony else None,
+            "harmony": harmony_data(harmony, self.seconds) if harmony else None,
             "lines": _lines(self.score, self.melody.line_numbers),
             "notes": _notes(self.score),
             "remarks": grouped(self.remarks),
         }
 
 
-def make_plan(request: SongRequest) -> Plan:
+def make_plan(request: SongRequest, backing: BackingAudio | None = None) -> Plan:
     """Make the melody of a request without loading a network; writes nothing.
 
+    backing: its accompaniment, where that is open already.
     Raises ValueError and OSError for what cannot be read or made, and for lyrics that are spoken.
     """
     facts = load_facts(resolve(request.transformer, "transformer"), "transformer")
@@ -99,10 +100,11 @@ def make_plan(request: SongRequest) -> Plan:
             "--plan shows a melody and its words, and nothing is sung here: give --lyrics and an "
             "--accompaniment to compose for, or --melody FILE"
         )
-    song = None if request.files is None else open_request(request, hp.audio.sample_rate)
-    backing = None if song is None else BackingAudio.of(song, hp.audio.sample_rate)
+    if backing is None and request.files is not None:
+        rate = hp.audio.sample_rate
+        backing = BackingAudio.of(open_request(request, rate), rate)
     melody = make_melody(request, voice, Pronouncer(request.lexicon), backing, with_harmony=True)
-    seconds = melody.underlay.score.duration if song is None else song.seconds
+    seconds = melody.underlay.score.duration if backing is None else backing.seconds
     remarks = (*getattr(request.lyrics, "remarks", ()), *melody.remarks)
     guessed = melody.underlay.guessed
     if guessed:
@@ -178,7 +180,7 @@ def _lines(score: Score, line_numbers: tuple[int, ...]) -> list[dict[str, Any]]:
     return [lines[line] for line in sorted(lines)]
 
 
-def _harmony_data(harmony: Harmony, seconds: float) -> dict[str, Any]:
+def harmony_data(harmony: Harmony, seconds: float) -> dict[str, Any]:
     """Return key, tempo, chords with start and end, and the beats of an accompaniment."""
     changes = chord_changes(harmony)
     ends = [*(start for start, _ in changes[1:]), seconds]

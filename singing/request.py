@@ -23,6 +23,22 @@ SAMPLING = (  # sections that touch no weight
     *("synthesis", "inpainting", "mel_inpainting"),
     *("composer", "mixing"),
 )
+QUALITIES = {  # what each sets before --set and the short flags do
+    "draft": (
+        "inpainting.num_steps=6",
+        "mel_inpainting.num_steps=10",
+        "mel_inpainting.draft_steps=4",
+        "synthesis.griffin_lim_iterations=16",
+    ),
+    "standard": (),
+    "best": (
+        "inpainting.num_steps=40",
+        "inpainting.step=dpmpp_2m_sde",
+        "mel_inpainting.num_steps=40",
+        "mel_inpainting.draft_steps=16",
+        "synthesis.griffin_lim_iterations=64",
+    ),
+}
 NOTE = r"(?:[A-Ga-g][#b]?-?\d|\d+)"
 
 

@@ -54,6 +54,7 @@ from utils.loading import (
     load_facts,
 )
 from utils.paths import DEMO, SAVE
+from utils.progress import ProgressEvent, tell
 
 if TYPE_CHECKING:
     from singing.hearing import Hear
@@ -75,6 +76,7 @@ class Stopwatch:
     @contextmanager
     def __call__(self, stage: str, message: str = "") -> Iterator[None]:
         """Time the `with` block as `stage`; a message announces it on standard error."""
+        tell(ProgressEvent(stage))
         if message:
             print(f"{message} …", file=sys.stderr, flush=True)
         began = time.perf_counter()

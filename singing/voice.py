@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
 
 from music.inputs import ScoreTracks, collate_scores, items_to_sing
 from network import Generated, TransformerTTS
@@ -34,6 +33,7 @@ from text.symbols import word_spans
 from utils import scratch
 from utils.loading import Loaded, check_pair, load
 from utils.metrics import AttentionHealth, attention_health
+from utils.progress import ProgressBar
 
 if TYPE_CHECKING:
     from hyperparams import Composer, Hyperparams
@@ -294,7 +294,7 @@ def render_phrases(
     """
     all_seeds = seeds_of(seed, len(phrases))
     rendered: list[RenderedPhrase] = []
-    with tqdm(total=len(phrases), desc="voice", unit="phrase") as bar:
+    with ProgressBar("voice", len(phrases), "phrase") as bar:
         for first in range(0, len(phrases), BATCH):
             batch = phrases[first : first + BATCH]
             seeds = all_seeds[first : first + BATCH]
@@ -336,7 +336,7 @@ def render_refined(
             silence = torch.zeros(max(0, int(generated.mel_lengths[i]) - 1) * audio.hop_length)
             rendered.append(_rendered(voice, phrase, generated, mel, silence, i, seeds[i]))
     refined = refine(rendered)
-    with tqdm(total=len(refined), desc="voice", unit="phrase") as bar:
+    with ProgressBar("voice", len(refined), "phrase") as bar:
         for first in range(0, len(refined), BATCH):
             part = refined[first : first + BATCH]
             lengths = torch.tensor([len(phrase.mel) for phrase in part], device=voice.device)

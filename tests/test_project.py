@@ -26,7 +26,7 @@ def listed(name: str) -> set[str]:
 def test_pyproject_and_requirements_files_agree() -> None:
     extras = PROJECT["optional-dependencies"]
     assert set(PROJECT["dependencies"]) == listed("requirements.txt")
-    for name in ("evaluation", "songbook", "dev"):
+    for name in ("evaluation", "songbook", "web", "dev"):
         assert set(extras[name]) == listed(f"requirements-{name}.txt")
 
 

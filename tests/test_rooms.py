@@ -28,9 +28,9 @@ FLOORS = (  # a file imports from its own floor and from those above it in this 
     ("corpora", "singing", "legacy"),
     ("training", "transcription"),
     ("preprocess", "synthesis", "prepare_data"),
-    ("evaluation",),
+    ("evaluation", "web"),
     ("train_transformer", "train_postnet", "train_inpainter", "train_transcriber"),
-    ("evaluate", "transcribe", "plot", "benchmark"),
+    ("evaluate", "transcribe", "plot", "benchmark", "app"),
 )
 SCRIPTS = (*FLOORS[-1], *FLOORS[-2], "prepare_data", "synthesis")
 LARGEST_SHARE = 0.15  # of the code that one room may hold

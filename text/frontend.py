@@ -65,7 +65,7 @@ class Pronouncer:
 
     `user_lexicon` is a file of `word  PH ON EMES` lines that goes before every other source; a
     missing or wrong file raises FileNotFoundError or ValueError here. CMUdict and the rules are
-    read at the first word, in well below a second, and belong to this object.
+    read at the first word, in well below a second.
     """
 
     def __init__(self, user_lexicon: Path | str | None = None) -> None:

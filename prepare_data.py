@@ -5,6 +5,7 @@
     python prepare_data.py stems DIR --name NAME     # vocals with aligned accompaniments
     python prepare_data.py published                 # the earlier project's audio, where it was put
     python prepare_data.py songbook DIR --name NAME  # scores, sung: NAME and NAME-stems
+    python prepare_data.py merge NAME                # after all jobs of ljspeech … --shard 3/16
     python prepare_data.py align NAME DIR            # when each phoneme is said (optional)
     python prepare_data.py drafts NAME --transformer CHECKPOINT   # for the inpainter on mels
     python prepare_data.py check NAME                # verify what was prepared
@@ -27,7 +28,7 @@ if __name__ == "__main__":  # --help and a wrong flag are answered before torch 
     if sys.argv[1:]:
         parse(sys.argv[1:], __doc__)
 
-from corpora import phoneme_times, songbook, songs, speech, speech_check
+from corpora import phoneme_times, shards, songbook, songs, speech, speech_check
 from corpora.cache import INDEX_NAME, BuildReport, index_changes, read_index, worker_context
 from corpora.ljspeech import read_ljspeech
 from corpora.records import SPLITS, Settings, Split, id_fault
@@ -111,7 +112,7 @@ def prepare_ljspeech(options: argparse.Namespace) -> int:
     audio = hyperparams_of(options).audio
     utterances, rejections = read_ljspeech(options.directory)
     entries, unpronounceable = speech.pronounce(utterances, Pronouncer(options.lexicon))
-    report = speech.build(
+    arguments = (
         entries,
         directory,
         options.directory.resolve().name,
@@ -122,6 +123,18 @@ def prepare_ljspeech(options: argparse.Namespace) -> int:
         rejections + unpronounceable,
         options.strict,
     )
+    if options.shard is not None:
+        print(shards.build_shard(shards.Shard.parse(options.shard), *arguments))
+        return 0
+    report = speech.build(*arguments)
+    print_summary(report)
+    print_guesses(report.index["items"])
+    return 0
+
+
+def merge_shards(options: argparse.Namespace) -> int:
+    """Make the index of a corpus that was prepared in shards."""
+    report = shards.merge(target(options), options.strict)
     print_summary(report)
     print_guesses(report.index["items"])
     return 0
@@ -322,6 +335,7 @@ COMMANDS = {
     "stems": prepare_stems,
     "published": prepare_published,
     "songbook": prepare_songbook,
+    "merge": merge_shards,
     "align": align_corpus,
     "drafts": prepare_drafts,
     "check": check_corpus,

@@ -461,7 +461,7 @@ class Training:
     clip_norm: float = 1.0  # gradient norm
     ema_decay: float = 0.0  # 0 = no moving average of the weights
     accumulate: int = 1  # batches per optimiser step
-    precision: str = "auto"  # auto (the faster here) | float32 | bfloat16 (autocast)
+    precision: str = "auto"  # auto (the faster here) | float32 (on GPUs TF32) | bfloat16 (autocast)
     compile: bool = False  # torch.compile: minutes at the start, faster steps on a GPU
     log_every: int = 50  # steps
     validate_every: int = 1000  # steps; previews too

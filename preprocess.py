@@ -8,7 +8,7 @@ checkpoint needs, and a run resumed there sees exactly what it would have seen.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +113,10 @@ class StemBatch(Movable):
     wav: Tensor  # (B, 2, S) float32, channel 0 the vocal, channel 1 the accompaniment
     lengths: Tensor  # (B,) int64, samples that belong to the song
     other: Tensor | None  # (B, S), another song's accompaniment: the shuffle control
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> StemBatch:
+        """Apply `function` to what a network sees; `starts` stay on the host, which reads them."""
+        return replace(super().map(function), starts=self.starts)
 
     def shuffled(self) -> Tensor:
         """Return the vocals over the other song's accompaniment, (B, 2, S); there must be one."""

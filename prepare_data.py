@@ -6,6 +6,7 @@
     python prepare_data.py published                 # the earlier project's audio, where it was put
     python prepare_data.py songbook DIR --name NAME  # scores, sung: NAME and NAME-stems
     python prepare_data.py merge NAME                # after all jobs of ljspeech … --shard 3/16
+    python prepare_data.py pack NAME                 # into few large files, for large corpora
     python prepare_data.py align NAME DIR            # when each phoneme is said (optional)
     python prepare_data.py drafts NAME --transformer CHECKPOINT   # for the inpainter on mels
     python prepare_data.py check NAME                # verify what was prepared
@@ -31,6 +32,8 @@ if __name__ == "__main__":  # --help and a wrong flag are answered before torch 
 from corpora import phoneme_times, shards, songbook, songs, speech, speech_check
 from corpora.cache import INDEX_NAME, BuildReport, index_changes, read_index, worker_context
 from corpora.ljspeech import read_ljspeech
+from corpora.packed import PACKED, check_packed
+from corpora.packing import pack
 from corpora.records import SPLITS, Settings, Split, id_fault
 from corpora.stems import read_stems
 from hyperparams import Hyperparams
@@ -137,6 +140,18 @@ def merge_shards(options: argparse.Namespace) -> int:
     report = shards.merge(target(options), options.strict)
     print_summary(report)
     print_guesses(report.index["items"])
+    return 0
+
+
+def pack_corpus(options: argparse.Namespace) -> int:
+    """Pack a prepared speech corpus into few large files, beside it."""
+    directory = target(options)
+    packed = directory.with_name(f"{directory.name}-packed")
+    packed_files = pack(FeatureStore(directory), packed).files
+    size = sum(entry["bytes"] for entry in packed_files.values())
+    print(
+        f"{packed}: {len(packed_files)} files, {size / 1e6:.1f} MB; train with --data {packed.name}"
+    )
     return 0
 
 
@@ -318,15 +333,22 @@ def warn_of_empty_splits(items: list[dict[str, Any]]) -> None:
 def check_corpus(options: argparse.Namespace) -> int:
     """Verify a prepared corpus; the exit code is 1 when anything is wrong."""
     directory = target(options)
+    if (directory / PACKED).is_file():
+        return report_problems(directory, check_packed(directory), "the files")
     index = read_index(directory)
     with reading(directory / INDEX_NAME):  # an entry that is missing, or of another type
         problems = CHECKS[index["kind"]](directory, options.workers) + index_changes(index)
+    return report_problems(directory, problems, f"{len(index['items'])} items")
+
+
+def report_problems(directory: Path, problems: list[str], what: str) -> int:
+    """Say what a check has found; return the exit code."""
     for problem in problems:
         print(problem)
     if problems:
         print(f"{directory}: {len(problems)} problems; prepare the corpus again to repair it")
         return 1
-    print(f"{directory}: {len(index['items'])} items, everything in order")
+    print(f"{directory}: {what}, everything in order")
     return 0
 
 
@@ -336,6 +358,7 @@ COMMANDS = {
     "published": prepare_published,
     "songbook": prepare_songbook,
     "merge": merge_shards,
+    "pack": pack_corpus,
     "align": align_corpus,
     "drafts": prepare_drafts,
     "check": check_corpus,

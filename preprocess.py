@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from corpora.packed import PackedItems
 from corpora.records import song_of
-from corpora.stores import FeatureStore, StemStore
+from corpora.stores import FeatureStore, StemStore, frame_counts
 from music.inputs import Movable, ScoreBatch, ScoreTracks, collate_scores
 from training.batching import (
     FrameBudgetSampler,
@@ -144,7 +145,7 @@ class TextMelDataset:
         self.store, self.items = store, store.items(split)
         self.standardise = store.standardiser("mel")
         self.times = store.phoneme_times()
-        self.lengths = [item["num_frames"] for item in self.items]
+        self.lengths = frame_counts(self.items)
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -165,6 +166,9 @@ class TextMelDataset:
 
     def timed_kinds(self) -> set[bool]:
         """Return of which kinds there are items whose symbols have times: sung (True), spoken."""
+        if isinstance(self.items, PackedItems):
+            kinds = self.items.column("sung")[self.items.column("timed") > 0]
+            return {bool(kind) for kind in np.unique(kinds)}
         return {bool(item.get("score")) for item in self.items if item["id"] in self.times}
 
     def collate(self, items: Sequence[TextMelItem]) -> TextMelBatch:
@@ -196,9 +200,9 @@ class MelLinearDataset:
     def __init__(self, store: FeatureStore, split: str, segment_frames: int) -> None:
         self.store, self.items, self.segment_frames = store, store.items(split), segment_frames
         self.standardise = {kind: store.standardiser(kind) for kind in ("mel", "linear")}
-        self.lengths = [
-            min(item["num_frames"], segment_frames or item["num_frames"]) for item in self.items
-        ]
+        self.lengths = frame_counts(self.items)
+        if segment_frames:
+            self.lengths = self.lengths.clip(max=segment_frames)
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -210,7 +214,7 @@ class MelLinearDataset:
         Returns the id, mel (T, M) and linear (T, F), standardised; shorter than segment_frames
         only when the item is.
         """
-        item, length = self.items[number], self.lengths[number]
+        item, length = self.items[number], int(self.lengths[number])
         room = item["num_frames"] - length
         start = min(int(place * (room + 1)), room)
         mel, linear = (

@@ -91,7 +91,8 @@ def build_shard(
             "corpus": fingerprint([(e.utterance.id, e.symbols, e.score) for e in entries]),
             "rejections": [asdict(rejection) for rejection in rejections],
         }
-        moments = np.stack([_as_array(o.moments) for o in outcomes if o.item is not None] or [[]])
+        measured = [_as_array(o.moments) for o in outcomes if o.item is not None]
+        moments = np.stack(measured) if measured else np.zeros(0)
         with atomic(folder / MOMENTS) as temporary, open(temporary, "wb") as file:
             np.save(file, moments)
         lines = [

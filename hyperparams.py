@@ -326,7 +326,7 @@ class Inpainting:
     dynamic_threshold: float = 0.0  # quantile (2205.11487), 0 = off
     overlap: int = 20480  # samples that neighbouring windows share, 1.28 s
     fade: int = 1024  # samples at the end of the overlap that both generate and cross-fade
-    batch_size: int = 4  # independent windows rendered together
+    batch_size: int = 4  # independent windows rendered together; 1 on a CPU, where that is faster
 
     def __post_init__(self) -> None:
         if not 0 <= self.draft_share <= 1:
@@ -461,7 +461,7 @@ class Training:
     clip_norm: float = 1.0  # gradient norm
     ema_decay: float = 0.0  # 0 = no moving average of the weights
     accumulate: int = 1  # batches per optimiser step
-    precision: str = "auto"  # auto (the faster here) | float32 | bfloat16 (autocast)
+    precision: str = "auto"  # auto (the faster here) | float32 (on GPUs TF32) | bfloat16 (autocast)
     compile: bool = False  # torch.compile: minutes at the start, faster steps on a GPU
     log_every: int = 50  # steps
     validate_every: int = 1000  # steps; previews too

@@ -5,6 +5,8 @@
     python prepare_data.py stems DIR --name NAME     # vocals with aligned accompaniments
     python prepare_data.py published                 # the earlier project's audio, where it was put
     python prepare_data.py songbook DIR --name NAME  # scores, sung: NAME and NAME-stems
+    python prepare_data.py merge NAME                # after all jobs of ljspeech … --shard 3/16
+    python prepare_data.py pack NAME                 # into few large files, for large corpora
     python prepare_data.py align NAME DIR            # when each phoneme is said (optional)
     python prepare_data.py drafts NAME --transformer CHECKPOINT   # for the inpainter on mels
     python prepare_data.py check NAME                # verify what was prepared
@@ -27,9 +29,11 @@ if __name__ == "__main__":  # --help and a wrong flag are answered before torch 
     if sys.argv[1:]:
         parse(sys.argv[1:], __doc__)
 
-from corpora import phoneme_times, songbook, songs, speech, speech_check
-from corpora.cache import INDEX_NAME, BuildReport, index_changes, read_index
+from corpora import phoneme_times, shards, songbook, songs, speech, speech_check
+from corpora.cache import INDEX_NAME, BuildReport, index_changes, read_index, worker_context
 from corpora.ljspeech import read_ljspeech
+from corpora.packed import PACKED, check_packed
+from corpora.packing import pack
 from corpora.records import SPLITS, Settings, Split, id_fault
 from corpora.stems import read_stems
 from hyperparams import Hyperparams
@@ -56,6 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
     def prepare() -> int:
         if getattr(options, "workers", 0) < 0:
             raise ValueError(f"--workers {options.workers}: expected 0 or more")
+        if getattr(options, "workers", 0):
+            worker_context(speech.__name__)  # imports while the corpus is being read
         try:
             return COMMANDS[options.command](options)
         except RuntimeError as error:  # a program or a package is missing, a worker has died
@@ -109,7 +115,7 @@ def prepare_ljspeech(options: argparse.Namespace) -> int:
     audio = hyperparams_of(options).audio
     utterances, rejections = read_ljspeech(options.directory)
     entries, unpronounceable = speech.pronounce(utterances, Pronouncer(options.lexicon))
-    report = speech.build(
+    arguments = (
         entries,
         directory,
         options.directory.resolve().name,
@@ -120,8 +126,32 @@ def prepare_ljspeech(options: argparse.Namespace) -> int:
         rejections + unpronounceable,
         options.strict,
     )
+    if options.shard is not None:
+        print(shards.build_shard(shards.Shard.parse(options.shard), *arguments))
+        return 0
+    report = speech.build(*arguments)
     print_summary(report)
     print_guesses(report.index["items"])
+    return 0
+
+
+def merge_shards(options: argparse.Namespace) -> int:
+    """Make the index of a corpus that was prepared in shards."""
+    report = shards.merge(target(options), options.strict)
+    print_summary(report)
+    print_guesses(report.index["items"])
+    return 0
+
+
+def pack_corpus(options: argparse.Namespace) -> int:
+    """Pack a prepared speech corpus into few large files, beside it."""
+    directory = target(options)
+    packed = directory.with_name(f"{directory.name}-packed")
+    packed_files = pack(FeatureStore(directory), packed).files
+    size = sum(entry["bytes"] for entry in packed_files.values())
+    print(
+        f"{packed}: {len(packed_files)} files, {size / 1e6:.1f} MB; train with --data {packed.name}"
+    )
     return 0
 
 
@@ -303,15 +333,22 @@ def warn_of_empty_splits(items: list[dict[str, Any]]) -> None:
 def check_corpus(options: argparse.Namespace) -> int:
     """Verify a prepared corpus; the exit code is 1 when anything is wrong."""
     directory = target(options)
+    if (directory / PACKED).is_file():
+        return report_problems(directory, check_packed(directory), "the files")
     index = read_index(directory)
     with reading(directory / INDEX_NAME):  # an entry that is missing, or of another type
         problems = CHECKS[index["kind"]](directory, options.workers) + index_changes(index)
+    return report_problems(directory, problems, f"{len(index['items'])} items")
+
+
+def report_problems(directory: Path, problems: list[str], what: str) -> int:
+    """Say what a check has found; return the exit code."""
     for problem in problems:
         print(problem)
     if problems:
         print(f"{directory}: {len(problems)} problems; prepare the corpus again to repair it")
         return 1
-    print(f"{directory}: {len(index['items'])} items, everything in order")
+    print(f"{directory}: {what}, everything in order")
     return 0
 
 
@@ -320,6 +357,8 @@ COMMANDS = {
     "stems": prepare_stems,
     "published": prepare_published,
     "songbook": prepare_songbook,
+    "merge": merge_shards,
+    "pack": pack_corpus,
     "align": align_corpus,
     "drafts": prepare_drafts,
     "check": check_corpus,

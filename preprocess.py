@@ -8,7 +8,7 @@ checkpoint needs, and a run resumed there sees exactly what it would have seen.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from corpora.packed import PackedItems
 from corpora.records import song_of
-from corpora.stores import FeatureStore, StemStore
+from corpora.stores import FeatureStore, StemStore, frame_counts
 from music.inputs import Movable, ScoreBatch, ScoreTracks, collate_scores
 from training.batching import (
     FrameBudgetSampler,
@@ -114,6 +115,10 @@ class StemBatch(Movable):
     lengths: Tensor  # (B,) int64, samples that belong to the song
     other: Tensor | None  # (B, S), another song's accompaniment: the shuffle control
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> StemBatch:
+        """Apply `function` to what a network sees; `starts` stay on the host, which reads them."""
+        return replace(super().map(function), starts=self.starts)
+
     def shuffled(self) -> Tensor:
         """Return the vocals over the other song's accompaniment, (B, 2, S); there must be one."""
         assert self.other is not None
@@ -140,7 +145,7 @@ class TextMelDataset:
         self.store, self.items = store, store.items(split)
         self.standardise = store.standardiser("mel")
         self.times = store.phoneme_times()
-        self.lengths = [item["num_frames"] for item in self.items]
+        self.lengths = frame_counts(self.items)
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -161,6 +166,9 @@ class TextMelDataset:
 
     def timed_kinds(self) -> set[bool]:
         """Return of which kinds there are items whose symbols have times: sung (True), spoken."""
+        if isinstance(self.items, PackedItems):
+            kinds = self.items.column("sung")[self.items.column("timed") > 0]
+            return {bool(kind) for kind in np.unique(kinds)}
         return {bool(item.get("score")) for item in self.items if item["id"] in self.times}
 
     def collate(self, items: Sequence[TextMelItem]) -> TextMelBatch:
@@ -192,9 +200,9 @@ class MelLinearDataset:
     def __init__(self, store: FeatureStore, split: str, segment_frames: int) -> None:
         self.store, self.items, self.segment_frames = store, store.items(split), segment_frames
         self.standardise = {kind: store.standardiser(kind) for kind in ("mel", "linear")}
-        self.lengths = [
-            min(item["num_frames"], segment_frames or item["num_frames"]) for item in self.items
-        ]
+        self.lengths = frame_counts(self.items)
+        if segment_frames:
+            self.lengths = self.lengths.clip(max=segment_frames)
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -206,7 +214,7 @@ class MelLinearDataset:
         Returns the id, mel (T, M) and linear (T, F), standardised; shorter than segment_frames
         only when the item is.
         """
-        item, length = self.items[number], self.lengths[number]
+        item, length = self.items[number], int(self.lengths[number])
         room = item["num_frames"] - length
         start = min(int(place * (room + 1)), room)
         mel, linear = (

@@ -137,6 +137,10 @@ class PostNetExperiment(Experiment[PostNet, MelLinearBatch]):
         linear = model(batch.mel, batch.lengths)
         return {"linear": Term(*masked_l1(linear, batch.linear, batch.lengths))}
 
+    def counts(self, batch: MelLinearBatch) -> dict[str, float]:
+        """Return the divisor of `loss`: accumulated batches count like one large one."""
+        return {"linear": float(batch.lengths.sum()) * batch.linear.shape[2]}
+
     def validate(self, network: PostNet) -> dict[str, float]:
         """Return L1 on fixed segments, `score`, and of the filterbank's pseudo-inverse, `floor`.
 

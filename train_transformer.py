@@ -91,6 +91,8 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
         "alpha/decoder": "learned scale of the decoder's position codes",
     }
 
+    dynamic_shapes = True  # a graph for batches of any size
+
     def __init__(
         self, hyperparams: Hyperparams, store: FeatureStore, recogniser: Recogniser | None = None
     ) -> None:

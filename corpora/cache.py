@@ -15,12 +15,15 @@ import multiprocessing
 import os
 import reprlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import wraps
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -264,6 +267,22 @@ class BuildReport:
         )
 
 
+def worker_context(module: str) -> BaseContext:
+    """Return how workers are started that run a function of `module`.
+
+    They are forked from one process that has imported the module and the script, and nothing else:
+    a worker begins at once, where a spawned one would import torch for itself, for seconds. That
+    process is started here, in the background.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    context.set_forkserver_preload([module, *([Path(script).stem] if script else [])])
+    forkserver.ensure_running()
+    return context
+
+
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -283,7 +302,7 @@ def run_parallel(
 ) -> Iterator[Result]:
     """Yield function(task) in the order of the tasks, over `workers` processes, with a bar.
 
-    0 workers run in this process. `function` must be importable by name (the pool is spawned).
+    0 workers run in this process. `function` must be importable by name: a worker is a new process.
     """
     progress = tqdm(total=len(tasks), desc=description, unit="item", dynamic_ncols=True)
     if workers == 0 or len(tasks) < 2:
@@ -293,7 +312,7 @@ def run_parallel(
                 progress.update()
         return
     pool = ProcessPoolExecutor(
-        min(workers, len(tasks)), multiprocessing.get_context("spawn"), _start_worker
+        min(workers, len(tasks)), worker_context(function.__module__), _start_worker
     )
     try:
         with progress:

@@ -24,6 +24,20 @@ def parse(arguments: list[str], description: str | None) -> argparse.Namespace:
     spoken.add_argument(
         "--lexicon", type=Path, metavar="FILE", help="pronunciations that win over the dictionary"
     )
+    spoken.add_argument(
+        "--shard",
+        metavar="NUMBER/COUNT",
+        help="prepare one of COUNT parts, on any machine that sees --feature-dir; then: merge NAME",
+    )
+    merged = commands.add_parser("merge", help="the index of a corpus prepared in shards")
+    merged.set_defaults(command="merge")
+    merged.add_argument("name", help="corpus below --feature-dir")
+    merged.add_argument("--strict", action="store_true", help="fail when an item is faulty")
+    feature_option(merged)
+    packed = commands.add_parser("pack", help="a speech corpus into few large files, NAME-packed")
+    packed.set_defaults(command="pack")
+    packed.add_argument("name", help="corpus below --feature-dir")
+    feature_option(packed)
     stems = commands.add_parser("stems", help="songs as vocal and accompaniment, two files each")
     stems.set_defaults(command="stems")
     add_build_arguments(stems)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from corpora.cache import INDEX_NAME, read_index
+from corpora.packed import (
+    PACKED,
+    PackedArrays,
+    PackedEntries,
+    PackedItems,
+    PackedTimes,
+    read_packed,
+)
 from corpora.records import FULL_SCALE
 from utils.audio import Standardiser
 from utils.files import UNREADABLE, Unreadable, reading
@@ -32,29 +40,46 @@ class Store:
     def __init__(self, directory: Path) -> None:
         self.directory = Path(directory)
         self.elsewhere: dict[str, Path] = {}  # kind of array → folder that replaces its own
-        self.index = read_index(self.directory)
+        self._packed: dict[str, PackedArrays] = {}
+        if (self.directory / PACKED).is_file():
+            self.index = read_packed(self.directory)
+        else:
+            self.index = read_index(self.directory)
         if self.index["kind"] != self.kind:
             raise ValueError(
                 f"{self.directory} holds a corpus of kind {self.index['kind']!r}, expected "
                 f"{self.kind!r}: python prepare_data.py {self.command} DIR --name NAME"
             )
 
-    def items(self, split: str) -> list[dict[str, Any]]:
+    def items(self, split: str) -> Sequence[dict[str, Any]]:
         """Return the index's items of a split; ValueError when there is none."""
-        items = [item for item in self.index["items"] if item["split"] == split]
-        if not items:
+        everything = self.index["items"]
+        items: Sequence[dict[str, Any]]
+        if isinstance(everything, PackedItems):
+            items = everything.of_split(split)
+        else:
+            items = [item for item in everything if item["split"] == split]
+        if not len(items):
             raise ValueError(
                 f"{self.directory}: no item of {len(self.index['items'])} is in the {split} split; "
                 f"prepare the corpus again with a larger --{split}-share, or with another --seed"
             )
         return items
 
-    def phoneme_times(self) -> dict[str, dict[str, list[float]]]:
+    def phoneme_times(self) -> Mapping[str, dict[str, list[float]]]:
         """Return {id: {onset, offset: s of every symbol}} of the items whose times are known."""
+        items = self.index["items"]
+        if isinstance(items, PackedItems):
+            return PackedTimes(items)
         return read_phoneme_times(self.directory)
 
     def array(self, kind: str, id: str) -> np.ndarray:
         """Open an array of an item by memory map; Unreadable when it is missing or damaged."""
+        items = self.index["items"]
+        if isinstance(items, PackedItems) and kind not in self.elsewhere:
+            arrays = self._packed.setdefault(kind, PackedArrays(items, kind))
+            with reading(self.directory / PACKED):
+                return arrays.of(id)
         path = self.elsewhere.get(kind, self.directory / kind) / f"{id}.npy"
         try:
             array = np.load(path, mmap_mode="r")
@@ -72,8 +97,10 @@ class Store:
         raise NotImplementedError
 
     @cached_property
-    def entries(self) -> dict[str, dict[str, Any]]:
+    def entries(self) -> Mapping[str, dict[str, Any]]:
         """The index's items by id."""
+        if isinstance(items := self.index["items"], PackedItems):
+            return PackedEntries(items)
         return {item["id"]: item for item in self.index["items"]}
 
     def check_audio(self, audio: Any) -> None:
@@ -107,7 +134,8 @@ class FeatureStore(Store):
             self.seconds_per_frame = self.index["audio"]["hop_length"] / self.index["sample_rate"]
             for kind in ("mel", "linear"):
                 self.standardiser(kind)
-            self.pitch_range(self.index["items"])
+            if not isinstance(self.index["items"], PackedItems):
+                self.pitch_range(self.index["items"])
 
     def shape(self, kind: str, id: str) -> tuple[int, int]:
         """Return (T, M) of a mel, (T, F) of a linear spectrogram."""
@@ -120,6 +148,8 @@ class FeatureStore(Store):
 
     def pitch_range(self, items: Sequence[dict[str, Any]] | None = None) -> list[int] | None:
         """Return the lowest and the highest note (MIDI) of the training items, None for speech."""
+        if items is None and isinstance(self.index["items"], PackedItems):
+            return self.index["pitch_range"]
         items = self.items("train") if items is None else items
         scores = [item["score"] for item in items if item.get("score")]
         pitches = [pitch for score in scores for _, _, pitch in score["notes"]]
@@ -166,10 +196,7 @@ class JointFeatureStore(FeatureStore):
     def _pooled(self, statistics: Sequence[dict[str, list[float]]]) -> dict[str, list[float]]:
         """Mean and standard deviation of all training frames, from those of each corpus."""
         frames = np.array(
-            [
-                sum(item["num_frames"] for item in store.items("train"))
-                for store in self.parts.values()
-            ],
+            [frame_counts(store.items("train")).sum() for store in self.parts.values()],
             dtype=np.float64,
         )[:, None]
         share = frames / frames.sum()
@@ -185,13 +212,20 @@ class JointFeatureStore(FeatureStore):
         corpus, _, own = id.partition("/")
         return self.parts[corpus].array(kind, own)
 
-    def phoneme_times(self) -> dict[str, dict[str, list[float]]]:
+    def phoneme_times(self) -> Mapping[str, dict[str, list[float]]]:
         """Return the times of all corpora that were aligned."""
         return {
             f"{name}/{id}": times
             for name, store in self.parts.items()
             for id, times in store.phoneme_times().items()
         }
+
+
+def frame_counts(items: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Return the frames of every item, (I,) int64; of a packed corpus without reading one."""
+    if isinstance(items, PackedItems):
+        return items.column("num_frames").astype(np.int64)
+    return np.array([item["num_frames"] for item in items], dtype=np.int64)
 
 
 def open_features(directory: Path, names: str) -> FeatureStore:

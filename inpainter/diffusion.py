@@ -169,11 +169,12 @@ def draw_sigma(
     then varies less; each level alone still has the exact distribution).
     """
     device = generator.device
-    u = torch.rand(batch, generator=generator, device=device).cpu().double()
+    exact = torch.device("cpu") if device.type == "mps" else device  # has double precision
+    u = torch.rand(batch, generator=generator, device=device).to(exact).double()
     if stratified:
-        order = torch.randperm(batch, generator=generator, device=device).cpu()
+        order = torch.randperm(batch, generator=generator, device=device).to(exact)
         u = (order + u) / batch
-    z = torch.special.ndtri(u.clamp(1e-9, 1 - 1e-9))  # in double precision, which MPS lacks
+    z = torch.special.ndtri(u.clamp(1e-9, 1 - 1e-9))
     return (p_mean + p_std * z).exp().float().to(device)
 
 
@@ -309,7 +310,7 @@ def bin_loss_terms(
     sums: Tensor, counts: Tensor, sigma: Tensor, edges: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Add `loss_terms` of B items per bin of σ: (K,) and (K,); ranks and batches add too."""
-    bins = torch.bucketize(sigma.to(edges.device), edges).to(sums.device)
+    bins = torch.bucketize(sigma.to(sums.device), edges.to(sums.device))
     zeros = sums.new_zeros(len(edges) + 1)
     return (
         zeros.index_add(0, bins, sums.detach()),

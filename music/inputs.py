@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -225,14 +225,20 @@ def item_groups(phrases: Sequence[Score], shortest: float, longest: float) -> li
 class Movable:
     """A dataclass of tensors that moves to a device as a whole."""
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> Any:
+        """Return a copy with `function` applied to every tensor, those of nested batches too."""
+        changes: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                changes[field.name] = function(value)
+            elif isinstance(value, Movable):
+                changes[field.name] = value.map(function)
+        return dataclasses.replace(self, **changes)
+
     def to(self, device: torch.device | str) -> Any:
         """Return a copy whose tensors (nested batches too) are on `device`."""
-        changes = {
-            field.name: value.to(device)
-            for field in dataclasses.fields(self)
-            if hasattr(value := getattr(self, field.name), "to")
-        }
-        return dataclasses.replace(self, **changes)
+        return self.map(lambda tensor: tensor.to(device))
 
 
 @dataclass(frozen=True)

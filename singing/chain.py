@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -126,12 +127,18 @@ def linear_of(postnet: Loaded, mel: Tensor, mel_lengths: Tensor | None = None) -
     return postnet.standardiser("linear").inverse(linear)
 
 
+@lru_cache(maxsize=8)
+def _filterbank_inverse(audio: Audio, device: torch.device) -> Tensor:
+    """Return the pseudo-inverse of the mel filterbank, (M, F)."""
+    return torch.linalg.pinv(mel_filterbank(audio)).to(device)
+
+
 def linear_from_mel(mel: Tensor, audio: Audio) -> Tensor:
     """Invert the filterbank by its pseudo-inverse: log mel (B, T, M) → log linear (B, T, F).
 
     The baseline of a PostNet; previews of the transformer alone use it.
     """
-    inverse = torch.linalg.pinv(mel_filterbank(audio)).to(mel.device)  # (M, F)
+    inverse = _filterbank_inverse(audio, mel.device)  # (M, F)
     return (mel.float().exp() @ inverse).clamp_min(audio.log_floor).log()
 
 

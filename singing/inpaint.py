@@ -131,15 +131,19 @@ def inpaint_ranges(
     for start, stop in ranges:
         is_known[VOCAL, start:stop] = False
     overlap = min(config.overlap, hp.window // 2) // hop * hop
-    plan = plan_windows(length, hp.window, overlap, ranges, hop)
-    fade = min(config.fade, overlap)
     contexts = None
     if condition is not None:
         contexts = WindowContexts(ContextMaker(hp.audio, inpainter.data), condition, hop)
     start_from = None if draft is None else stacked(draft, accompaniment)  # (2, S)
     has_draft = contexts is not None and "wav" in contexts.maker.parts
     levels = len(sampling_sigmas(config, has_draft)) - 1
-    total = len(list(batches(plan, config.batch_size))) * levels
+    # One look at a draft: what the left neighbour made of the overlap changes a window by less
+    # than another seed does, so none waits for another.
+    plan = plan_windows(length, hp.window, overlap, ranges, hop, chained=levels > 1)
+    fade = min(config.fade, overlap)
+    on_cpu = next(inpainter.network.parameters()).device.type == "cpu"
+    batch_size = 1 if on_cpu else config.batch_size
+    total = len(list(batches(plan, batch_size))) * levels
     with (
         ProgressBar("inpaint", total, "step", f"vocal, {len(plan)} windows", quiet) as bar,
         Evaluations(inpainter) as evaluations,
@@ -156,9 +160,7 @@ def inpaint_ranges(
             None if start_from is None else lambda jobs: cut(start_from, spans(jobs)),
             report_level,
         )
-        pieces = inpaint_song(
-            read_from(known, is_known), length, plan, generate, fade, config.batch_size
-        )
+        pieces = inpaint_song(read_from(known, is_known), length, plan, generate, fade, batch_size)
         sung, done = scratch.zeros((length,)), 0
         for piece in pieces:
             sung[done : done + piece.shape[1]] = piece[VOCAL]

@@ -82,7 +82,7 @@ class Experiment(ABC, Generic[Network, Batch]):
     corpus_buffers: ClassVar[tuple[str, ...]] = ()  # of the model; --start-from leaves them alone
     unit: ClassVar[str] = "frames"  # of throughput; "windows" where an item of a batch is one
     descriptions: ClassVar[Mapping[str, str]] = {}  # of its scalars, for TensorBoard
-    find_unused_parameters: ClassVar[bool] = False  # a loss may leave some out (DDP must know)
+    dynamic_shapes: ClassVar[bool | None] = None  # for torch.compile; True: each batch has its own
 
     hyperparams: Hyperparams
     model: Network
@@ -130,6 +130,10 @@ class Experiment(ABC, Generic[Network, Batch]):
 
     def preview(self, model: Network, writer: SummaryWriter, step: int) -> None:
         """Write pictures and sounds to TensorBoard."""
+
+    def unused_parameters(self) -> set[str]:
+        """Name the parameters that no loss of this run reaches: ranks have nothing to share."""
+        return set()
 
     def monitor(self, model: Network) -> dict[str, float]:
         """Return scalars of the model itself, logged beside the losses."""

@@ -10,6 +10,7 @@ import errno
 import logging
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ MOST_CHANNELS = 64  # of a file
 LONGEST_RECORDING = 7200.0  # s of a file; an audiobook's chapter, an opera's act
 MOST_SAMPLES = 1 << 29  # of a file, all channels: 2 GiB in memory
 BLOCK = 1 << 18  # samples resampled or written at a time: flat memory
+BLOCK_FRAMES = 128  # spectrogram frames transformed at a time on a CPU: half a MB, its cache
 LOUDNESS_BLOCK = 0.4  # s, the gating block of BS.1770
 LOUDNESS_STEPS = 100  # quarter blocks filtered at a time, 10 s: flat memory
 LOUDNESS_RUN_IN = 10  # quarter blocks, 1 s; the 38 Hz high-pass forgets in 0.01 s
@@ -315,6 +317,15 @@ class Features(nn.Module):
         return magnitude.clamp(min=self.log_floor).log()
 
 
+@lru_cache(maxsize=4)
+def cpu_features(audio: Audio) -> Features:
+    """Return the features of an Audio section on the CPU, the same module on each call.
+
+    For workers: making the filterbank takes as long as the spectrograms of a sentence.
+    """
+    return Features(audio)
+
+
 def mel_frequencies(count: int, highest: float) -> np.ndarray:
     """Return frequencies in Hz, evenly spaced from 0 to `highest` Hz on Slaney's mel scale."""
     step = math.log(6.4) / 27.0  # log Hz per mel above 1000 Hz = 15 mel; below, 200/3 Hz per mel
@@ -402,18 +413,14 @@ def griffin_lim(
     else:
         phase = start.angle()
     spectrum = torch.polar(magnitude, phase)
-    previous = None
+    wav = ahead = transform.inverse(spectrum)
     for _ in range(num_iterations):
-        consistent = transform.forward(transform.inverse(spectrum))  # c_n = P_C1(P_C2(t_n-1))
-        ahead = consistent
-        if previous is not None:  # t_n = c_n + α (c_n - c_n-1)
-            ahead = torch.add(consistent, consistent - previous, alpha=momentum)
-        previous = consistent
-        parts = torch.view_as_real(ahead)  # (B, T, F, 2)
-        scale = parts.square().sum(-1).add_(1e-16).rsqrt_().mul_(magnitude)
-        spectrum = torch.view_as_complex(parts * scale.unsqueeze(-1))
+        # Both transforms are linear, so c_n + α (c_n − c_n-1) of the spectra is the transform of
+        # the same sum of waveforms, a quarter as many numbers.
+        previous, wav = wav, transform.projected(ahead, magnitude)
+        ahead = torch.add(wav, wav - previous, alpha=momentum)
     margin = audio.n_fft // 2
-    return transform.inverse(spectrum)[:, margin : margin + audio.hop_length * (num_frames - 1)]
+    return wav[:, margin : margin + audio.hop_length * (num_frames - 1)]
 
 
 def local_contrast(linear: Tensor, amount: float, bins: int) -> Tensor:
@@ -467,15 +474,22 @@ class _FrameTransform:
         left = (audio.n_fft - audio.win_length) // 2
         window = torch.hann_window(audio.win_length, device=device)
         self.window = F.pad(window, (left, audio.n_fft - audio.win_length - left))
+        self.window_pieces = self._pieces(self.window)  # (overlap, hop)
+        self.tiny = torch.full((), 1e-16, device=device)  # of a power: the phase of silence is 0
         envelope = self._overlap_add(self.window.square().expand(1, num_frames, -1))
         inside = torch.zeros_like(envelope, dtype=torch.bool)
         inside[:, self.n_fft // 2 : self.n_fft // 2 + self.hop * (num_frames - 1)] = True
         # Zero beyond the ends, as Features pads there.
         self.gain = torch.where(inside, 1 / envelope.clamp(min=1e-8), 0.0)
 
+    def _pieces(self, frames: Tensor) -> Tensor:
+        """Cut frames (..., n_fft) into hops (..., overlap, hop), zeros behind the last sample."""
+        if padding := self.overlap * self.hop - self.n_fft:
+            frames = F.pad(frames, (0, padding))
+        return frames.unflatten(-1, (self.overlap, self.hop))
+
     def _overlap_add(self, frames: Tensor) -> Tensor:
-        padding = self.overlap * self.hop - self.n_fft
-        pieces = F.pad(frames, (0, padding)).unflatten(-1, (self.overlap, self.hop))
+        pieces = self._pieces(frames)
         wav = frames.new_zeros(frames.shape[0], self.num_frames + self.overlap - 1, self.hop)
         for piece in range(self.overlap):
             wav[:, piece : piece + self.num_frames] += pieces[:, :, piece]
@@ -489,6 +503,31 @@ class _FrameTransform:
     def forward(self, wav: Tensor) -> Tensor:
         """(B, S + n_fft) → (B, T, F) complex."""
         return torch.fft.rfft(wav.unfold(-1, self.n_fft, self.hop) * self.window)
+
+    def projected(self, wav: Tensor, magnitude: Tensor) -> Tensor:
+        """Give the spectrum of wav (B, S + n_fft) the magnitudes (B, T, F) and transform it back.
+
+        On a CPU by BLOCK_FRAMES of one item at a time, which stay in its cache from the first step
+        to the last, so an item's result does not depend on its batch. Without gradients.
+        """
+        hops = wav.new_zeros(len(wav), self.num_frames + self.overlap - 1, self.hop)
+        frames = wav.unfold(-1, self.n_fft, self.hop)  # (B, T, n_fft)
+        on_cpu = wav.device.type == "cpu"
+        parts = zip(hops, frames, magnitude, strict=True) if on_cpu else [(hops, frames, magnitude)]
+        size = BLOCK_FRAMES if on_cpu else self.num_frames
+        for target, part, wanted in parts:
+            for first in range(0, self.num_frames, size):
+                last = min(first + size, self.num_frames)
+                spectrum = torch.fft.rfft(part[..., first:last, :] * self.window)
+                real, imaginary = torch.view_as_real(spectrum).unbind(-1)
+                scale = torch.addcmul(self.tiny, real, real).addcmul_(imaginary, imaginary)
+                scale.rsqrt_().mul_(wanted[..., first:last, :])
+                real.mul_(scale)
+                imaginary.mul_(scale)
+                pieces = self._pieces(torch.fft.irfft(spectrum, self.n_fft))
+                for i, window in enumerate(self.window_pieces):  # window and overlap-add at once
+                    target[..., first + i : last + i, :].addcmul_(pieces[..., i, :], window)
+        return hops.flatten(1).mul_(self.gain)
 
 
 def rms_level(wav: Tensor) -> float:

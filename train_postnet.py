@@ -64,7 +64,7 @@ from preprocess import (
 from singing.chain import filled, linear_from_mel, waveform
 from source_filter import SourcePostNet, base_filters, render
 from training.batching import Position
-from training.experiment import Experiment, StepContext, Term
+from training.experiment import Experiment, StepContext, Term, starting_statistics
 from training.losses import masked_l1, spectral_loss
 from training.trainer import train
 from utils import plotting
@@ -113,6 +113,8 @@ class PostNetExperiment(Experiment[PostNet, MelLinearBatch]):
             return SourceExperiment.from_arguments(arguments, hyperparams, directory, world)
         store = open_features(arguments.feature_dir, arguments.data)
         store.check_audio(hyperparams.audio)
+        if (statistics := starting_statistics(arguments, directory, cls.kind)) is not None:
+            store.adopt_statistics(statistics)
         experiment = cls(hyperparams, store)
         if arguments.transformer is not None:
             teacher = load(arguments.transformer, "transformer", world.device)

@@ -38,7 +38,7 @@ from preprocess import FeatureStore, TextMelBatch, TextMelBatches
 from singing.chain import generate_mel, guided_alignment, linear_from_mel, waveform
 from text.symbols import word_spans
 from training.batching import Position
-from training.experiment import Experiment, StepContext, Term
+from training.experiment import Experiment, StepContext, Term, starting_statistics
 from training.losses import (
     duration_loss,
     guided_attention_loss,
@@ -123,6 +123,8 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
         """Open the corpora of --data."""
         store = open_features(arguments.feature_dir, arguments.data)
         store.check_audio(hyperparams.audio)
+        if (statistics := starting_statistics(arguments, directory, cls.kind)) is not None:
+            store.adopt_statistics(statistics)
         recogniser = None
         if world.is_main:
             from evaluation.recognisers import WhisperRecogniser  # late: the judge is optional

@@ -118,6 +118,22 @@ class FeatureStore(Store):
         names = ("corpus", "symbols", "statistics")
         return {name: self.index[name] for name in names} | {"pitch_range": self.pitch_range()}
 
+    def adopt_statistics(self, statistics: dict[str, dict[str, list[float]]]) -> None:
+        """Standardise by those of another run, whose weights know no others.
+
+        Raises ValueError where its spectrograms have another number of bands.
+        """
+        for kind, own in self.statistics.items():
+            if {k: len(v) for k, v in statistics[kind].items()} != {
+                k: len(v) for k, v in own.items()
+            }:
+                raise ValueError(
+                    f"{self.directory}: its {kind} spectrograms have {len(own['mean'])} bands, "
+                    f"those of the weights to begin with {len(statistics[kind]['mean'])}"
+                )
+        self.statistics = {kind: statistics[kind] for kind in self.statistics}
+        self.index = {**self.index, "statistics": self.statistics}
+
     def pitch_range(self, items: Sequence[dict[str, Any]] | None = None) -> list[int] | None:
         """Return the lowest and the highest note (MIDI) of the training items, None for speech."""
         items = self.items("train") if items is None else items

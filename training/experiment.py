@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from hyperparams import Hyperparams
-from utils import config
+from utils import checkpoint, config
 from utils.distributed import World
+from utils.files import reading
 from utils.seeds import derived_seed, torch_generator
 
 # Knobs of a training section that decide which batch comes when: a resumed run keeps them.
@@ -134,6 +135,22 @@ class Experiment(ABC, Generic[Network, Batch]):
     def monitor(self, model: Network) -> dict[str, float]:
         """Return scalars of the model itself, logged beside the losses."""
         return {}
+
+
+def starting_statistics(
+    arguments: argparse.Namespace, directory: Path, kind: str
+) -> dict[str, Any] | None:
+    """Return the statistics of the weights that a run begins with; None without --start-from.
+
+    A network knows no other scale than that of its training: a new corpus is brought to it. A run
+    that resumes keeps what it began with.
+    """
+    if arguments.start_from is None:
+        return None
+    last = directory / checkpoint.LAST
+    source = last if last.is_file() else checkpoint.resolve(arguments.start_from, kind)
+    with reading(source):
+        return checkpoint.load(source, kind)["data"]["statistics"]
 
 
 def compare(

@@ -82,6 +82,7 @@ class Transformer:
     postnet_width: int = 256  # channels
     postnet_kernel: int = 3  # frames
     num_pitches: int = 128  # MIDI note numbers; 0 = spoken
+    voices: int = 0  # singers beside the first, each an embedding; 0 = one voice, and none
     max_symbol_position: int = 8  # a symbol's place in its syllable, clipped here
     contour: bool = False  # frames are told their pitch against the note: vibrato, glides, drift
     prior_width: float = 0.05  # s, w of the score prior exp(-distance²/2w²); 0.12 loses short words
@@ -107,6 +108,8 @@ class Transformer:
                 f"transformer.width = {self.width} is not a multiple of "
                 f"transformer.heads = {self.heads}"
             )
+        if self.voices < 0:
+            raise ValueError(f"transformer.voices = {self.voices}: expected 0 or more")
         if self.guided_heads > self.heads or self.guided_layers > self.decoder_layers:
             raise ValueError(
                 f"transformer.guided_heads = {self.guided_heads} of {self.heads} heads and "

@@ -348,9 +348,12 @@ def prepare_drafts(options: argparse.Namespace) -> int:
             f"{options.transformer} has another symbol table than {directory}: train it again"
         )
     used = [name for name in SPLITS if any(i["split"] == name for i in features.index["items"])]
+    phrases = [TextMelDataset(features, split) for split in used]
+    for dataset in phrases:
+        dataset.use_voices(transformer.data.get("voices", ()))
     made = make_drafts(
         transformer,
-        [TextMelDataset(features, split) for split in used],
+        phrases,
         songbook.phrase_places(directory),
         {item["id"]: item["num_samples"] for item in stems.index["items"]},
         stems.directory / "drafts",

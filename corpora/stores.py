@@ -118,6 +118,10 @@ class FeatureStore(Store):
         names = ("corpus", "symbols", "statistics")
         return {name: self.index[name] for name in names} | {"pitch_range": self.pitch_range()}
 
+    def voices(self) -> list[str]:
+        """Return the names of the voices that items have, in their order."""
+        return list(dict.fromkeys(i["voice"] for i in self.index["items"] if i.get("voice")))
+
     def adopt_statistics(self, statistics: dict[str, dict[str, list[float]]]) -> None:
         """Standardise by those of another run, whose weights know no others.
 

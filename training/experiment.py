@@ -81,6 +81,7 @@ class Experiment(ABC, Generic[Network, Batch]):
     structure: ClassVar[tuple[str, ...]]  # sections that a resumed run cannot change
     start: ClassVar[Any] = (0, 0)  # the position of a new run
     corpus_buffers: ClassVar[tuple[str, ...]] = ()  # of the model; --start-from leaves them alone
+    growing: ClassVar[tuple[str, ...]] = ()  # of the model; --start-from fills their first rows
     unit: ClassVar[str] = "frames"  # of throughput; "windows" where an item of a batch is one
     descriptions: ClassVar[Mapping[str, str]] = {}  # of its scalars, for TensorBoard
     find_unused_parameters: ClassVar[bool] = False  # a loss may leave some out (DDP must know)
@@ -137,20 +138,20 @@ class Experiment(ABC, Generic[Network, Batch]):
         return {}
 
 
-def starting_statistics(
+def starting_data(
     arguments: argparse.Namespace, directory: Path, kind: str
 ) -> dict[str, Any] | None:
-    """Return the statistics of the weights that a run begins with; None without --start-from.
+    """Return the `data` of the weights that a run begins with; None without --start-from.
 
-    A network knows no other scale than that of its training: a new corpus is brought to it. A run
-    that resumes keeps what it began with.
+    A network knows no other scale than that of its training: a new corpus is brought to its
+    statistics. A run that resumes keeps what it began with.
     """
     if arguments.start_from is None:
         return None
     last = directory / checkpoint.LAST
     source = last if last.is_file() else checkpoint.resolve(arguments.start_from, kind)
     with reading(source):
-        return checkpoint.load(source, kind)["data"]["statistics"]
+        return checkpoint.load(source, kind)["data"]
 
 
 def compare(

@@ -17,14 +17,14 @@ class Data:
     """What the scripts work on when they are called without arguments; flags win."""
 
     data_path: str = "LJSpeech-1.1"  # folder of the corpus as it was unpacked
-    layout: str = "ljspeech"  # ljspeech | stems | songbook, a command of prepare_data.py
+    layout: str = "ljspeech"  # ljspeech | stems | songbook | singing: of prepare_data.py
     name: str = "ljspeech"  # of its folder below feature/, which the training scripts read
     run: str = "main"  # folder below save/KIND/ that they write, and synthesis.py reads
     text: str = "the rain is over and the sun comes out again"  # that synthesis.py speaks
 
     def __post_init__(self) -> None:
         """Raise ValueError for a layout that prepare_data.py does not know."""
-        layouts = ("ljspeech", "stems", "songbook")
+        layouts = ("ljspeech", "stems", "songbook", "singing")
         if self.layout not in layouts:
             raise ValueError(f"data.layout = {self.layout!r} is not one of {', '.join(layouts)}")
 

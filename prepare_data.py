@@ -280,7 +280,7 @@ def prepare_sung_stems(
     pairs, with_stems = [], []
     for rendering in renderings:
         path = sources[rendering.id.partition(TAKE_MARK)[0]]
-        if path in backings:
+        if path in backings and rendering.made["phrases"]:
             pairs.append(StemPair(rendering.id, path, (backings[path],)))
             with_stems.append(rendering)
     if not pairs:

@@ -82,7 +82,7 @@ def read_labels(path: Path) -> Labels:
     """Read a label file; ValueError names what is not understood, unknown phonemes included."""
     size = path.stat().st_size
     if size > LARGEST_LABELS:
-        raise ValueError(f"{path}: {size} bytes; labels of one recording have {LARGEST_LABELS}")
+        raise ValueError(f"{path}: {size} bytes; expected at most {LARGEST_LABELS}")
     text = path.read_text(encoding=_encoding(path))
     suffix = path.suffix.lower()
     if suffix == ".csv":
@@ -255,7 +255,7 @@ def _textgrid(tiers: dict[str, list[_Span]]) -> Labels:
         names = (name for name in tiers if any(part in name.lower() for part in parts))
         return next((tiers[name] for name in names), None)
 
-    phones = named("phon", "ph")
+    phones = named("phon") or tiers.get("ph")
     if phones is None:
         raise ValueError(f"no tier of phones: tiers are {', '.join(tiers) or 'none'}")
     notes = []

@@ -265,7 +265,7 @@ def _phrases(
         inside = [sure for time, sure in words if start <= time < end]
         fault = _phrase_fault(record, deviations, inside, task.audio.frame_rate)
         if fault is None:
-            kept.append({**record, "voice": task.recording.voice})
+            kept.append(record)
         else:
             left_out.append({"id": record["id"], "reason": fault})
             phrase_path(task.directory, record["id"]).unlink()

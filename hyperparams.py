@@ -17,14 +17,14 @@ class Data:
     """What the scripts work on when they are called without arguments; flags win."""
 
     data_path: str = "LJSpeech-1.1"  # folder of the corpus as it was unpacked
-    layout: str = "ljspeech"  # ljspeech | stems | songbook, a command of prepare_data.py
+    layout: str = "ljspeech"  # ljspeech | stems | songbook | singing: of prepare_data.py
     name: str = "ljspeech"  # of its folder below feature/, which the training scripts read
     run: str = "main"  # folder below save/KIND/ that they write, and synthesis.py reads
     text: str = "the rain is over and the sun comes out again"  # that synthesis.py speaks
 
     def __post_init__(self) -> None:
         """Raise ValueError for a layout that prepare_data.py does not know."""
-        layouts = ("ljspeech", "stems", "songbook")
+        layouts = ("ljspeech", "stems", "songbook", "singing")
         if self.layout not in layouts:
             raise ValueError(f"data.layout = {self.layout!r} is not one of {', '.join(layouts)}")
 
@@ -82,6 +82,7 @@ class Transformer:
     postnet_width: int = 256  # channels
     postnet_kernel: int = 3  # frames
     num_pitches: int = 128  # MIDI note numbers; 0 = spoken
+    voices: int = 0  # singers beside the first, each an embedding; 0 = one voice, and none
     max_symbol_position: int = 8  # a symbol's place in its syllable, clipped here
     contour: bool = False  # frames are told their pitch against the note: vibrato, glides, drift
     prior_width: float = 0.05  # s, w of the score prior exp(-distance²/2w²); 0.12 loses short words
@@ -107,6 +108,8 @@ class Transformer:
                 f"transformer.width = {self.width} is not a multiple of "
                 f"transformer.heads = {self.heads}"
             )
+        if self.voices < 0:
+            raise ValueError(f"transformer.voices = {self.voices}: expected 0 or more")
         if self.guided_heads > self.heads or self.guided_layers > self.decoder_layers:
             raise ValueError(
                 f"transformer.guided_heads = {self.guided_heads} of {self.heads} heads and "
@@ -636,53 +639,55 @@ _MEL: tuple[str, ...] = (
     "inpainter_training.validate_batches=4",
 )
 
+_SMALL: tuple[str, ...] = (
+    "transformer.width=192",
+    "transformer.encoder_layers=2",
+    "transformer.prenet_width=128",
+    "transformer.postnet_layers=4",
+    "transformer.postnet_width=192",
+    "transformer.reduction_factor=3",
+    "postnet.width=128",
+    "postnet.bank_kernels=8",
+    "postnet.gru_width=96",
+    "unet.noise_width=24",  # 9.9 M parameters: under 20 MB in half precision
+    "unet.multipliers=1,1",
+    "unet.factors=4",
+    "unet.num_blocks=1",
+    "unet.attentions=true",
+    "unet.attention_heads=4",
+    "unet.context_width=128",
+    "transcriber.width=128",
+    "transcriber.phoneme_width=192",
+    "transformer_training.steps=12000",
+    "transformer_training.warmup_steps=500",
+    "transformer_training.validate_every=500",
+    "transformer_training.save_every=250",
+    "transformer_training.batch_frames=4000",
+    "postnet_training.steps=6000",
+    "postnet_training.batch_size=16",
+    "postnet_training.segment_frames=128",
+    "inpainter_training.steps=6000",
+    "inpainter_training.batch_size=4",
+    "inpainter_training.learning_rate=6e-4",
+    "inpainter_training.warmup_steps=200",
+    "inpainter_training.ema_decay=0.999",
+    "inpainter_training.validate_every=900",
+    "inpainter_training.save_every=200",
+    "inpainter_training.validate_batches=6",
+    "transcriber_training.steps=5000",
+    "transcriber_training.batch_size=8",
+    "transcriber_training.learning_rate=2e-3",
+    "transcriber_training.warmup_steps=200",
+    "transcriber_training.ema_decay=0.998",
+    "transcriber_training.validate_every=500",
+    "transcriber_training.save_every=250",
+    "transcriber_training.validate_batches=8",
+)
+
 # Differences from the defaults above, in the notation of --set; utils/config.py reads them.
 PRESETS: dict[str, tuple[str, ...]] = {
     "base": (),  # the best configuration known, at the size of one GPU
-    "small": (  # the weights that ship: hours of song and speech, two CPU cores
-        "transformer.width=192",
-        "transformer.encoder_layers=2",
-        "transformer.prenet_width=128",
-        "transformer.postnet_layers=4",
-        "transformer.postnet_width=192",
-        "transformer.reduction_factor=3",
-        "postnet.width=128",
-        "postnet.bank_kernels=8",
-        "postnet.gru_width=96",
-        "unet.noise_width=24",  # 9.9 M parameters: under 20 MB in half precision
-        "unet.multipliers=1,1",
-        "unet.factors=4",
-        "unet.num_blocks=1",
-        "unet.attentions=true",
-        "unet.attention_heads=4",
-        "unet.context_width=128",
-        "transcriber.width=128",
-        "transcriber.phoneme_width=192",
-        "transformer_training.steps=12000",
-        "transformer_training.warmup_steps=500",
-        "transformer_training.validate_every=500",
-        "transformer_training.save_every=250",
-        "transformer_training.batch_frames=4000",
-        "postnet_training.steps=6000",
-        "postnet_training.batch_size=16",
-        "postnet_training.segment_frames=128",
-        "inpainter_training.steps=6000",
-        "inpainter_training.batch_size=4",
-        "inpainter_training.learning_rate=6e-4",
-        "inpainter_training.warmup_steps=200",
-        "inpainter_training.ema_decay=0.999",
-        "inpainter_training.validate_every=900",
-        "inpainter_training.save_every=200",
-        "inpainter_training.validate_batches=6",
-        "transcriber_training.steps=5000",
-        "transcriber_training.batch_size=8",
-        "transcriber_training.learning_rate=2e-3",
-        "transcriber_training.warmup_steps=200",
-        "transcriber_training.ema_decay=0.998",
-        "transcriber_training.validate_every=500",
-        "transcriber_training.save_every=250",
-        "transcriber_training.validate_batches=8",
-    ),
+    "small": _SMALL,  # the weights that ship: hours of song and speech, two CPU cores
     "mel": _MEL,  # the inpainter of mels on two CPU cores, 5 M parameters
     "mel-base": (  # the same at the size of one GPU, 32 M parameters
         *_MEL,
@@ -711,6 +716,26 @@ PRESETS: dict[str, tuple[str, ...]] = {
         "postnet_training.ema_decay=0.998",
         "postnet_training.validate_every=500",
         "postnet_training.save_every=250",
+    ),
+    "finetune": (  # ten minutes of another singer on the weights that ship: docs/your_voice.md
+        *_SMALL,
+        "transformer.history_steps=0",  # the weights know how to do without a clean history
+        "transformer.guided_weight=0.5",
+        "transformer_training.steps=700",
+        "transformer_training.learning_rate=4e-4",
+        "transformer_training.warmup_steps=50",
+        "transformer_training.ema_decay=0.99",
+        "transformer_training.validate_every=350",
+        "postnet_training.steps=500",
+        "postnet_training.learning_rate=3e-4",
+        "postnet_training.warmup_steps=50",
+        "postnet_training.validate_every=250",
+        "postnet_training.save_every=250",
+        "inpainter_training.steps=600",
+        "inpainter_training.learning_rate=2e-4",
+        "inpainter_training.warmup_steps=50",
+        "inpainter_training.ema_decay=0.995",
+        "inpainter_training.validate_every=200",
     ),
     "legacy": (  # the earlier project's inpainter, all 101,575,520 parameters: legacy/weights.py
         "unet.mask_input=false",

@@ -63,6 +63,7 @@ class TextMelBatch(Movable):
     phoneme_times: Tensor | None = (
         None  # (B, N, 2) float32, s: measured onsets and offsets, 0 = unknown
     )
+    voice: Tensor | None = None  # (B,) int64: who sings, 0 = the network's first voice
 
     @property
     def num_frames(self) -> int:
@@ -87,6 +88,7 @@ class TextMelBatch(Movable):
             self.mel_lengths[row : row + 1],
             None if self.score is None else self.score.select(row, num_symbols, num_frames),
             None if self.phoneme_times is None else self.phoneme_times[row : row + 1, :num_symbols],
+            None if self.voice is None else self.voice[row : row + 1],
         )
 
 
@@ -136,6 +138,7 @@ class TextMelItem:
     phoneme_times: (
         Tensor  # (N, 2) float32, s: measured onset and offset of each symbol, 0 = unknown
     )
+    voice: int = 0  # who sings, by the numbers of the network
 
 
 class TextMelDataset:
@@ -146,10 +149,15 @@ class TextMelDataset:
         self.standardise = store.standardiser("mel")
         self.times = store.phoneme_times()
         self.lengths = frame_counts(self.items)
+        self.voices: dict[str, int] = {}  # number of each voice that a network tells apart
 
     def __len__(self) -> int:
         """Return the number of items."""
         return len(self.items)
+
+    def use_voices(self, names: Sequence[str]) -> None:
+        """Number the items' voices as a network does: names[0] is its voice 1."""
+        self.voices = {name: number for number, name in enumerate(names, start=1)}
 
     def __getitem__(self, number: int) -> TextMelItem:
         """Read an item."""
@@ -161,7 +169,12 @@ class TextMelDataset:
         if times is not None and len(times["onset"]) == len(symbols):
             phoneme_times = torch.tensor([times["onset"], times["offset"]]).T.contiguous()  # (N, 2)
         return TextMelItem(
-            item["id"], symbols, self.standardise(mel), item.get("score"), phoneme_times
+            item["id"],
+            symbols,
+            self.standardise(mel),
+            item.get("score"),
+            phoneme_times,
+            self.voices.get(item.get("voice", ""), 0),
         )
 
     def timed_kinds(self) -> set[bool]:
@@ -191,6 +204,7 @@ class TextMelDataset:
             pad_sequence([item.phoneme_times for item in items], batch_first=True)
             if self.times
             else None,
+            torch.tensor([item.voice for item in items]),
         )
 
 

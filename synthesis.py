@@ -113,6 +113,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="restores the mels of words, and sings without words: a run's name, its folder or a "
         f"file; of step N: RUN@N (default: {MEL_INPAINTER} if it is there, else none)",
     )
+    parser.add_argument(
+        "--voice",
+        metavar="NAME",
+        help="who sings, of the transformer's voices (default: its first)",
+    )
     parser.add_argument("--lexicon", type=Path, metavar="FILE", help="pronunciations of your own")
     parser.add_argument(
         "--quality",
@@ -299,6 +304,7 @@ def request_from(arguments: argparse.Namespace) -> SongRequest:
         files=files,
         melody=melody,
         lexicon=arguments.lexicon,
+        voice=arguments.voice,
         seed=arguments.seed,
         changes=changes_from(arguments),
         pictures=arguments.pictures,

@@ -64,7 +64,7 @@ from preprocess import (
 from singing.chain import filled, linear_from_mel, waveform
 from source_filter import SourcePostNet, base_filters, render
 from training.batching import Position
-from training.experiment import Experiment, StepContext, Term
+from training.experiment import Experiment, StepContext, Term, starting_data
 from training.losses import masked_l1, spectral_loss
 from training.trainer import train
 from utils import plotting
@@ -113,6 +113,9 @@ class PostNetExperiment(Experiment[PostNet, MelLinearBatch]):
             return SourceExperiment.from_arguments(arguments, hyperparams, directory, world)
         store = open_features(arguments.feature_dir, arguments.data)
         store.check_audio(hyperparams.audio)
+        start = starting_data(arguments, directory, cls.kind)
+        if start is not None:
+            store.adopt_statistics(start["statistics"])
         experiment = cls(hyperparams, store)
         if arguments.transformer is not None:
             teacher = load(arguments.transformer, "transformer", world.device)
@@ -309,6 +312,7 @@ def teacher_mels(teacher: Loaded[TransformerTTS], store: FeatureStore, directory
     standardiser = teacher.standardiser("mel")
     for split in ("train", "validation"):
         dataset = TextMelDataset(store, split)
+        dataset.use_voices(teacher.data.get("voices", ()))
         for number in tqdm(range(len(dataset)), desc=f"teacher-forced mels, {split}", unit="item"):
             path = directory / f"{dataset.items[number]['id']}.npy"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -324,6 +328,7 @@ def teacher_mels(teacher: Loaded[TransformerTTS], store: FeatureStore, directory
                 batch.mel_lengths,
                 batch.score,
                 batch.phoneme_times,
+                voice=batch.voice,
             )
             save_array(path, standardiser.inverse(out.mel[0]).cpu().numpy().astype(np.float16))
 

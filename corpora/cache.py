@@ -48,7 +48,7 @@ ENTRIES: dict[str, dict[str, Any]] = {  # types of an index's entries, by kind
 }
 ITEM = {"id": str, "split": str, "num_samples": int, "sha256": dict}
 ITEMS: dict[str, dict[str, Any]] = {
-    "speech": {"text": str, "symbols": list, "num_frames": int},
+    "speech": {"text": str, "symbols": list, "num_frames": int, "voice": str},
     "stems": {"power": dict},
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from corpora.records import LOUDNESS, Settings, Split
 from utils import config
-from utils.flags import command_line, device_option, feature_option
+from utils.flags import command_line, device_option, feature_option, network_option
 from utils.paths import LEGACY_AUDIO
 
 SONG_SHARE = 0.1  # of validation and of test: songs are few
@@ -65,6 +65,18 @@ def parse(arguments: list[str], description: str | None) -> argparse.Namespace:
     sung.add_argument(
         "--lexicon", type=Path, metavar="FILE", help="pronunciations that win over the dictionary"
     )
+    recorded = commands.add_parser("singing", help="recorded singing, and what says what is sung")
+    recorded.set_defaults(command="singing")
+    add_build_arguments(recorded)
+    recorded.add_argument("--voice", metavar="NAME", help="who sings (default: --name)")
+    recorded.add_argument(
+        "--voices-by-folder", action="store_true", help="each folder below DIR is another singer"
+    )
+    recorded.add_argument(
+        "--lexicon", type=Path, metavar="FILE", help="pronunciations that win over the dictionary"
+    )
+    network_option(recorded, "transcriber")
+    add_loudness_argument(recorded)
     aligned = commands.add_parser("align", help="when each phoneme of a speech corpus is said")
     aligned.set_defaults(command="align")
     aligned.add_argument("name", help="corpus below --feature-dir, prepared by ljspeech")

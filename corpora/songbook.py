@@ -40,7 +40,7 @@ from corpora.sung_takes import (
     levelled,
     sing_arrangement,
 )
-from corpora.takes import Arrangement, arrange, performed, take_of
+from corpora.takes import arrange, performed, take_of
 from music.inputs import LONGEST_ITEM, SHORTEST_ITEM, item_groups, phrase_inputs
 from music.midi import write_midi
 from music.musicxml import read_musicxml
@@ -242,7 +242,8 @@ def render_take(
     write_wav(folder / "vocal.wav", vocal, task.sample_rate)
     write_wav(folder / "accompaniment.wav", accompaniment, task.sample_rate)
     guessed = set(underlay.guessed)
-    phrases = _write_items(task, arrangement, sung, guessed)
+    place, performed_too = (task.id, task.directory, task.sample_rate), task.settings.performance
+    phrases = write_items(*place, arrangement.phrases, sung, guessed, performed_too)
     end = len(vocal) / task.sample_rate
     inputs = phrase_inputs(arrangement.score, 0.0, end)
     record = {
@@ -302,17 +303,26 @@ def symbol_times(
     return {"onset": times[:, 0].tolist(), "offset": times[:, 1].tolist()}
 
 
-def _write_items(
-    task: TakeTask, arrangement: Arrangement, sung: SungArrangement, guessed: set[str]
+def write_items(
+    id: str,
+    directory: Path,
+    sample_rate: int,
+    breaths: Sequence[Score],
+    sung: SungArrangement,
+    guessed: set[str],
+    with_contour: bool = False,
 ) -> list[dict[str, Any]]:
-    """Cut the voice into items of one or more breaths, write them, and return their records."""
-    rate, vocal, spans = task.sample_rate, sung.wav, sung.spans
+    """Cut a voice into items of one or more breaths, write them, and return their records.
+
+    with_contour: their scores have the F0 that the voice was asked for.
+    """
+    rate, vocal, spans = sample_rate, sung.wav, sung.spans
     records: list[dict[str, Any]] = []
-    groups = item_groups(arrangement.phrases, SHORTEST_ITEM, LONGEST_ITEM)
+    groups = item_groups(breaths, SHORTEST_ITEM, LONGEST_ITEM)
     for index, group in enumerate(groups):
-        syllables = tuple(s for number in group for s in arrangement.phrases[number].syllables)
-        score = dataclasses.replace(arrangement.phrases[0], syllables=syllables)
-        earliest = arrangement.phrases[group[0] - 1].duration if group[0] else 0.0
+        syllables = tuple(s for number in group for s in breaths[number].syllables)
+        score = dataclasses.replace(breaths[0], syllables=syllables)
+        earliest = breaths[group[0] - 1].duration if group[0] else 0.0
         latest = len(vocal) / rate
         if group[-1] + 1 < len(spans):
             latest = max(spans[group[-1] + 1][0], syllables[-1].offset)
@@ -320,16 +330,16 @@ def _write_items(
         last = round(min(spans[group[-1]][1], latest) * rate)
         if (last - first) / rate > LONGEST_PHRASE:
             continue
-        id = f"{task.id}.{index:03d}"
+        phrase = f"{id}.{index:03d}"
         start, end = first / rate, last / rate
         bounds = min(start, syllables[0].onset), max(end, syllables[-1].offset)
         inputs = phrase_inputs(score, *bounds)
-        write_wav(phrase_path(task.directory, id), vocal[first:last], rate)
+        write_wav(phrase_path(directory, phrase), vocal[first:last], rate)
         words = ["".join(s.text for s in word) for word in score.words()]
-        record = {"id": id, "text": " ".join(words), "start": start, "end": end}
+        record = {"id": phrase, "text": " ".join(words), "start": start, "end": end}
         record["guessed"] = sorted(guessed & {word.lower().strip(",.;:!?'\"") for word in words})
         written = inputs.to_dict()
-        if task.settings.performance:
+        if with_contour:
             curves = [sung.curves[number] for number in group]
             written["contour"] = contour_of(curves, score.notes, *bounds)
         record |= {"symbols": list(inputs.symbols), "score": written}
@@ -359,6 +369,7 @@ def entries(renderings: Sequence[Rendering], directory: Path) -> list[Entry]:
             tuple(p["symbols"]),
             tuple(p["guessed"]),
             p["score"],
+            rendering.made.get("voice", ""),
         )
         for row, rendering in enumerate(renderings, start=1)
         for p in rendering.made["phrases"]

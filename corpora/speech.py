@@ -130,6 +130,7 @@ class Entry:
     symbols: tuple[str, ...]
     guessed: tuple[str, ...]  # words whose pronunciation is a guess
     score: dict[str, list[Any]] | None = None
+    voice: str = ""  # who speaks or sings; empty: the voice that the network has anyway
 
 
 def pronounce(
@@ -283,4 +284,6 @@ def _item(entry: Entry, record: dict[str, Any], split: Split) -> dict[str, Any]:
         "guessed": list(entry.guessed),
         "conversions": record["conversions"],
     }
+    if entry.voice:
+        item["voice"] = entry.voice
     return item if entry.score is None else {**item, "score": entry.score}

@@ -146,6 +146,26 @@ class FeatureStore(Store):
         names = ("corpus", "symbols", "statistics")
         return {name: self.index[name] for name in names} | {"pitch_range": self.pitch_range()}
 
+    def voices(self) -> list[str]:
+        """Return the names of the voices that items have, in their order."""
+        return list(dict.fromkeys(i["voice"] for i in self.index["items"] if i.get("voice")))
+
+    def adopt_statistics(self, statistics: dict[str, dict[str, list[float]]]) -> None:
+        """Standardise by those of another run, whose weights know no others.
+
+        Raises ValueError where its spectrograms have another number of bands.
+        """
+        for kind, own in self.statistics.items():
+            if {k: len(v) for k, v in statistics[kind].items()} != {
+                k: len(v) for k, v in own.items()
+            }:
+                raise ValueError(
+                    f"{self.directory}: its {kind} spectrograms have {len(own['mean'])} bands, "
+                    f"those of the weights to begin with {len(statistics[kind]['mean'])}"
+                )
+        self.statistics = {kind: statistics[kind] for kind in self.statistics}
+        self.index = {**self.index, "statistics": self.statistics}
+
     def pitch_range(self, items: Sequence[dict[str, Any]] | None = None) -> list[int] | None:
         """Return the lowest and the highest note (MIDI) of the training items, None for speech."""
         if items is None and isinstance(self.index["items"], PackedItems):

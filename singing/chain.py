@@ -54,10 +54,12 @@ def generate_mel(
     synthesis: Synthesis,
     score: ScoreBatch | None = None,
     need_weights: bool = False,
+    voice: Tensor | None = None,
 ) -> Generated:
     """Decode the mels of a batch, free-running and standardised.
 
     An item with notes ends with them, one without by predicted durations or by the stop head.
+    voice (B,): who sings, 0 or None = the first voice.
     """
     low, high = frame_limits(symbol_lengths, synthesis, 1.0 / network.frame_seconds)
     if score is not None:
@@ -75,6 +77,7 @@ def generate_mel(
             synthesis.stop_threshold,
             synthesis.predict_durations,
             need_weights,
+            voice,
         )
     return replace(generated, mel=postfiltered(generated.mel, generated.mel_lengths, synthesis))
 

@@ -114,6 +114,7 @@ class SongRequest:
     files: SongFiles | None = None  # None: without an accompaniment
     melody: MelodyRequest = MelodyRequest()
     lexicon: Path | None = None  # pronunciations of one's own
+    voice: str | None = None  # one of the transformer's, by name; None: its first
     seed: int = 0
     phrase_seeds: tuple[int, ...] | None = None  # of each sung phrase; None = seed + its number
     takes: Mapping[str, Any] | None = None  # how this one was chosen among others, for the report

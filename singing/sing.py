@@ -280,7 +280,7 @@ def requested_voice(request: SongRequest, device: torch.device) -> Voice:
         resolve(path, kind)
         for path, kind in ((request.transformer, "transformer"), (request.postnet, "postnet"))
     )
-    voice = load_voice(transformer, postnet, device)
+    voice = load_voice(transformer, postnet, device, request.voice)
     announce(voice.transformer, "transformer", "--checkpoint")
     announce(voice.postnet, "postnet", "--postnet")
     voice.hyperparams = sampling_hyperparams(request, voice.transformer, "transformer")

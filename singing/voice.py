@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from text.lyrics import LyricLine
     from utils.pitch import TimedNote
 
+FIRST_VOICE = "first"  # name of voice 0, which every transformer has
 BATCH = 32  # phrases decoded together: memory does not grow with the song
 
 # All phrases of a song → the same with other mels, before they get a sound.
@@ -111,6 +112,7 @@ class Voice:
     hyperparams: Hyperparams
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     keeps_attention: bool = True  # of every phrase, to be drawn
+    number: int = 0  # who sings, of the transformer's voices
 
     @property
     def network(self) -> TransformerTTS:
@@ -197,17 +199,32 @@ class Voice:
         """Describe the networks for report.json."""
         return {
             "transformer": {"path": str(self.transformer.path), "step": self.transformer.step},
+            "voice": voice_names(self.transformer)[self.number],
             "postnet": {"path": str(self.postnet.path), "step": self.postnet.step},
             "synthesis": asdict(self.hyperparams.synthesis),
         }
 
 
-def load_voice(transformer: Path, postnet: Path, device: torch.device) -> Voice:
-    """Load both checkpoints; they carry the hyperparameters that they were trained with."""
+def voice_names(transformer: Loaded) -> list[str]:
+    """Return the names of a transformer's voices, FIRST_VOICE in front."""
+    return [FIRST_VOICE, *transformer.data.get("voices", ())]
+
+
+def load_voice(
+    transformer: Path, postnet: Path, device: torch.device, name: str | None = None
+) -> Voice:
+    """Load both checkpoints; they carry the hyperparameters that they were trained with.
+
+    name: of one of the transformer's voices, None: its first. ValueError lists those that it has.
+    """
     first = load(transformer, "transformer", device)
     second = load(postnet, "postnet", device)
     check_pair(first, second)
-    return Voice(first, second, first.hyperparams, device)
+    names = voice_names(first)
+    if name is not None and name not in names:
+        raise ValueError(f"--voice {name}: {first.path} has {', '.join(names)}")
+    number = 0 if name is None else names.index(name)
+    return Voice(first, second, first.hyperparams, device, number=number)
 
 
 def range_remark(score: Score, known: tuple[int, int] | None) -> str | None:
@@ -372,6 +389,7 @@ def _decode(voice: Voice, phrases: Sequence[Phrase], seeds: Sequence[int]) -> Ge
         voice.hyperparams.synthesis,
         None if score is None else score.to(voice.device),
         need_weights=True,
+        voice=torch.full_like(lengths, voice.number),
     )
 
 

@@ -222,11 +222,11 @@ def phrase_drafts(transformer: Loaded[TransformerTTS], batch: Any, seed: int) ->
         batch.mel_lengths,
         batch.score,
         batch.phoneme_times,
+        voice=batch.voice,
     ).mel
     synthesis = replace(transformer.hyperparams.synthesis, sharpening=0.0)
-    free = generate_mel(
-        network, batch.symbols, batch.symbol_lengths, [seed % 2**63], synthesis, batch.score
-    )
+    text = batch.symbols, batch.symbol_lengths
+    free = generate_mel(network, *text, [seed % 2**63], synthesis, batch.score, voice=batch.voice)
     length = int(free.mel_lengths[0])
     mels = {"teacher_forced": forced[0], "free_running": free.mel[0, :length]}
     return {kind: standardise.inverse(mel).cpu() for kind, mel in mels.items()}

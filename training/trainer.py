@@ -107,8 +107,8 @@ def _trainer_of(
     torch.manual_seed(getattr(hyperparams, f"{kind}_training").seed)
     experiment = experiment_class.from_arguments(arguments, hyperparams, directory, world)
     if arguments.start_from is not None:
-        own = experiment.corpus_buffers
-        for line in checkpoint.start_from(experiment.model, arguments.start_from, kind, own):
+        own = experiment.corpus_buffers, experiment.growing
+        for line in checkpoint.start_from(experiment.model, arguments.start_from, kind, *own):
             print(line)
     return Trainer(experiment, directory, world, fresh=arguments.fresh)
 

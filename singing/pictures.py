@@ -56,9 +56,8 @@ def song_picture(
 
     tracks: (S,) in [-1, 1] each. regions: stretches of a track that are generated, not known, and
     are marked; a track that is generated as a whole is not. score: drawn above the tracks in lines
-    of `LINE_SECONDS` (those without notes are left out, and those behind MOST_LINES, said so),
-    with its words below and `chords`, the accompaniment's, above; without one see
-    utils.plotting.track_picture.
+    of `LINE_SECONDS`, the first MOST_LINES of those that have notes, with its words below and
+    `chords`, the accompaniment's, above; without one see utils.plotting.track_picture.
     """
     if score is None:
         return track_picture(tracks, audio, regions)

@@ -580,11 +580,10 @@ def _block_power(wav: Tensor, sample_rate: int) -> Tensor:
     step = round(LOUDNESS_BLOCK / 4 * sample_rate)  # blocks overlap by three quarters
     if wav.shape[-1] < 4 * step:
         wav = F.pad(wav, (0, 4 * step - wav.shape[-1]))
-    parts = []
-    for first in range(0, wav.shape[-1] // step, LOUDNESS_STEPS):
-        parts.append(_step_power(wav, first, step, sample_rate))
+    power = torch.zeros(wav.shape[-1] // step, dtype=torch.float64)
+    for first in range(0, len(power), LOUDNESS_STEPS):
+        power[first : first + LOUDNESS_STEPS] = _step_power(wav, first, step, sample_rate)
         scratch.forget()
-    power = torch.cat(parts)
     return power.unfold(0, 4, 1).mean(dim=-1)
 
 

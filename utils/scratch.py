@@ -85,8 +85,10 @@ def on(directory: Path) -> Iterator[None]:
 def zeros(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
     """Return zeros, on the disk when they are many."""
     disk, count = _disk.get(), math.prod(shape)
-    if disk is None or count * dtype.itemsize <= SMALL:
+    if count * dtype.itemsize <= SMALL:
         return torch.zeros(tuple(shape), dtype=dtype)
+    if disk is None:  # numpy takes no memory for zeros before they are written to
+        return torch.from_numpy(np.zeros(tuple(shape), torch.empty(0, dtype=dtype).numpy().dtype))
     return disk.tensor(count, dtype).view(tuple(shape))
 
 

@@ -190,11 +190,11 @@ def kill(
         rows[job.name] = Row(f"kill {job.name}")
     for job in jobs:
         job.full_disk(full, 40_000)
-    turn = 0
+    turn, most = 0, 8 if kills is None else max(1, min(8, kills // (2 * max(len(jobs), 1))))
     while jobs and time.monotonic() < stop and (kills is None or tried() < kills):
         job = jobs[turn % len(jobs)]
-        left = 8 if kills is None else kills - tried()
-        job.round(chance, rows[job.name], min(left, 8))
+        left = most if kills is None else kills - tried()
+        job.round(chance, rows[job.name], min(left, most))
         turn += 1
     return [*rows.values(), full]
 

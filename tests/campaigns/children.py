@@ -60,6 +60,9 @@ class Child:
             handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
             os.dup2(handle, 1)
             os.dup2(handle, 2)
+            # Those of a test that captures them do not write to the descriptors.
+            sys.stdout = open(1, "w", closefd=False, errors="backslashreplace")  # noqa: SIM115
+            sys.stderr = open(2, "w", 1, closefd=False, errors="backslashreplace")  # noqa: SIM115
             if memory:
                 pages = int(Path("/proc/self/statm").read_text().split()[0])
                 now = pages * resource.getpagesize()

@@ -63,11 +63,13 @@ weights: $(VENV)/installed-evaluation $(VENV)/installed-songbook  ## the weights
 		export('save/inpainter/songs/best.pt', 'save/demo/inpainter.pt'); \
 		export('save/transcriber/songs/best.pt', 'save/demo/transcriber.pt')"
 
-# Inputs that failed are kept in out/campaign. The suite runs a short version.
+# Inputs that failed are kept in out/campaign. The suite runs a short version. INPUTS=2000 KILLS=150:
+# so many, at most, in MINUTES.
 SEED ?= 1
 MINUTES ?= 10
 campaign: $(VENV)/installed-dev  ## damaged inputs, kills and full disks: SEED=1 MINUTES=10
-	$(RUN) -m tests.campaigns.campaign --seed $(SEED) --minutes $(MINUTES) --work out/campaign
+	$(RUN) -m tests.campaigns.campaign --seed $(SEED) --minutes $(MINUTES) \
+		$(if $(INPUTS),--inputs $(INPUTS)) $(if $(KILLS),--kills $(KILLS)) --work out/campaign
 
 benchmark: $(VENV)/installed  ## this machine's limits and what we reach of them
 	$(RUN) benchmark.py

@@ -3,6 +3,7 @@
     python evaluate.py song --data songbook --split test --report
     python evaluate.py speech --data ljspeech --split test
     python evaluate.py inpainting --data songbook-stems --inpainter save/demo/inpainter.pt
+    python evaluate.py mels --data songbook-stems --split validation --mel-inpainter mel
     python evaluate.py transcriber --data songbook-stems --split test
     python evaluate.py folder out/vocals --references recordings
     python evaluate.py melody --data songbook-stems --split test
@@ -11,9 +12,10 @@
 `song` renders held-out phrases from lyrics and notes alone and measures pitch, lyrics, onsets,
 level, sharpness and timbre; `speech` counts the word errors of recognisers on held-out sentences.
 `inpainting` makes vocals of held-out windows anew, by the default method and by others, and
-measures their distance to the true stem. `transcriber` scores phonemes and notes of held-out songs,
-`folder` any recordings against their references, `melody` composed melodies against their
-accompaniments. `phonemes` prints two entropies per recording.
+measures their distance to the true stem. `mels` judges the inpainter on mels without words: vocals
+for an accompaniment alone, gaps, continuations, and the shuffle control. `transcriber` scores
+phonemes and notes of held-out songs, `folder` any recordings against their references, `melody`
+composed melodies against their accompaniments. `phonemes` prints two entropies per recording.
 
 Each command prints its table and writes JSON to --out; interrupted, it continues where it stopped.
 """
@@ -47,6 +49,10 @@ COMMANDS = {  # what it answers, the options of an example
         "distance of inpainted vocals to the true stems",
         f"--data songbook-stems --inpainter {DEMO / 'inpainter.pt'}",
     ),
+    "mels": (
+        "vocals without words, gaps and continuations by the inpainter on mels",
+        "--data songbook-stems --mel-inpainter mel",
+    ),
     "transcriber": ("phonemes and notes transcribed of held-out songs", "--data songbook-stems"),
     "folder": ("recordings against their references", "out/vocals --references recordings"),
     "melody": ("fit of composed melodies to their accompaniments", "--data songbook-stems"),
@@ -62,6 +68,7 @@ CHOSEN = {  # command: the option whose step --step picks
     "song": "--checkpoint",
     "speech": "--checkpoint",
     "inpainting": "--inpainter",
+    "mels": "--mel-inpainter",
     "transcriber": "--transcriber",
 }
 REFERENCE = "a run's name, its folder or a file; of step N: RUN@N"
@@ -97,12 +104,47 @@ def evaluation_parser() -> argparse.ArgumentParser:
         metavar="RUN",
         help=f"a row more: the chain with this inpainter, {REFERENCE} (default: without)",
     )
+    add_mel_inpainter(commands["song"], "a row more: mels restored by it, ")
+    add_mel_inpainter(commands["mels"], "the inpainter on mels that is judged, ", True)
+    add_mels(commands["mels"])
     add_inpainting(commands["inpainting"])
     network_option(commands["transcriber"], "transcriber")
     add_files(commands["folder"], commands["phonemes"])
     lyrics = Path("examples/lyrics.txt")
     option(commands["melody"], "--lyrics", lyrics, "words that are set to music", metavar="FILE")
     return parser
+
+
+def add_mel_inpainter(parser: argparse.ArgumentParser, text: str, is_judged: bool = False) -> None:
+    """Add the inpainter on mels and how it is sampled."""
+    parser.add_argument(
+        "--mel-inpainter",
+        type=Path,
+        required=is_judged,
+        metavar="RUN",
+        help=text + REFERENCE + ("" if is_judged else " (default: without)"),
+    )
+    parser.add_argument(
+        "--set",
+        dest="assignments",
+        action="append",
+        default=[],
+        metavar="mel_inpainting.NAME=VALUE",
+        help="sample the inpainter on mels otherwise than hyperparams.py says",
+    )
+
+
+def add_mels(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `mels`."""
+    network_option(parser, "postnet")
+    network_option(parser, "transcriber")
+    for flag, default, text in (
+        ("--windows", 12, "windows with a gap and a continuation; 0: none"),
+        ("--songs", 6, "songs whose accompaniment alone gets a vocal; 0: none"),
+        ("--seconds", 24, "s of each of these songs"),
+        ("--control-windows", 32, "windows of the loss's shuffle control; 0: none"),
+    ):
+        option(parser, flag, default, text, metavar="N")
 
 
 def add_files(folder: argparse.ArgumentParser, phonemes: argparse.ArgumentParser) -> None:

@@ -17,14 +17,14 @@ class Data:
     """What the scripts work on when they are called without arguments; flags win."""
 
     data_path: str = "LJSpeech-1.1"  # folder of the corpus as it was unpacked
-    layout: str = "ljspeech"  # ljspeech | stems | songbook, a command of prepare_data.py
+    layout: str = "ljspeech"  # ljspeech | stems | songbook | singing: of prepare_data.py
     name: str = "ljspeech"  # of its folder below feature/, which the training scripts read
     run: str = "main"  # folder below save/KIND/ that they write, and synthesis.py reads
     text: str = "the rain is over and the sun comes out again"  # that synthesis.py speaks
 
     def __post_init__(self) -> None:
         """Raise ValueError for a layout that prepare_data.py does not know."""
-        layouts = ("ljspeech", "stems", "songbook")
+        layouts = ("ljspeech", "stems", "songbook", "singing")
         if self.layout not in layouts:
             raise ValueError(f"data.layout = {self.layout!r} is not one of {', '.join(layouts)}")
 
@@ -82,7 +82,9 @@ class Transformer:
     postnet_width: int = 256  # channels
     postnet_kernel: int = 3  # frames
     num_pitches: int = 128  # MIDI note numbers; 0 = spoken
+    voices: int = 0  # singers beside the first, each an embedding; 0 = one voice, and none
     max_symbol_position: int = 8  # a symbol's place in its syllable, clipped here
+    contour: bool = False  # frames are told their pitch against the note: vibrato, glides, drift
     prior_width: float = 0.05  # s, w of the score prior exp(-distance²/2w²); 0.12 loses short words
     history_zero_max: float = 1.0  # share of a phrase's history frames zeroed ~ U(0, this)
     history_noise_max: float = 0.4  # noise on the history, in standard deviations ~ U(0, this)
@@ -106,6 +108,8 @@ class Transformer:
                 f"transformer.width = {self.width} is not a multiple of "
                 f"transformer.heads = {self.heads}"
             )
+        if self.voices < 0:
+            raise ValueError(f"transformer.voices = {self.voices}: expected 0 or more")
         if self.guided_heads > self.heads or self.guided_layers > self.decoder_layers:
             raise ValueError(
                 f"transformer.guided_heads = {self.guided_heads} of {self.heads} heads and "
@@ -154,7 +158,13 @@ class Synthesis:
     vibrato_cents: float = 15.0  # depth of its vibrato, from the mean
     vibrato_rate: float = 5.6  # Hz
     vibrato_delay: float = 0.3  # s into a note until it starts
+    dynamics: float = 1.0  # of velocities: 40 · this · log10(velocity / median) dB; 0 = all alike
+    phrase_dynamics: float = 0.0  # dB by which every phrase swells to its middle; 0 = level
+    breath_seconds: float = 0.0  # s of a breath before phrases where a rest has room; 0 = none
+    breath_level: float = -14.0  # dB of it against the voice
     drift_cents: float = 4.0  # of its slow random deviation (std): no held note is a straight line
+    restore: bool = True  # mels of words by the inpainter on mels, where there is one
+    vocalise: str = "la"  # syllable of vocals without words; none: the inpainter on mels chooses
     level: float = -23.0  # dBFS RMS over voiced samples: free-running level drifts upward
 
 
@@ -271,6 +281,7 @@ class Diffusion:
     corrupt_gain: float = 1.0  # dB either way at most
     dropout: float = 0.15  # of each part of the context: the null of classifier-free guidance
     draft_dropout: float = 0.4  # of a draft, and all else with it: singing without one is harder
+    words_dropout: float = 0.0  # of all but the notes together, where mels are the signal
     degrade_blur_frames: float = 2.0  # frames (std) at most: frame differences fall to 0.70
     degrade_blur_bands: float = 1.0  # bands (std) at most
     degrade_level: float = 0.3  # standard deviations at most: drafts are sung too loud
@@ -313,16 +324,23 @@ class Inpainting:
     accompaniment_guidance: float = 1.0  # classifier-free; 1 = none, at no cost
     lyrics_guidance: float = 1.0  # classifier-free; 1 = none, at no cost
     strength: float = 1.0  # share of the schedule that a draft is taken through; 1 = from noise
+    draft_start: float = 0.0  # σ of the noise on a draft that the walk begins at; 0 = from noise
+    temperature: float = 1.0  # of all noise that is drawn; below 1 nearer to the likeliest
     dynamic_threshold: float = 0.0  # quantile (2205.11487), 0 = off
     overlap: int = 20480  # samples that neighbouring windows share, 1.28 s
     fade: int = 1024  # samples at the end of the overlap that both generate and cross-fade
-    batch_size: int = 4  # independent windows rendered together
+    batch_size: int = 4  # independent windows rendered together; 1 on a CPU, where that is faster
 
     def __post_init__(self) -> None:
         if not 0 <= self.draft_share <= 1:
             raise ValueError(
                 f"inpainting.draft_share = {self.draft_share}: expected a share in [0, 1]"
             )
+        for name in ("draft_start", "temperature"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"inpainting.{name} = {getattr(self, name)}: expected a number of 0 or more"
+                )
 
 
 @dataclass(frozen=True)
@@ -446,7 +464,7 @@ class Training:
     clip_norm: float = 1.0  # gradient norm
     ema_decay: float = 0.0  # 0 = no moving average of the weights
     accumulate: int = 1  # batches per optimiser step
-    precision: str = "auto"  # auto (the faster here) | float32 | bfloat16 (autocast)
+    precision: str = "auto"  # auto (the faster here) | float32 (on GPUs TF32) | bfloat16 (autocast)
     compile: bool = False  # torch.compile: minutes at the start, faster steps on a GPU
     log_every: int = 50  # steps
     validate_every: int = 1000  # steps; previews too
@@ -480,6 +498,15 @@ class Hyperparams:
     transcriber: Transcriber = field(default_factory=Transcriber)
     diffusion: Diffusion = field(default_factory=Diffusion)
     inpainting: Inpainting = field(default_factory=Inpainting)
+    mel_inpainting: Inpainting = field(
+        default_factory=lambda: Inpainting(
+            draft_steps=8,  # from the transformer's mel
+            draft_share=0.0,
+            draft_start=0.5,  # in standard deviations of a mel
+            sigma_max=20.0,  # standardised mels: sigma_data is 1
+            fade=0,  # log mels have no power to cross-fade
+        )
+    )
     composer: Composer = field(default_factory=Composer)
     mixing: Mixing = field(default_factory=Mixing)
     transformer_training: Training = field(
@@ -547,6 +574,11 @@ class Hyperparams:
             )
 
     @property
+    def sampling(self) -> Inpainting:
+        """How the inpainter of these hyperparameters is sampled: that of mels, or of audio."""
+        return self.mel_inpainting if self.unet.mel else self.inpainting
+
+    @property
     def signal_hop(self) -> int:
         """Elements of the inpainter's signal per frame: samples of audio, or bands of a mel."""
         return self.unet.mel or self.audio.hop_length
@@ -592,14 +624,9 @@ _MEL: tuple[str, ...] = (
     "diffusion.corrupt_sigma=0.1",
     "diffusion.corrupt_gain=0",  # a gain is no factor of a log mel
     "diffusion.draft_dropout=0.3",  # there phonemes and notes alone must do, or nothing
+    "diffusion.words_dropout=0.1",  # and there notes alone
     "diffusion.draft_huber=0",
     "diffusion.draft_spectral=0",
-    "inpainting.num_steps=8",
-    "inpainting.draft_steps=0",
-    "inpainting.draft_share=0",
-    "inpainting.sigma_min=0.05",
-    "inpainting.sigma_max=20",
-    "inpainting.fade=0",  # log mels have no power to cross-fade
     "inpainter_training.segment_frames=640",  # 10.24 s
     "inpainter_training.steps=20000",
     "inpainter_training.batch_size=8",
@@ -612,53 +639,55 @@ _MEL: tuple[str, ...] = (
     "inpainter_training.validate_batches=4",
 )
 
+_SMALL: tuple[str, ...] = (
+    "transformer.width=192",
+    "transformer.encoder_layers=2",
+    "transformer.prenet_width=128",
+    "transformer.postnet_layers=4",
+    "transformer.postnet_width=192",
+    "transformer.reduction_factor=3",
+    "postnet.width=128",
+    "postnet.bank_kernels=8",
+    "postnet.gru_width=96",
+    "unet.noise_width=24",  # 9.9 M parameters: under 20 MB in half precision
+    "unet.multipliers=1,1",
+    "unet.factors=4",
+    "unet.num_blocks=1",
+    "unet.attentions=true",
+    "unet.attention_heads=4",
+    "unet.context_width=128",
+    "transcriber.width=128",
+    "transcriber.phoneme_width=192",
+    "transformer_training.steps=12000",
+    "transformer_training.warmup_steps=500",
+    "transformer_training.validate_every=500",
+    "transformer_training.save_every=250",
+    "transformer_training.batch_frames=4000",
+    "postnet_training.steps=6000",
+    "postnet_training.batch_size=16",
+    "postnet_training.segment_frames=128",
+    "inpainter_training.steps=6000",
+    "inpainter_training.batch_size=4",
+    "inpainter_training.learning_rate=6e-4",
+    "inpainter_training.warmup_steps=200",
+    "inpainter_training.ema_decay=0.999",
+    "inpainter_training.validate_every=900",
+    "inpainter_training.save_every=200",
+    "inpainter_training.validate_batches=6",
+    "transcriber_training.steps=5000",
+    "transcriber_training.batch_size=8",
+    "transcriber_training.learning_rate=2e-3",
+    "transcriber_training.warmup_steps=200",
+    "transcriber_training.ema_decay=0.998",
+    "transcriber_training.validate_every=500",
+    "transcriber_training.save_every=250",
+    "transcriber_training.validate_batches=8",
+)
+
 # Differences from the defaults above, in the notation of --set; utils/config.py reads them.
 PRESETS: dict[str, tuple[str, ...]] = {
     "base": (),  # the best configuration known, at the size of one GPU
-    "small": (  # the weights that ship: hours of song and speech, two CPU cores
-        "transformer.width=192",
-        "transformer.encoder_layers=2",
-        "transformer.prenet_width=128",
-        "transformer.postnet_layers=4",
-        "transformer.postnet_width=192",
-        "transformer.reduction_factor=3",
-        "postnet.width=128",
-        "postnet.bank_kernels=8",
-        "postnet.gru_width=96",
-        "unet.noise_width=24",  # 9.9 M parameters: under 20 MB in half precision
-        "unet.multipliers=1,1",
-        "unet.factors=4",
-        "unet.num_blocks=1",
-        "unet.attentions=true",
-        "unet.attention_heads=4",
-        "unet.context_width=128",
-        "transcriber.width=128",
-        "transcriber.phoneme_width=192",
-        "transformer_training.steps=12000",
-        "transformer_training.warmup_steps=500",
-        "transformer_training.validate_every=500",
-        "transformer_training.save_every=250",
-        "transformer_training.batch_frames=4000",
-        "postnet_training.steps=6000",
-        "postnet_training.batch_size=16",
-        "postnet_training.segment_frames=128",
-        "inpainter_training.steps=6000",
-        "inpainter_training.batch_size=4",
-        "inpainter_training.learning_rate=6e-4",
-        "inpainter_training.warmup_steps=200",
-        "inpainter_training.ema_decay=0.999",
-        "inpainter_training.validate_every=900",
-        "inpainter_training.save_every=200",
-        "inpainter_training.validate_batches=6",
-        "transcriber_training.steps=5000",
-        "transcriber_training.batch_size=8",
-        "transcriber_training.learning_rate=2e-3",
-        "transcriber_training.warmup_steps=200",
-        "transcriber_training.ema_decay=0.998",
-        "transcriber_training.validate_every=500",
-        "transcriber_training.save_every=250",
-        "transcriber_training.validate_batches=8",
-    ),
+    "small": _SMALL,  # the weights that ship: hours of song and speech, two CPU cores
     "mel": _MEL,  # the inpainter of mels on two CPU cores, 5 M parameters
     "mel-base": (  # the same at the size of one GPU, 32 M parameters
         *_MEL,
@@ -687,6 +716,26 @@ PRESETS: dict[str, tuple[str, ...]] = {
         "postnet_training.ema_decay=0.998",
         "postnet_training.validate_every=500",
         "postnet_training.save_every=250",
+    ),
+    "finetune": (  # ten minutes of another singer on the weights that ship: docs/your_voice.md
+        *_SMALL,
+        "transformer.history_steps=0",  # the weights know how to do without a clean history
+        "transformer.guided_weight=0.5",
+        "transformer_training.steps=700",
+        "transformer_training.learning_rate=4e-4",
+        "transformer_training.warmup_steps=50",
+        "transformer_training.ema_decay=0.99",
+        "transformer_training.validate_every=350",
+        "postnet_training.steps=500",
+        "postnet_training.learning_rate=3e-4",
+        "postnet_training.warmup_steps=50",
+        "postnet_training.validate_every=250",
+        "postnet_training.save_every=250",
+        "inpainter_training.steps=600",
+        "inpainter_training.learning_rate=2e-4",
+        "inpainter_training.warmup_steps=50",
+        "inpainter_training.ema_decay=0.995",
+        "inpainter_training.validate_every=200",
     ),
     "legacy": (  # the earlier project's inpainter, all 101,575,520 parameters: legacy/weights.py
         "unet.mask_input=false",
@@ -722,4 +771,8 @@ PRESETS: dict[str, tuple[str, ...]] = {
         "inpainting.dynamic_threshold=0.95",
     ),
 }
+PRESETS["performance"] = (  # a small voice that is told its pitch: --performance takes
+    *PRESETS["small"],
+    "transformer.contour=true",
+)
 PRESET_ALIASES = {"published": "legacy"}  # names that earlier versions gave

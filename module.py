@@ -15,6 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 # ---------------------------------------------------------------------------------------------
 # Sequences: masks, positions, convolutions that ignore padding
@@ -61,9 +62,9 @@ def dropout(x: Tensor, p: float) -> Tensor:
     """Zero a share p of the values and scale up the rest, so that the mean stays.
 
     On a CPU one 64-bit draw serves eight values, with p rounded to a multiple of 1/256: torch draws
-    one number per value, which is an eighth of a training step.
+    one number per value, which is an eighth of a training step. A compiler draws in its own way.
     """
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
         return F.dropout(x, p)
     threshold = round(p * 256)
     if threshold == 0:
@@ -626,20 +627,67 @@ class Highway(nn.Module):
 
 
 class PaddedGRU(nn.Module):
-    """A bidirectional GRU whose backward direction starts at each item's last valid frame."""
+    """A bidirectional GRU whose backward direction starts at each item's last valid frame.
+
+    Zeros where padded. On a CPU by packed sequences; elsewhere, and under torch.compile, by two
+    passes over the padded batch (`masked`): packing would wait for the device to know the lengths.
+    Equal to rounding.
+    """
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.gru = nn.GRU(width, hidden, batch_first=True, bidirectional=True)
+        self.gru = GRUWeights(width, hidden)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Map x (B, T, D), lengths (B,) or None (nothing padded) → (B, T, 2·hidden)."""
+        if torch.compiler.is_compiling() or x.device.type != "cpu":
+            return self.masked(x, lengths)
+        state = x.new_zeros(2, x.shape[0], self.gru.hidden_size)
+        weights = self.gru.of("", "_reverse")
+        # biases, one layer, no dropout, training or not, both directions
+        options = (True, 1, 0.0, self.training, True)
         if lengths is None or bool((lengths == x.shape[1]).all()):
-            return self.gru(x)[0]
-        packed = nn.utils.rnn.pack_padded_sequence(
-            x, lengths.cpu(), batch_first=True, enforce_sorted=False
-        )
-        out, _ = nn.utils.rnn.pad_packed_sequence(
-            self.gru(packed)[0], batch_first=True, total_length=x.shape[1]
-        )
-        return out
+            return torch.gru(x, state, weights, *options, True)[0]
+        packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        data = torch.gru(packed.data, packed.batch_sizes, state, weights, *options)[0]
+        out = PackedSequence(data, *packed[1:])
+        return pad_packed_sequence(out, batch_first=True, total_length=x.shape[1])[0]
+
+    def masked(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Map as `forward` does, each direction on frames that begin with the item's own."""
+        time = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])  # (B, T)
+        if lengths is None:
+            lengths = torch.full_like(time[:, 0], x.shape[1])
+        is_valid = time < lengths[:, None]
+        # Its own inverse: valid frames backwards, padding as it lies.
+        turned = torch.where(is_valid, lengths[:, None] - 1 - time, time)
+        ahead = self._direction(x, "")
+        back = _gathered(self._direction(_gathered(x, turned), "_reverse"), turned)
+        return torch.cat([ahead, back], dim=-1) * is_valid[..., None].to(x.dtype)
+
+    def _direction(self, x: Tensor, suffix: str) -> Tensor:
+        """Run one direction's weights over (B, T, D) from its first frame: (B, T, hidden)."""
+        state = x.new_zeros(1, x.shape[0], self.gru.hidden_size)
+        # biases, one layer, no dropout, training or not, one direction, batch first
+        options = (True, 1, 0.0, self.training, False, True)
+        return torch.gru(x, state, self.gru.of(suffix), *options)[0]
+
+
+class GRUWeights(nn.Module):
+    """The weights of a bidirectional nn.GRU of one layer, by its names: a compiler refuses that."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.hidden_size = hidden
+        for name, weight in nn.GRU(width, hidden, bidirectional=True).named_parameters():
+            self.register_parameter(name, weight)
+
+    def of(self, *suffixes: str) -> list[Tensor]:
+        """Return the four weights of each direction: "" ahead, "_reverse" back."""
+        kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        return [getattr(self, f"{kind}_l0{suffix}") for suffix in suffixes for kind in kinds]
+
+
+def _gathered(x: Tensor, frames: Tensor) -> Tensor:
+    """Take frames (B, T) of x (B, T, D) along time."""
+    return x.gather(1, frames[..., None].expand(-1, -1, x.shape[2]))

@@ -136,6 +136,9 @@ class TransformerTTS(nn.Module):
             hp.reduction_factor * n_mels, hp.prenet_width, hp.width, hp.prenet_dropout
         )
         self.frame_notes = FrameNotes(hp.num_pitches, hp.reduction_factor, hp.width)
+        if hp.contour:  # begins as no input: a network that goes on from another sings as before
+            self.contour = nn.Linear(2 * hp.reduction_factor, hp.width, bias=False)
+            nn.init.zeros_(self.contour.weight)
         self.decoder_positions = ScaledPositions(hp.width)
         self.decoder = nn.ModuleList(DecoderLayer(*layer) for _ in range(hp.decoder_layers))
         self.decoder_norm = nn.LayerNorm(hp.width)
@@ -151,6 +154,10 @@ class TransformerTTS(nn.Module):
             hp.dropout,
         )
         self.dropout = Dropout(hp.dropout)
+        # Drawn last, and zero: every voice begins as the network without voices would.
+        self.voice = nn.Embedding(1 + hp.voices, hp.width, padding_idx=0) if hp.voices else None
+        if self.voice is not None:
+            nn.init.zeros_(self.voice.weight)
 
     # -- the symbols ---------------------------------------------------------------------------
 
@@ -160,8 +167,12 @@ class TransformerTTS(nn.Module):
         symbol_lengths: Tensor,
         score: ScoreBatch | None = None,
         weight_heads: int = 0,
+        voice: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Encode symbols (B, N) → memory (B, N, D), is_padding (B, N), self-attention weights."""
+        """Encode symbols (B, N) → memory (B, N, D), is_padding (B, N), self-attention weights.
+
+        voice (B,): who sings, 0 or None = the first voice.
+        """
         is_padding = padding_mask(symbol_lengths, symbols.shape[1])  # (B, N)
         x = self.symbol(symbols)  # (B, N, D)
         if score is None:
@@ -181,7 +192,13 @@ class TransformerTTS(nn.Module):
             x, weights = layer(x, may_attend, weight_heads)
             if weights is not None:
                 maps.append(weights)
-        return self.encoder_norm(x), is_padding, maps
+        return self.with_voice(self.encoder_norm(x), voice), is_padding, maps
+
+    def with_voice(self, x: Tensor, voice: Tensor | None) -> Tensor:
+        """Add the embedding of voices (B,) to x (B, T, D); the first one's, 0, is zero for good."""
+        if self.voice is None or voice is None:
+            return x
+        return x + self.voice(voice)[:, None].to(x.dtype)  # (B, 1, D)
 
     def predict_timing(self, memory: Tensor, is_padding: Tensor) -> tuple[Tensor, Tensor]:
         """Predict log-durations (speech) and onset shifts (song) from memory (B, N, D).
@@ -286,6 +303,7 @@ class TransformerTTS(nn.Module):
         keep: Tensor | None = None,
         guided: bool = False,
         need_weights: bool = False,
+        voice: Tensor | None = None,
     ) -> TransformerOutput:
         """Predict every frame from the frames before it.
 
@@ -293,18 +311,20 @@ class TransformerTTS(nn.Module):
         (frame group k is predicted from groups 0 … k − 1); mel_lengths (B,); score
         with symbols (B, N) and frames (B, T); phoneme_times (B, N, 2) s: measured times of the
         symbols, zero for items that shall do without; keep (B, steps, 2, prenet) dropout masks or
-        None.
+        None. voice (B,): who sings, 0 or None = the first voice.
         `guided` asks for the guided heads' weights, `need_weights` for all maps.
         """
         hp, r = self.hp, self.reduction_factor
         heads = hp.heads if need_weights else 0
         frames = history.shape[1]
         steps = -(-frames // r)
-        memory, symbol_padding, encoder_maps = self.encode(symbols, symbol_lengths, score, heads)
+        memory, symbol_padding, encoder_maps = self.encode(
+            symbols, symbol_lengths, score, heads, voice
+        )
         previous = F.pad(history, (0, 0, r, (steps - 1) * r - frames))  # mean frames first
         previous = previous.reshape(len(history), steps, r * self.n_mels)  # (B, steps, r·M)
         times = self.times(score, phoneme_times)
-        notes = self.step_notes(score, times, 0, steps, len(history))
+        notes = self.with_voice(self.step_notes(score, times, 0, steps, len(history)), voice)
         x = self.dropout(self.decoder_positions(self.decoder_prenet(previous, keep) + notes))
         mask = self.cross_mask(symbol_padding, times, 0, steps).to(x.dtype)
         maps = AttentionMaps(encoder=encoder_maps)
@@ -346,6 +366,7 @@ class TransformerTTS(nn.Module):
         """Embed the notes of the steps start … start + steps − 1: (B, steps, D).
 
         The current note and the position in it; for speech, note 0 and the position in the symbol.
+        With `contour` also the pitch against the note, where the score says it.
         """
         r = self.reduction_factor
         first, last = start * r, (start + steps) * r
@@ -361,7 +382,12 @@ class TransformerTTS(nn.Module):
             has_score = score.is_sung  # (B,)
             sung = F.pad(score.frame_position, pad)[:, first:last]
             place = torch.where(has_score[:, None], sung, place)
-        return self.frame_notes(pitch, place)
+        notes = self.frame_notes(pitch, place)
+        if self.hp.contour and score is not None and score.frame_contour is not None:
+            missing = max(0, last - score.frame_contour.shape[1])
+            contour = F.pad(score.frame_contour, (0, 0, 0, missing))[:, first:last]
+            notes = notes + self.contour(contour.reshape(batch, steps, -1).to(notes.dtype))
+        return notes
 
     def refine(
         self,
@@ -403,6 +429,7 @@ class TransformerTTS(nn.Module):
         stop_threshold: float = 0.5,
         predict_durations: bool = True,
         need_weights: bool = False,
+        voice: Tensor | None = None,
     ) -> Generated:
         """Decode a batch with cached keys and values; the encoder and the mel postnet run once.
 
@@ -410,12 +437,14 @@ class TransformerTTS(nn.Module):
         item does not depend on its batch; max_frames (B,): with a score its exact length,
         without one a maximum before which the stop head may end the item, but not before
         min_frames (B,). predict_durations: speech follows the predicted times and ends with them,
-        if the network has learnt such.
+        if the network has learnt such. voice (B,): who sings, 0 or None = the first voice.
         """
         was_training = self.training
         self.eval()
         try:
-            state = _DecodingState(self, symbols, symbol_lengths, seeds, score, predict_durations)
+            state = _DecodingState(
+                self, symbols, symbol_lengths, seeds, score, predict_durations, voice
+            )
             low = torch.ones_like(max_frames) if min_frames is None else min_frames
             if state.predicted_frames is not None:
                 spoken_frames = state.predicted_frames.maximum(low).minimum(max_frames)
@@ -451,12 +480,13 @@ class _DecodingState:
         seeds: Sequence[int],
         score: ScoreBatch | None,
         predict_durations: bool,
+        voice: Tensor | None = None,
     ) -> None:
         if len(seeds) != len(symbols):
             raise ValueError(f"{len(seeds)} seeds for {len(symbols)} items: give one per item")
         self.network = network
-        self.score = score
-        memory, self.symbol_padding, _ = network.encode(symbols, symbol_lengths, score)
+        self.score, self.voice = score, voice
+        memory, self.symbol_padding, _ = network.encode(symbols, symbol_lengths, score, 0, voice)
         self.memory = memory
         self.has_score = torch.zeros(len(symbols), dtype=torch.bool, device=symbols.device)
         if score is not None:
@@ -491,6 +521,7 @@ class _DecodingState:
         codes = network.decoder_positions.codes(self.position, steps)
         batch = len(self.generators)
         notes = network.step_notes(self.score, self.times, self.position, steps, batch)
+        notes = network.with_voice(notes, self.voice)
         self.ahead = (notes + codes).unbind(1)  # of each step, (B, D)
         masks = network.cross_mask(self.symbol_padding, self.times, self.position, steps)
         if self.times is not None:

@@ -5,6 +5,9 @@
     python prepare_data.py stems DIR --name NAME     # vocals with aligned accompaniments
     python prepare_data.py published                 # the earlier project's audio, where it was put
     python prepare_data.py songbook DIR --name NAME  # scores, sung: NAME and NAME-stems
+    python prepare_data.py merge NAME                # after all jobs of ljspeech … --shard 3/16
+    python prepare_data.py pack NAME                 # into few large files, for large corpora
+    python prepare_data.py singing DIR --name NAME   # recorded singing: NAME, and NAME-stems
     python prepare_data.py align NAME DIR            # when each phoneme is said (optional)
     python prepare_data.py drafts NAME --transformer CHECKPOINT   # for the inpainter on mels
     python prepare_data.py check NAME                # verify what was prepared
@@ -17,6 +20,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,10 +32,13 @@ if __name__ == "__main__":  # --help and a wrong flag are answered before torch 
     if sys.argv[1:]:
         parse(sys.argv[1:], __doc__)
 
-from corpora import phoneme_times, songbook, songs, speech, speech_check
-from corpora.cache import INDEX_NAME, BuildReport, index_changes, read_index
+from corpora import phoneme_times, shards, songbook, songs, speech, speech_check
+from corpora.cache import INDEX_NAME, BuildReport, index_changes, read_index, worker_context
 from corpora.ljspeech import read_ljspeech
-from corpora.records import SPLITS, Settings, Split, id_fault
+from corpora.packed import PACKED, check_packed
+from corpora.packing import pack
+from corpora.recordings import Recording, find_recordings
+from corpora.records import SPLITS, TAKE_MARK, Rejection, Settings, Split, StemPair, id_fault
 from corpora.stems import read_stems
 from hyperparams import Hyperparams
 from legacy import songs as earlier
@@ -38,11 +46,13 @@ from preprocess import FeatureStore, StemStore, TextMelDataset
 from text.frontend import Pronouncer
 from text.symbols import SYMBOLS
 from training.mel_drafts import make_drafts
-from utils import config, distributed
-from utils.files import reading
+from transcription.recordings import prepare_recordings
+from utils import checkpoint, config, distributed
+from utils.files import reading, write_json
 from utils.flags import guarded
 from utils.loading import load
 
+FEW_RECORDINGS = 8  # below it a split by recording takes too large a share, or leaves one empty
 CHECKS = {speech.KIND: speech_check.check_speech, songs.KIND: songs.check_songs}
 
 
@@ -56,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
     def prepare() -> int:
         if getattr(options, "workers", 0) < 0:
             raise ValueError(f"--workers {options.workers}: expected 0 or more")
+        if getattr(options, "workers", 0):
+            worker_context(speech.__name__)  # imports while the corpus is being read
         try:
             return COMMANDS[options.command](options)
         except RuntimeError as error:  # a program or a package is missing, a worker has died
@@ -109,7 +121,7 @@ def prepare_ljspeech(options: argparse.Namespace) -> int:
     audio = hyperparams_of(options).audio
     utterances, rejections = read_ljspeech(options.directory)
     entries, unpronounceable = speech.pronounce(utterances, Pronouncer(options.lexicon))
-    report = speech.build(
+    arguments = (
         entries,
         directory,
         options.directory.resolve().name,
@@ -120,8 +132,32 @@ def prepare_ljspeech(options: argparse.Namespace) -> int:
         rejections + unpronounceable,
         options.strict,
     )
+    if options.shard is not None:
+        print(shards.build_shard(shards.Shard.parse(options.shard), *arguments))
+        return 0
+    report = speech.build(*arguments)
     print_summary(report)
     print_guesses(report.index["items"])
+    return 0
+
+
+def merge_shards(options: argparse.Namespace) -> int:
+    """Make the index of a corpus that was prepared in shards."""
+    report = shards.merge(target(options), options.strict)
+    print_summary(report)
+    print_guesses(report.index["items"])
+    return 0
+
+
+def pack_corpus(options: argparse.Namespace) -> int:
+    """Pack a prepared speech corpus into few large files, beside it."""
+    directory = target(options)
+    packed = directory.with_name(f"{directory.name}-packed")
+    packed_files = pack(FeatureStore(directory), packed).files
+    size = sum(entry["bytes"] for entry in packed_files.values())
+    print(
+        f"{packed}: {len(packed_files)} files, {size / 1e6:.1f} MB; train with --data {packed.name}"
+    )
     return 0
 
 
@@ -197,7 +233,7 @@ def prepare_songbook(options: argparse.Namespace) -> int:
     """Sing a folder of scores: phrases with scores under NAME, stems under NAME-stems."""
     directory, asked = target(options), split_from(options)
     audio = hyperparams_of(options).audio
-    settings = Settings(options.takes, options.seconds, options.seed)
+    settings = Settings(options.takes, options.seconds, options.seed, options.performance)
     renderings, rejections = songbook.render_songs(
         options.directory,
         directory,
@@ -225,6 +261,111 @@ def prepare_songbook(options: argparse.Namespace) -> int:
     return 0
 
 
+def prepare_singing(options: argparse.Namespace) -> int:
+    """Cut recorded singing into phrases with scores, and pair it with its accompaniments."""
+    directory, asked = target(options), split_from(options)
+    audio = hyperparams_of(options).audio
+    voice = options.voice or options.name
+    if fault := id_fault(voice):
+        raise ValueError(f"--voice {voice}: {fault.replace('the id', 'the name')}")
+    found, rejections = find_recordings(options.directory, voice, options.voices_by_folder)
+    whole_songs = len(found) >= FEW_RECORDINGS
+    if found and not whole_songs:
+        print(
+            f"{len(found)} recordings, fewer than {FEW_RECORDINGS}: each phrase is in a split of "
+            "its own, so that words and melodies of the same song are in several"
+        )
+    transcriber = checkpoint.resolve(options.transcriber, "transcriber")
+    suffix = f"{TAKE_MARK}0" if whole_songs else ""
+    common = options.lexicon, options.workers
+    made = prepare_recordings(found, directory, audio, transcriber, suffix, *common)
+    renderings = [rendering for rendering in made if rendering.record is not None]
+    songbook.remove_others(renderings, directory)
+    rejections += [Rejection(r.id, r.fault) for r in made if r.fault is not None]
+    rejections += [Rejection(**entry) for r in renderings for entry in r.made["left_out"]]
+    print_recordings(renderings)
+    write_json(directory / "report.json", recordings_report(renderings, rejections), indent=1)
+    entries = songbook.entries(renderings, directory)
+    if not entries:
+        raise ValueError(
+            f"{options.directory}: no phrase is usable"
+            + "".join(f"\n  {r.id}: {r.reason}" for r in rejections[:20])
+        )
+    split = songbook.split_with_songs([entry.utterance.id for entry in entries], asked)
+    corpus, rest = options.directory.resolve().name, (options.workers, rejections, options.strict)
+    print_summary(speech.build(entries, directory, corpus, audio, SYMBOLS, split, *rest))
+    phoneme_times.write_phoneme_times(directory, songbook.timed_phrases(renderings))
+    return prepare_sung_stems(options, found, renderings, split)
+
+
+def prepare_sung_stems(
+    options: argparse.Namespace,
+    recordings: Sequence[Recording],
+    renderings: Sequence[songbook.Rendering],
+    split: Split,
+) -> int:
+    """Pair the recordings that have an accompaniment beside them with it, as NAME-stems."""
+    backings = {r.wav_path: r.accompaniment for r in recordings if r.accompaniment is not None}
+    sources = {r.id: r.wav_path for r in recordings}
+    pairs, with_stems = [], []
+    for rendering in renderings:
+        path = sources[rendering.id.partition(TAKE_MARK)[0]]
+        if path in backings and rendering.made["phrases"]:
+            pairs.append(StemPair(rendering.id, path, (backings[path],)))
+            with_stems.append(rendering)
+    if not pairs:
+        print("no X_accompaniment.* beside a recording: no stems for the inpainter")
+        return 0
+    directory = target(options).with_name(f"{options.name}-stems")
+    audio = hyperparams_of(options).audio
+    report = songs.build(
+        pairs,
+        directory,
+        options.directory.resolve().name,
+        audio,
+        split,
+        options.workers,
+        (),
+        options.strict,
+        options.loudness,
+        {r.id: {name: r.made[name] for name in ("symbols", "score")} for r in with_stems},
+    )
+    print_songs(report, options.loudness)
+    phoneme_times.write_phoneme_times(directory, songbook.timed_songs(with_stems))
+    return 0
+
+
+def print_recordings(renderings: Sequence[songbook.Rendering]) -> None:
+    """Say of each recording what was found in it, and how far it is what it is said to be."""
+    for rendering in renderings:
+        record, report = rendering.made, rendering.made["report"]
+        seconds = sum(phrase["end"] - phrase["start"] for phrase in record["phrases"])
+        noise = report["over_noise"]
+        rests = "no rest to hear noise in" if noise is None else f"{noise:.0f} dB over its rests"
+        sources = ", ".join(f"{name} {source}" for name, source in report["sources"].items())
+        print(
+            f"{rendering.id}: {len(record['phrases'])} phrases, {seconds:.0f} of "
+            f"{report['seconds']:.0f} s; pitch {report['pitch']:.0%} within 50 cents, words "
+            f"{report['words']:.0%} recognised; {report['level']:.0f} dBFS, {rests}; {sources}"
+        )
+        for remark in record["remarks"]:
+            print(f"  {rendering.id}: {remark}")
+
+
+def recordings_report(
+    renderings: Sequence[songbook.Rendering], rejections: Sequence[Rejection]
+) -> dict[str, Any]:
+    """Return what report.json says of a corpus of recorded singing."""
+    return {
+        "recordings": {
+            rendering.id: rendering.made["report"]
+            | {"phrases": len(rendering.made["phrases"]), "remarks": rendering.made["remarks"]}
+            for rendering in renderings
+        },
+        "left_out": [asdict(rejection) for rejection in rejections],
+    }
+
+
 def prepare_drafts(options: argparse.Namespace) -> int:
     """Write what a transformer makes of a songbook's phrases, laid over its songs."""
     directory = target(options)
@@ -237,9 +378,12 @@ def prepare_drafts(options: argparse.Namespace) -> int:
             f"{options.transformer} has another symbol table than {directory}: train it again"
         )
     used = [name for name in SPLITS if any(i["split"] == name for i in features.index["items"])]
+    phrases = [TextMelDataset(features, split) for split in used]
+    for dataset in phrases:
+        dataset.use_voices(transformer.data.get("voices", ()))
     made = make_drafts(
         transformer,
-        [TextMelDataset(features, split) for split in used],
+        phrases,
         songbook.phrase_places(directory),
         {item["id"]: item["num_samples"] for item in stems.index["items"]},
         stems.directory / "drafts",
@@ -303,15 +447,22 @@ def warn_of_empty_splits(items: list[dict[str, Any]]) -> None:
 def check_corpus(options: argparse.Namespace) -> int:
     """Verify a prepared corpus; the exit code is 1 when anything is wrong."""
     directory = target(options)
+    if (directory / PACKED).is_file():
+        return report_problems(directory, check_packed(directory), "the files")
     index = read_index(directory)
     with reading(directory / INDEX_NAME):  # an entry that is missing, or of another type
         problems = CHECKS[index["kind"]](directory, options.workers) + index_changes(index)
+    return report_problems(directory, problems, f"{len(index['items'])} items")
+
+
+def report_problems(directory: Path, problems: list[str], what: str) -> int:
+    """Say what a check has found; return the exit code."""
     for problem in problems:
         print(problem)
     if problems:
         print(f"{directory}: {len(problems)} problems; prepare the corpus again to repair it")
         return 1
-    print(f"{directory}: {len(index['items'])} items, everything in order")
+    print(f"{directory}: {what}, everything in order")
     return 0
 
 
@@ -320,6 +471,9 @@ COMMANDS = {
     "stems": prepare_stems,
     "published": prepare_published,
     "songbook": prepare_songbook,
+    "merge": merge_shards,
+    "pack": pack_corpus,
+    "singing": prepare_singing,
     "align": align_corpus,
     "drafts": prepare_drafts,
     "check": check_corpus,

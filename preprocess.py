@@ -8,7 +8,7 @@ checkpoint needs, and a run resumed there sees exactly what it would have seen.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from corpora.packed import PackedItems
 from corpora.records import song_of
-from corpora.stores import FeatureStore, StemStore
+from corpora.stores import FeatureStore, StemStore, frame_counts
 from music.inputs import Movable, ScoreBatch, ScoreTracks, collate_scores
 from training.batching import (
     FrameBudgetSampler,
@@ -62,6 +63,7 @@ class TextMelBatch(Movable):
     phoneme_times: Tensor | None = (
         None  # (B, N, 2) float32, s: measured onsets and offsets, 0 = unknown
     )
+    voice: Tensor | None = None  # (B,) int64: who sings, 0 = the network's first voice
 
     @property
     def num_frames(self) -> int:
@@ -86,6 +88,7 @@ class TextMelBatch(Movable):
             self.mel_lengths[row : row + 1],
             None if self.score is None else self.score.select(row, num_symbols, num_frames),
             None if self.phoneme_times is None else self.phoneme_times[row : row + 1, :num_symbols],
+            None if self.voice is None else self.voice[row : row + 1],
         )
 
 
@@ -114,6 +117,10 @@ class StemBatch(Movable):
     lengths: Tensor  # (B,) int64, samples that belong to the song
     other: Tensor | None  # (B, S), another song's accompaniment: the shuffle control
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> StemBatch:
+        """Apply `function` to what a network sees; `starts` stay on the host, which reads them."""
+        return replace(super().map(function), starts=self.starts)
+
     def shuffled(self) -> Tensor:
         """Return the vocals over the other song's accompaniment, (B, 2, S); there must be one."""
         assert self.other is not None
@@ -131,6 +138,7 @@ class TextMelItem:
     phoneme_times: (
         Tensor  # (N, 2) float32, s: measured onset and offset of each symbol, 0 = unknown
     )
+    voice: int = 0  # who sings, by the numbers of the network
 
 
 class TextMelDataset:
@@ -140,11 +148,16 @@ class TextMelDataset:
         self.store, self.items = store, store.items(split)
         self.standardise = store.standardiser("mel")
         self.times = store.phoneme_times()
-        self.lengths = [item["num_frames"] for item in self.items]
+        self.lengths = frame_counts(self.items)
+        self.voices: dict[str, int] = {}  # number of each voice that a network tells apart
 
     def __len__(self) -> int:
         """Return the number of items."""
         return len(self.items)
+
+    def use_voices(self, names: Sequence[str]) -> None:
+        """Number the items' voices as a network does: names[0] is its voice 1."""
+        self.voices = {name: number for number, name in enumerate(names, start=1)}
 
     def __getitem__(self, number: int) -> TextMelItem:
         """Read an item."""
@@ -156,11 +169,19 @@ class TextMelDataset:
         if times is not None and len(times["onset"]) == len(symbols):
             phoneme_times = torch.tensor([times["onset"], times["offset"]]).T.contiguous()  # (N, 2)
         return TextMelItem(
-            item["id"], symbols, self.standardise(mel), item.get("score"), phoneme_times
+            item["id"],
+            symbols,
+            self.standardise(mel),
+            item.get("score"),
+            phoneme_times,
+            self.voices.get(item.get("voice", ""), 0),
         )
 
     def timed_kinds(self) -> set[bool]:
         """Return of which kinds there are items whose symbols have times: sung (True), spoken."""
+        if isinstance(self.items, PackedItems):
+            kinds = self.items.column("sung")[self.items.column("timed") > 0]
+            return {bool(kind) for kind in np.unique(kinds)}
         return {bool(item.get("score")) for item in self.items if item["id"] in self.times}
 
     def collate(self, items: Sequence[TextMelItem]) -> TextMelBatch:
@@ -183,6 +204,7 @@ class TextMelDataset:
             pad_sequence([item.phoneme_times for item in items], batch_first=True)
             if self.times
             else None,
+            torch.tensor([item.voice for item in items]),
         )
 
 
@@ -192,9 +214,9 @@ class MelLinearDataset:
     def __init__(self, store: FeatureStore, split: str, segment_frames: int) -> None:
         self.store, self.items, self.segment_frames = store, store.items(split), segment_frames
         self.standardise = {kind: store.standardiser(kind) for kind in ("mel", "linear")}
-        self.lengths = [
-            min(item["num_frames"], segment_frames or item["num_frames"]) for item in self.items
-        ]
+        self.lengths = frame_counts(self.items)
+        if segment_frames:
+            self.lengths = self.lengths.clip(max=segment_frames)
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -206,7 +228,7 @@ class MelLinearDataset:
         Returns the id, mel (T, M) and linear (T, F), standardised; shorter than segment_frames
         only when the item is.
         """
-        item, length = self.items[number], self.lengths[number]
+        item, length = self.items[number], int(self.lengths[number])
         room = item["num_frames"] - length
         start = min(int(place * (room + 1)), room)
         mel, linear = (

@@ -15,6 +15,7 @@ song.png and report.json.
     python synthesis.py ... --melody none  # the lyrics are spoken, at LRC times or with equal rests
     python synthesis.py ... --inpainter none  # the draft is the vocal
     python synthesis.py --accompaniment song.flac --out out/vocal  # a vocal without words
+    python synthesis.py --accompaniment song.flac --melody none  # on notes of its own
     python synthesis.py --accompaniment song.flac --vocal take.wav --inpaint 12.5-17.0,1:02-1:05
     python synthesis.py --accompaniment song.flac --vocal take.wav --extend 8
     python synthesis.py --accompaniment song.flac --preset legacy --method repaint
@@ -62,6 +63,9 @@ from utils.flags import (
 from utils.paths import DEMO, SAVE
 
 if TYPE_CHECKING:
+    import torch
+
+    from singing.hearing import Hear
     from singing.takes import TakesRequest
 
 CONVENIENCES = {  # flag: (the knobs of the inpainting section that it sets, what it is)
@@ -71,6 +75,17 @@ CONVENIENCES = {  # flag: (the knobs of the inpainting section that it sets, wha
     "guidance": (("accompaniment_guidance",), "how much the accompaniment counts; 1 = as trained"),
 }
 
+PERFORMANCE = {  # flag: (unit, the knob of the synthesis section that it sets, what it is)
+    "vibrato": ("CENTS", "vibrato_cents", "depth of the vibrato, from the mean"),
+    "vibrato-rate": ("HZ", "vibrato_rate", "its rate"),
+    "vibrato-delay": ("SECONDS", "vibrato_delay", "into a note until it starts"),
+    "glide": ("SECONDS", "glide_seconds", "from note to note"),
+    "dynamics": ("FACTOR", "dynamics", "how much the velocities of a MIDI file count; 0: not"),
+    "swell": ("DB", "phrase_dynamics", "of every phrase to its middle"),
+    "breath": ("SECONDS", "breath_seconds", "of a breath before phrases, where a rest has room"),
+}
+
+MEL_INPAINTER, TRANSCRIBER = DEMO / "mel_inpainter.pt", DEMO / "transcriber.pt"
 PLAIN_MIX = ("mixing.dip=0", "mixing.presence=0", "mixing.room=0")
 SONG_FLAGS = ("vocal", "inpaint", "extend", "preset", "range", "density", "chords", "balance")
 
@@ -91,6 +106,18 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "name, its folder or a file; of step N: RUN@N",
         metavar="cbhg|source|RUN",
     )
+    parser.add_argument(
+        "--mel-inpainter",
+        type=Path,
+        metavar="RUN|none",
+        help="restores the mels of words, and sings without words: a run's name, its folder or a "
+        f"file; of step N: RUN@N (default: {MEL_INPAINTER} if it is there, else none)",
+    )
+    parser.add_argument(
+        "--voice",
+        metavar="NAME",
+        help="who sings, of the transformer's voices (default: its first)",
+    )
     parser.add_argument("--lexicon", type=Path, metavar="FILE", help="pronunciations of your own")
     parser.add_argument(
         "--quality",
@@ -110,7 +137,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="SECTION.NAME=VALUE",
-        help="change a value of the sections synthesis, inpainting, composer, mixing, else as in "
+        help="change a value of the sections synthesis, inpainting, mel_inpainting, composer, "
+        "mixing, else as in "
         "hyperparams.py; a network's own values are its checkpoint's",
     )
     parser.add_argument(
@@ -133,7 +161,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         choices=("melody", "performance"),
         help="in what takes differ (default: the melody where it is composed)",
     )
-    network_option(parser, "transcriber")
+    parser.add_argument(
+        "--transcriber",
+        type=Path,
+        metavar="RUN|none",
+        help="judges --takes, and hears the notes and sounds of a --vocal that is sung again "
+        f"without --lyrics (default: {TRANSCRIBER} if it is there, else none)",
+    )
     song = parser.add_argument_group("songs")
     song.add_argument("--accompaniment", type=Path, metavar="FILE", help="make a vocal for it")
     song.add_argument("--vocal", type=Path, metavar="FILE", help="change this vocal, not a new one")
@@ -190,6 +224,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="the balance alone: no dip of the accompaniment, no presence, no room",
     )
+    performance = parser.add_argument_group(
+        "performance", "of notes that say nothing themselves (velocities, controllers of MIDI)"
+    )
+    for flag, (unit, name, text) in PERFORMANCE.items():
+        performance.add_argument(
+            f"--{flag}", type=float, metavar=unit, help=f"{text} (synthesis.{name})"
+        )
     for flag, (names, help_text) in CONVENIENCES.items():
         knobs = ", ".join(f"inpainting.{name}" for name in names)
         song.add_argument(f"--{flag}", metavar="VALUE", help=f"{help_text} ({knobs})")
@@ -250,15 +291,20 @@ def request_from(arguments: argparse.Namespace) -> SongRequest:
             arguments.accompaniment, arguments.vocal, arguments.inpaint, arguments.extend
         )
     has_words = bool(lyrics) or melody.is_file
+    mel_inpainter = mel_inpainter_path(arguments)
+    can_sing = has_words or mel_inpainter is not None
     return SongRequest(
         out=arguments.out,
         transformer=arguments.checkpoint,
         postnet=arguments.postnet,
-        inpainter=None if files is None else inpainter_path(arguments, has_words),
+        inpainter=None if files is None else inpainter_path(arguments, can_sing),
+        mel_inpainter=mel_inpainter,
+        is_chosen=arguments.mel_inpainter is not None,
         lyrics=lyrics,
         files=files,
         melody=melody,
         lexicon=arguments.lexicon,
+        voice=arguments.voice,
         seed=arguments.seed,
         changes=changes_from(arguments),
         pictures=arguments.pictures,
@@ -288,23 +334,57 @@ def changes_from(arguments: argparse.Namespace) -> tuple[str, ...]:
         for name in names
         if (value := getattr(arguments, flag)) is not None
     ]
+    short += [
+        f"synthesis.{name}={value}"
+        for flag, (_, name, _) in PERFORMANCE.items()
+        if (value := getattr(arguments, flag.replace("-", "_"))) is not None
+    ]
     short += PLAIN_MIX if arguments.plain_mix else ()
     short += [] if arguments.balance is None else [f"mixing.balance={arguments.balance}"]
     return (*QUALITIES[arguments.quality], *arguments.assignments, *short)
 
 
-def inpainter_path(arguments: argparse.Namespace, has_words: bool) -> Path | None:
+def mel_inpainter_path(arguments: argparse.Namespace) -> Path | None:
+    """Find the inpainter on mels; None with --mel-inpainter none, or where none ships.
+
+    The earlier project's inpainter takes no draft: beside it there is one only where it is named.
+    """
+    if str(arguments.mel_inpainter) == NONE:
+        return None
+    if arguments.mel_inpainter is not None:
+        return arguments.mel_inpainter
+    ships = MEL_INPAINTER.exists() and arguments.preset is None
+    return MEL_INPAINTER if ships else None
+
+
+def listener(arguments: argparse.Namespace, device: torch.device) -> Hear | None:
+    """Return what hears notes and sounds of a take, its transcriber loaded when it first does."""
+    reference = transcriber_path(arguments)
+    if reference is None:
+        return None
+    from transcription.listening import Listener
+
+    return Listener(reference, device)
+
+
+def transcriber_path(arguments: argparse.Namespace) -> Path | None:
+    """Return what names the transcriber; None: there is none, or none is wanted."""
+    reference = arguments.transcriber or (TRANSCRIBER if TRANSCRIBER.exists() else NONE)
+    return None if str(reference) == NONE else Path(reference)
+
+
+def inpainter_path(arguments: argparse.Namespace, can_sing: bool) -> Path | None:
     """Find the checkpoint of the last stage; None: the draft is the vocal.
 
     That is so with --inpainter none, and, with a notice, where no weights ship and none are given,
-    but there are words to sing.
+    but a draft can be sung.
     """
     if str(arguments.inpainter) == NONE:
         return None
     if arguments.preset is not None:
         return legacy_inpainter(arguments)
     path = arguments.inpainter or DEMO / "inpainter.pt"
-    if arguments.inpainter is None and has_words and not path.exists():
+    if arguments.inpainter is None and can_sing and not path.exists():
         print(
             f"{path} is not there: the draft is the vocal. Train an inpainter "
             "with train_inpainter.py and name it with --inpainter"
@@ -363,10 +443,13 @@ def rendered(request: SongRequest, arguments: argparse.Namespace) -> tuple[list[
         from singing.takes import sing_takes
         from transcription.take_judge import TakeJudge
 
-        return sing_takes(request, takes, device, TakeJudge.load(arguments.transcriber, device))
+        judge = transcriber_path(arguments)
+        if judge is None:
+            raise ValueError("--takes are judged by a transcriber: name one with --transcriber RUN")
+        return sing_takes(request, takes, device, TakeJudge.load(judge, device))
     from singing.sing import sing_song
 
-    return sing_song(request, device)
+    return sing_song(request, device, listener(arguments, device))
 
 
 def takes_from(arguments: argparse.Namespace) -> TakesRequest | None:

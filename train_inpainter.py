@@ -48,7 +48,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from corpora.statistics import Moments
 from hyperparams import Hyperparams
-from inpainter.context import Context, ContextMaker, context_parts, window_mel
+from inpainter.context import (
+    CONTEXT_MODULES,
+    Context,
+    ContextMaker,
+    context_parts,
+    window_mel,
+)
 from inpainter.diffusion import (
     ACCOMPANIMENT,
     VOCAL,
@@ -120,7 +126,6 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
 
     kind = "inpainter"
     structure = ("audio", "unet", "diffusion")
-    find_unused_parameters = True  # a part of the context that the corpus does not have
     unit = "windows"
     descriptions: ClassVar = {
         "train/denoising": "EDM's weighted denoising loss, mean over unknown samples",
@@ -154,7 +159,7 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
         self.training_batches = windows_of(store, "train", hp, self.data)
         self.validation = windows_of(store, "validation", hp, self.data)
         d = hp.diffusion
-        self.edges = sigma_bin_edges(d.p_mean, d.p_std, d.loss_bins)
+        self.edges = sigma_bin_edges(d.p_mean, d.p_std, d.loss_bins).to(device)
         self.levels = bin_medians(d.p_mean, d.p_std, d.loss_bins)
         self.level_names = [f"sigma_{level:.3g}" for level in self.levels]
 
@@ -252,6 +257,18 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
         """Return the counts of `loss`; terms without weight need none."""
         return {"denoising": len(batch.ids)} | dict.fromkeys(self.level_names, 0.0)
 
+    def unused_parameters(self) -> set[str]:
+        """Name what embeds the parts of the context that the corpus does not have."""
+        if not self.hp.unet.context_width:
+            return set()
+        homes = CONTEXT_MODULES.items()
+        absent = {name for part, names in homes if part not in self.parts for name in names}
+        return {
+            name
+            for name, _ in self.model.named_parameters()
+            if name.startswith("context.") and name.split(".")[1] in absent
+        }
+
     def validate(self, network: UNet1d) -> dict[str, float]:
         """Return losses at the median of each bin of σ, on fixed windows, masks and noises.
 
@@ -316,7 +333,7 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
             denoiser_of(network, self.hp),
             x,
             is_known,
-            replace(self.hp.inpainting, num_steps=PREVIEW_STEPS, draft_steps=0),
+            replace(self.hp.sampling, num_steps=PREVIEW_STEPS, draft_steps=0),
             [torch_generator(FIXED_SEED, row) for row in range(len(x))],
             replace(context, is_dropped=dict.fromkeys(self.parts, is_dropped)),
         )

@@ -64,7 +64,7 @@ from preprocess import (
 from singing.chain import filled, linear_from_mel, waveform
 from source_filter import SourcePostNet, base_filters, render
 from training.batching import Position
-from training.experiment import Experiment, StepContext, Term
+from training.experiment import Experiment, StepContext, Term, starting_data
 from training.losses import masked_l1, spectral_loss
 from training.trainer import train
 from utils import plotting
@@ -113,6 +113,9 @@ class PostNetExperiment(Experiment[PostNet, MelLinearBatch]):
             return SourceExperiment.from_arguments(arguments, hyperparams, directory, world)
         store = open_features(arguments.feature_dir, arguments.data)
         store.check_audio(hyperparams.audio)
+        start = starting_data(arguments, directory, cls.kind)
+        if start is not None:
+            store.adopt_statistics(start["statistics"])
         experiment = cls(hyperparams, store)
         if arguments.transformer is not None:
             teacher = load(arguments.transformer, "transformer", world.device)
@@ -136,6 +139,10 @@ class PostNetExperiment(Experiment[PostNet, MelLinearBatch]):
         """Return L1 of the standardised linear spectrogram over valid frames."""
         linear = model(batch.mel, batch.lengths)
         return {"linear": Term(*masked_l1(linear, batch.linear, batch.lengths))}
+
+    def counts(self, batch: MelLinearBatch) -> dict[str, float]:
+        """Return the divisor of `loss`: accumulated batches count like one large one."""
+        return {"linear": float(batch.lengths.sum()) * batch.linear.shape[2]}
 
     def validate(self, network: PostNet) -> dict[str, float]:
         """Return L1 on fixed segments, `score`, and of the filterbank's pseudo-inverse, `floor`.
@@ -305,6 +312,7 @@ def teacher_mels(teacher: Loaded[TransformerTTS], store: FeatureStore, directory
     standardiser = teacher.standardiser("mel")
     for split in ("train", "validation"):
         dataset = TextMelDataset(store, split)
+        dataset.use_voices(teacher.data.get("voices", ()))
         for number in tqdm(range(len(dataset)), desc=f"teacher-forced mels, {split}", unit="item"):
             path = directory / f"{dataset.items[number]['id']}.npy"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -320,6 +328,7 @@ def teacher_mels(teacher: Loaded[TransformerTTS], store: FeatureStore, directory
                 batch.mel_lengths,
                 batch.score,
                 batch.phoneme_times,
+                voice=batch.voice,
             )
             save_array(path, standardiser.inverse(out.mel[0]).cpu().numpy().astype(np.float16))
 

@@ -202,10 +202,10 @@ class TranscriberExperiment(Experiment[Transcriber, StemBatch]):
         logits = out.phoneme.float().flatten(0, 1)  # (B · T, 39)
         phoneme = F.cross_entropy(logits, targets.phoneme.flatten(), reduction="sum")
         weight = torch.tensor([knobs.note_pos_weight, knobs.note_pos_weight, 1.0]).to(logits)
-        is_song = torch.tensor([id in self.notes for id in batch.ids], device=self.device)
+        songs = [row for row, id in enumerate(batch.ids) if id in self.notes]
         note = F.binary_cross_entropy_with_logits(
             out.note.float(), targets.note, pos_weight=weight, reduction="none"
-        )[is_song].sum((0, 1))  # (3,)
+        )[torch.tensor(songs, dtype=torch.int64).to(self.device)].sum((0, 1))  # (3,)
         counts = self.counts(batch)
         terms = {"phoneme": Term(phoneme, counts["phoneme"])}
         return terms | {

@@ -38,7 +38,7 @@ from preprocess import FeatureStore, TextMelBatch, TextMelBatches
 from singing.chain import generate_mel, guided_alignment, linear_from_mel, waveform
 from text.symbols import word_spans
 from training.batching import Position
-from training.experiment import Experiment, StepContext, Term
+from training.experiment import Experiment, StepContext, Term, starting_data
 from training.losses import (
     duration_loss,
     guided_attention_loss,
@@ -73,6 +73,7 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
     kind = "transformer"
     structure = ("audio", "transformer")
     corpus_buffers = ("knows_durations", "knows_onsets")
+    growing = ("voice.weight",)
     descriptions: ClassVar = {
         "train/mel": "L1 of the standardised mel, teacher-forced",
         "train/mel_before": "the same before the mel postnet",
@@ -91,19 +92,35 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
         "alpha/decoder": "learned scale of the decoder's position codes",
     }
 
+    dynamic_shapes = True  # a graph for batches of any size
+
     def __init__(
-        self, hyperparams: Hyperparams, store: FeatureStore, recogniser: Recogniser | None = None
+        self,
+        hyperparams: Hyperparams,
+        store: FeatureStore,
+        recogniser: Recogniser | None = None,
+        known_voices: Sequence[str] = (),
     ) -> None:
-        """recogniser: judges the words of the free-running phrases; None leaves them unjudged."""
+        """Build the network and open the batches.
+
+        recogniser: judges the words of the free-running phrases; None leaves them unjudged.
+        known_voices: names of voices 1, 2, ... of the weights to begin with.
+        """
         self.recogniser = recogniser
         self.hyperparams = self.hp = hyperparams
         self.model = build_transformer(hyperparams, len(store.symbols))
         self.data = store.for_checkpoint()
+        if hyperparams.transformer.voices:
+            self.data["voices"] = numbered_voices(
+                store.voices(), hyperparams.transformer.voices, known_voices
+            )
         self.symbols = store.symbols
         self.mel_statistics = store.standardiser("mel")
         training = hyperparams.transformer_training
         self.training_batches = TextMelBatches(store, "train", training)
         self.validation = TextMelBatches(store, "validation", training)
+        for batches in (self.training_batches, self.validation):
+            batches.dataset.use_voices(self.data.get("voices", ()))
         self.phrases = self.validation.fixed(hyperparams.transformer.free_running_phrases)
         self.words: list[list[str]] = []  # of the phrases, where there is somebody to judge them
         if recogniser is not None:
@@ -123,6 +140,9 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
         """Open the corpora of --data."""
         store = open_features(arguments.feature_dir, arguments.data)
         store.check_audio(hyperparams.audio)
+        start = starting_data(arguments, directory, cls.kind)
+        if start is not None:
+            store.adopt_statistics(start["statistics"])
         recogniser = None
         if world.is_main:
             from evaluation.recognisers import WhisperRecogniser  # late: the judge is optional
@@ -131,7 +151,7 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
                 recogniser = WhisperRecogniser()
             except ImportError as error:
                 print(f"`best` is chosen without the words that are understood: {error}")
-        return cls(hyperparams, store, recogniser)
+        return cls(hyperparams, store, recogniser, (start or {}).get("voices", ()))
 
     def batches(
         self, position: Position, rank: int = 0, world_size: int = 1
@@ -151,6 +171,7 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
             batch.score,
             self.phoneme_times_for(batch, context),
             guided=guidance > 0,
+            voice=batch.voice,
         )
         lengths, r = batch.mel_lengths, hp.reduction_factor
         terms = {
@@ -270,6 +291,7 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
             self.hp.synthesis,
             batch.score,
             need_weights=True,
+            voice=batch.voice,
         )
 
     def free_running(self, network: TransformerTTS, sung: Generated) -> dict[str, float]:
@@ -382,6 +404,7 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
             one.score,
             one.phoneme_times,
             need_weights=True,
+            voice=one.voice,
         )
         for name in ("encoder", "decoder"):
             layers = [layer[0].cpu() for layer in getattr(forced.attention, name)]
@@ -403,6 +426,20 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
             "alpha/encoder": model.encoder_positions.alpha.item(),
             "alpha/decoder": model.decoder_positions.alpha.item(),
         }
+
+
+def numbered_voices(names: Sequence[str], most: int, known: Sequence[str] = ()) -> list[str]:
+    """Return the names of voices 1, 2, ...: those that are known keep their numbers.
+
+    Raises ValueError where there are more than the network has room for.
+    """
+    voices = list(dict.fromkeys((*known, *names)))
+    if len(voices) > most:
+        raise ValueError(
+            f"{len(voices)} voices ({', '.join(voices)}) beside the first, transformer.voices = "
+            f"{most}: --set transformer.voices={len(voices)}"
+        )
+    return voices
 
 
 def main(argv: Sequence[str] | None = None) -> int:

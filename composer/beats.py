@@ -16,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from utils import scratch
 from utils.audio import mel_frequencies, resample
 
 SILENCE = 1e-3  # level (-60 dBFS) below which a recording counts as silent
@@ -28,10 +29,16 @@ TUNING_STEP = 0.01  # semitones
 
 def frames_of(wav: np.ndarray, length: int, hop_length: int) -> Iterator[np.ndarray]:
     """Yield centred frames of (S,) in chunks (up to CHUNK, length); silence around the ends."""
-    padded = np.pad(wav, length // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, length)[::hop_length]
-    for first in range(0, len(frames), CHUNK):
-        yield np.ascontiguousarray(frames[first : first + CHUNK])
+    margin = length // 2
+    count = 1 + (len(wav) + 2 * margin - length) // hop_length
+    for first in range(0, count, CHUNK):
+        last = min(first + CHUNK, count) - 1
+        low, high = first * hop_length - margin, last * hop_length - margin + length
+        part = wav[max(0, low) : max(0, high)]
+        part = np.pad(part, (max(0, -low), high - max(0, low) - len(part)))
+        frames = np.lib.stride_tricks.sliding_window_view(part, length)[::hop_length]
+        yield np.ascontiguousarray(frames)
+        scratch.forget()
 
 
 def constant_q(wav: np.ndarray, sample_rate: int, hop_length: int, lowest: float) -> np.ndarray:
@@ -108,12 +115,15 @@ def beat_chroma(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return chroma of the whole range and of the bass per beat, each (K, 12), summing to 1."""
     hop_length = 2 ** round(np.log2(0.032 * sample_rate))
-    if np.abs(wav).max() <= SILENCE:
+    if max(wav.max(), -wav.min()) <= SILENCE:
         return np.zeros((len(beats), 12)), np.zeros((len(beats), 12))
     lowest = LOWEST * 2.0 ** (estimate_tuning(wav, sample_rate) / 12)
     spectrum = constant_q(wav, sample_rate, hop_length, lowest)  # (T, bins)
     around = np.pad(spectrum, ((4, 4), (0, 0)), mode="symmetric")  # nine frames: drums are shorter
-    sustained = np.median(np.lib.stride_tricks.sliding_window_view(around, 9, axis=0), axis=-1)
+    windows = np.lib.stride_tricks.sliding_window_view(around, 9, axis=0)
+    sustained = spectrum
+    for first in range(0, len(windows), CHUNK):
+        sustained[first : first + CHUNK] = np.median(windows[first : first + CHUNK], axis=-1)
     folds = sustained.reshape(len(sustained), OCTAVES, 12, 3).max(axis=-1)  # (T, octaves, 12)
     folds = np.log1p(20 * folds / max(float(folds.max()), 1e-9))
     edges = np.round(np.append(beats, len(wav) / sample_rate) * sample_rate / hop_length)
@@ -153,7 +163,7 @@ def track_beats(
     duration = len(wav) / sample_rate
     hop_length = round(HOP_SECONDS * sample_rate)
     envelope = onset_strength(wav, sample_rate, hop_length, sample_rate / 2)
-    if envelope[EDGE:].max(initial=0.0) > ONSET_FLOOR and np.abs(wav).max() > SILENCE:
+    if envelope[EDGE:].max(initial=0.0) > ONSET_FLOOR and max(wav.max(), -wav.min()) > SILENCE:
         frame_rate = sample_rate / hop_length
         for bpm in (tempo, None if tempo else _slow_pulse(envelope, frame_rate)):
             frames = beat_frames(envelope, bpm or likely_tempo(envelope, frame_rate), frame_rate)
@@ -187,9 +197,15 @@ def onset_strength(
         np.square(np.abs(np.fft.rfft(part * window))) @ filterbank
         for part in frames_of(wav, n_fft, hop_length)
     ]
-    level = 10.0 * np.log10(np.maximum(np.concatenate(power), 1e-10))  # (T, M)
-    level = np.maximum(level, level.max() - DYNAMICS)
-    rise = np.maximum(np.diff(level, axis=0), 0.0).mean(axis=1)
+    level = np.concatenate(power)  # (T, M)
+    np.maximum(level, 1e-10, out=level)
+    np.multiply(np.log10(level, out=level), 10.0, out=level)
+    np.maximum(level, level.max() - DYNAMICS, out=level)
+    rises = [
+        np.maximum(np.diff(level[first : first + CHUNK + 1], axis=0), 0.0).mean(axis=1)
+        for first in range(0, len(level) - 1, CHUNK)
+    ]
+    rise = np.concatenate(rises) if rises else np.zeros(0)
     # A frame sees an attack half a window before its centre.
     return np.pad(rise, (1 + n_fft // (2 * hop_length), 0))[: len(level)].astype(np.float32)
 

@@ -10,16 +10,20 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import multiprocessing
 import os
 import reprlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import wraps
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +38,7 @@ from utils.locks import FolderLock
 
 INDEX_VERSION = 1  # raised when the meaning of an index or of its arrays changes
 INDEX_NAME = "index.json"
+MOST_DIGITS = 18  # of a whole number in an index
 NEEDED = ("items", "id", "split", "num_frames")  # others may be missing
 COMMON = {"corpus": str, "sample_rate": int, "audio": dict, "statistics": dict}
 COMMON |= {"items": list}
@@ -43,7 +48,7 @@ ENTRIES: dict[str, dict[str, Any]] = {  # types of an index's entries, by kind
 }
 ITEM = {"id": str, "split": str, "num_samples": int, "sha256": dict}
 ITEMS: dict[str, dict[str, Any]] = {
-    "speech": {"text": str, "symbols": list, "num_frames": int},
+    "speech": {"text": str, "symbols": list, "num_frames": int, "voice": str},
     "stems": {"power": dict},
 }
 
@@ -84,7 +89,8 @@ def read_index(directory: Path) -> dict[str, Any]:
             f"Prepare it with: python prepare_data.py ljspeech DIR --name {Path(directory).name}"
         )
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        index = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
         version, kind = index["version"], index["kind"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
@@ -101,6 +107,21 @@ def read_index(directory: Path) -> dict[str, Any]:
             "prepare the corpus again"
         )
     return index
+
+
+def _whole(digits: str) -> int:
+    """Return a whole number of an index; ValueError for one that counts nothing there is."""
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _finite(text: str) -> float:
+    """Return a number of an index; ValueError for NaN, which is never written, and infinity."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"a number is {text[:MOST_DIGITS]}")
+    return value
 
 
 def write_index(directory: Path, index: dict[str, Any]) -> None:
@@ -246,6 +267,22 @@ class BuildReport:
         )
 
 
+def worker_context(module: str) -> BaseContext:
+    """Return how workers are started that run a function of `module`.
+
+    They are forked from one process that has imported the module and the script, and nothing else:
+    a worker begins at once, where a spawned one would import torch for itself, for seconds. That
+    process is started here, in the background.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    context.set_forkserver_preload([module, *([Path(script).stem] if script else [])])
+    forkserver.ensure_running()
+    return context
+
+
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -265,7 +302,7 @@ def run_parallel(
 ) -> Iterator[Result]:
     """Yield function(task) in the order of the tasks, over `workers` processes, with a bar.
 
-    0 workers run in this process. `function` must be importable by name (the pool is spawned).
+    0 workers run in this process. `function` must be importable by name: a worker is a new process.
     """
     progress = tqdm(total=len(tasks), desc=description, unit="item", dynamic_ncols=True)
     if workers == 0 or len(tasks) < 2:
@@ -275,7 +312,7 @@ def run_parallel(
                 progress.update()
         return
     pool = ProcessPoolExecutor(
-        min(workers, len(tasks)), multiprocessing.get_context("spawn"), _start_worker
+        min(workers, len(tasks)), worker_context(function.__module__), _start_worker
     )
     try:
         with progress:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from corpora.records import LOUDNESS, Settings, Split
 from utils import config
-from utils.flags import command_line, device_option, feature_option
+from utils.flags import command_line, device_option, feature_option, network_option
 from utils.paths import LEGACY_AUDIO
 
 SONG_SHARE = 0.1  # of validation and of test: songs are few
@@ -24,6 +24,20 @@ def parse(arguments: list[str], description: str | None) -> argparse.Namespace:
     spoken.add_argument(
         "--lexicon", type=Path, metavar="FILE", help="pronunciations that win over the dictionary"
     )
+    spoken.add_argument(
+        "--shard",
+        metavar="NUMBER/COUNT",
+        help="prepare one of COUNT parts, on any machine that sees --feature-dir; then: merge NAME",
+    )
+    merged = commands.add_parser("merge", help="the index of a corpus prepared in shards")
+    merged.set_defaults(command="merge")
+    merged.add_argument("name", help="corpus below --feature-dir")
+    merged.add_argument("--strict", action="store_true", help="fail when an item is faulty")
+    feature_option(merged)
+    packed = commands.add_parser("pack", help="a speech corpus into few large files, NAME-packed")
+    packed.set_defaults(command="pack")
+    packed.add_argument("name", help="corpus below --feature-dir")
+    feature_option(packed)
     stems = commands.add_parser("stems", help="songs as vocal and accompaniment, two files each")
     stems.set_defaults(command="stems")
     add_build_arguments(stems)
@@ -40,11 +54,29 @@ def parse(arguments: list[str], description: str | None) -> argparse.Namespace:
     sung.set_defaults(command="songbook")
     add_build_arguments(sung)
     sung.add_argument("--takes", type=int, default=Settings.takes, help="of each song")
+    sung.add_argument(
+        "--performance",
+        action="store_true",
+        help="every take sings its notes in its own way: vibrato, glides, loudness, breaths; the "
+        "contour of its pitch is stored for --set transformer.contour=true",
+    )
     sung.add_argument("--seconds", type=float, default=Settings.seconds, help="longest song")
     sung.add_argument("--soundfont", type=Path, metavar="FILE", help="General MIDI, .sf2")
     sung.add_argument(
         "--lexicon", type=Path, metavar="FILE", help="pronunciations that win over the dictionary"
     )
+    recorded = commands.add_parser("singing", help="recorded singing, and what says what is sung")
+    recorded.set_defaults(command="singing")
+    add_build_arguments(recorded)
+    recorded.add_argument("--voice", metavar="NAME", help="who sings (default: --name)")
+    recorded.add_argument(
+        "--voices-by-folder", action="store_true", help="each folder below DIR is another singer"
+    )
+    recorded.add_argument(
+        "--lexicon", type=Path, metavar="FILE", help="pronunciations that win over the dictionary"
+    )
+    network_option(recorded, "transcriber")
+    add_loudness_argument(recorded)
     aligned = commands.add_parser("align", help="when each phoneme of a speech corpus is said")
     aligned.set_defaults(command="align")
     aligned.add_argument("name", help="corpus below --feature-dir, prepared by ljspeech")

@@ -29,6 +29,7 @@ class Settings:
     takes: int = 1
     seconds: float = 120.0  # longest song
     seed: int = 0
+    performance: bool = False  # every take sings its notes in its own way
 
     def __post_init__(self) -> None:
         if self.takes < 1 or self.seconds < 5:

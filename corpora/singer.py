@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from music.performance import VoiceStyle, pitch_drift, sung_pitch
 from music.score import Score
 from text.symbols import is_vowel
 
@@ -58,6 +59,11 @@ class Manner:
     vibrato_delay: float = 0.25  # s into a note until it starts
     glide_seconds: float = 0.09  # from note to note
     breathiness: float = 0.0  # nepers on the noise branch
+    drift_cents: float = 0.0  # slow random deviation (std)
+    note_dynamics: float = 0.0  # dB (std) of notes against each other
+    phrase_dynamics: float = 0.0  # dB by which a phrase swells to its middle
+    breath_seconds: float = 0.0  # of a breath before phrases
+    breath_level: float = -14.0  # dB of it against the voice
     seed: int = 0  # of the noise
 
 
@@ -66,12 +72,14 @@ class SungPhrase:
     """A phrase as it was sung.
 
     Audio (S,) at SAMPLE_RATE, and in seconds of it the time of the score's first onset and, for
-    each syllable, onset and offset of its phonemes.
+    each syllable, onset and offset of its phonemes; F0 (T,) in Hz as it was asked for, at
+    FRAME_RATE.
     """
 
     wav: np.ndarray
     lead: float
     times: list[list[tuple[float, float]]]
+    f0: np.ndarray
 
 
 def missing_packages() -> str | None:
@@ -122,7 +130,7 @@ class Singer:
         frames = np.interp(spoken.phoneme_frames(tokens, nuclei), sources, targets)  # (P, 2)
         spans = iter((frames / FRAME_RATE).tolist())
         times = [[tuple(next(spans)) for _ in s.phonemes] for s in score.syllables]
-        return SungPhrase(wav, lead / FRAME_RATE, times)
+        return SungPhrase(wav, lead / FRAME_RATE, times, f0)
 
     def _render(
         self,
@@ -351,6 +359,14 @@ def _pitch_curve(score: Score, lead: int, num_frames: int, manner: Manner) -> np
     """Return F0 (T,) in Hz: the notes, joined by short glides, with a delayed vibrato."""
     times = (np.arange(num_frames) - lead) / FRAME_RATE + score.syllables[0].onset
     notes = score.notes
+    if manner.drift_cents or any(note.style for note in notes):
+        voice = VoiceStyle(
+            manner.vibrato_cents, manner.vibrato_rate, manner.vibrato_delay, manner.glide_seconds
+        )
+        rows = [(note.onset, note.offset, note.pitch) for note in notes]
+        midi = sung_pitch(rows, [note.style for note in notes], times, voice)
+        midi += manner.drift_cents / 100 * pitch_drift(num_frames, FRAME_RATE, manner.seed)
+        return 440.0 * 2 ** ((midi - 69) / 12)
     onsets = np.array([note.onset for note in notes])
     current = np.clip(np.searchsorted(onsets, times, side="right") - 1, 0, len(notes) - 1)
     pitch = np.array([note.pitch for note in notes], float)[current]

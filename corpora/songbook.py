@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from corpora.accompanist import find_soundfont, missing_program, play, velocities, write_backing
 from corpora.cache import fingerprint, run_parallel
@@ -32,10 +30,18 @@ from corpora.records import (
     id_fault,
     song_of,
 )
-from corpora.singer import SAMPLE_RATE, Singer, missing_packages
+from corpora.singer import Singer, missing_packages
 from corpora.speech import Entry
-from corpora.takes import Arrangement, Take, arrange, take_of
-from music.inputs import LONGEST_ITEM, SHORTEST_ITEM, TAIL_SECONDS, item_groups, phrase_inputs
+from corpora.sung_takes import (
+    VOCAL_LEVEL,
+    Span,
+    SungArrangement,
+    contour_of,
+    levelled,
+    sing_arrangement,
+)
+from corpora.takes import arrange, performed, take_of
+from music.inputs import LONGEST_ITEM, SHORTEST_ITEM, item_groups, phrase_inputs
 from music.midi import write_midi
 from music.musicxml import read_musicxml
 from music.notation import read_notation
@@ -43,21 +49,17 @@ from music.score import Score
 from music.song import Song
 from music.underlay import sing
 from text.frontend import Pronouncer
-from utils.audio import active_level, resample, write_wav
+from utils.audio import write_wav
 from utils.files import UNREADABLE, reading, sha256_of, write_json
 
 if TYPE_CHECKING:
     from hyperparams import Audio
 
 VERSION = 6  # of the rendering: raised when the same settings give other audio
+PERFORMANCE_VERSION = "performance 1"  # of takes with performances, the others as they were
 SUFFIXES = (".mxl", ".musicxml", ".xml", ".song")
-VOCAL_LEVEL = -23.0  # dBFS RMS over the sounding parts
-LEVEL_BLOCK = 0.05  # s
-PEAK = 0.95  # of full scale, at most
 LONGEST_PHRASE = 15.0  # s; a longer one is no unit to learn from
 BATCH = 6  # takes for which a worker loads the voice once
-
-Span = tuple[float, float]  # onset and offset, s
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,7 @@ def render_batch(tasks: Sequence[TakeTask]) -> list[Rendering]:
             VERSION, source, task.number, task.sample_rate, task.soundfont.name,
             task.settings.seconds, task.settings.seed,
             sha256_of(task.lexicon) if task.lexicon else None,
+            *([PERFORMANCE_VERSION] if task.settings.performance else []),
         )  # fmt: skip
         record = _finished(task, mark)
         if record is not None:
@@ -217,11 +220,16 @@ def render_take(
     underlay = sing(song.melody, pronouncer)
     if not song.backing:
         raise ValueError("the song has no accompaniment: no other part and no chords")
-    take = take_of(task.path.stem, task.number, task.settings.seed, len(song.backing))
-    arrangement = arrange(song, underlay.score, take, task.settings.seconds)
+    settings = task.settings
+    performance = settings.performance
+    take = take_of(task.path.stem, task.number, settings.seed, len(song.backing), performance)
+    arrangement = arrange(song, underlay.score, take, settings.seconds)
+    if performance:
+        arrangement = performed(arrangement, take.manner)
     folder = task.directory / "songs" / task.id
     folder.mkdir(parents=True, exist_ok=True)
-    vocal, spans, sounding = sing_arrangement(arrangement, take, singer, task.sample_rate)
+    sung = sing_arrangement(arrangement, take, singer, task.sample_rate)
+    vocal, sounding = sung.wav, sung.sounding
     tempo = arrangement.phrases[0].tempo
     loudness = [
         velocities(part, take.velocity, take.swell, take.swell_seconds)
@@ -230,11 +238,12 @@ def render_take(
     write_backing(arrangement.backing, loudness, tempo, folder / "accompaniment.mid")
     write_midi(arrangement.score, folder / "vocal.mid")
     accompaniment = play(folder / "accompaniment.mid", task.soundfont, task.sample_rate, len(vocal))
-    accompaniment = _levelled(accompaniment, VOCAL_LEVEL + take.balance, task.sample_rate)
+    accompaniment = levelled(accompaniment, VOCAL_LEVEL + take.balance, task.sample_rate)
     write_wav(folder / "vocal.wav", vocal, task.sample_rate)
     write_wav(folder / "accompaniment.wav", accompaniment, task.sample_rate)
     guessed = set(underlay.guessed)
-    phrases = _write_items(task, arrangement, vocal, spans, sounding, guessed)
+    place, performed_too = (task.id, task.directory, task.sample_rate), task.settings.performance
+    phrases = write_items(*place, arrangement.phrases, sung, guessed, performed_too)
     end = len(vocal) / task.sample_rate
     inputs = phrase_inputs(arrangement.score, 0.0, end)
     record = {
@@ -294,55 +303,26 @@ def symbol_times(
     return {"onset": times[:, 0].tolist(), "offset": times[:, 1].tolist()}
 
 
-def sing_arrangement(
-    arrangement: Arrangement, take: Take, singer: Singer, sample_rate: int
-) -> tuple[torch.Tensor, list[Span], list[list[list[Span]]]]:
-    """Sing all phrases of an arrangement.
-
-    Returns the voice (S,) at VOCAL_LEVEL, each phrase's time span in seconds, and by phrase and
-    syllable the spans of the phonemes. A phrase's span begins with the first consonant and ends
-    TAIL_SECONDS after the last note.
-    """
-    wav = np.zeros(round(arrangement.duration * SAMPLE_RATE), np.float32)
-    spans, sounding = [], []
-    for number, phrase in enumerate(arrangement.phrases):
-        seed = zlib.crc32(f"{take.manner.seed}:{number}".encode())
-        sung = singer.sing(phrase, dataclasses.replace(take.manner, seed=seed))
-        onset = phrase.syllables[0].onset
-        start = round((onset - sung.lead) * SAMPLE_RATE)
-        first, last = max(0, start), min(len(wav), start + len(sung.wav))
-        wav[first:last] += sung.wav[first - start : last - start]
-        begin = onset - sung.lead
-        spans.append((max(0.0, begin), phrase.duration + TAIL_SECONDS))
-        sounding.append([[(begin + a, begin + b) for a, b in row] for row in sung.times])
-    resampled = resample(torch.from_numpy(wav), SAMPLE_RATE, sample_rate)
-    return _levelled(resampled, VOCAL_LEVEL, sample_rate), spans, sounding
-
-
-def _levelled(wav: torch.Tensor, level: float, sample_rate: int) -> torch.Tensor:
-    """Return (S,) at a level in dBFS over its sounding parts, softer where its peak would clip."""
-    peak = wav.abs().max().item()
-    if peak == 0:
-        raise ValueError("the rendering is silent")
-    now = active_level(wav, round(LEVEL_BLOCK * sample_rate))
-    return wav * min(10 ** ((level - now) / 20), PEAK / peak)
-
-
-def _write_items(
-    task: TakeTask,
-    arrangement: Arrangement,
-    vocal: torch.Tensor,
-    spans: Sequence[Span],
-    sounding: Sequence[Sequence[Sequence[Span]]],
+def write_items(
+    id: str,
+    directory: Path,
+    sample_rate: int,
+    breaths: Sequence[Score],
+    sung: SungArrangement,
     guessed: set[str],
+    with_contour: bool = False,
 ) -> list[dict[str, Any]]:
-    """Cut the voice into items of one or more breaths, write them, and return their records."""
-    rate, records = task.sample_rate, []
-    groups = item_groups(arrangement.phrases, SHORTEST_ITEM, LONGEST_ITEM)
+    """Cut a voice into items of one or more breaths, write them, and return their records.
+
+    with_contour: their scores have the F0 that the voice was asked for.
+    """
+    rate, vocal, spans = sample_rate, sung.wav, sung.spans
+    records: list[dict[str, Any]] = []
+    groups = item_groups(breaths, SHORTEST_ITEM, LONGEST_ITEM)
     for index, group in enumerate(groups):
-        syllables = tuple(s for number in group for s in arrangement.phrases[number].syllables)
-        score = dataclasses.replace(arrangement.phrases[0], syllables=syllables)
-        earliest = arrangement.phrases[group[0] - 1].duration if group[0] else 0.0
+        syllables = tuple(s for number in group for s in breaths[number].syllables)
+        score = dataclasses.replace(breaths[0], syllables=syllables)
+        earliest = breaths[group[0] - 1].duration if group[0] else 0.0
         latest = len(vocal) / rate
         if group[-1] + 1 < len(spans):
             latest = max(spans[group[-1] + 1][0], syllables[-1].offset)
@@ -350,17 +330,21 @@ def _write_items(
         last = round(min(spans[group[-1]][1], latest) * rate)
         if (last - first) / rate > LONGEST_PHRASE:
             continue
-        id = f"{task.id}.{index:03d}"
+        phrase = f"{id}.{index:03d}"
         start, end = first / rate, last / rate
         bounds = min(start, syllables[0].onset), max(end, syllables[-1].offset)
         inputs = phrase_inputs(score, *bounds)
-        write_wav(phrase_path(task.directory, id), vocal[first:last], rate)
+        write_wav(phrase_path(directory, phrase), vocal[first:last], rate)
         words = ["".join(s.text for s in word) for word in score.words()]
-        record = {"id": id, "text": " ".join(words), "start": start, "end": end}
+        record = {"id": phrase, "text": " ".join(words), "start": start, "end": end}
         record["guessed"] = sorted(guessed & {word.lower().strip(",.;:!?'\"") for word in words})
-        record |= {"symbols": list(inputs.symbols), "score": inputs.to_dict()}
-        sung = chain(*(sounding[number] for number in group))
-        records.append({**record, "times": symbol_times(score, sung, *bounds)})
+        written = inputs.to_dict()
+        if with_contour:
+            curves = [sung.curves[number] for number in group]
+            written["contour"] = contour_of(curves, score.notes, *bounds)
+        record |= {"symbols": list(inputs.symbols), "score": written}
+        parts = chain(*(sung.sounding[number] for number in group))
+        records.append({**record, "times": symbol_times(score, parts, *bounds)})
     return records
 
 
@@ -385,6 +369,7 @@ def entries(renderings: Sequence[Rendering], directory: Path) -> list[Entry]:
             tuple(p["symbols"]),
             tuple(p["guessed"]),
             p["score"],
+            rendering.made.get("voice", ""),
         )
         for row, rendering in enumerate(renderings, start=1)
         for p in rendering.made["phrases"]

@@ -45,7 +45,7 @@ from corpora.records import (
     StemPair,
     strict_message,
 )
-from utils.audio import Features, convert, loudness, read_audio
+from utils.audio import convert, cpu_features, loudness, read_audio
 from utils.files import UNREADABLE, sha256_of
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def make_song(task: SongTask) -> Song:
     except UNREADABLE as error:  # one bad file never ends a build
         return Song(pair.id, None, f"not readable: {error!r}", False)
     before = loudness(stems.sum(dim=0), audio.sample_rate)
-    remarks += pair_remarks(stems[0], stems[1], Features(audio), audio.sample_rate)
+    remarks += pair_remarks(stems[0], stems[1], cpu_features(audio), audio.sample_rate)
     gain = 10 ** ((task.loudness - before) / 20) if math.isfinite(before) else 1.0
     gain = min(gain, 1.0 / stems.abs().max().item())  # a soft song with a loud moment stays softer
     integers = (stems.double() * gain * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1)

@@ -8,7 +8,7 @@ of the index, whatever the number of workers.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +30,9 @@ from corpora.cache import (
 from corpora.quality import recording_fault, truncation_fault
 from corpora.records import Rejection, Split, Utterance, strict_message
 from corpora.statistics import Moments, merge_into
-from utils.audio import Features, convert, read_audio
+from utils.audio import convert, cpu_features, read_audio
 from utils.files import UNREADABLE, sha256_of
+from utils.journal import Journal
 
 if TYPE_CHECKING:
     from hyperparams import Audio
@@ -77,7 +78,7 @@ def extract(task: ExtractionTask) -> Extraction:
         return Extraction(task.id, None, str(error), False, {})
     except UNREADABLE as error:  # one bad file never ends a build
         return Extraction(task.id, None, f"{task.wav_path}: {error!r}", False, {})
-    spectrograms = dict(zip(ARRAYS, Features(task.audio)(mono[None]), strict=True))
+    spectrograms = dict(zip(ARRAYS, cpu_features(task.audio)(mono[None]), strict=True))
     arrays = {kind: values[0].numpy().astype(np.float16) for kind, values in spectrograms.items()}
     checksums = {k: save_array(task.directory / k / f"{task.id}.npy", a) for k, a in arrays.items()}
     record = {
@@ -129,6 +130,7 @@ class Entry:
     symbols: tuple[str, ...]
     guessed: tuple[str, ...]  # words whose pronunciation is a guess
     score: dict[str, list[Any]] | None = None
+    voice: str = ""  # who speaks or sings; empty: the voice that the network has anyway
 
 
 def pronounce(
@@ -165,10 +167,36 @@ def build(
     raises ValueError, and the index is not written. Raises ValueError too when nothing is left to
     train on.
     """
-    rejections = list(rejections)
     if strict and rejections:
         raise ValueError(strict_message(rejections))
     journal = open_cache(directory, KIND, ARRAYS)
+    outcomes = extract_all(entries, directory, corpus, audio, split, workers, journal)
+    head = index_head(corpus, audio, symbol_table, split)
+    return finish(directory, head, outcomes, journal, len(entries), rejections, strict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one utterance: its entry of the index, or the reason of its rejection."""
+
+    id: str
+    item: dict[str, Any] | None
+    record: dict[str, Any] | None  # for the journal
+    fault: str | None
+    kept: bool
+    moments: dict[str, Moments]
+
+
+def extract_all(
+    entries: Sequence[Entry],
+    directory: Path,
+    corpus: str,
+    audio: Audio,
+    split: Split,
+    workers: int,
+    journal: Journal,
+) -> Iterator[Outcome]:
+    """Make the arrays of all entries, in their order; the journal grows item by item."""
     tasks = [
         ExtractionTask(
             entry.utterance.id,
@@ -180,28 +208,22 @@ def build(
         )
         for entry in entries
     ]
-    items, moments, kept = [], dict[str, Moments](), 0
     results = run_parallel(extract, tasks, workers, f"features of {corpus}")
     for entry, result in zip(entries, results, strict=True):
         if result.record is not None:
             journal.add(result.record)
-        if result.fault is not None:
-            rejections.append(Rejection(result.id, result.fault))
-            continue
-        assert result.record is not None  # one of the two: record or fault
-        kept += result.kept
-        item = _item(entry, result.record, split)
-        items.append(item)
-        if item["split"] == "train":
-            merge_into(moments, result.moments)
-    if strict and rejections:
-        raise ValueError(strict_message(rejections))
-    if not moments:
-        raise ValueError(
-            f"{corpus}: none of {len(entries)} utterances is usable for training"
-            + "".join(f"\n  {r.id}: {r.reason}" for r in rejections[:20])
-        )
-    index = {
+        item = None
+        if result.fault is None:
+            assert result.record is not None  # one of the two: record or fault
+            item = _item(entry, result.record, split)
+        yield Outcome(result.id, item, result.record, result.fault, result.kept, result.moments)
+
+
+def index_head(
+    corpus: str, audio: Audio, symbol_table: Sequence[str], split: Split
+) -> dict[str, Any]:
+    """Return the entries of an index that are known before any item is."""
+    return {
         "version": INDEX_VERSION,
         "kind": KIND,
         "corpus": corpus,
@@ -209,13 +231,44 @@ def build(
         "audio": dataclasses.asdict(audio),
         "symbols": list(symbol_table),
         "split": dataclasses.asdict(split),
+    }
+
+
+def finish(
+    directory: Path,
+    head: dict[str, Any],
+    outcomes: Iterable[Outcome],
+    journal: Journal,
+    num_entries: int,
+    rejections: Sequence[Rejection],
+    strict: bool,
+) -> BuildReport:
+    """Write the index of all outcomes, in their order; see `build` for what it raises."""
+    rejections = list(rejections)
+    items, moments, kept = [], dict[str, Moments](), 0
+    for outcome in outcomes:
+        if outcome.item is None:
+            rejections.append(Rejection(outcome.id, outcome.fault or ""))
+            continue
+        kept += outcome.kept
+        items.append(outcome.item)
+        if outcome.item["split"] == "train":
+            merge_into(moments, outcome.moments)
+    if strict and rejections:
+        raise ValueError(strict_message(rejections))
+    if not moments:
+        raise ValueError(
+            f"{head['corpus']}: none of {num_entries} utterances is usable for training"
+            + "".join(f"\n  {r.id}: {r.reason}" for r in rejections[:20])
+        )
+    index = {
+        **head,
         "statistics": {kind: moments[kind].statistics() for kind in ARRAYS},
         "items": items,
         "skipped": [dataclasses.asdict(rejection) for rejection in rejections],
     }
     write_index(directory, index)
-    ids = {item["id"] for item in items}
-    journal.keep_only(ids)
+    journal.keep_only({item["id"] for item in items})
     return BuildReport.of(directory, index, ARRAYS, rejections, kept)
 
 
@@ -231,4 +284,6 @@ def _item(entry: Entry, record: dict[str, Any], split: Split) -> dict[str, Any]:
         "guessed": list(entry.guessed),
         "conversions": record["conversions"],
     }
+    if entry.voice:
+        item["voice"] = entry.voice
     return item if entry.score is None else {**item, "score": entry.score}

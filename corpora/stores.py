@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from corpora.cache import INDEX_NAME, read_index
+from corpora.packed import (
+    PACKED,
+    PackedArrays,
+    PackedEntries,
+    PackedItems,
+    PackedTimes,
+    read_packed,
+)
 from corpora.records import FULL_SCALE
 from utils.audio import Standardiser
-from utils.files import UNREADABLE, reading
+from utils.files import UNREADABLE, Unreadable, reading
 
 PHONEME_TIMES = "phoneme_times.json"
 PHONEME_TIMES_VERSION = 1
@@ -31,49 +40,78 @@ class Store:
     def __init__(self, directory: Path) -> None:
         self.directory = Path(directory)
         self.elsewhere: dict[str, Path] = {}  # kind of array → folder that replaces its own
-        self.index = read_index(self.directory)
+        self._packed: dict[str, PackedArrays] = {}
+        if (self.directory / PACKED).is_file():
+            self.index = read_packed(self.directory)
+        else:
+            self.index = read_index(self.directory)
         if self.index["kind"] != self.kind:
             raise ValueError(
                 f"{self.directory} holds a corpus of kind {self.index['kind']!r}, expected "
                 f"{self.kind!r}: python prepare_data.py {self.command} DIR --name NAME"
             )
 
-    def items(self, split: str) -> list[dict[str, Any]]:
+    def items(self, split: str) -> Sequence[dict[str, Any]]:
         """Return the index's items of a split; ValueError when there is none."""
-        items = [item for item in self.index["items"] if item["split"] == split]
-        if not items:
+        everything = self.index["items"]
+        items: Sequence[dict[str, Any]]
+        if isinstance(everything, PackedItems):
+            items = everything.of_split(split)
+        else:
+            items = [item for item in everything if item["split"] == split]
+        if not len(items):
             raise ValueError(
                 f"{self.directory}: no item of {len(self.index['items'])} is in the {split} split; "
                 f"prepare the corpus again with a larger --{split}-share, or with another --seed"
             )
         return items
 
-    def phoneme_times(self) -> dict[str, dict[str, list[float]]]:
+    def phoneme_times(self) -> Mapping[str, dict[str, list[float]]]:
         """Return {id: {onset, offset: s of every symbol}} of the items whose times are known."""
+        items = self.index["items"]
+        if isinstance(items, PackedItems):
+            return PackedTimes(items)
         return read_phoneme_times(self.directory)
 
     def array(self, kind: str, id: str) -> np.ndarray:
-        """Open an array of an item by memory map; ValueError when it is missing or damaged."""
+        """Open an array of an item by memory map; Unreadable when it is missing or damaged."""
+        items = self.index["items"]
+        if isinstance(items, PackedItems) and kind not in self.elsewhere:
+            arrays = self._packed.setdefault(kind, PackedArrays(items, kind))
+            with reading(self.directory / PACKED):
+                return arrays.of(id)
         path = self.elsewhere.get(kind, self.directory / kind) / f"{id}.npy"
         try:
             array = np.load(path, mmap_mode="r")
-            if array.ndim != 2 or array.dtype.kind not in "fi":
-                raise ValueError(f"{array.dtype} {array.shape}, expected two axes of numbers")
+            if array.dtype.kind not in "fi" or array.shape != (shape := self.shape(kind, id)):
+                raise ValueError(f"{array.dtype} {array.shape}, expected numbers {shape}")
             return array
         except (*UNREADABLE, OSError, ValueError) as error:
-            raise ValueError(
+            raise Unreadable(
                 f"{path}: not readable ({error}); see: python prepare_data.py check "
                 f"{self.directory.name}"
             ) from error
 
+    def shape(self, kind: str, id: str) -> tuple[int, int]:
+        """Return the shape that an array must have by the index."""
+        raise NotImplementedError
+
+    @cached_property
+    def entries(self) -> Mapping[str, dict[str, Any]]:
+        """The index's items by id."""
+        if isinstance(items := self.index["items"], PackedItems):
+            return PackedEntries(items)
+        return {item["id"]: item for item in self.index["items"]}
+
     def check_audio(self, audio: Any) -> None:
         """Raise ValueError naming the knobs when the cache was made with another Audio section."""
         other = dataclasses.asdict(audio)
-        differing = [
-            f"audio.{name}: prepared with {value}, asked for {other.get(name)}"
-            for name, value in self.index["audio"].items()
-            if other.get(name) != value
-        ]
+        with reading(self.directory / INDEX_NAME):
+            differing = [
+                f"audio.{name}: prepared with {value}, asked for {other.get(name)}"
+                for name, value in self.index["audio"].items()
+                if other.get(name) != value
+            ]
         if differing:
             raise ValueError(
                 f"{self.directory} does not match the hyperparameters: {'; '.join(differing)}. "
@@ -96,15 +134,42 @@ class FeatureStore(Store):
             self.seconds_per_frame = self.index["audio"]["hop_length"] / self.index["sample_rate"]
             for kind in ("mel", "linear"):
                 self.standardiser(kind)
-            self.pitch_range(self.index["items"])
+            if not isinstance(self.index["items"], PackedItems):
+                self.pitch_range(self.index["items"])
+
+    def shape(self, kind: str, id: str) -> tuple[int, int]:
+        """Return (T, M) of a mel, (T, F) of a linear spectrogram."""
+        return self.entries[id]["num_frames"], len(self.statistics[kind]["mean"])
 
     def for_checkpoint(self) -> dict[str, Any]:
         """Return what a network needs of its corpus to be used without it."""
         names = ("corpus", "symbols", "statistics")
         return {name: self.index[name] for name in names} | {"pitch_range": self.pitch_range()}
 
+    def voices(self) -> list[str]:
+        """Return the names of the voices that items have, in their order."""
+        return list(dict.fromkeys(i["voice"] for i in self.index["items"] if i.get("voice")))
+
+    def adopt_statistics(self, statistics: dict[str, dict[str, list[float]]]) -> None:
+        """Standardise by those of another run, whose weights know no others.
+
+        Raises ValueError where its spectrograms have another number of bands.
+        """
+        for kind, own in self.statistics.items():
+            if {k: len(v) for k, v in statistics[kind].items()} != {
+                k: len(v) for k, v in own.items()
+            }:
+                raise ValueError(
+                    f"{self.directory}: its {kind} spectrograms have {len(own['mean'])} bands, "
+                    f"those of the weights to begin with {len(statistics[kind]['mean'])}"
+                )
+        self.statistics = {kind: statistics[kind] for kind in self.statistics}
+        self.index = {**self.index, "statistics": self.statistics}
+
     def pitch_range(self, items: Sequence[dict[str, Any]] | None = None) -> list[int] | None:
         """Return the lowest and the highest note (MIDI) of the training items, None for speech."""
+        if items is None and isinstance(self.index["items"], PackedItems):
+            return self.index["pitch_range"]
         items = self.items("train") if items is None else items
         scores = [item["score"] for item in items if item.get("score")]
         pitches = [pitch for score in scores for _, _, pitch in score["notes"]]
@@ -151,10 +216,7 @@ class JointFeatureStore(FeatureStore):
     def _pooled(self, statistics: Sequence[dict[str, list[float]]]) -> dict[str, list[float]]:
         """Mean and standard deviation of all training frames, from those of each corpus."""
         frames = np.array(
-            [
-                sum(item["num_frames"] for item in store.items("train"))
-                for store in self.parts.values()
-            ],
+            [frame_counts(store.items("train")).sum() for store in self.parts.values()],
             dtype=np.float64,
         )[:, None]
         share = frames / frames.sum()
@@ -170,13 +232,20 @@ class JointFeatureStore(FeatureStore):
         corpus, _, own = id.partition("/")
         return self.parts[corpus].array(kind, own)
 
-    def phoneme_times(self) -> dict[str, dict[str, list[float]]]:
+    def phoneme_times(self) -> Mapping[str, dict[str, list[float]]]:
         """Return the times of all corpora that were aligned."""
         return {
             f"{name}/{id}": times
             for name, store in self.parts.items()
             for id, times in store.phoneme_times().items()
         }
+
+
+def frame_counts(items: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Return the frames of every item, (I,) int64; of a packed corpus without reading one."""
+    if isinstance(items, PackedItems):
+        return items.column("num_frames").astype(np.int64)
+    return np.array([item["num_frames"] for item in items], dtype=np.int64)
 
 
 def open_features(directory: Path, names: str) -> FeatureStore:
@@ -203,6 +272,10 @@ class StemStore(Store):
         crop = self.array("stems", id)[:, start : start + length]
         wav = torch.from_numpy(crop.astype(np.float32) / FULL_SCALE)
         return F.pad(wav, (0, length - wav.shape[1]))
+
+    def shape(self, kind: str, id: str) -> tuple[int, int]:
+        """Return (2, S)."""
+        return 2, self.entries[id]["num_samples"]
 
     def for_checkpoint(self) -> dict[str, Any]:
         """Return what a network needs of its corpus to be used without it."""

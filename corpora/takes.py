@@ -1,4 +1,7 @@
-"""Takes: one written song sung in several keys, tempi and colours, each a function of a seed."""
+"""Takes: one written song sung in several keys, tempi and colours, each a function of a seed.
+
+With performances, every take also sings its notes in its own way: vibrato, glides, loudness.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import numpy as np
 
 from corpora.singer import Manner
 from music.inputs import breaths
+from music.performance import VELOCITY, NoteStyle
 from music.score import Note, Score, octaves_into_range
 from music.song import Backing, Song
 from utils.seeds import numpy_generator
@@ -17,6 +21,9 @@ VOICE_RANGE = (50, 72)  # MIDI, D3 to C5: where the voice is itself
 SYLLABLE_SECONDS = (0.30, 0.50)  # the median syllable is brought in here before a take's own tempo
 PROGRAMS = (0, 0, 1, 4, 6, 11, 19, 24, 25, 26, 46, 48)  # pianos, mallets, organ, guitars, strings
 INTRODUCTION_SECONDS = 6.0  # longest accompaniment before the first word
+BREATHING_SHARE = 0.7  # of performing takes that are heard to breathe
+STRAIGHT_SHARE = 0.15  # of their notes that have no vibrato
+NOTE_SPREAD = np.array([0.4, 0.05, 0.3, 0.5])  # log (std) of depth, rate, delay, glide of notes
 CLOSE_SECONDS = 1.5  # accompaniment after the last note
 
 
@@ -35,16 +42,19 @@ class Take:
     manner: Manner
 
 
-def take_of(song_id: str, number: int, seed: int, num_parts: int) -> Take:
+def take_of(
+    song_id: str, number: int, seed: int, num_parts: int, performance: bool = False
+) -> Take:
     """Return the take `number` of a song with `num_parts` accompanying parts.
 
-    Take 0 keeps the written key; every other takes its own key and tempo.
+    Take 0 keeps the written key; every other takes its own key and tempo. performance: the manner
+    is drawn from wider ranges, with loudness, drift and breaths.
     """
     generator = numpy_generator(seed, song_id, number)
     key = int(generator.integers(-4, 5))
     tempo = float(np.exp(generator.uniform(-0.16, 0.16)))
     programs = generator.choice(PROGRAMS, max(1, num_parts)).tolist()
-    return Take(
+    take = Take(
         number,
         key if number else 0,
         tempo if number else 1.0,
@@ -62,6 +72,59 @@ def take_of(song_id: str, number: int, seed: int, num_parts: int) -> Take:
             seed=int(generator.integers(2**31)),
         ),
     )
+    if not performance:
+        return take
+    own = numpy_generator(seed, song_id, number, "performance")
+    return dataclasses.replace(take, manner=performing(take.manner, own))
+
+
+def performing(manner: Manner, generator: np.random.Generator) -> Manner:
+    """Return a manner with a performance of its own, from nearly straight to very moved."""
+    breathes = generator.random() < BREATHING_SHARE
+    return dataclasses.replace(
+        manner,
+        vibrato_cents=float(generator.uniform(0, 60)),
+        vibrato_rate=float(generator.uniform(4.5, 6.8)),
+        vibrato_delay=float(generator.uniform(0.05, 0.5)),
+        glide_seconds=float(generator.uniform(0.04, 0.2)),
+        drift_cents=float(generator.uniform(0, 8)),
+        note_dynamics=float(generator.uniform(0, 3)),
+        phrase_dynamics=float(generator.uniform(0, 5)),
+        breath_seconds=float(generator.uniform(0.15, 0.45)) if breathes else 0.0,
+        breath_level=float(generator.uniform(-24, -12)),
+    )
+
+
+def performed(arrangement: Arrangement, manner: Manner) -> Arrangement:
+    """Return an arrangement whose notes say how they are sung, drawn around a manner."""
+    generator = numpy_generator(manner.seed, "notes")
+    loudness = 0.0  # dB; a slow walk: neighbours are alike
+
+    def styled(note: Note) -> Note:
+        nonlocal loudness
+        loudness = 0.7 * loudness + 0.7 * manner.note_dynamics * generator.standard_normal()
+        straight = generator.random() < STRAIGHT_SHARE
+        spread = np.exp(generator.standard_normal(4) * NOTE_SPREAD)
+        style = NoteStyle(
+            velocity=int(np.clip(round(VELOCITY * 10 ** (loudness / 40)), 1, 127)),
+            vibrato_cents=0.0 if straight else float(min(100, manner.vibrato_cents * spread[0])),
+            vibrato_rate=float(np.clip(manner.vibrato_rate * spread[1], 3.0, 9.0)),
+            vibrato_delay=float(min(1.0, manner.vibrato_delay * spread[2])),
+            glide_seconds=float(min(note.duration / 2, 0.5, manner.glide_seconds * spread[3])),
+        )
+        return dataclasses.replace(note, style=style)
+
+    phrases = tuple(
+        dataclasses.replace(
+            phrase,
+            syllables=tuple(
+                dataclasses.replace(part, notes=tuple(styled(note) for note in part.notes))
+                for part in phrase.syllables
+            ),
+        )
+        for phrase in arrangement.phrases
+    )
+    return dataclasses.replace(arrangement, phrases=phrases)
 
 
 @dataclass(frozen=True)

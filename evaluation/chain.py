@@ -40,7 +40,9 @@ def open_chain(arguments: Namespace) -> tuple[Voice, TextMelDataset]:
     voice = load_voice(*paths, distributed.start(arguments.device).device)
     store = open_features(arguments.feature_dir, arguments.data)
     store.check_audio(voice.hyperparams.audio)
-    return voice, TextMelDataset(store, arguments.split)
+    dataset = TextMelDataset(store, arguments.split)
+    dataset.use_voices(voice.transformer.data.get("voices", ()))
+    return voice, dataset
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,11 @@ def teacher_forced(voice: Voice, batch: TextMelBatch, seed: int) -> Rendered:
     """
     torch.manual_seed(seed)
     network = voice.transformer.network
-    memory, is_padding, _ = network.encode(batch.symbols, batch.symbol_lengths, batch.score)
+    text = batch.symbols, batch.symbol_lengths
+    memory, is_padding, _ = network.encode(*text, batch.score, voice=batch.voice)
     phoneme_times = network.predicted_times(memory, is_padding, batch.score)
     out = network(
-        batch.symbols,
-        batch.symbol_lengths,
-        batch.mel,
-        batch.mel_lengths,
-        batch.score,
-        phoneme_times,
+        *text, batch.mel, batch.mel_lengths, batch.score, phoneme_times, voice=batch.voice
     )
     mel = postfiltered(out.mel, batch.mel_lengths, voice.hyperparams.synthesis)
     return Rendered(mel[0])
@@ -84,6 +82,7 @@ def free_running(voice: Voice, batch: TextMelBatch, seed: int) -> Rendered:
         voice.hyperparams.synthesis,
         batch.score,
         need_weights=True,
+        voice=batch.voice,
     )
     mel = made.mel[0, : int(made.mel_lengths[0])]
     return Rendered(mel, guided_alignment(voice.transformer.network, made, 0))

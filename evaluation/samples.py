@@ -95,8 +95,8 @@ def write_samples(arguments: argparse.Namespace) -> None:
         arguments.checkpoint,
         arguments.postnet,
         inpainter,
-        read_lyrics(EXAMPLES / "lyrics.lrc"),
-        SongFiles(accompaniment),
+        lyrics=read_lyrics(EXAMPLES / "lyrics.lrc"),
+        files=SongFiles(accompaniment),
         seed=arguments.seed,
     )
     sing_song(request, device)

@@ -1,14 +1,15 @@
 """How well does the network sing? Held-out phrases, rendered from lyrics and notes alone.
 
 Every row goes the same way, mel → PostNet → Griffin-Lim, so the true mel is the ceiling. The floor
-is another song's phrase. With an inpainter there is a row of it behind the free-running one.
+is another song's phrase. With an inpainter there is a row of it behind the free-running one, and
+with an inpainter on mels one of the mels that it restores.
 """
 
 from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from corpora.records import song_of
 from evaluation import statistics
 from evaluation.chain import describe_voice, free_running, open_chain, sound, teacher_forced
 from evaluation.frechet import EmbeddingStore, Frechet
+from evaluation.mel_phrases import PhraseRestorer, open_mel_inpainter
 from evaluation.phrase_inpainter import PhraseInpainter
 from evaluation.report import ReportItem, write_outcome
 from evaluation.score_metrics import wrong_lyrics
@@ -44,7 +46,14 @@ ROWS = {
 }
 INPAINTED = "inpainted"
 INPAINTED_NOTE = "the free-running waveform through the inpainter, with its song's accompaniment"
-COMPARED = ("lsd", "phoneme_error_rate", "pitch_accuracy")  # paired: inpainted − free-running
+RESTORED = "restored"
+RESTORED_NOTE = "the free-running mel, unsharpened, through the inpainter on mels, same path"
+COMPARED = (
+    "lsd",
+    "word_errors",
+    "phoneme_error_rate",
+    "pitch_accuracy",
+)  # paired: with a stage − free-running
 JUDGED = "free_running"
 RECORDING = "recording"  # the true vocal itself
 
@@ -61,11 +70,19 @@ def evaluate_song(arguments: Namespace) -> None:
         stage = PhraseInpainter.of_corpus(network, corpus, dataset.items, seed)
         settings["inpainter"] = describe_weights(network)
         settings["inpainting"] = asdict(network.hyperparams.inpainting)
+    restorer = None
+    if arguments.mel_inpainter is not None:
+        mels = open_mel_inpainter(arguments, voice.device)
+        corpus = arguments.feature_dir / arguments.data
+        parts = (mels, voice.transformer, corpus, dataset.items, seed)
+        restorer = PhraseRestorer.of_corpus(*parts)
+        settings["mel_inpainter"] = describe_weights(mels.loaded)
+        settings["mel_inpainting"] = asdict(mels.config)
     judges = Judges.available(voice.hyperparams.audio, arguments.transcriber)
     judges.missing["accompaniment"] = (
         "phrases have none; evaluate.py folder reads NAME.accompaniment.wav"
     )
-    judge = SongJudge(voice, dataset, seed, judges, out / "embeddings", stage)
+    judge = SongJudge(voice, dataset, seed, judges, out / "embeddings", stage, restorer)
     settings |= {**describe_voice(voice), "judges": judges.names()}
     settings["phrases"] = len(judge.numbers)  # the floor is another one
     ids = evenly_spaced(list(judge.numbers), arguments.limit or len(judge.numbers))
@@ -79,7 +96,7 @@ def evaluate_song(arguments: Namespace) -> None:
         **judge.frechet_change(records),
     }
     for name, test in compared.items():
-        print(f"{INPAINTED} - {JUDGED}, {name}: {test}")
+        print(f"{name}: {test}")
     result["rows"] = judge.rows
     result["compared"] = {name: test.as_dict() for name, test in compared.items()}
     write_outcome(out, title, settings, result, records, judge.entry, arguments.report)
@@ -105,11 +122,13 @@ class SongJudge:
         judges: Judges,
         cache: Path,
         phrase_inpainter: PhraseInpainter | None = None,
+        restorer: PhraseRestorer | None = None,
     ) -> None:
         """Check the phrases: ValueError for other symbols, no notes, or one song alone.
 
         cache: folder of the embeddings; phrase_inpainter: adds the row INPAINTED; the Fréchet
-        distance is then measured to the true recordings instead of the ceiling.
+        distance is then measured to the true recordings instead of the ceiling; restorer: adds the
+        row RESTORED, which the inpainter of audio then takes as its draft.
         """
         if list(dataset.store.symbols) != list(voice.transformer.data["symbols"]):
             raise ValueError(
@@ -119,9 +138,15 @@ class SongJudge:
         dataset.standardise = voice.transformer.standardiser("mel").cpu()
         self.voice, self.dataset, self.seed, self.judges = voice, dataset, seed, judges
         self.embeddings = EmbeddingStore(cache, judges.embedding)
-        self.phrase_inpainter = phrase_inpainter
+        self.phrase_inpainter, self.restorer = phrase_inpainter, restorer
+        plain = replace(voice.hyperparams.synthesis, sharpening=0.0)
+        self.plain = replace(voice, hyperparams=replace(voice.hyperparams, synthesis=plain))
         self.target = RECORDING if phrase_inpainter else "ceiling"  # of the Fréchet distance
-        self.rows = ROWS | ({INPAINTED: INPAINTED_NOTE} if phrase_inpainter else {})
+        self.rows = dict(ROWS)
+        if restorer:
+            self.rows[RESTORED] = RESTORED_NOTE
+        if phrase_inpainter:
+            self.rows[INPAINTED] = INPAINTED_NOTE
         self.numbers = {
             item["id"]: number for number, item in enumerate(dataset.items) if item.get("score")
         }
@@ -162,6 +187,8 @@ class SongJudge:
             "free_running": free.mel,
             "floor": free_running(self.voice, self.batch(other), self.seed + other).mel,
         }
+        if self.restorer is not None:
+            mels[RESTORED] = self.restored(id, batch, seed)
         alignment = {JUDGED: free.alignment}
         notes = dict.fromkeys(mels, self.item(id)["score"]["notes"])
         notes["floor"] = self.dataset.items[other]["score"]["notes"]
@@ -172,9 +199,17 @@ class SongJudge:
             for row, mel in mels.items()
         }
         if self.phrase_inpainter is not None:
-            inpainted = self.phrase_inpainter(id, rendered[JUDGED].wav)
+            draft = rendered[RESTORED if self.restorer else JUDGED]
+            inpainted = self.phrase_inpainter(id, draft.wav)
             rendered[INPAINTED] = PhraseRendering(None, inpainted, None)
         return rendered
+
+    def restored(self, id: str, batch: TextMelBatch, seed: int) -> Tensor:
+        """Make the standardised mel (T, M) of a phrase by the transformer and the inpainter."""
+        assert self.restorer is not None
+        standard = self.voice.transformer.standardiser("mel")
+        draft = standard.inverse(free_running(self.plain, batch, seed).mel)
+        return standard(self.restorer(id, draft.cpu()).to(draft))
 
     def reference(self, id: str, ceiling: PhraseRendering) -> Reference:
         """Return the truth of a phrase; it is voiced where the ceiling is."""
@@ -240,20 +275,23 @@ class SongJudge:
             return {}
         ids, songs = ([record[key] for record in records] for key in ("id", "song"))
         found = self.embeddings.differences([(INPAINTED, JUDGED)], RECORDING, ids, songs)
-        return dict(zip(["frechet_distance"], found.values(), strict=False))
+        return dict(
+            zip([f"{INPAINTED} - {JUDGED}, Fréchet distance"], found.values(), strict=False)
+        )
 
     def compared(self, records: Sequence[Mapping[str, Any]]) -> dict[str, PairedTest]:
-        """Test what the inpainter changes: metric → paired test over songs of COMPARED."""
-        if self.phrase_inpainter is None:
-            return {}
+        """Test what each stage changes: `row - free_running, metric` → paired test over songs."""
         songs = [record["song"] for record in records]
         tests = {}
-        for name in COMPARED:
-            values = (
-                [record["rows"][row].get(name) for record in records] for row in (INPAINTED, JUDGED)
-            )
-            made, draft = (np.array(column, dtype=float) for column in values)
-            tests[name] = statistics.paired_test(made, draft, songs)
+        for row in (RESTORED, INPAINTED):
+            for name in COMPARED if row in self.rows else ():
+                values = (
+                    [rate_of(record["rows"][which], name) for record in records]
+                    for which in (row, JUDGED)
+                )
+                made, draft = (np.array(column, dtype=float) for column in values)
+                if not np.isnan(made - draft).all():
+                    tests[f"{row} - {JUDGED}, {name}"] = statistics.paired_test(made, draft, songs)
         return tests
 
     def entry(self, id: str, record: Mapping[str, Any]) -> ReportItem:
@@ -287,3 +325,12 @@ class SongJudge:
             transcribed=self.judges.transcribe(judged.wav),
             record=record,
         )
+
+
+def rate_of(row: Mapping[str, Any], name: str) -> float:
+    """Return a metric of a row as one number, of errors their rate; NaN where it has none."""
+    value = row.get(name)
+    if isinstance(value, (list, tuple)):
+        errors, count = value
+        return errors / count if count else float("nan")
+    return float("nan") if value is None else float(value)

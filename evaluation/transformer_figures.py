@@ -28,6 +28,7 @@ def open_item(arguments: Namespace) -> tuple[Loaded[TransformerTTS], TextMelBatc
     if not 0 <= item < len(dataset):
         raise ValueError(f"--item {item}: the {split} split has items 0 to {len(dataset) - 1}")
     dataset.standardise = loaded.standardiser("mel")
+    dataset.use_voices(loaded.data.get("voices", ()))
     return loaded, dataset.collate([dataset[item]])
 
 
@@ -51,6 +52,7 @@ def transformer_figures(arguments: Namespace) -> dict[str, Figure]:
         loaded.hyperparams.synthesis,
         batch.score,
         need_weights=True,
+        voice=batch.voice,
     )
     torch.manual_seed(SEED)
     forced = network(
@@ -61,6 +63,7 @@ def transformer_figures(arguments: Namespace) -> dict[str, Figure]:
         batch.score,
         batch.phoneme_times,
         need_weights=True,
+        voice=batch.voice,
     )
     assert free.attention is not None and forced.attention is not None
     title = f"{batch.ids[0]}, step {loaded.step}"

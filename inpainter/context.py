@@ -174,6 +174,14 @@ def cut(song: Tensor, spans: Sequence[tuple[int, int]]) -> Tensor:
     )
 
 
+CONTEXT_MODULES = {  # of a ContextEncoder, by the part that they embed
+    "mel": ("mel",),
+    "phoneme": ("phoneme", "previous", "following", "phoneme_place"),
+    "pitch": ("pitch", "note_place"),
+    "voicing": ("voicing",),
+}
+
+
 class ContextEncoder(nn.Module):
     """Encode frames as FiLM scales and shifts (Perez et al. 2018) of the levels at one per hop."""
 

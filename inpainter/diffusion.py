@@ -169,11 +169,12 @@ def draw_sigma(
     then varies less; each level alone still has the exact distribution).
     """
     device = generator.device
-    u = torch.rand(batch, generator=generator, device=device).cpu().double()
+    exact = torch.device("cpu") if device.type == "mps" else device  # has double precision
+    u = torch.rand(batch, generator=generator, device=device).to(exact).double()
     if stratified:
-        order = torch.randperm(batch, generator=generator, device=device).cpu()
+        order = torch.randperm(batch, generator=generator, device=device).to(exact)
         u = (order + u) / batch
-    z = torch.special.ndtri(u.clamp(1e-9, 1 - 1e-9))  # in double precision, which MPS lacks
+    z = torch.special.ndtri(u.clamp(1e-9, 1 - 1e-9))
     return (p_mean + p_std * z).exp().float().to(device)
 
 
@@ -309,7 +310,7 @@ def bin_loss_terms(
     sums: Tensor, counts: Tensor, sigma: Tensor, edges: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Add `loss_terms` of B items per bin of σ: (K,) and (K,); ranks and batches add too."""
-    bins = torch.bucketize(sigma.to(edges.device), edges).to(sums.device)
+    bins = torch.bucketize(sigma.to(sums.device), edges.to(sums.device))
     zeros = sums.new_zeros(len(edges) + 1)
     return (
         zeros.index_add(0, bins, sums.detach()),
@@ -341,15 +342,22 @@ def sampling_sigmas(config: Inpainting, has_draft: bool = False) -> list[float]:
     """Return the levels of an `Inpainting` section; a strength below 1 starts at a lower σ₀.
 
     `strength` is the share of the full schedule that is walked: a draft enters at its level, at
-    least one below the first. ValueError for what cannot be walked.
-    has_draft: is the network told a draft's waveform, for which `draft_steps` levels may do?
+    least one below the first. With `draft_start` all of the levels lie below that one, where the
+    walk begins with a draft (shallow diffusion, 2105.02446). ValueError for what cannot be walked.
+    has_draft: is the network told a draft, for which `draft_steps` levels may do?
     """
     if not 0 < config.strength <= 1:
         raise ValueError(f"strength = {config.strength}: expected a share in (0, 1]")
     num_steps = config.num_steps
     if has_draft and config.draft_steps and config.strength == 1:
         num_steps = config.draft_steps
-    sigmas = karras_sigmas(num_steps, config.sigma_min, config.sigma_max, config.rho)
+    highest = config.draft_start if has_draft and config.draft_start else config.sigma_max
+    if highest != config.sigma_max and highest <= config.sigma_min:
+        raise ValueError(
+            f"draft_start = {config.draft_start}: expected a level above sigma_min = "
+            f"{config.sigma_min}, or 0 to begin with noise"
+        )
+    sigmas = karras_sigmas(num_steps, config.sigma_min, highest, config.rho)
     if config.strength == 1:
         return sigmas
     if num_steps < 2:

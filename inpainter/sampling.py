@@ -483,7 +483,8 @@ def sample(
 ) -> Inpainted:
     """Run `inpaint` as an `Inpainting` section says, with one generator per item.
 
-    ValueError for what `check_request` refuses.
+    draft (B, C, S): what a strength below 1, or a `draft_start`, begins with. ValueError for what
+    `check_request` refuses.
     """
     has_frames = context is not None and bool(context.frames())
     check_request(config, denoiser.mask_input, True, has_frames, draft is not None)
@@ -495,16 +496,18 @@ def sample(
         config.dynamic_threshold,
     )
     noise, colour = ItemNoise(generators, known), denoiser.noise_law.colour(context, len(known))
-    has_draft = context is not None and context.wav is not None
+    starts_from_draft = draft is not None and config.draft_start > 0
+    has_draft = starts_from_draft or (context is not None and context.wav is not None)
+    draw: Noise = noise if colour is None else lambda: colour(noise())
     made = inpaint(
         model,
         known,
         is_known,
         sampling_sigmas(config, has_draft),
-        noise if colour is None else lambda: colour(noise()),
+        draw if config.temperature == 1 else lambda: config.temperature * draw(),
         config.step,
         config.method,
-        draft if config.strength < 1 else None,
+        draft if config.strength < 1 or starts_from_draft else None,
         config.num_resamples,
         config.reconstruction_weight,
         progress,

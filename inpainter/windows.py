@@ -2,7 +2,8 @@
 
 Windows of a stretch that is to be generated overlap. A window is given what its left neighbour has
 made in the overlap, but for the last `fade` samples: both generate those, and there the two are
-cross-faded. Windows of different stretches do not depend on each other and are generated together.
+cross-faded. Windows of different stretches do not depend on each other and are generated together;
+so are all windows of a plan that is not chained.
 Memory does not grow with the song. Shapes: C channels, S samples.
 """
 
@@ -90,12 +91,14 @@ def plan_windows(
     overlap: int,
     ranges: Sequence[tuple[int, int]] | None = None,
     align: int = 1,
+    chained: bool = True,
 ) -> list[Window]:
     """Plan windows that cover `ranges` (default: all) of a song of `length` samples.
 
     A range that fits into a window less an overlap has one window around it. length, window,
     overlap and the ranges [start, stop) are in samples. `align`: starts are multiples
-    of it (a spectrogram's hop). A last window may end behind the song. Ranges nearer to each other
+    of it (a spectrogram's hop). `chained`: a window waits for its left neighbour and is given what
+    that made of the overlap. A last window may end behind the song. Ranges nearer to each other
     than `overlap` are planned as one. ValueError for sizes that cannot work and ranges outside.
     """
     if length < 1 or not 0 <= overlap <= window // 2 or (window - overlap) % align:
@@ -110,7 +113,8 @@ def plan_windows(
         starts = region_starts(region, earliest, length, window, overlap, align)
         for i, start in enumerate(starts):
             index = len(plan)
-            plan.append(Window(index, region, start, start + window, index - 1 if i else None))
+            left = index - 1 if i and chained else None
+            plan.append(Window(index, region, start, start + window, left))
         earliest = -(-region[1] // align) * align
     return plan
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -225,14 +225,20 @@ def item_groups(phrases: Sequence[Score], shortest: float, longest: float) -> li
 class Movable:
     """A dataclass of tensors that moves to a device as a whole."""
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> Any:
+        """Return a copy with `function` applied to every tensor, those of nested batches too."""
+        changes: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                changes[field.name] = function(value)
+            elif isinstance(value, Movable):
+                changes[field.name] = value.map(function)
+        return dataclasses.replace(self, **changes)
+
     def to(self, device: torch.device | str) -> Any:
         """Return a copy whose tensors (nested batches too) are on `device`."""
-        changes = {
-            field.name: value.to(device)
-            for field in dataclasses.fields(self)
-            if hasattr(value := getattr(self, field.name), "to")
-        }
-        return dataclasses.replace(self, **changes)
+        return self.map(lambda tensor: tensor.to(device))
 
 
 @dataclass(frozen=True)
@@ -246,6 +252,7 @@ class ScoreBatch(Movable):
     interval: Tensor  # (B, N, 2) float32, s, onset and offset
     frame_pitch: Tensor  # (B, T) int64, the note that sounds at the frame, 0 = none
     frame_position: Tensor  # (B, T) float32, 0 at the note's onset, towards 1 at its offset
+    frame_contour: Tensor | None = None  # (B, T, 2) semitones above the note, 1 = known; or None
 
     @property
     def is_sung(self) -> Tensor:
@@ -254,17 +261,19 @@ class ScoreBatch(Movable):
 
     def select(self, row: int, num_symbols: int, num_frames: int) -> ScoreBatch:
         """Return one item as a batch of its own, without padding."""
-        sizes = {name: num_frames for name in ("frame_pitch", "frame_position")}
+        sizes = dict.fromkeys(("frame_pitch", "frame_position", "frame_contour"), num_frames)
+        parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return ScoreBatch(
-            *(
-                getattr(self, field.name)[row : row + 1, : sizes.get(field.name, num_symbols)]
-                for field in dataclasses.fields(self)
-            )
+            **{
+                name: part[row : row + 1, : sizes.get(name, num_symbols)]
+                for name, part in parts.items()
+                if part is not None
+            }
         )
 
 
 def collate_scores(
-    scores: Sequence[dict[str, list[Any]] | None],
+    scores: Sequence[Mapping[str, Any] | None],
     num_symbols: int,
     num_frames: int,
     seconds_per_frame: float,
@@ -272,7 +281,8 @@ def collate_scores(
     """Pad the scores of a batch to N symbols and T frames; None when no item has one.
 
     A score is {pitch, onset, offset, position, slur: one value per symbol; notes: [[onset, offset,
-    MIDI number], ...]}, times in seconds.
+    MIDI number], ...]}, times in seconds; with the contour of its pitch where that is known,
+    {rate: Hz, cents: [above the note, ...]}.
     """
     if all(score is None for score in scores):
         return None
@@ -282,6 +292,9 @@ def collate_scores(
     frame_pitch = torch.zeros(batch, num_frames, dtype=torch.int64)
     frame_position = torch.zeros(batch, num_frames)
     times = torch.arange(num_frames, dtype=torch.float64) * seconds_per_frame
+    contour = None
+    if any(score is not None and "contour" in score for score in scores):
+        contour = torch.zeros(batch, num_frames, 2)
     for row, score in enumerate(scores):
         if score is None:
             continue
@@ -295,6 +308,8 @@ def collate_scores(
             frame_pitch[row, sounding] = int(pitch)
             position = (times[sounding] - onset) / (offset - onset)
             frame_position[row, sounding] = position.float()
+        if contour is not None and "contour" in score:
+            contour[row] = _frame_contour(score["contour"], times)
     return ScoreBatch(
         symbol["pitch"].long(),
         interval[..., 1] - interval[..., 0],
@@ -303,7 +318,17 @@ def collate_scores(
         interval,
         frame_pitch,
         frame_position,
+        contour,
     )
+
+
+def _frame_contour(contour: Mapping[str, Any], times: Tensor) -> Tensor:
+    """Return semitones above the note at `times` (T,) in s, and 1 where they are known, (T, 2)."""
+    cents = np.asarray(contour["cents"], np.float64)
+    places = times.numpy() * contour["rate"]
+    known = places <= len(cents) - 1
+    values = np.interp(places, np.arange(len(cents)), cents) / 100 * known
+    return torch.from_numpy(np.stack([values, known], 1)).float()
 
 
 class ScoreTracks:

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import mido
 
+from music.performance import RESET, VELOCITY, controls_of
 from music.score import NEXT_SYLLABLE, Melody, Score
 from utils.files import atomic
-
-VELOCITY = 90
 
 
 def write_midi(melody: Melody | Score, path: Path | str, name: str = "vocal") -> None:
     """Write a melody as a MIDI file of type 1, lyrics as UTF-8 lyric events, atomically.
 
     A syllable ends in "-" when its word goes on, in a carriage return when its line ends (RP-017).
+    How notes are sung is written as velocities and controllers (music/performance.py).
     """
     melody = Melody.of(melody) if isinstance(melody, Score) else melody
     tempo = melody.tempo
@@ -29,12 +29,22 @@ def write_midi(melody: Melody | Score, path: Path | str, name: str = "vocal") ->
         )
         conductor.append((meter.tick, message))
     events: list[tuple[int, mido.Message | mido.MetaMessage]] = []
+    controls: dict[int, int] = {}  # values that stand
     for note, lyric in zip(melody.notes, melody.lyrics, strict=True):
         onset, offset = (round(tempo.tick_at(time)) for time in (note.onset, note.offset))
         if lyric is not None:
             text = (lyric.text or NEXT_SYLLABLE) + "-" * lyric.continues + "\r" * lyric.ends_line
             events.append((onset, mido.MetaMessage("lyrics", text=text)))
-        events.append((onset, mido.Message("note_on", note=note.pitch, velocity=VELOCITY)))
+        wanted = controls_of(note.style)
+        if any(number not in wanted for number in controls):
+            events.append((onset, mido.Message("control_change", control=RESET, value=0)))
+            controls = {}
+        for number, value in wanted.items():
+            if controls.get(number) != value:
+                events.append((onset, mido.Message("control_change", control=number, value=value)))
+        controls = wanted
+        velocity = (note.style and note.style.velocity) or VELOCITY
+        events.append((onset, mido.Message("note_on", note=note.pitch, velocity=velocity)))
         end = max(offset, onset + 1)
         events.append((end, mido.Message("note_off", note=note.pitch, velocity=0)))
     file = mido.MidiFile(type=1, ticks_per_beat=tempo.ticks_per_beat, charset="utf-8")

@@ -14,6 +14,7 @@ import mido
 
 from music.midi_lyrics import MATCH_SECONDS, attach
 from music.part_names import is_voice_name, listed_parts, named
+from music.performance import RESET, NoteStyle, distinct, style_of
 from music.score import Melody, Meter, Note, TempoMap, one_voice
 from text.remarks import remark
 
@@ -33,8 +34,28 @@ class Track:
     notes: list[tuple[int, int, int]] = field(default_factory=list)  # onset, offset, pitch
     lyrics: dict[int, str] = field(default_factory=dict)  # lyric events, tick: text
     texts: dict[int, str] = field(default_factory=dict)  # text events, tick: text
+    velocities: dict[tuple[int, int], int] = field(default_factory=dict)  # by onset and pitch
+    controls: list[tuple[int, int, int]] = field(default_factory=list)  # tick, controller, value
+    bends: int = 0  # of the pitch, as a wheel makes them
     zero_length: int = 0
     unended: int = 0
+
+    def styles(self) -> dict[tuple[int, int], NoteStyle | None]:
+        """Return how each note is sung, by onset and pitch: its velocity and the controllers."""
+        notes = sorted({(onset, pitch) for onset, _, pitch in self.notes})
+        events = iter([*self.controls, (1 << 62, 0, 0)])
+        current: dict[int, int] = {}  # values that stand
+        tick, number, value = next(events)
+        found = []
+        for onset, pitch in notes:
+            while tick <= onset:
+                if number == RESET:
+                    current.clear()
+                else:
+                    current[number] = value
+                tick, number, value = next(events)
+            found.append(style_of(self.velocities[onset, pitch], current))
+        return dict(zip(notes, distinct(found), strict=True))
 
     def add(self, onset: int, offset: int, pitch: int) -> None:
         """Add a finished note, or count it when it has no length."""
@@ -111,8 +132,13 @@ def _parted(messages: mido.MidiTrack) -> list[Track]:
             key = (message.channel, message.note)
             if message.type == "note_on" and message.velocity:
                 sounding[key].append(tick)
+                channels[message.channel].velocities[tick, message.note] = message.velocity
             elif sounding[key]:
                 channels[message.channel].add(sounding[key].pop(0), tick, message.note)
+        elif message.type == "control_change":
+            channels[message.channel].controls.append((tick, message.control, message.value))
+        elif message.type == "pitchwheel":
+            channels[message.channel].bends += message.pitch != 0
     for (channel, pitch), starts in sounding.items():
         for start in starts:
             channels[channel].unended += 1
@@ -260,7 +286,14 @@ def read_midi(path: Path | str, part: str | None = None) -> Melody:
     if chosen.unended:
         text = f"{chosen.unended} notes without an end last to the end of the track"
         remarks.append(remark("changed", text))
-    notes = [Note(p, tempo.seconds_at(a), tempo.seconds_at(b)) for a, b, p in chosen.notes if p]
+    if chosen.bends:
+        remarks.append(remark("not sung", f"{chosen.bends} pitch bends; notes and glides are"))
+    styles = chosen.styles()
+    notes = [
+        Note(pitch, tempo.seconds_at(onset), tempo.seconds_at(offset), styles[onset, pitch])
+        for onset, offset, pitch in chosen.notes
+        if pitch
+    ]
     voice, changed = one_voice(notes)
     if changed:
         text = f"{changed} notes of chords left out or overlapping notes shortened"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
 
+from music.performance import NoteStyle
 from text.symbols import is_vowel
 
 TICKS_PER_BEAT = 480
@@ -103,6 +104,7 @@ class Note:
     pitch: int
     onset: float
     offset: float
+    style: NoteStyle | None = None  # how it is sung, where that is said
 
     def __post_init__(self) -> None:
         """Check pitch and times."""
@@ -223,7 +225,7 @@ class Score:
     def shifted(self, seconds: float) -> Score:
         """Return the syllables `seconds` later; the tempo map stays where it is."""
         return self._with_notes(
-            lambda note: Note(note.pitch, note.onset + seconds, note.offset + seconds)
+            lambda note: replace(note, onset=note.onset + seconds, offset=note.offset + seconds)
         )
 
     def faster(self, factor: float) -> Score:
@@ -234,7 +236,7 @@ class Score:
             return self.tempo.carried(time, tempo)
 
         faster = self._with_notes(
-            lambda note: Note(note.pitch, moved(note.onset), moved(note.offset))
+            lambda note: replace(note, onset=moved(note.onset), offset=moved(note.offset))
         )
         return replace(faster, tempo=tempo)
 
@@ -388,7 +390,7 @@ class Melody:
         def moved(time: float) -> float:
             return self.tempo.carried(time, tempo)
 
-        notes = tuple(Note(n.pitch, moved(n.onset), moved(n.offset)) for n in self.notes)
+        notes = tuple(replace(n, onset=moved(n.onset), offset=moved(n.offset)) for n in self.notes)
         return replace(self, notes=notes, tempo=tempo)
 
     def within(self, start: float, end: float) -> Melody:

@@ -88,7 +88,7 @@ def split_spelling(word: str, count: int) -> list[str]:
 def split_note(note: Note, count: int) -> list[Note]:
     """Split a note into `count` equal ones."""
     times = [note.onset + note.duration * k / count for k in range(count)] + [note.offset]
-    return [Note(note.pitch, times[k], times[k + 1]) for k in range(count)]
+    return [replace(note, onset=times[k], offset=times[k + 1]) for k in range(count)]
 
 
 def regroup(groups: list[NoteGroup], count: int) -> list[NoteGroup]:

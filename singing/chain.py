@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,12 +20,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from module import padding_mask
+from music.performance import SWELL, pitch_drift, sung_pitch
 from network import Generated, TransformerTTS
+from singing.performance import style_of_voice
 from utils.audio import active_level, griffin_lim, local_contrast, mel_filterbank
 
 if TYPE_CHECKING:
     from hyperparams import Audio, Synthesis
     from music.inputs import ScoreBatch
+    from music.performance import NoteStyle
     from utils.loading import Loaded
     from utils.pitch import TimedNote
 
@@ -50,10 +54,12 @@ def generate_mel(
     synthesis: Synthesis,
     score: ScoreBatch | None = None,
     need_weights: bool = False,
+    voice: Tensor | None = None,
 ) -> Generated:
     """Decode the mels of a batch, free-running and standardised.
 
     An item with notes ends with them, one without by predicted durations or by the stop head.
+    voice (B,): who sings, 0 or None = the first voice.
     """
     low, high = frame_limits(symbol_lengths, synthesis, 1.0 / network.frame_seconds)
     if score is not None:
@@ -71,6 +77,7 @@ def generate_mel(
             synthesis.stop_threshold,
             synthesis.predict_durations,
             need_weights,
+            voice,
         )
     return replace(generated, mel=postfiltered(generated.mel, generated.mel_lengths, synthesis))
 
@@ -123,12 +130,18 @@ def linear_of(postnet: Loaded, mel: Tensor, mel_lengths: Tensor | None = None) -
     return postnet.standardiser("linear").inverse(linear)
 
 
+@lru_cache(maxsize=8)
+def _filterbank_inverse(audio: Audio, device: torch.device) -> Tensor:
+    """Return the pseudo-inverse of the mel filterbank, (M, F)."""
+    return torch.linalg.pinv(mel_filterbank(audio)).to(device)
+
+
 def linear_from_mel(mel: Tensor, audio: Audio) -> Tensor:
     """Invert the filterbank by its pseudo-inverse: log mel (B, T, M) → log linear (B, T, F).
 
     The baseline of a PostNet; previews of the transformer alone use it.
     """
-    inverse = torch.linalg.pinv(mel_filterbank(audio)).to(mel.device)  # (M, F)
+    inverse = _filterbank_inverse(audio, mel.device)  # (M, F)
     return (mel.float().exp() @ inverse).clamp_min(audio.log_floor).log()
 
 
@@ -139,21 +152,33 @@ def contrasted(linear: Tensor, synthesis: Synthesis) -> Tensor:
 
 def waveform(linear: Tensor, audio: Audio, synthesis: Synthesis, seed: int) -> Tensor:
     """Log magnitudes (T, F) → waveform (S,) at the level that the knobs ask for."""
-    wav = griffin_lim(
+    return levelled(unlevelled(linear, audio, synthesis, seed), audio, synthesis)
+
+
+def unlevelled(linear: Tensor, audio: Audio, synthesis: Synthesis, seed: int) -> Tensor:
+    """Log magnitudes (T, F) → waveform (S,) at their own level."""
+    return griffin_lim(
         contrasted(linear, synthesis)[None],
         audio,
         synthesis.griffin_lim_iterations,
         synthesis.griffin_lim_momentum,
         seed,
     )[0]
-    return levelled(wav, audio, synthesis)
 
 
 @torch.no_grad()
 def source_waveform(
-    postnet: Loaded, mel: Tensor, f0: Tensor, synthesis: Synthesis, seed: int
+    postnet: Loaded,
+    mel: Tensor,
+    f0: Tensor,
+    synthesis: Synthesis,
+    seed: int,
+    is_levelled: bool = True,
 ) -> Tensor:
-    """Log mel (T, M) and F0 (T,) in Hz → waveform (S,), by a PostNet with a source."""
+    """Log mel (T, M) and F0 (T,) in Hz → waveform (S,), by a PostNet with a source.
+
+    is_levelled: at the level that the knobs ask for, else at its own.
+    """
     from source_filter import render  # late: the other kind of PostNet does without
 
     audio, device = postnet.hyperparams.audio, mel.device
@@ -161,7 +186,7 @@ def source_waveform(
     standard = postnet.standardiser("mel")(mel[None])
     filters = postnet.network(standard, f0, linear_from_mel(mel[None], audio))
     wav = render(filters, f0, audio, torch.Generator().manual_seed(seed))[0]
-    return levelled(wav, audio, synthesis)
+    return levelled(wav, audio, synthesis) if is_levelled else wav
 
 
 def levelled(wav: Tensor, audio: Audio, synthesis: Synthesis) -> Tensor:
@@ -173,24 +198,31 @@ def levelled(wav: Tensor, audio: Audio, synthesis: Synthesis) -> Tensor:
     return wav * 10 ** ((synthesis.level - level) / 20)
 
 
-SWELL = 0.25  # s over which a vibrato grows
-DRIFT_SECONDS = 0.3  # s, over which a drift is smoothed: slower than a vibrato
 UNHEARD = 200.0  # Hz, where no pitch is found in a whole item
 HEARD_ITERATIONS = 12  # of Griffin-Lim where F0 is heard in a mel
 
 
 def f0_of_notes(
-    notes: Sequence[TimedNote], num_frames: int, frame_rate: float, knobs: Synthesis, seed: int
+    notes: Sequence[TimedNote],
+    num_frames: int,
+    frame_rate: float,
+    knobs: Synthesis,
+    seed: int,
+    styles: Sequence[NoteStyle | None] = (),
 ) -> Tensor:
     """Draw F0 (T,) in Hz: the notes, joined by glides, with a delayed vibrato and a drift.
 
-    A rest keeps the note before it, the time before the first note that one. Raises ValueError
-    without a note.
+    styles: how each note is sung, where any says it. A rest keeps the note before it, the time
+    before the first note that one. Raises ValueError without a note.
     """
     if not notes:
         raise ValueError("F0 of no note is asked for")
-    onsets, _, pitches = np.array(sorted(tuple(note) for note in notes), float).T
     times = np.arange(num_frames) / frame_rate
+    drift = knobs.drift_cents * pitch_drift(num_frames, frame_rate, seed)
+    if any(styles):
+        midi = sung_pitch(notes, styles, times, style_of_voice(knobs))
+        return torch.from_numpy(440.0 * 2 ** ((midi + drift / 100 - 69) / 12)).float()
+    onsets, _, pitches = np.array(sorted(tuple(note) for note in notes), float).T
     current = np.clip(np.searchsorted(onsets, times, side="right") - 1, 0, len(onsets) - 1)
     half = max(1, round(0.5 * knobs.glide_seconds * frame_rate))
     kernel = np.hanning(2 * half + 3)[1:-1]
@@ -198,16 +230,8 @@ def f0_of_notes(
     age = np.maximum(0.0, times - onsets[current])
     swell = np.clip((age - knobs.vibrato_delay) / SWELL, 0.0, 1.0)
     cents = knobs.vibrato_cents * swell * np.sin(2 * np.pi * knobs.vibrato_rate * age)
-    cents += knobs.drift_cents * _drift(num_frames, frame_rate, seed)
+    cents += drift
     return torch.from_numpy(440.0 * 2 ** ((midi + cents / 100 - 69) / 12)).float()
-
-
-def _drift(num_frames: int, frame_rate: float, seed: int) -> np.ndarray:
-    """Return slow noise (T,) of variance 1."""
-    window = np.hanning(2 * round(DRIFT_SECONDS * frame_rate) + 3)[1:-1]
-    window /= np.sqrt(np.square(window).sum())
-    noise = np.random.default_rng(seed).standard_normal(num_frames + len(window) - 1)
-    return np.convolve(noise, window, "valid")
 
 
 def f0_of_mel(mel: Tensor, audio: Audio, knobs: Synthesis, seed: int) -> Tensor:

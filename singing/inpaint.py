@@ -18,8 +18,9 @@ from inpainter.context import MEL_ONLY, Condition, ContextMaker, WindowContexts,
 from inpainter.diffusion import VOCAL, sampling_sigmas
 from inpainter.sampling import check_request, window_sampler
 from inpainter.windows import Job, batches, inpaint_song, plan_windows, read_from, seam
-from singing.placement import PlacedPhrase, pitch_track, symbol_track
-from singing.song import SongAudio
+from singing.placement import FrameTracks, PlacedPhrase, pitch_track, symbol_track
+from singing.song import SongAudio, scaled
+from utils import scratch
 from utils.loading import Loaded, denoiser_of
 from utils.progress import ProgressBar
 
@@ -64,16 +65,23 @@ def condition_from(
     table: the symbols that the ids of the placed lines mean; they are translated to the
     inpainter's own. ValueError when it lacks one.
     """
-    wav = song.vocal.clone()
-    for start, stop in song.ranges:
-        wav[start:stop] = draft[start:stop]
-    frames = -(-len(wav) // inpainter.hyperparams.audio.hop_length)
-    symbols = symbol_track(placed, frames)
+    frames = -(-len(song.vocal) // inpainter.hyperparams.audio.hop_length)
+    tracks = FrameTracks(symbol_track(placed, frames), pitch_track(placed, frames), table)
+    return condition_on(tracks, draft, song, inpainter)
+
+
+def condition_on(
+    tracks: FrameTracks, draft: Tensor, song: SongAudio, inpainter: Loaded
+) -> Condition:
+    """Return the inpainter's condition of frame tracks; see `condition_from`."""
+    wav = _pasted(song, draft)
+    if tracks.symbols is None:
+        return Condition(wav, None, tracks.pitch)
     own = {symbol: index for index, symbol in enumerate(inpainter.data["symbols"])}
     if "phoneme" in inpainter.data.get("context", MEL_ONLY):
-        check_symbols({table[i] for i in symbols.unique().tolist()}, inpainter)
-    translation = torch.tensor([own.get(symbol, 0) for symbol in table])
-    return Condition(wav, translation[symbols], pitch_track(placed, frames))
+        check_symbols({tracks.table[i] for i in tracks.symbols.unique().tolist()}, inpainter)
+    translation = torch.tensor([own.get(symbol, 0) for symbol in tracks.table])
+    return Condition(wav, translation[tracks.symbols], tracks.pitch)
 
 
 def check_symbols(used: Set[str], inpainter: Loaded) -> None:
@@ -87,10 +95,16 @@ def check_symbols(used: Set[str], inpainter: Loaded) -> None:
 
 def draft_as_vocal(song: SongAudio, draft: Tensor) -> InpaintedVocal:
     """Take the draft (S,) as the vocal of the ranges: Griffin-Lim is the last stage."""
-    vocal = song.vocal.clone()
-    for start, stop in song.ranges:
-        vocal[start:stop] = draft[start:stop] * song.gain
-    return InpaintedVocal(vocal, 0, 0, ())
+    return InpaintedVocal(_pasted(song, draft, song.gain), 0, 0, ())
+
+
+def _pasted(song: SongAudio, draft: Tensor, gain: float = 1.0) -> Tensor:
+    """Return the vocal of a song (S,), within its ranges the draft (S,)."""
+    wav = scaled(song.vocal, 1.0)
+    for first, last in song.ranges:
+        for start, stop in scratch.blocks(last - first):
+            wav[first + start : first + stop] = draft[first + start : first + stop] * gain
+    return wav
 
 
 def inpaint_ranges(
@@ -112,20 +126,24 @@ def inpaint_ranges(
     """
     hp = inpainter.hyperparams
     length, hop = len(accompaniment), hp.audio.hop_length
-    known = torch.stack([vocal, accompaniment])  # (2, S)
-    is_known = torch.ones_like(known, dtype=torch.bool)
+    known = stacked(vocal, accompaniment)  # (2, S)
+    is_known = scratch.zeros(known.shape, torch.bool).fill_(True)
     for start, stop in ranges:
         is_known[VOCAL, start:stop] = False
     overlap = min(config.overlap, hp.window // 2) // hop * hop
-    plan = plan_windows(length, hp.window, overlap, ranges, hop)
-    fade = min(config.fade, overlap)
     contexts = None
     if condition is not None:
         contexts = WindowContexts(ContextMaker(hp.audio, inpainter.data), condition, hop)
-    start_from = None if draft is None else torch.stack([draft, accompaniment])  # (2, S)
+    start_from = None if draft is None else stacked(draft, accompaniment)  # (2, S)
     has_draft = contexts is not None and "wav" in contexts.maker.parts
     levels = len(sampling_sigmas(config, has_draft)) - 1
-    total = len(list(batches(plan, config.batch_size))) * levels
+    # One look at a draft: what the left neighbour made of the overlap changes a window by less
+    # than another seed does, so none waits for another.
+    plan = plan_windows(length, hp.window, overlap, ranges, hop, chained=levels > 1)
+    fade = min(config.fade, overlap)
+    on_cpu = next(inpainter.network.parameters()).device.type == "cpu"
+    batch_size = 1 if on_cpu else config.batch_size
+    total = len(list(batches(plan, batch_size))) * levels
     with (
         ProgressBar("inpaint", total, "step", f"vocal, {len(plan)} windows", quiet) as bar,
         Evaluations(inpainter) as evaluations,
@@ -142,14 +160,24 @@ def inpaint_ranges(
             None if start_from is None else lambda jobs: cut(start_from, spans(jobs)),
             report_level,
         )
-        pieces = inpaint_song(
-            read_from(known, is_known), length, plan, generate, fade, config.batch_size
-        )
-        sung = torch.cat([piece[VOCAL] for piece in pieces])
+        pieces = inpaint_song(read_from(known, is_known), length, plan, generate, fade, batch_size)
+        sung, done = scratch.zeros((length,)), 0
+        for piece in pieces:
+            sung[done : done + piece.shape[1]] = piece[VOCAL]
+            done += piece.shape[1]
+            scratch.forget()
     seams = [seam(a, fade) for a, b in pairwise(plan) if a.region == b.region]
     return InpaintedVocal(
         sung, len(plan), evaluations.count, tuple(s for s in seams if s[1] <= length)
     )
+
+
+def stacked(vocal: Tensor, accompaniment: Tensor) -> Tensor:
+    """Return two channels (2, S)."""
+    both = scratch.zeros((2, len(vocal)), vocal.dtype)
+    for start, stop in scratch.blocks(len(vocal)):
+        both[0, start:stop], both[1, start:stop] = vocal[start:stop], accompaniment[start:stop]
+    return both
 
 
 def spans(jobs: Sequence[Job]) -> list[tuple[int, int]]:

@@ -132,7 +132,7 @@ def make_melody(
     """
     melody = resolve_melody(request, voice)
     if melody.source == COMPOSE:
-        composer = replace(voice.composer, **_composer_changes(melody))
+        composer = replace(voice.composer, **composer_changes(melody))
         result = _composed(melody, request.lyrics, backing, pronouncer, composer, request.seed)
     else:
         result = _read(melody, request.lyrics, backing, pronouncer)
@@ -158,7 +158,7 @@ def _read(
         melody = melody.transposed(request.transpose)
     remarks: list[str] = []
     if request.tempo is not None:
-        melody = melody.faster(_tempo(request.tempo, backing) / melody.tempo.bpm_at(0.0))
+        melody = melody.faster(tempo_of(request.tempo, backing) / melody.tempo.bpm_at(0.0))
     if backing is not None:
         melody, late = fitted(melody, backing.seconds)
         remarks += late
@@ -282,7 +282,7 @@ def _nothing_within(regions: Sequence[tuple[float, float]]) -> str:
 # ---------------------------------------------------------------------------- composed
 
 
-def _composer_changes(request: MelodyRequest) -> dict[str, Any]:
+def composer_changes(request: MelodyRequest) -> dict[str, Any]:
     """Return the knobs of the composer that a request sets."""
     changes: dict[str, Any] = {}
     if request.pitch_range is not None:
@@ -317,7 +317,8 @@ def _composed(
     return MelodyResult(request, underlay, numbers, harmony, underlay.remarks)
 
 
-def _tempo(wanted: str, backing: BackingAudio | None) -> float:
+def tempo_of(wanted: str, backing: BackingAudio | None) -> float:
+    """Return the beats per minute that are asked for; ValueError for no tempo, or none to take."""
     if wanted != TEMPO_OF_ACCOMPANIMENT:
         return _bpm(wanted)
     if backing is None:

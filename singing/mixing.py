@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from inpainter.windows import cross_fade
-from singing.song import Recording, SongAudio, pad_to
+from singing.song import Recording, SongAudio, pad_to, scaled
+from utils import scratch
 from utils.audio import loudness, loudness_beside, read_audio, resample, to_mono, true_peak
 from utils.audio_functional import lfilter
 
@@ -79,7 +79,7 @@ def convolved(wav: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 def presence(voice: Tensor, sample_rate: int, gain: float) -> Tensor:
     """Raise a voice (C, S) above SHELF by `gain` dB: a second-order shelf (RBJ cookbook, S = 1)."""
-    if not gain or not voice.any():
+    if not gain or not is_sounding(voice):
         return voice
     a = 10 ** (gain / 40)
     w = 2 * math.pi * min(SHELF, 0.4 * sample_rate) / sample_rate
@@ -96,29 +96,48 @@ def presence(voice: Tensor, sample_rate: int, gain: float) -> Tensor:
         (a + 1) - (a - 1) * cosine - root,
     ]
     shelf = torch.tensor([denominator, numerator], dtype=torch.float64)
-    shelved = lfilter(voice.double(), *shelf, clamp=False)
-    return _near(voice, shelved.numpy(), ROOM_SECONDS * sample_rate)
+    reach = round(ROOM_SECONDS * sample_rate)  # by then the filter has forgotten its start
+    shelved = scratch.zeros(voice.shape, voice.dtype)
+    for start, stop in scratch.blocks(voice.shape[1]):
+        part = voice[:, max(0, start - reach) : stop]
+        processed = lfilter(part.double(), *shelf, clamp=False)
+        shelved[:, start:stop] = _near(part, processed.numpy(), reach)[:, start - stop :]
+    return shelved
 
 
-def room(voice: Tensor, sample_rate: int, level: float) -> Tensor:
-    """Return a room's sound (C, S) around a voice (C, S), `level` times as strong as the voice.
+def room_impulses(channels: int, sample_rate: int, level: float) -> np.ndarray:
+    """Return a room's answer to a click (C, K), `level` times as strong as the click.
 
     Exponentially decaying noise, another in each channel, as diffuse reflections are.
     """
-    if not level or not voice.any():
-        return torch.zeros_like(voice)
     samples = round(ROOM_SECONDS * sample_rate)
     delay = round(ROOM_DELAY * sample_rate)
-    noise = np.random.default_rng(SEED).standard_normal((len(voice), samples))
+    noise = np.random.default_rng(SEED).standard_normal((channels, samples))
     noise *= 10 ** (-3 * np.arange(samples) / samples)
     high = min(ROOM_BAND[1], 0.45 * sample_rate)
     band = band_pass(ROOM_BAND[0], high, sample_rate)
     impulses = lfilter(torch.from_numpy(noise), *band, clamp=False).numpy()
     impulses *= level / np.sqrt(np.square(impulses).sum(1, keepdims=True))
-    impulses = np.pad(impulses, ((0, 0), (delay, 0)))
-    length = voice.shape[1]
-    wet = convolved(voice.double().numpy(), impulses)[:, :length]
-    return _near(voice, wet, impulses.shape[1])
+    return np.pad(impulses, ((0, 0), (delay, 0)))
+
+
+def room(voice: Tensor, sample_rate: int, level: float) -> Tensor:
+    """Return a room's sound (C, S) around a voice (C, S), `level` times as strong as the voice."""
+    wet = scratch.zeros(voice.shape, voice.dtype)
+    if not level or not is_sounding(voice):
+        return wet
+    impulses = room_impulses(len(voice), sample_rate, level)
+    reach = impulses.shape[1]
+    for start, stop in scratch.blocks(voice.shape[1]):
+        part = voice[:, max(0, start - reach) : stop]
+        processed = convolved(part.double().numpy(), impulses)[:, : part.shape[1]]
+        wet[:, start:stop] = _near(part, processed, reach)[:, start - stop :]
+    return wet
+
+
+def is_sounding(wav: Tensor) -> bool:
+    """Say whether anything of (C, S) is not zero."""
+    return any(bool(wav[:, a:b].any()) for a, b in scratch.blocks(wav.shape[1]))
 
 
 def _near(voice: Tensor, processed: np.ndarray, reach: float) -> Tensor:
@@ -136,19 +155,49 @@ def dipped(accompaniment: Tensor, voice: Tensor, sample_rate: int, dip: float) -
     As deep as the voice needs to stand MARGIN over it there: a dynamic equaliser whose side chain
     is the voice.
     """
-    if not dip or not voice.any() or not accompaniment.any():
+    if not dip or not is_sounding(voice) or not is_sounding(accompaniment):
         return accompaniment
+    backing, sung = (_band_level(wav, sample_rate) for wav in (accompaniment, voice))
+    depth = dip_depth(sung, backing, dip)  # (n,)
+    centres = (np.arange(len(depth)) + 0.5) * round(FRAME_SECONDS * sample_rate)
+    lowered = scratch.zeros(accompaniment.shape, accompaniment.dtype)
+    for start, stop in scratch.blocks(accompaniment.shape[1]):
+        gain = 10 ** (-np.interp(np.arange(start, stop), centres, depth) / 20) - 1
+        change = torch.from_numpy(gain * _in_band(accompaniment, start, stop, sample_rate))
+        lowered[:, start:stop] = accompaniment[:, start:stop] + change.to(accompaniment.dtype)
+    return lowered
+
+
+def _in_band(wav: Tensor, start: int, stop: int, sample_rate: int) -> np.ndarray:
+    """Return what of the samples [start, stop) of (C, S) lies in BAND, (C, stop − start)."""
     taps = 2 * round(BAND_TAPS_SECONDS * sample_rate / 2) + 1
     high = min(BAND[1], 0.45 * sample_rate)
     kernel = windowed_band(taps, BAND[0], high, sample_rate)
-    parts = [wav.double().numpy() for wav in (accompaniment, voice)]
-    backing, sung = (
-        convolved(part, kernel)[:, taps // 2 : taps // 2 + part.shape[1]] for part in parts
-    )
-    depth = dip_depth(_level(sung, sample_rate), _level(backing, sample_rate), dip)  # (n,)
-    centres = (np.arange(len(depth)) + 0.5) * round(FRAME_SECONDS * sample_rate)
-    gain = 10 ** (-np.interp(np.arange(accompaniment.shape[1]), centres, depth) / 20) - 1
-    return accompaniment + torch.from_numpy(gain * backing).to(accompaniment.dtype)
+    before = min(start, taps // 2)
+    part = wav[:, start - before : stop + taps // 2].double().numpy()
+    first = before + taps // 2
+    return convolved(part, kernel)[:, first : first + stop - start]
+
+
+def _band_level(wav: Tensor, sample_rate: int) -> np.ndarray:
+    """Return the smoothed level (n,) in dB per frame of what of (C, S) lies in BAND.
+
+    A last frame that is cut short counts as silent where it is missing.
+    """
+    hop = round(FRAME_SECONDS * sample_rate)
+    parts = []
+    for start, stop in scratch.blocks(wav.shape[1], scratch.BLOCK // hop * hop):
+        power = np.square(_in_band(wav, start, stop, sample_rate)).mean(0)
+        power = np.pad(power, (0, -len(power) % hop))  # the last frame
+        parts.append(power.reshape(-1, hop).mean(1))
+    return smoothed_level(np.concatenate(parts))
+
+
+def smoothed_level(power: np.ndarray) -> np.ndarray:
+    """Return the level (n,) in dB of powers (n,) averaged over SMOOTHING_FRAMES."""
+    mirrored = np.pad(power, SMOOTHING_FRAMES // 2, mode="symmetric")
+    smooth = np.convolve(mirrored, np.full(SMOOTHING_FRAMES, 1 / SMOOTHING_FRAMES), "valid")
+    return 10 * np.log10(np.maximum(smooth, 1e-12))
 
 
 def dip_depth(voice: np.ndarray, backing: np.ndarray, dip: float) -> np.ndarray:
@@ -169,16 +218,6 @@ def dip_depth(voice: np.ndarray, backing: np.ndarray, dip: float) -> np.ndarray:
         now = min(max(target, now - fall), now + rise)
         depth[frame] = now
     return depth
-
-
-def _level(wav: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Return the smoothed level (n,) in dB per frame of (C, S), the last frame padded."""
-    hop = round(FRAME_SECONDS * sample_rate)
-    power = np.square(wav).mean(0)
-    power = np.pad(power, (0, -len(power) % hop)).reshape(-1, hop).mean(1)
-    mirrored = np.pad(power, SMOOTHING_FRAMES // 2, mode="symmetric")
-    smooth = np.convolve(mirrored, np.full(SMOOTHING_FRAMES, 1 / SMOOTHING_FRAMES), "valid")
-    return 10 * np.log10(np.maximum(smooth, 1e-12))
 
 
 CEILING = -1.05  # dBTP of a mix: under -1 after rounding to 16 bits
@@ -214,8 +253,9 @@ def paste(
     old = recording.wav()  # (C, S)
     length = max(len(recording.samples), *(stop for _, stop in ranges))
     new = pad_to(resample(generated, sample_rate, recording.sample_rate), length)
-    samples = np.zeros((length, recording.samples.shape[1]), recording.samples.dtype)
-    samples[: len(recording.samples)] = recording.samples
+    samples = scratch.zeros_array((length, recording.samples.shape[1]), recording.samples.dtype)
+    for start, stop in scratch.blocks(len(recording.samples)):
+        samples[start:stop] = recording.samples[start:stop]
     fade = max(1, round(SEAM_SECONDS * recording.sample_rate))
     clipped = 0
     for start, stop in ranges:
@@ -240,11 +280,13 @@ def quantise(part: np.ndarray, subtype: str) -> np.ndarray:
 
 def channel_gains(wav: Tensor) -> Tensor:
     """Return the mono mix's share in each channel of (C, S) by least squares, (C,)."""
-    mono = to_mono(wav).double()
-    power = mono.square().sum()
-    if power == 0:
-        return torch.ones(len(wav))
-    return ((wav.double() @ mono) / power).float()
+    power, shares = 0.0, torch.zeros(len(wav), dtype=torch.float64)
+    for start, stop in scratch.blocks(wav.shape[1]):
+        part = wav[:, start:stop].double()
+        mono = wav[:, start:stop].mean(0).double()
+        power += mono.square().sum().item()
+        shares += part @ mono
+    return (shares / power).float() if power else torch.ones(len(wav))
 
 
 def join(before: Tensor, part: Tensor, after: Tensor, fade: int) -> Tensor:
@@ -317,7 +359,11 @@ def to_channels(vocal: Tensor, channels: int) -> Tensor:
     """
     front = min(channels, 2)
     voices = vocal if len(vocal) == front else to_mono(vocal).expand(front, -1)
-    return F.pad(voices, (0, 0, 0, channels - front))
+    if channels == front:
+        return voices
+    spread = scratch.zeros((channels, vocal.shape[1]), vocal.dtype)
+    spread[:front] = voices
+    return spread
 
 
 def mix(accompaniment: Tensor, vocal: Tensor, sample_rate: int, knobs: Mixing | None = None) -> Mix:
@@ -339,15 +385,23 @@ def mix(accompaniment: Tensor, vocal: Tensor, sample_rate: int, knobs: Mixing | 
     vocal_gain = 0.0
     if knobs is not None and all(math.isfinite(level) for level in levels.values()):
         vocal_gain = levels["accompaniment_under_vocal"] + knobs.balance - levels["vocal"]
-        voices = voices * 10 ** (vocal_gain / 20)
+        voices = scaled(voices, 10 ** (vocal_gain / 20))
         accompaniment = dipped(accompaniment, voices, sample_rate, knobs.dip)
-        voices = voices + room(voices, sample_rate, knobs.room)
-    wav = accompaniment + voices
+        voices = added(voices, room(voices, sample_rate, knobs.room))
+    wav = added(accompaniment, voices)
     levels["vocal"] += vocal_gain
     peak = true_peak(wav, sample_rate)
     gain = min(0.0, CEILING - peak)
     levels = {name: level + gain for name, level in levels.items()} | {"true_peak": peak + gain}
-    return Mix(wav * 10 ** (gain / 20), vocal_gain, gain, levels)
+    return Mix(scaled(wav, 10 ** (gain / 20)), vocal_gain, gain, levels)
+
+
+def added(one: Tensor, other: Tensor) -> Tensor:
+    """Return the sum of two (C, S)."""
+    total = scratch.zeros(one.shape, one.dtype)
+    for start, stop in scratch.blocks(one.shape[1]):
+        total[:, start:stop] = one[:, start:stop] + other[:, start:stop]
+    return total
 
 
 # ---------------------------------------------------------------------------- a finished song
@@ -373,11 +427,12 @@ def mix_song(
     with a file is added as it is.
     """
     backing, rate = read_audio(accompaniment)  # (C, S), as it is
-    generated = generated / song.gain
+    generated = scaled(generated, 1 / song.gain)
     if song.recording is None:
         vocal = pad_to(resample(generated, sample_rate, rate), backing.shape[1])[None]
         mixed = mix(backing, vocal, rate, knobs)
-        return MixedSong(vocal * 10 ** (mixed.vocal_gain / 20), None, 0, mixed, rate)
+        vocal = scaled(vocal, 10 ** (mixed.vocal_gain / 20))
+        return MixedSong(vocal, None, 0, mixed, rate)
     pasted = paste(song.recording, generated, sample_rate, song.file_ranges)
     vocal = pasted.recording.wav()
     mixed = mix(backing, resample(vocal, song.rate, rate), rate)

@@ -23,7 +23,7 @@ from singing.pictures import song_picture
 from singing.placement import PAUSE
 from singing.song import SongAudio, pad_to, write_recording
 from text.remarks import grouped, listed, remark
-from utils import plotting
+from utils import plotting, scratch
 from utils.audio import resample, to_mono, write_wav
 from utils.files import write_json
 
@@ -98,7 +98,7 @@ def write_alone(
     began = time.perf_counter()
     write_wav(out / "vocal.wav", draft.wav, audio.sample_rate)
     write_midi(score, out / "topline.mid")
-    tracks = {"vocal": draft.wav.clamp(-1, 1)}
+    tracks = {"vocal": scratch.mapped(draft.wav, lambda part: part.clamp(-1, 1))}
     plotting.save_figure(song_picture(tracks, audio, {}, score), out / "song.png")
     stages = {**stages, "write": time.perf_counter() - began}
     seconds = len(draft.wav) / audio.sample_rate
@@ -168,7 +168,7 @@ def write_lines(
         names += write_attention(out, lines, voice)
     pause = torch.zeros(round(PAUSE * audio.sample_rate))
     whole = [part for line in lines for part in (line.wav, pause)][:-1]
-    write_wav(out / "lyrics.wav", torch.cat(whole), audio.sample_rate)
+    write_wav(out / "lyrics.wav", whole, audio.sample_rate)
     duration = sum(entry["seconds"] for entry in entries)
     report = {
         **voice.report(),
@@ -256,8 +256,9 @@ def write_picture(
     path: Path, song: SongAudio, vocal: Tensor, audio: Audio, draft: Draft | None
 ) -> None:
     """Draw vocal (C, S) and accompaniment with the generated parts marked, notes and chords."""
+    sung = resample(to_mono(vocal), song.rate, audio.sample_rate)
     tracks = {
-        "vocal": resample(to_mono(vocal), song.rate, audio.sample_rate).clamp(-1, 1),
+        "vocal": scratch.mapped(sung, lambda part: part.clamp(-1, 1)),
         "accompaniment": song.accompaniment,
     }
     score, chords = (draft.score, draft.chords) if draft else (None, ())

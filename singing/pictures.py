@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 Chord = tuple[float, str]  # start in s, name
 
 LINE_SECONDS = 8.0  # of the melody in one line: four bars at 120 beats per minute
+MOST_LINES = 64  # nearly nine minutes sung; with more a picture is as large as the song
 LINE, LINE_GAP = 0.62, 0.23  # inch: the height of a line, and what is below it
 WAVE, SPECTRUM = 0.24, 0.4  # inch: heights of a track's waveform and spectrogram
 LEFT, RIGHT = 0.38, 0.12  # inch beside the axes
@@ -55,8 +56,9 @@ def song_picture(
 
     tracks: (S,) in [-1, 1] each. regions: stretches of a track that are generated, not known, and
     are marked; a track that is generated as a whole is not. score: drawn above the tracks in lines
-    of `LINE_SECONDS` (those without notes are left out), with its words below and `chords`, the
-    accompaniment's, above; without one see utils.plotting.track_picture.
+    of `LINE_SECONDS` (those without notes are left out, and those behind MOST_LINES, said so),
+    with its words below and `chords`, the accompaniment's, above; without one see
+    utils.plotting.track_picture.
     """
     if score is None:
         return track_picture(tracks, audio, regions)
@@ -66,7 +68,8 @@ def song_picture(
         name: [part for part in marked if part[0] > 0 or part[1] < seconds - 0.01]
         for name, marked in regions.items()
     }
-    lines = _lines_of(score)
+    all_lines = _lines_of(score)
+    lines = all_lines[:MOST_LINES]
     track = 0.2 + WAVE + 0.1 + SPECTRUM + 0.06  # inch, with its title
     page = _Page(len(lines) * (LINE + LINE_GAP) + len(signals) * track + 0.32)
     generated = next(iter(parts.values()), [])
@@ -81,19 +84,26 @@ def song_picture(
             axes.set(xlim=(0, seconds), ylabel="")
             axes.tick_params(labelsize=7, length=2, pad=1.5, labelbottom=False)
     lower.tick_params(labelbottom=True)
-    lower.set_xlabel("time (s)", fontsize=8, labelpad=1)
+    lower.set_xlabel(_time_label(len(all_lines)), fontsize=8, labelpad=1)
     return page.figure
 
 
 def melody_picture(score: Score, chords: Sequence[Chord] = ()) -> Figure:
     """Draw a melody alone, in lines of `LINE_SECONDS`: chords above its notes, words below."""
-    lines = _lines_of(score)
+    all_lines = _lines_of(score)
+    lines = all_lines[:MOST_LINES]
     page = _Page(len(lines) * (LINE + LINE_GAP) + 0.2)
     for line in lines:
         axes = page.add(LINE, LINE_GAP)
         _draw_line(axes, line, score, chords, ())
-    axes.set_xlabel("time (s)", fontsize=8, labelpad=1)
+    axes.set_xlabel(_time_label(len(all_lines)), fontsize=8, labelpad=1)
     return page.figure
+
+
+def _time_label(lines: int) -> str:
+    """Return the label of the time axis, which says how many of `lines` are drawn."""
+    more = f"; notes: the first {MOST_LINES} of {lines} lines, topline.mid has all"
+    return "time (s)" + (more if lines > MOST_LINES else "")
 
 
 class _Page:

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from singing.melody import MelodyResult, chord_changes
+from singing.performance import with_breaths
 from singing.voice import (
+    Refine,
     RenderedPhrase,
     Voice,
     render_phrases,
+    render_refined,
     spoken_phrases,
     sung_phrases,
 )
+from utils import scratch
 
 if TYPE_CHECKING:
     from hyperparams import Audio
@@ -40,6 +44,27 @@ class PlacedPhrase:
     rendered: RenderedPhrase
     frame: int
     late: int = 0  # frames behind the time that its lyrics have
+    fade: int = 0  # samples at either end over which it is faded
+
+    def sound(self) -> Tensor:
+        """Return its waveform (S,), faded."""
+        wav = self.rendered.wav
+        length = min(self.fade, len(wav) // 2)
+        if not length:
+            return wav
+        wav, ramp = wav.clone(), torch.linspace(0.0, 1.0, length)
+        wav[:length] *= ramp
+        wav[len(wav) - length :] *= ramp.flip(0)
+        return wav
+
+
+@dataclass(frozen=True)
+class FrameTracks:
+    """What sounds at each frame of a song, where no phrases say it."""
+
+    symbols: Tensor | None  # (T,) int64, ids of `table`
+    pitch: Tensor | None  # (T,) MIDI note numbers, 0 = none
+    table: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -50,6 +75,7 @@ class Draft:
     wav: Tensor  # (S,)
     score: Score | None = None  # None when the lyrics are spoken
     chords: Sequence[tuple[float, str]] = ()  # s and name, those the melody was composed on
+    tracks: FrameTracks | None = None  # of a vocal without phrases
 
     @property
     def phrases(self) -> list[RenderedPhrase]:
@@ -88,17 +114,28 @@ def spoken_draft(
 
 
 def sung_draft(
-    voice: Voice, melody: MelodyResult, num_samples: int, seed: int | Sequence[int]
+    voice: Voice,
+    melody: MelodyResult,
+    num_samples: int,
+    seed: int | Sequence[int],
+    refine: Refine | None = None,
 ) -> Draft:
     """Sing a melody over a song of `num_samples`, every note at its time.
 
-    seed: one, or one per phrase, see `render_phrases`.
+    seed: one, or one per phrase, see `render_phrases`. refine: makes the mels that are sung of the
+    transformer's.
     """
     audio = voice.hyperparams.audio
     phrases = sung_phrases(melody.underlay, melody.line_numbers, 1.0 / audio.frame_rate)
-    rendered = render_phrases(voice, phrases, seed)
+    if refine is None:
+        rendered = render_phrases(voice, phrases, seed)
+    else:
+        rendered = render_refined(voice, phrases, seed, refine)
     placed = place_sung(rendered, audio.frame_rate, audio.hop_length)
     wav = draft_track(placed, num_samples, audio.hop_length)
+    first = seed if isinstance(seed, int) else seed[0]
+    knobs = voice.hyperparams.synthesis
+    wav = with_breaths(wav, melody.underlay.score, knobs, audio, first)
     chords = chord_changes(melody.harmony) if melody.harmony else ()
     return Draft(placed, wav, melody.underlay.score, chords)
 
@@ -232,12 +269,8 @@ def place_sung(
     placed = []
     for rendered in phrases:
         assert rendered.phrase.start is not None, "a sung phrase has a time"
-        length = min(fade * hop_length, len(rendered.wav) // 2)
-        wav, ramp = rendered.wav.clone(), torch.linspace(0.0, 1.0, length)
-        wav[:length] *= ramp
-        wav[len(wav) - length :] *= ramp.flip(0)
         frame = round(rendered.phrase.start * frame_rate)
-        placed.append(PlacedPhrase(replace(rendered, wav=wav), frame))
+        placed.append(PlacedPhrase(rendered, frame, fade=fade * hop_length))
     return placed
 
 
@@ -246,10 +279,11 @@ def place_sung(
 
 def draft_track(placed: Sequence[PlacedPhrase], num_samples: int, hop_length: int) -> Tensor:
     """Lay the placed phrases on one track (S,), silence between them."""
-    track = torch.zeros(num_samples)
+    track = scratch.zeros((num_samples,))
     for place in placed:
-        start = place.frame * hop_length
-        track[start : start + len(place.rendered.wav)] += place.rendered.wav[: num_samples - start]
+        start, wav = place.frame * hop_length, place.sound()
+        track[start : start + len(wav)] += wav[: num_samples - start]
+        scratch.forget()
     return track
 
 

@@ -19,13 +19,23 @@ if TYPE_CHECKING:
 
 COMPOSE, NONE = "compose", "none"
 TEMPO_OF_ACCOMPANIMENT = "auto"
-SAMPLING = ("synthesis", "inpainting", "composer", "mixing")  # sections that touch no weight
+SAMPLING = (  # sections that touch no weight
+    *("synthesis", "inpainting", "mel_inpainting"),
+    *("composer", "mixing"),
+)
 QUALITIES = {  # what each sets before --set and the short flags do
-    "draft": ("inpainting.num_steps=6", "synthesis.griffin_lim_iterations=16"),
+    "draft": (
+        "inpainting.num_steps=6",
+        "mel_inpainting.num_steps=10",
+        "mel_inpainting.draft_steps=4",
+        "synthesis.griffin_lim_iterations=16",
+    ),
     "standard": (),
     "best": (
         "inpainting.num_steps=40",
         "inpainting.step=dpmpp_2m_sde",
+        "mel_inpainting.num_steps=40",
+        "mel_inpainting.draft_steps=16",
         "synthesis.griffin_lim_iterations=64",
     ),
 }
@@ -98,10 +108,13 @@ class SongRequest:
     transformer: Path  # checkpoints
     postnet: Path
     inpainter: Path | None = None  # None: the draft is the vocal
+    mel_inpainter: Path | None = None  # None: the transformer's mels as they are, no wordless song
+    is_chosen: bool = False  # whether the mel inpainter was named, and not found where it ships
     lyrics: Sequence[LyricLine] | None = None
     files: SongFiles | None = None  # None: without an accompaniment
     melody: MelodyRequest = MelodyRequest()
     lexicon: Path | None = None  # pronunciations of one's own
+    voice: str | None = None  # one of the transformer's, by name; None: its first
     seed: int = 0
     phrase_seeds: tuple[int, ...] | None = None  # of each sung phrase; None = seed + its number
     takes: Mapping[str, Any] | None = None  # how this one was chosen among others, for the report
@@ -115,8 +128,8 @@ class SongRequest:
             raise ValueError(
                 "nothing to do: give --lyrics to be spoken, --accompaniment to be sung to, or both"
             )
-        if self.lyrics is None and self.melody.source == COMPOSE:
-            raise ValueError(f"--melody {COMPOSE} needs --lyrics to be sung")
+        if self.lyrics is None and self.melody.source == COMPOSE and self.mel_inpainter is None:
+            raise ValueError(f"--melody {COMPOSE} needs --lyrics to be sung, or a --mel-inpainter")
 
     @property
     def has_words(self) -> bool:
@@ -149,8 +162,8 @@ def check_changes(changes: Sequence[str]) -> None:
         if section_of(change) not in SAMPLING:
             raise ValueError(
                 f"--set {change}: a trained network keeps the values it was trained with; "
-                "only synthesis.NAME=VALUE and, with --accompaniment, composer.NAME=VALUE, "
-                "mixing.NAME=VALUE and inpainting.NAME=VALUE can be changed here"
+                "only synthesis.NAME=VALUE, mel_inpainting.NAME=VALUE and, with --accompaniment, "
+                "composer.NAME=VALUE, mixing.NAME=VALUE and inpainting.NAME=VALUE can be changed"
             )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,24 +17,47 @@ from singing.inpaint import (
     InpaintedVocal,
     check_inpainter,
     condition_from,
+    condition_on,
     draft_as_vocal,
     inpaint_ranges,
 )
-from singing.melody import BackingAudio, make_melody, resolve_melody
+from singing.melody import BackingAudio, MelodyResult, make_melody, resolve_melody
+from singing.mels import InpaintedMel, MelInpainter, Restoration, frames_touching
 from singing.mixing import mix_song
-from singing.output import collect_remarks, write_alone, write_attention, write_lines, write_song
+from singing.output import (
+    FEW_PHRASES,
+    collect_remarks,
+    write_alone,
+    write_attention,
+    write_lines,
+    write_song,
+)
+from singing.performance import unsung_remarks
 from singing.placement import PAUSE, Draft, spoken_draft, sung_draft
 from singing.request import NONE, SAMPLING, SongFiles, SongRequest, section_of
-from singing.song import SongAudio, draft_gain, open_song
-from singing.voice import Voice, load_voice, render_phrases, spoken_phrases
+from singing.retake import retaken
+from singing.song import SongAudio, draft_gain, open_song, scaled, training_gain
+from singing.voice import RenderedPhrase, Voice, load_voice, render_phrases, spoken_phrases
+from singing.wordless import AUDIO_RMS, WordlessSinger, sings_words
 from text.frontend import Pronouncer
 from text.remarks import grouped
-from utils import config
+from utils import config, scratch
 from utils.checkpoint import resolve
 from utils.files import refuse_overwriting, staged
-from utils.loading import SECTIONS, Loaded, Stored, check_pair, load, load_facts
+from utils.loading import (
+    SECTIONS,
+    Loaded,
+    Stored,
+    check_pair,
+    check_spectrograms,
+    load,
+    load_facts,
+)
 from utils.paths import DEMO, SAVE
 from utils.progress import ProgressEvent, tell
+
+if TYPE_CHECKING:
+    from singing.hearing import Hear
 
 WRITTEN = ("vocal.wav", "mix.wav", "draft.wav", "topline.mid", "lyrics.wav", "report.json")
 NO_LYRICS = (
@@ -64,43 +87,58 @@ class Stopwatch:
 Written = tuple[list[str], list[str]]  # names of files, and remarks for the user
 
 
-def sing_song(request: SongRequest, device: torch.device) -> tuple[list[Path], list[str]]:
+def sing_song(
+    request: SongRequest, device: torch.device, hear: Hear | None = None
+) -> tuple[list[Path], list[str]]:
     """Make what is requested; return the paths written, all or none, and remarks for the user.
 
-    That is a vocal over an accompaniment, a melody file sung alone, or spoken lyrics. Raises
-    ValueError and OSError for what cannot be read, made or written.
+    That is a vocal over an accompaniment, a melody file sung alone, or spoken lyrics. hear: listens
+    to a take that is sung again without lyrics. Raises ValueError and OSError for what cannot be
+    read, made or written.
     """
     inputs = [request.melody.source if request.melody.is_file else None, request.lexicon]
     if request.files is not None:
         inputs += [request.files.accompaniment, request.files.vocal]
     refuse_overwriting(request.out, WRITTEN, [Path(i) for i in inputs if i is not None])
-    if request.files is not None:
-        names, remarks = _sing_over(request, request.files, device)
-    elif request.melody.is_file:
-        names, remarks = _sing_alone(request, device)
-    else:
-        names, remarks = _speak(request, device)
+    with scratch.on(request.out):
+        if request.files is not None:
+            names, remarks = _sing_over(request, request.files, device, hear)
+        elif request.melody.is_file:
+            names, remarks = _sing_alone(request, device)
+        else:
+            names, remarks = _speak(request, device)
     return [request.out / name for name in names], remarks
 
 
 # ---------------------------------------------------------------------------- over a song
 
 
-def _sing_over(request: SongRequest, files: SongFiles, device: torch.device) -> Written:
+def _sing_over(
+    request: SongRequest, files: SongFiles, device: torch.device, hear: Hear | None
+) -> Written:
     """Make a vocal for an accompaniment, or parts of one."""
     watch = Stopwatch()
     with watch("load", "loading the networks and the song"):
         networks = load_networks(request, device)
         hp, inpainter, voice = networks.hyperparams, networks.inpainter, networks.voice
-        data = inpainter.data if inpainter else {}
+        mels, wordless = networks.mels, networks.wordless
+        data = inpainter.data if inpainter else mels.loaded.data if wordless and mels else {}
         song = open_song(files, hp.audio.sample_rate, data, hp.diffusion.sigma_data)
         if inpainter:
-            has_draft = bool(voice or song.recording)
-            check_inpainter(inpainter, hp.inpainting, bool(voice), has_draft)
+            has_draft = bool(voice or wordless or song.recording)
+            check_inpainter(inpainter, hp.inpainting, bool(voice or wordless), has_draft)
     draft: Draft | None = None
     melody: dict[str, Any] = {}
+    made: InpaintedMel | None = None
     if voice:
-        draft, melody = make_draft(request, voice, song, watch)
+        draft, melody, made = make_draft(request, voice, song, watch, mels, hear)
+    elif mels and wordless:
+        with watch("draft", "singing without words"):
+            singer = WordlessSinger(
+                mels, wordless, networks.sampled, Pronouncer(request.lexicon), hear
+            )
+            draft, wanted, made = singer(request, song)
+            melody = wanted.report()
     elif hp.unet.draft_input and not song.recording:
         print(NO_LYRICS)
     with watch("inpaint"):
@@ -110,6 +148,7 @@ def _sing_over(request: SongRequest, files: SongFiles, device: torch.device) -> 
         mixed = mix_song(song, sung.vocal, files.accompaniment, rate, hp.mixing)
     phrases = draft.phrases if draft else ()
     remarks = collect_remarks(request.lyrics, melody.get("remarks", ()), phrases)
+    remarks += unsung(request, voice, phrases)
     report = {
         **networks.report(),
         "device": str(device),
@@ -117,6 +156,7 @@ def _sing_over(request: SongRequest, files: SongFiles, device: torch.device) -> 
         "accompaniment": str(files.accompaniment),
         "vocal": str(files.vocal) if files.vocal else None,
         "melody": melody,
+        "mel": made and made.report(),
         "mixing": None if song.recording else asdict(hp.mixing),
         "lines": draft.report(hp.audio) if draft else [],
         "remarks": grouped(remarks),
@@ -134,18 +174,28 @@ class Networks:
 
     voice: Voice | None
     inpainter: Loaded | None
+    mels: MelInpainter | None = None
+    wordless: Loaded | None = None  # the PostNet of a vocal without words
+    sampled: Hyperparams = field(default_factory=Hyperparams)  # how that is used
 
     @property
     def hyperparams(self) -> Hyperparams:
         """Those of the last stage."""
-        last = self.inpainter or self.voice
-        assert last is not None, "one of the two is there"
+        last = self.inpainter or self.voice or self.mels
+        assert last is not None, "one of the three is there"
         return last.hyperparams
 
     def report(self) -> dict[str, Any]:
         """Describe the networks for report.json."""
-        inpainter = self.inpainter
+        inpainter, mels, postnet = self.inpainter, self.mels, self.wordless
+        wordless = {}
+        if postnet is not None:
+            wordless["postnet"] = {"path": str(postnet.path), "step": postnet.step}
+            wordless["synthesis"] = asdict(self.sampled.synthesis)
         return {
+            "mel_inpainter": mels and {"path": str(mels.loaded.path), "step": mels.loaded.step},
+            "mel_inpainting": mels and asdict(mels.config),
+            **wordless,
             "inpainter": inpainter and {"path": str(inpainter.path), "step": inpainter.step},
             **(self.voice.report() if self.voice else {}),
             "inpainting": inpainter and asdict(inpainter.hyperparams.inpainting),
@@ -158,13 +208,57 @@ def load_networks(request: SongRequest, device: torch.device) -> Networks:
     if request.inpainter is not None:
         inpainter = load(resolve(request.inpainter, "inpainter"), "inpainter", device)
         announce(inpainter, "inpainter", "--inpainter")
+        if inpainter.hyperparams.unet.mel:
+            raise ValueError(
+                f"{inpainter.path} is an inpainter on mels: name it with --mel-inpainter; "
+                "--inpainter is one of audio, or none"
+            )
         inpainter.hyperparams = sampling_hyperparams(request, inpainter, "inpainter")
-    voice = requested_voice(request, device) if request.has_words else None
-    if inpainter is None and voice is None:
+    has_words = request.has_words if request.mel_inpainter is None else sings_words(request)
+    voice = requested_voice(request, device) if has_words else None
+    mels = requested_mels(request, device, voice)
+    if inpainter is None and voice is None and mels is None:
         raise ValueError(f"--inpainter {NONE}: without --lyrics there is nothing to sing")
     if inpainter and voice:
         check_pair(voice.transformer, inpainter)
-    return Networks(voice, inpainter)
+    if mels is None or voice is not None:
+        return Networks(voice, inpainter, mels)
+    postnet = load(resolve(request.postnet, "postnet"), "postnet", device)
+    announce(postnet, "postnet", "--postnet")
+    for network in (postnet, *((inpainter,) if inpainter else ())):
+        check_spectrograms(network, mels.hyperparams, mels.loaded.path)
+    sampled = sampling_hyperparams(request, postnet, "postnet")
+    return Networks(None, inpainter, mels, postnet, sampled)
+
+
+def requested_mels(
+    request: SongRequest, device: torch.device, voice: Voice | None
+) -> MelInpainter | None:
+    """Load the inpainter on mels; None, in a line, where it is not for words.
+
+    Raises ValueError for one that does not go with the voice.
+    """
+    if request.mel_inpainter is None:
+        if not voice:
+            return None
+        if not request.is_chosen and voice.hyperparams.synthesis.restore:
+            print("no inpainter on mels: the transformer's mels as they are", file=sys.stderr)
+        return None
+    if voice and not request.is_chosen and not voice.hyperparams.synthesis.restore:
+        print(
+            f"words without {request.mel_inpainter} (synthesis.restore): --mel-inpainter "
+            f"{request.mel_inpainter} takes it for them, too",
+            file=sys.stderr,
+        )
+        return None
+    loaded = load(resolve(request.mel_inpainter, "inpainter"), "inpainter", device)
+    announce(loaded, "mel inpainter", "--mel-inpainter")
+    if loaded.hyperparams.unet.mel:
+        loaded.hyperparams = sampling_hyperparams(request, loaded, "inpainter")
+    mels = MelInpainter(loaded)
+    if voice:
+        mels.check_voice(voice.transformer)
+    return mels
 
 
 def open_request(request: SongRequest, sample_rate: int) -> SongAudio:
@@ -186,11 +280,23 @@ def requested_voice(request: SongRequest, device: torch.device) -> Voice:
         resolve(path, kind)
         for path, kind in ((request.transformer, "transformer"), (request.postnet, "postnet"))
     )
-    voice = load_voice(transformer, postnet, device)
+    voice = load_voice(transformer, postnet, device, request.voice)
     announce(voice.transformer, "transformer", "--checkpoint")
     announce(voice.postnet, "postnet", "--postnet")
     voice.hyperparams = sampling_hyperparams(request, voice.transformer, "transformer")
+    few = request.files is None and len(request.lyrics or ()) <= FEW_PHRASES
+    voice.keeps_attention = request.pictures or few
     return voice
+
+
+def unsung(
+    request: SongRequest, voice: Voice | None, phrases: Sequence[RenderedPhrase]
+) -> list[str]:
+    """Return remarks on what a performance asks for and the voice does not sing."""
+    if voice is None or not any(rendered.phrase.score for rendered in phrases):
+        return []
+    asked = [rendered.phrase.performance for rendered in phrases]
+    return unsung_remarks(asked, request.changes, voice.follows_pitch)
 
 
 def announce(loaded: Loaded, kind: str, flag: str) -> None:
@@ -214,6 +320,9 @@ def sampling_hyperparams(request: SongRequest, loaded: Loaded | Stored, kind: st
     name = nearest_preset(stored, presets, set(own) - set(SAMPLING))
     current = replace(stored, **{part: getattr(presets[name], part) for part in SAMPLING})
     shown = {*own, "composer"} if kind == "transformer" else set(own)
+    shown -= (
+        {"inpainting" if stored.unet.mel else "mel_inpainting"} if kind == "inpainter" else set()
+    )
     for knob, (before, now) in config.changed(stored, current).items():
         if section_of(knob) in shown:
             print(
@@ -235,22 +344,68 @@ def nearest_preset(
 
 
 def make_draft(
-    request: SongRequest, voice: Voice, song: SongAudio, watch: Stopwatch
-) -> tuple[Draft, dict[str, Any]]:
-    """Lay the lyrics over a song, spoken or sung; return the draft and a report of its melody."""
+    request: SongRequest,
+    voice: Voice,
+    song: SongAudio,
+    watch: Stopwatch,
+    mels: MelInpainter | None = None,
+    hear: Hear | None = None,
+) -> tuple[Draft, dict[str, Any], InpaintedMel | None]:
+    """Lay the lyrics over a song, spoken or sung, their mels restored by `mels`.
+
+    Beside it new words of a take are sung on the notes that `hear` finds in it. Returns the draft,
+    a report of its melody, and what restoring took.
+    """
     num_samples, pronouncer = len(song.accompaniment), Pronouncer(request.lexicon)
-    if resolve_melody(request, voice).source == NONE:
+    retake: MelodyResult | None = None
+    is_retake = song.recording and request.mel_inpainter and request.melody.source is None
+    if hear and is_retake and voice.pitch_range:
+        with watch("melody", "hearing the take"):
+            rate, composer = voice.hyperparams.audio.sample_rate, voice.hyperparams.composer
+            retake = retaken(request, song, hear, pronouncer, rate, composer)
+        if retake is None:
+            print("no note is heard in the take there: the lyrics are spoken")
+    if retake is None and resolve_melody(request, voice).source == NONE:
         with watch("draft"):
             lyrics = request.lyrics or ()
-            draft = spoken_draft(voice, lyrics, pronouncer, song.regions, num_samples, request.seed)
-        return draft, {"source": NONE}
+            try:
+                draft = spoken_draft(
+                    voice, lyrics, pronouncer, song.regions, num_samples, request.seed
+                )
+            except ValueError as error:
+                if request.files is None or str(error).startswith("line "):
+                    raise
+                raise ValueError(f"{request.files.accompaniment}: {error}") from error
+        if mels:
+            print("spoken lines keep the transformer's mels: the inpainter on mels has heard none")
+        return draft, {"source": NONE}, None
     has_file = request.melody.is_file
     with watch("melody", "reading the melody" if has_file else "reading beats and chords"):
         backing = BackingAudio.of(song, voice.hyperparams.audio.sample_rate)
-        melody = make_melody(request, voice, pronouncer, backing)
+        melody = retake or make_melody(request, voice, pronouncer, backing)
+    restoration = restoring(mels, voice, song, request.seed)
     with watch("draft"):
-        draft = sung_draft(voice, melody, num_samples, request.draft_seed)
-    return draft, melody.report()
+        draft = sung_draft(voice, melody, num_samples, request.draft_seed, restoration)
+    return draft, melody.report(), None if restoration is None else restoration.made
+
+
+def restoring(
+    mels: MelInpainter | None, voice: Voice, song: SongAudio | None, seed: int
+) -> Restoration | None:
+    """Return what restores the mels of sung phrases; None without an inpainter on mels."""
+    if mels is None:
+        return None
+    table, audio = voice.transformer.data["symbols"], voice.hyperparams.audio
+    if song is None:
+        return Restoration(mels, table, seed=seed)
+    vocal = song.vocal if song.recording else None
+    gain = training_gain(song.accompaniment, vocal, mels.loaded.data, AUDIO_RMS, audio.sample_rate)
+    backing = gain * song.accompaniment
+    if vocal is None:
+        return Restoration(mels, table, backing, seed=seed)
+    frames = -(-len(backing) // audio.hop_length)
+    parts = frames_touching(song.ranges, audio.hop_length, audio.win_length, frames)
+    return Restoration(mels, table, backing, gain * vocal, parts, seed)
 
 
 def inpaint_vocal(
@@ -262,10 +417,12 @@ def inpaint_vocal(
         assert draft is not None, "without an inpainter there is a voice"
         return draft_as_vocal(song, draft.wav)
     start, condition = song.vocal if song.recording else None, None
-    if draft is not None and networks.voice is not None:
+    if draft is not None:
         gain = draft_gain(draft.wav, song.vocal, inpainter.data, hp.audio.hop_length)
-        start = draft.wav * gain
-        if hp.unet.context_width:
+        start = scaled(draft.wav, gain)
+        if hp.unet.context_width and draft.tracks is not None:
+            condition = condition_on(draft.tracks, start, song, inpainter)
+        elif hp.unet.context_width and networks.voice is not None:
             table = networks.voice.transformer.data["symbols"]
             condition = condition_from(draft.placed, start, table, song, inpainter)
     return inpaint_ranges(
@@ -288,6 +445,7 @@ def _sing_alone(request: SongRequest, device: torch.device) -> Written:
     watch = Stopwatch()
     with watch("load", "loading the networks"):
         voice = requested_voice(request, device)
+        mels = requested_mels(request, device, voice)
     audio = voice.hyperparams.audio
     with watch("melody"):
         pronouncer = Pronouncer(request.lexicon)
@@ -295,13 +453,16 @@ def _sing_alone(request: SongRequest, device: torch.device) -> Written:
     score = melody.underlay.score
     with watch("draft"):
         num_samples = round((score.duration + PAUSE) * audio.sample_rate)
-        draft = sung_draft(voice, melody, num_samples, request.draft_seed)
+        restoration = restoring(mels, voice, None, request.seed)
+        draft = sung_draft(voice, melody, num_samples, request.draft_seed, restoration)
     remarks = collect_remarks(request.lyrics, melody.remarks, draft.phrases)
+    remarks += unsung(request, voice, draft.phrases)
     report = {
-        **voice.report(),
+        **Networks(voice, None, mels).report(),
         "device": str(device),
         **request.seed_report(),
         "melody": melody.report(),
+        "mel": restoration.made.report() if restoration and restoration.made else None,
         "lines": draft.report(audio),
         "remarks": grouped(remarks),
     }

@@ -18,10 +18,10 @@ import numpy as np
 import soundfile
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from inpainter.windows import merge_ranges
 from singing.request import SongFiles
+from utils import scratch
 from utils.audio import (
     AudioInfo,
     active_level,
@@ -62,7 +62,11 @@ class Recording:
     def wav(self) -> Tensor:
         """Return (C, S) float32 in [-1, 1]."""
         scale = 2.0**-31 if self.samples.dtype == np.int32 else 1.0
-        return torch.from_numpy((self.samples.T * scale).astype(np.float32))
+        wav = scratch.zeros(self.samples.shape[::-1])
+        for start, stop in scratch.blocks(len(self.samples)):
+            part = (self.samples[start:stop].T * scale).astype(np.float32)
+            wav[:, start:stop] = torch.from_numpy(part)
+        return wav
 
 
 def read_recording(path: Path) -> Recording:
@@ -88,7 +92,9 @@ def read_recording(path: Path) -> Recording:
 
 def write_recording(path: Path, recording: Recording) -> None:
     """Write as wav in the recording's own sample format."""
-    write_samples(path, recording.samples, recording.sample_rate, recording.subtype)
+    samples = recording.samples
+    parts = (samples[start:stop] for start, stop in scratch.blocks(len(samples)))
+    write_samples(path, parts, recording.sample_rate, recording.subtype, samples.shape[1])
 
 
 def read_accompaniment(path: Path, sample_rate: int) -> tuple[Tensor, AudioInfo]:
@@ -112,18 +118,27 @@ def read_accompaniment(path: Path, sample_rate: int) -> tuple[Tensor, AudioInfo]
 
 def check_finite(wav: Tensor, path: Path) -> None:
     """Raise ValueError when samples (C, S) are NaN or infinite, saying how many and where."""
-    if not torch.isfinite(wav).all():
-        broken = ~torch.isfinite(wav).all(0)
-        first = int(broken.nonzero()[0])
+    broken, first = 0, 0
+    for start, stop in scratch.blocks(wav.shape[1]):
+        is_broken = ~torch.isfinite(wav[:, start:stop]).all(0)
+        if not broken and is_broken.any():
+            first = start + int(is_broken.nonzero()[0])
+        broken += int(is_broken.sum())
+    if broken:
         raise ValueError(
-            f"{path}: {int(broken.sum())} samples are NaN or infinite, the first is sample "
-            f"{first}; export the recording again"
+            f"{path}: {broken} samples are NaN or infinite, the first is sample {first}; export "
+            "the recording again"
         )
 
 
 def pad_to(wav: Tensor, length: int) -> Tensor:
     """Cut (..., S), or continue it in silence, to `length` samples."""
-    return F.pad(wav, (0, length - wav.shape[-1]))
+    if length <= wav.shape[-1]:
+        return wav[..., :length]
+    padded = scratch.zeros((*wav.shape[:-1], length), wav.dtype).to(wav.device)
+    for start, stop in scratch.blocks(wav.shape[-1]):
+        padded[..., start:stop] = wav[..., start:stop]
+    return padded
 
 
 # ---------------------------------------------------------------------------- levels
@@ -143,12 +158,25 @@ def training_gain(
     """
     rms = data.get("statistics", {}).get("accompaniment", sigma_data)
     gain = rms / 10 ** (rms_level(accompaniment) / 20)
-    peak = accompaniment.abs().max()
+    peak = peak_of(accompaniment)
     if vocal is not None and "loudness" in data:
-        level = loudness(vocal + accompaniment, sample_rate)
+        both = scaled(vocal, 1.0)
+        for start, stop in scratch.blocks(len(both)):
+            both[start:stop] += accompaniment[start:stop]
+        level = loudness(both, sample_rate)
         gain = 10 ** ((data["loudness"] - level) / 20) if math.isfinite(level) else gain
-        peak = torch.maximum(peak, vocal.abs().max())
-    return min(gain, 1.0 / peak.item())
+        peak = max(peak, peak_of(vocal))
+    return min(gain, 1.0 / peak)
+
+
+def peak_of(wav: Tensor) -> float:
+    """Return the largest magnitude of (S,)."""
+    return max(wav[a:b].abs().max().item() for a, b in scratch.blocks(len(wav)))
+
+
+def scaled(wav: Tensor, gain: float) -> Tensor:
+    """Return gain · wav of (..., S)."""
+    return scratch.mapped(wav, lambda part: part * gain)
 
 
 def draft_gain(draft: Tensor, vocal: Tensor, data: Mapping[str, Any], block_length: int) -> float:
@@ -292,8 +320,8 @@ def open_song(
     if files.vocal is None:
         gain = training_gain(accompaniment, None, data, sigma_data, sample_rate)
         return SongAudio(
-            accompaniment * gain,
-            torch.zeros_like(accompaniment),
+            scaled(accompaniment, gain),
+            scratch.zeros(accompaniment.shape),
             info,
             None,
             ((0, info.num_samples),),
@@ -312,8 +340,8 @@ def open_song(
     accompaniment, vocal = pad_to(accompaniment, length), pad_to(vocal, length)
     gain = training_gain(accompaniment, vocal, data, sigma_data, sample_rate)
     return SongAudio(
-        accompaniment * gain,
-        vocal * gain,
+        scaled(accompaniment, gain),
+        scaled(vocal, gain),
         info,
         recording,
         tuple(file_ranges),

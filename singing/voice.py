@@ -8,8 +8,8 @@ Shapes: B phrases, N symbols, T frames, H heads, S samples.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,7 +28,9 @@ from singing.chain import (
     source_waveform,
     waveform,
 )
+from singing.performance import Performance, contour_of_pitch, performances, with_loudness
 from text.symbols import word_spans
+from utils import scratch
 from utils.loading import Loaded, check_pair, load
 from utils.metrics import AttentionHealth, attention_health
 from utils.progress import ProgressBar
@@ -41,7 +43,11 @@ if TYPE_CHECKING:
     from text.lyrics import LyricLine
     from utils.pitch import TimedNote
 
+FIRST_VOICE = "first"  # name of voice 0, which every transformer has
 BATCH = 32  # phrases decoded together: memory does not grow with the song
+
+# All phrases of a song → the same with other mels, before they get a sound.
+Refine = Callable[["Sequence[RenderedPhrase]"], "list[RenderedPhrase]"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,12 @@ class Phrase:
     guessed: tuple[str, ...]  # words whose pronunciation is not in the lexicon
     score: dict[str, list[Any]] | None = None  # see music.score_batch.collate_scores
     start: float | None = None  # s, where in the song it begins; None: anywhere
+    performance: Performance | None = None  # how its notes are sung, where they say it
+
+    @property
+    def notes(self) -> list[TimedNote] | None:
+        """Its notes, onset s, offset s and MIDI number; None when it is spoken."""
+        return None if self.score is None else self.score["notes"]
 
 
 @dataclass(frozen=True)
@@ -67,8 +79,7 @@ class RenderedPhrase:
     mel: Tensor  # (T, M) natural log
     symbols: Tensor  # (T,) int64, the symbol that sounds at each frame
     pitch: Tensor | None  # (T,) int64, MIDI note numbers, 0 = none; None when spoken
-    alignment: Tensor  # (steps, N)
-    attention: list[Tensor]  # one (H, steps, N) per decoder layer
+    attention: list[Tensor]  # one (H, steps, N) per decoder layer; none where it is not drawn
     health: AttentionHealth
     ended_by: str
     seed: int
@@ -100,6 +111,8 @@ class Voice:
     postnet: Loaded
     hyperparams: Hyperparams
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    keeps_attention: bool = True  # of every phrase, to be drawn
+    number: int = 0  # who sings, of the transformer's voices
 
     @property
     def network(self) -> TransformerTTS:
@@ -122,6 +135,11 @@ class Voice:
         return {symbol: index for index, symbol in enumerate(self.transformer.data["symbols"])}
 
     @property
+    def follows_pitch(self) -> bool:
+        """Whether vibrato and glides are heard: a network of it is told its pitch."""
+        return self.network.hp.contour or self.postnet.hyperparams.postnet.kind == "source"
+
+    @property
     def pitch_range(self) -> tuple[int, int] | None:
         """Lowest and highest note (MIDI) of its training; None when it only speaks."""
         known = self.transformer.data.get("pitch_range")
@@ -134,43 +152,79 @@ class Voice:
         mel_lengths: Tensor,
         notes: Sequence[Sequence[TimedNote] | None],
         seeds: Sequence[int],
+        performances: Sequence[Performance | None] | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Map the transformer's standardised mels (B, T, M) to log mels and waveforms (S,).
 
         notes: of each item, from which a PostNet with a source draws F0; None: it is heard in the
-        mel. seeds: of each item's phases and noise.
+        mel. seeds: of each item's phases and noise. performances: how its notes are sung.
         """
         mel = self.transformer.standardiser("mel").inverse(mel)
+        return mel, self.sounds(mel, mel_lengths, notes, seeds, performances)
+
+    @torch.inference_mode()
+    def sounds(
+        self,
+        mel: Tensor,
+        mel_lengths: Tensor,
+        notes: Sequence[Sequence[TimedNote] | None],
+        seeds: Sequence[int],
+        performances: Sequence[Performance | None] | None = None,
+    ) -> list[Tensor]:
+        """Map log mels (B, T, M) to waveforms (S,); see `waveforms`."""
+        performances = performances or [None] * len(notes)
         lengths, audio = mel_lengths.tolist(), self.hyperparams.audio
         knobs = self.hyperparams.synthesis
         if self.postnet.hyperparams.postnet.kind != "source":
             linear = linear_of(self.postnet, mel, mel_lengths)
             parts = zip(linear, lengths, seeds, strict=True)
-            return mel, [waveform(row[:n], audio, knobs, seed).cpu() for row, n, seed in parts]
-        wavs = []
-        for row, n, sung, seed in zip(mel, lengths, notes, seeds, strict=True):
+            wavs = [waveform(row[:n], audio, knobs, seed).cpu() for row, n, seed in parts]
+        else:
+            wavs = []
+            for row, n, sung, seed, how in zip(
+                mel, lengths, notes, seeds, performances, strict=True
+            ):
+                if sung:
+                    styles = how.styles if how else ()
+                    f0 = f0_of_notes(sung, n, audio.frame_rate, knobs, seed, styles)
+                else:
+                    f0 = f0_of_mel(row[:n], audio, knobs, seed)
+                wavs.append(source_waveform(self.postnet, row[:n], f0, knobs, seed).cpu())
+        for place, (sung, how) in enumerate(zip(notes, performances, strict=True)):
             if sung:
-                f0 = f0_of_notes(sung, n, audio.frame_rate, knobs, seed)
-            else:
-                f0 = f0_of_mel(row[:n], audio, knobs, seed)
-            wavs.append(source_waveform(self.postnet, row[:n], f0, knobs, seed).cpu())
-        return mel, wavs
+                wavs[place] = with_loudness(wavs[place], sung, how, knobs, audio.sample_rate)
+        return wavs
 
     def report(self) -> dict[str, Any]:
         """Describe the networks for report.json."""
         return {
             "transformer": {"path": str(self.transformer.path), "step": self.transformer.step},
+            "voice": voice_names(self.transformer)[self.number],
             "postnet": {"path": str(self.postnet.path), "step": self.postnet.step},
             "synthesis": asdict(self.hyperparams.synthesis),
         }
 
 
-def load_voice(transformer: Path, postnet: Path, device: torch.device) -> Voice:
-    """Load both checkpoints; they carry the hyperparameters that they were trained with."""
+def voice_names(transformer: Loaded) -> list[str]:
+    """Return the names of a transformer's voices, FIRST_VOICE in front."""
+    return [FIRST_VOICE, *transformer.data.get("voices", ())]
+
+
+def load_voice(
+    transformer: Path, postnet: Path, device: torch.device, name: str | None = None
+) -> Voice:
+    """Load both checkpoints; they carry the hyperparameters that they were trained with.
+
+    name: of one of the transformer's voices, None: its first. ValueError lists those that it has.
+    """
     first = load(transformer, "transformer", device)
     second = load(postnet, "postnet", device)
     check_pair(first, second)
-    return Voice(first, second, first.hyperparams, device)
+    names = voice_names(first)
+    if name is not None and name not in names:
+        raise ValueError(f"--voice {name}: {first.path} has {', '.join(names)}")
+    number = 0 if name is None else names.index(name)
+    return Voice(first, second, first.hyperparams, device, number=number)
 
 
 def range_remark(score: Score, known: tuple[int, int] | None) -> str | None:
@@ -213,7 +267,9 @@ def sung_phrases(
     line_numbers: of the lyrics file, by line of the score; empty when the melody has the words.
     """
     phrases = []
-    for item in items_to_sing(underlay.score, frame_seconds):
+    items = items_to_sing(underlay.score, frame_seconds)
+    sung = performances([item.score for item in items], underlay.score)
+    for item, performance in zip(items, sung, strict=True):
         inputs = item.inputs()
         words = tuple("".join(part.text for part in word) for word in item.score.words())
         line = item.score.syllables[0].line
@@ -227,6 +283,7 @@ def sung_phrases(
                 tuple(word for word in dict.fromkeys(words) if word in underlay.guessed),
                 inputs.to_dict(),
                 item.start,
+                performance,
             )
         )
     return phrases
@@ -259,12 +316,57 @@ def render_phrases(
             batch = phrases[first : first + BATCH]
             seeds = all_seeds[first : first + BATCH]
             generated = _decode(voice, batch, seeds)
-            notes = [None if phrase.score is None else phrase.score["notes"] for phrase in batch]
-            mel, wavs = voice.waveforms(generated.mel, generated.mel_lengths, notes, seeds)
+            mel, wavs = voice.waveforms(
+                generated.mel,
+                generated.mel_lengths,
+                [phrase.notes for phrase in batch],
+                seeds,
+                [phrase.performance for phrase in batch],
+            )
             for i, phrase in enumerate(batch):
                 rendered.append(_rendered(voice, phrase, generated, mel, wavs[i], i, seeds[i]))
                 bar.update()
+            scratch.forget()
     return rendered
+
+
+@torch.inference_mode()
+def render_refined(
+    voice: Voice, phrases: Sequence[Phrase], seed: int | Sequence[int], refine: Refine
+) -> list[RenderedPhrase]:
+    """Render phrases whose mels are refined before they get a sound; else as `render_phrases`.
+
+    The mels to be refined are the transformer's own, without the postfilter: it sharpens what is
+    not restored.
+    """
+    audio, knobs = voice.hyperparams.audio, voice.hyperparams.synthesis
+    plain = replace(voice.hyperparams, synthesis=replace(knobs, sharpening=0.0))
+    decoder, inverse = replace(voice, hyperparams=plain), voice.transformer.standardiser("mel")
+    all_seeds = seeds_of(seed, len(phrases))
+    rendered: list[RenderedPhrase] = []
+    for first in range(0, len(phrases), BATCH):
+        batch = phrases[first : first + BATCH]
+        seeds = all_seeds[first : first + BATCH]
+        generated = _decode(decoder, batch, seeds)
+        mel = inverse.inverse(generated.mel)
+        for i, phrase in enumerate(batch):
+            silence = torch.zeros(max(0, int(generated.mel_lengths[i]) - 1) * audio.hop_length)
+            rendered.append(_rendered(voice, phrase, generated, mel, silence, i, seeds[i]))
+    refined = refine(rendered)
+    with ProgressBar("voice", len(refined), "phrase") as bar:
+        for first in range(0, len(refined), BATCH):
+            part = refined[first : first + BATCH]
+            lengths = torch.tensor([len(phrase.mel) for phrase in part], device=voice.device)
+            mels = pad_sequence([phrase.mel for phrase in part], batch_first=True)
+            scores = [phrase.phrase.score for phrase in part]
+            notes = [None if score is None else score["notes"] for score in scores]
+            seeds = [phrase.seed for phrase in part]
+            sung = [phrase.phrase.performance for phrase in part]
+            wavs = voice.sounds(mels.to(voice.device), lengths, notes, seeds, sung)
+            for i, wav in enumerate(wavs):
+                refined[first + i] = replace(part[i], wav=wav)
+                bar.update()
+    return refined
 
 
 def _decode(voice: Voice, phrases: Sequence[Phrase], seeds: Sequence[int]) -> Generated:
@@ -274,6 +376,8 @@ def _decode(voice: Voice, phrases: Sequence[Phrase], seeds: Sequence[int]) -> Ge
     symbols = pad_sequence(ids, batch_first=True).to(voice.device)  # (B, N)
     lengths = torch.tensor([len(i) for i in ids], device=voice.device)
     scores = [phrase.score for phrase in phrases]
+    if network.hp.contour:
+        scores = [_with_contour(voice, *pair) for pair in zip(phrases, seeds, strict=True)]
     ends = [max(score["offset"]) for score in scores if score is not None]
     frames = math.ceil(max(ends, default=0.0) / network.frame_seconds)
     score = collate_scores(scores, symbols.shape[1], frames, network.frame_seconds)
@@ -285,7 +389,20 @@ def _decode(voice: Voice, phrases: Sequence[Phrase], seeds: Sequence[int]) -> Ge
         voice.hyperparams.synthesis,
         None if score is None else score.to(voice.device),
         need_weights=True,
+        voice=torch.full_like(lengths, voice.number),
     )
+
+
+def _with_contour(voice: Voice, phrase: Phrase, seed: int) -> dict[str, Any] | None:
+    """Return the score of a phrase with the pitch that it is to be sung at."""
+    score = phrase.score
+    if score is None:
+        return None
+    rate = voice.hyperparams.audio.frame_rate
+    frames = math.ceil(max(score["offset"]) * rate)
+    styles = phrase.performance.styles if phrase.performance else ()
+    f0 = f0_of_notes(score["notes"], frames, rate, voice.hyperparams.synthesis, seed, styles)
+    return {**score, "contour": contour_of_pitch(f0.numpy(), score["notes"], rate)}
 
 
 def _rendered(
@@ -303,14 +420,14 @@ def _rendered(
     steps = -(-length // network.reduction_factor)
     alignment = guided_alignment(network, generated, item)[:, :count].cpu()
     symbols, pitch = _frame_tracks(voice, phrase, alignment, length)
+    kept = generated.attention.cross if voice.keeps_attention else ()
     return RenderedPhrase(
         phrase=phrase,
-        wav=wav,
-        mel=mel[item, :length].cpu(),
+        wav=scratch.kept(wav),
+        mel=scratch.kept(mel[item, :length].cpu().clone()),
         symbols=symbols,
         pitch=pitch,
-        alignment=alignment,
-        attention=[a[item, :, :steps, :count].cpu() for a in generated.attention.cross],
+        attention=[a[item, :, :steps, :count].cpu().clone() for a in kept],
         health=attention_health(alignment.numpy(), phrase.spans),
         ended_by=generated.ended_by[item],
         seed=seed,

@@ -116,7 +116,7 @@ def test_the_known_answer_of_an_untrained_network() -> None:
     known = torch.zeros(items, 2, FRAMES * BANDS)
     is_known = torch.zeros_like(known, dtype=torch.bool)
     is_known[:, ACCOMPANIMENT] = True
-    settings = replace(HP.inpainting, step="dpmpp_2m", num_steps=50, sigma_max=200.0)
+    settings = replace(HP.mel_inpainting, step="dpmpp_2m", num_steps=50, sigma_max=200.0)
     generators = [torch_generator(0, item) for item in range(items)]
     denoiser = denoiser_of(network_of(awake=False), HP)
     vocal = sample(denoiser, known, is_known, settings, generators, context).x[:, VOCAL]
@@ -143,7 +143,7 @@ def test_known_frames_stay_bit_by_bit_and_batches_do_not_matter(
     for batch_size in (1, 3):
         generate = window_sampler(
             denoiser,
-            replace(HP.inpainting, num_steps=3),
+            replace(HP.mel_inpainting, num_steps=3),
             seed=3,
             context_of=lambda jobs: Context(
                 mel=torch.stack([noise_of(FRAMES, BANDS, seed=job.window.start) for job in jobs])

@@ -276,7 +276,7 @@ def test_a_batch_of_song_and_speech_decodes_as_its_items(
         network.duration_out.bias.fill_(2.0)
     symbols, lengths = torch.randint(1, NUM_SYMBOLS, (2, 8)), torch.tensor([8, 8])
     is_sung = torch.tensor([1, 0])  # the second item has no notes
-    parts = vars(random_score(symbols, 60)).values()
+    parts = [part for part in vars(random_score(symbols, 60)).values() if part is not None]
     score = ScoreBatch(*(part * is_sung.view(-1, *[1] * (part.dim() - 1)) for part in parts))
     limits = torch.tensor([60, 90])
     together = network.generate(
@@ -382,3 +382,38 @@ def test_postnet_bank_sees_the_input_in_parallel() -> None:
         conv(mel)[0, 15].sum().backward()
         reached = (mel.grad.abs().sum(-1)[0] > 0).nonzero().flatten()
         assert len(reached) == kernel and 15 in reached
+
+
+def test_a_contour_begins_as_no_input_and_is_then_heard(network: TransformerTTS) -> None:
+    """A network that goes on from one without a contour sings as before; cached equals full."""
+    told = TransformerTTS(replace(network.hp, contour=True), NUM_SYMBOLS, N_MELS, 0.016).eval()
+    missing, unexpected = told.load_state_dict(network.state_dict(), strict=False)
+    assert missing == ["contour.weight"] and not unexpected
+    symbols = torch.randint(1, NUM_SYMBOLS, (2, 8))
+    lengths = torch.tensor([8, 6])
+    frames = 70 * network.reduction_factor  # more than a block of decoding steps
+    score = random_score(symbols, frames)
+    contour = torch.stack([torch.randn(2, frames), torch.ones(2, frames)], 2)
+    limits = torch.tensor([frames, frames - 5])
+
+    def sung(net: TransformerTTS, scored: ScoreBatch) -> torch.Tensor:
+        return net.generate(symbols, lengths, [1, 2], limits, score=scored).mel_before
+
+    with_contour = replace(score, frame_contour=contour)
+    before = sung(network, score)
+    assert torch.equal(before, sung(network, with_contour))  # a network without one ignores it
+    assert torch.equal(before, sung(told, with_contour))
+    with torch.no_grad():
+        told.contour.weight.normal_(std=0.5)
+    moved = sung(told, with_contour)
+    assert torch.equal(before, sung(told, score)) and not torch.allclose(moved, before, atol=1e-3)
+    shifted = contour.clone()
+    shifted[:, frames // 2 :] += 1.0
+    later = sung(told, replace(score, frame_contour=shifted))
+    r = network.reduction_factor
+    first = (frames // 2) // r * r
+    assert torch.equal(later[:, :first], moved[:, :first])  # no frame hears a later pitch
+    steps = frames // r
+    whole = told.step_notes(with_contour, None, 0, steps, 2)
+    parts = [told.step_notes(with_contour, None, k, 10, 2) for k in range(0, steps, 10)]
+    torch.testing.assert_close(torch.cat(parts, 1), whole)

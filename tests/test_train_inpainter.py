@@ -13,6 +13,7 @@ import tiny_chain
 import torch
 from tiny import TINY, TINY_FLAGS
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 import evaluate
 import prepare_data
@@ -393,3 +394,35 @@ def test_missing_corpora_and_wrong_kinds_are_said(
     rate = ["--set", "audio.sample_rate=22050"]
     assert train_inpainter.main(flags(feature_dir, tmp_path / "save", *rate)) == 2
     assert "22050" in capsys.readouterr().err
+
+
+class NoReading(TorchFunctionMode):
+    """Raise where a value is read from a tensor: on a GPU the step would wait there."""
+
+    READS = ("item", "cpu", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__")
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "")
+        assert name not in self.READS, f"{name} of a tensor of shape {tuple(args[0].shape)}"
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_step_reads_nothing_from_its_device(store: StemStore, monkeypatch) -> None:
+    hp = tiny_chain.SHAPED
+    experiment = InpainterExperiment(hp, store, torch.device("cpu"))
+    batch = batch_of(experiment, 3)
+    score = experiment.contexts.score(batch.ids, batch.starts, hp.window // hp.audio.hop_length)
+    monkeypatch.setattr(experiment.contexts, "score", lambda *given: score)  # host
+    context = seeded_context(0, 1, 0, batch.wav.device)
+    experiment.loss(experiment.model, batch, context)  # what is made once is made
+    with NoReading():
+        terms = experiment.loss(experiment.model, batch, context)
+        terms["denoising"].total.backward()
+    assert torch.isfinite(terms["denoising"].total)
+    unreached = {n for n, p in experiment.model.named_parameters() if p.grad is None}
+    assert unreached == experiment.unused_parameters()  # ranks share the others' gradients
+
+
+def test_windows_travel_and_their_starts_stay(experiment: InpainterExperiment) -> None:
+    batch = batch_of(experiment, 2).to("meta")
+    assert batch.wav.device.type == "meta" and batch.starts.device.type == "cpu"

@@ -145,7 +145,6 @@ def rendered_phrase(
         mel=torch.zeros(len(symbols), 1),
         symbols=symbols,
         pitch=pitch,
-        alignment=alignment,
         attention=[],
         health=attention_health(alignment.numpy(), ((0, 0),)),
         ended_by="durations",

@@ -36,7 +36,9 @@ class FrameBudgetSampler:
     nothing remains.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_frames: int, batch_size: int, seed: int):
+    def __init__(
+        self, lengths: Sequence[int] | np.ndarray, batch_frames: int, batch_size: int, seed: int
+    ) -> None:
         self.lengths = np.asarray(lengths)
         self.batch_frames, self.batch_size, self.seed = batch_frames, batch_size, seed
         self.excluded = np.flatnonzero(self.lengths > batch_frames).tolist()

@@ -42,6 +42,7 @@ class Machine:
     flop_rate: float
     byte_rate: float
     compiles: bool = False  # are networks measured compiled as well?
+    bfloat16_rate: float = 0.0  # FLOP/s of bfloat16 products on a CUDA device; 0 elsewhere
 
     def limit(self, flops: float, bytes_moved: float) -> float:
         """Return the least seconds that the work takes."""
@@ -92,7 +93,13 @@ def measure_machine(device: torch.device, dtype: torch.dtype) -> Machine:
     source = torch.zeros(2**26, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     copy = timed(lambda: target.copy_(source), device)
-    return Machine(device, dtype, 2 * size**3 / product, 2 * source.numel() / copy)
+    flop_rate, peak = 2 * size**3 / product, 0.0
+    if device.type == "cuda":
+        b = a.bfloat16()
+        halves = torch.empty_like(b)
+        peak = 2 * size**3 / timed(lambda: torch.mm(b, b, out=halves), device)
+    byte_rate = 2 * source.numel() / copy
+    return Machine(device, dtype, flop_rate, byte_rate, bfloat16_rate=peak)
 
 
 def compiled(network: nn.Module, machine: Machine) -> nn.Module:
@@ -155,7 +162,8 @@ def training_step(
     network: nn.Module, loss: Callable[[], Tensor], machine: Machine
 ) -> Callable[[], None]:
     """Return a training step: forward under autocast, backward, AdamW."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5)
+    fused = machine.device.type in ("cuda", "cpu")  # as training.optimizer
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, fused=fused)
 
     def step() -> None:
         enabled = machine.dtype != torch.float32
@@ -172,7 +180,15 @@ def training_row(name: str, network: nn.Module, loss: Callable[[], Tensor], m: M
     """Time a training step."""
     step = training_step(network.train(), loss, m)
     moved = 7 * weight_bytes(network)  # weight, gradient and two moments, read or written
-    return Cost(name, timed(step, m.device), count_operations(step), moved)
+    cost = Cost(name, timed(step, m.device), count_operations(step), moved)
+    return replace(cost, note=peak_share(cost, m))
+
+
+def peak_share(cost: Cost, machine: Machine) -> str:
+    """Say what share of a GPU's bfloat16 products a step makes; nothing elsewhere."""
+    if not machine.bfloat16_rate:
+        return ""
+    return f"{cost.flops / cost.seconds / machine.bfloat16_rate:.1%} of the bfloat16 peak"
 
 
 def transformer_step_row(hp: Hyperparams, machine: Machine) -> list[Cost]:
@@ -318,7 +334,8 @@ def unet_training_row(
 
     before = peak_memory(machine.device)
     row = training_row(name, denoiser.network, loss, machine)
-    return replace(row, note=memory_note(machine.device, before))
+    parts = [row.note, memory_note(machine.device, before)]
+    return replace(row, note=", ".join(filter(None, parts)))
 
 
 def memory_note(device: torch.device, before: float) -> str:
@@ -364,8 +381,9 @@ def measure_costs(arguments: Namespace) -> None:
     machine = replace(machine, compiles=arguments.compile)
     print(
         f"{distributed.describe_device(where)}, {precision}: matrix products "
-        f"{machine.flop_rate / 1e9:.0f} GFLOP/s, copies {machine.byte_rate / 1e9:.1f} GB/s; "
-        f"preset {preset}"
+        f"{machine.flop_rate / 1e9:.0f} GFLOP/s, copies {machine.byte_rate / 1e9:.1f} GB/s"
+        + (f", bfloat16 peak {peak / 1e12:.0f} TFLOP/s" if (peak := machine.bfloat16_rate) else "")
+        + f"; preset {preset}"
     )
     torch.manual_seed(0)
     hp = config.preset(preset)

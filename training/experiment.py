@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from hyperparams import Hyperparams
-from utils import config
+from utils import checkpoint, config
 from utils.distributed import World
+from utils.files import reading
 from utils.seeds import derived_seed, torch_generator
 
 # Knobs of a training section that decide which batch comes when: a resumed run keeps them.
@@ -80,9 +81,10 @@ class Experiment(ABC, Generic[Network, Batch]):
     structure: ClassVar[tuple[str, ...]]  # sections that a resumed run cannot change
     start: ClassVar[Any] = (0, 0)  # the position of a new run
     corpus_buffers: ClassVar[tuple[str, ...]] = ()  # of the model; --start-from leaves them alone
+    growing: ClassVar[tuple[str, ...]] = ()  # of the model; --start-from fills their first rows
     unit: ClassVar[str] = "frames"  # of throughput; "windows" where an item of a batch is one
     descriptions: ClassVar[Mapping[str, str]] = {}  # of its scalars, for TensorBoard
-    find_unused_parameters: ClassVar[bool] = False  # a loss may leave some out (DDP must know)
+    dynamic_shapes: ClassVar[bool | None] = None  # for torch.compile; True: each batch has its own
 
     hyperparams: Hyperparams
     model: Network
@@ -131,9 +133,29 @@ class Experiment(ABC, Generic[Network, Batch]):
     def preview(self, model: Network, writer: SummaryWriter, step: int) -> None:
         """Write pictures and sounds to TensorBoard."""
 
+    def unused_parameters(self) -> set[str]:
+        """Name the parameters that no loss of this run reaches: ranks have nothing to share."""
+        return set()
+
     def monitor(self, model: Network) -> dict[str, float]:
         """Return scalars of the model itself, logged beside the losses."""
         return {}
+
+
+def starting_data(
+    arguments: argparse.Namespace, directory: Path, kind: str
+) -> dict[str, Any] | None:
+    """Return the `data` of the weights that a run begins with; None without --start-from.
+
+    A network knows no other scale than that of its training: a new corpus is brought to its
+    statistics. A run that resumes keeps what it began with.
+    """
+    if arguments.start_from is None:
+        return None
+    last = directory / checkpoint.LAST
+    source = last if last.is_file() else checkpoint.resolve(arguments.start_from, kind)
+    with reading(source):
+        return checkpoint.load(source, kind)["data"]
 
 
 def compare(

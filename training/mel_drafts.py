@@ -62,7 +62,7 @@ class DraftStore:
         path = self.directory / INDEX
         if not path.is_file():
             raise FileNotFoundError(
-                f"no drafts at {path}: make them with python prepare_data.py drafts PHRASES STEMS "
+                f"no drafts at {path}: make them with python prepare_data.py drafts NAME "
                 "--transformer CHECKPOINT, which prints the folder"
             )
         self.index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -123,6 +123,22 @@ class MelContexts(SimulatedContexts):
             phoneme=None if phoneme is None else phoneme.to(device),
             pitch=None if pitch is None else pitch.to(device),
         )
+
+    def draw_dropouts(
+        self, batch: int, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Draw the items (B,) that lose each part of the context, and the accompaniment.
+
+        Of a share `words_dropout` nothing but the notes is left: singing without words.
+        """
+        dropped, accompaniment = super().draw_dropouts(batch, generator)
+        if self.config.words_dropout and "pitch" in self.maker.parts:
+            u = torch.rand(batch, generator=generator, device=generator.device)
+            is_wordless = u < self.config.words_dropout
+            for part in self.maker.parts:
+                is_kept = dropped[part] & ~is_wordless
+                dropped[part] = is_kept if part == "pitch" else dropped[part] | is_wordless
+        return dropped, accompaniment
 
     def drawn(
         self, ids: Sequence[str], starts: Tensor, frames: int, generator: torch.Generator
@@ -206,11 +222,11 @@ def phrase_drafts(transformer: Loaded[TransformerTTS], batch: Any, seed: int) ->
         batch.mel_lengths,
         batch.score,
         batch.phoneme_times,
+        voice=batch.voice,
     ).mel
     synthesis = replace(transformer.hyperparams.synthesis, sharpening=0.0)
-    free = generate_mel(
-        network, batch.symbols, batch.symbol_lengths, [seed % 2**63], synthesis, batch.score
-    )
+    text = batch.symbols, batch.symbol_lengths
+    free = generate_mel(network, *text, [seed % 2**63], synthesis, batch.score, voice=batch.voice)
     length = int(free.mel_lengths[0])
     mels = {"teacher_forced": forced[0], "free_running": free.mel[0, :length]}
     return {kind: standardise.inverse(mel).cpu() for kind, mel in mels.items()}

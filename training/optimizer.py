@@ -68,17 +68,31 @@ class MovingAverage:
             raise ValueError(f"ema_decay = {decay}: expected 0 < decay < 1, or 0 for no average")
         self.decay = decay
         self.tensors = {name: t.detach().clone() for name, t in model.state_dict().items()}
+        self._model = model
+        self._pairs = self._paired(model)
+
+    def _paired(self, model: nn.Module) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+        """Return the averages and their weights, and the copies and their buffers."""
+        weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+        averaged: list[list[Tensor]] = [[], []]
+        copied: list[list[Tensor]] = [[], []]
+        for name, tensor in model.state_dict().items():
+            pair = averaged if name in weights and tensor.is_floating_point() else copied
+            pair[0].append(self.tensors[name])
+            pair[1].append(tensor)
+        return averaged, copied
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         """Move towards the weights of `model` after its step number `step` (from 1)."""
+        if model is not self._model:
+            self._model, self._pairs = model, self._paired(model)
         share = 1.0 - min(self.decay, (1.0 + step) / (10.0 + step))
-        averaged = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-        for name, tensor in model.state_dict().items():
-            if name in averaged and tensor.is_floating_point():
-                self.tensors[name].lerp_(tensor, share)
-            else:
-                self.tensors[name].copy_(tensor)
+        averaged, copied = self._pairs
+        means, weights = averaged
+        torch._foreach_lerp_(means, weights, share)  # all weights in one launch of a GPU
+        for average, buffer in zip(*copied, strict=True):
+            average.copy_(buffer)
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Take over stored averages of the same model."""

@@ -127,7 +127,7 @@ class SimulatedContexts:
         """Return phoneme ids and MIDI notes (B, T) of windows, None where they are not taken."""
         if self.tracks is None:
             return None, None
-        seconds = (starts.cpu().double() / self.audio.sample_rate).tolist()
+        seconds = (starts.double() / self.audio.sample_rate).tolist()
         step = 1 / self.audio.frame_rate
         rows = [
             self.tracks.window(id, start, step, frames)

@@ -26,13 +26,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from hyperparams import Training
-from training.experiment import Experiment, NonFiniteLoss, compare, seeded_context
+from training.experiment import Experiment, NonFiniteLoss, Term, compare, seeded_context
+from training.feeding import Fed, fed
 from training.flags import run_parser
+from training.ledger import BatchMeasures, Ledger, StepMeasures, measures_of
 from training.optimizer import MovingAverage, build_optimizer, learning_rate
 from training.runlog import (
     Interruption,
@@ -44,7 +45,7 @@ from training.runlog import (
     writers_raise_here,
 )
 from utils import checkpoint, config, distributed
-from utils.files import reading, sweep, write_text
+from utils.files import Unreadable, reading, sweep, write_text
 from utils.flags import sentence, take_step
 from utils.seeds import derived_seed
 
@@ -57,8 +58,9 @@ def train(
     """Train from the shell; return the exit code.
 
     What is wrong with the arguments, the corpus or a checkpoint (ValueError, FileNotFoundError
-    before the first step) is said in one message, exit code 2; anything later is a fault with its
-    trace. description: the script's docstring, see training.flags.run_parser.
+    before the first step) is said in one message, exit code 2; so are, later, a file that cannot be
+    read or written and a loss that is not finite. Anything else is a fault with its trace.
+    description: the script's docstring, see training.flags.run_parser.
     """
     arguments = run_parser(description, experiment_class.add_arguments).parse_args(argv)
     for line in config.take_defaults(arguments):
@@ -78,11 +80,12 @@ def train(
         try:
             with writers_raise_here():
                 return trainer.run()
-        except OSError as error:
+        except (OSError, NonFiniteLoss, Unreadable) as error:
             last = f"{trainer.last} is whole and " if trainer.last.is_file() else ""
+            step = "" if isinstance(error, NonFiniteLoss) else f"step {trainer.step}: "
             sys.stderr.write(
-                f"{script}: step {trainer.step}: {sentence(error)}. {last}the same command resumes "
-                "when that is mended\n"
+                f"{script}: {step}{sentence(error)}. {last}the same command resumes when that is "
+                "mended\n"
             )
             return 2
     finally:
@@ -104,8 +107,8 @@ def _trainer_of(
     torch.manual_seed(getattr(hyperparams, f"{kind}_training").seed)
     experiment = experiment_class.from_arguments(arguments, hyperparams, directory, world)
     if arguments.start_from is not None:
-        own = experiment.corpus_buffers
-        for line in checkpoint.start_from(experiment.model, arguments.start_from, kind, own):
+        own = experiment.corpus_buffers, experiment.growing
+        for line in checkpoint.start_from(experiment.model, arguments.start_from, kind, *own):
             print(line)
     return Trainer(experiment, directory, world, fresh=arguments.fresh)
 
@@ -131,7 +134,8 @@ class Trainer:
         self.step, self.position = 0, experiment.start
         self.best: dict[str, Any] | None = None  # {score, step}
         self.validated, self.saved = -1, -1  # the last steps at which it was done
-        self.meter = StepMeter()
+        self.meter, self.ledger = StepMeter(), Ledger()
+        self._stop_asked = False  # by a signal to some rank
         self.frames, self.seconds = 0.0, 0.0  # of the whole run
         self._began = time.monotonic(), 0  # and the step, of this process
         self.kept: list[int] = []  # validated steps whose weights stay, the newest last
@@ -183,22 +187,29 @@ class Trainer:
 
     def _turns(self, interruption: Interruption, bar: tqdm) -> bool:
         """Turn until the last step (False) or until a signal stops some rank (True)."""
-        batches = self._batches()
+        batches = fed(self._batches(), self.world.device)
         while True:
             done = self.step >= self.training.steps
-            stopping = self.world.any(interruption.number is not None) and not done
+            if self.world.size == 1:
+                self._stop_asked = interruption.number is not None
+            stopping = self._stop_asked and not done
+            training = self.training
+            every = (training.log_every, training.validate_every, training.save_every)
+            if done or stopping or any(map(self._due, (*every, training.keep_every))):
+                self._read()
             self._log(bar, due=done or self._due(self.training.log_every))
             if not stopping:
                 self._validate(due=done or self._due(self.training.validate_every))
             self._save(due=done or stopping or self._due(self.training.save_every))
             if done or stopping:
                 return stopping
-            self._step(batches)
+            self._step(batches, interruption)
             bar.update()
 
-    # One step
+    # One step. On a GPU it only queues work: nothing in it reads what the device computes, which
+    # would wait until all that is queued was done. The ledger is read where a log is due.
 
-    def _step(self, batches: Iterator[tuple[Any, Any]]) -> None:
+    def _step(self, batches: Iterator[Fed], interruption: Interruption) -> None:
         """Take one optimiser step on one global batch."""
         began = time.perf_counter()
         self.model.train()
@@ -206,79 +217,119 @@ class Trainer:
             group["lr"] = learning_rate(self.step, self.training)
         self.optimizer.zero_grad(set_to_none=True)
         micro_batches = [next(batches) for _ in range(self.training.accumulate)]
-        counts = self._global_counts([batch for batch, _ in micro_batches])
-        ids = [item for batch, _ in micro_batches for item in batch.ids]
-        for index, (batch, self.position) in enumerate(micro_batches):
+        divisors = self._exchange([batch.host for batch in micro_batches], interruption)
+        ids = [item for batch in micro_batches for item in batch.host.ids]
+        measures = []
+        for index, batch in enumerate(micro_batches):
+            self.position = batch.position
             last = index + 1 == len(micro_batches)
             alone = self.world.size == 1
             with nullcontext() if last or alone else self._shared_model.no_sync():
-                self._backward(batch.to(self.world.device), index, counts, ids)
+                measures.append(self._backward(batch, index, divisors))
         limit = self.training.clip_norm or math.inf
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
-        if not math.isfinite(norm):
-            self._refuse({"gradient norm": norm}, ids)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.ledger.steps.append(StepMeasures(self.step, ids, measures, norm))
+        if self.world.device.type == "cpu":  # nothing to wait for: a bad step does not happen
+            self._account()
         self.optimizer.step()
         self.step += 1
         if self.average is not None:
             self.average.update(self.model, self.step)
-        elapsed = time.perf_counter() - began
-        self.seconds += elapsed
-        self.meter.seconds += elapsed
-        self.meter.gradient_norm += norm
-        self.meter.steps += 1
+        self._add_seconds(began)
 
     def _backward(
-        self, batch: Any, index: int, counts: Mapping[str, float] | None, ids: list[str]
-    ) -> None:
-        """Add the gradients of one batch; record its terms, summed over the ranks."""
+        self, batch: Fed, index: int, divisors: Mapping[str, float] | None
+    ) -> BatchMeasures:
+        """Add the gradients of one batch; return its terms."""
         micro = index * self.world.size + self.world.rank  # its place in the global batch
         context = seeded_context(self.training.seed, self.step, micro, self.world.device)
         with self._autocast():
-            terms = self.experiment.loss(self._shared_model, batch, context)
-        frames, *sums = self._summed(
-            [
-                getattr(batch, "num_frames", len(batch.ids)),
-                *(term.total for term in terms.values()),
-                *(term.count for term in terms.values()),
-            ]
-        )
-        totals, batch_counts = sums[: len(terms)], sums[len(terms) :]
-        if not all(map(math.isfinite, totals)):
-            self._refuse(dict(zip(terms, totals, strict=True)), ids)
-        parts = []
-        for (name, term), total, count in zip(terms.items(), totals, batch_counts, strict=True):
-            divisor = count * self.training.accumulate if counts is None else counts[name]
-            scale = term.weight / divisor if divisor else 0.0
-            parts.append(term.total * scale)
-            self.meter.loss += total * scale
-            self.meter.add_term(name, total, count)
+            terms = self.experiment.loss(self._shared_model, batch.device, context)
+        scales = self._scales(terms, divisors)
+        parts = [term.total * scale for term, scale in zip(terms.values(), scales, strict=True)]
         # DistributedDataParallel averages gradients over the ranks; this loss is a sum over them.
         (sum(parts[1:], parts[0]) * self.world.size).backward()
-        self.frames += frames
-        self.meter.frames += frames
+        frames = getattr(batch.host, "num_frames", len(batch.host.ids))
+        return measures_of(terms, divisors, float(frames))
 
-    def _global_counts(self, batches: list[Any]) -> dict[str, float] | None:
-        """Return each term's count over the global batch; None when only the loss knows it."""
-        counts = [c for c in map(self.experiment.counts, batches) if c is not None]
-        if not counts:
-            return None
-        names = list(counts[0])
-        sums = self._summed([sum(float(count[name]) for count in counts) for name in names])
-        return dict(zip(names, sums, strict=True))
-
-    def _summed(self, values: list[Tensor | float]) -> list[float]:
-        """Return scalars summed over the ranks, with one exchange and one wait for the device."""
+    def _scales(
+        self, terms: Mapping[str, Term], divisors: Mapping[str, float] | None
+    ) -> list[float | Tensor]:
+        """Return weight / divisor of each term; on the device where only the loss knows it."""
+        if divisors is not None:
+            return [
+                term.weight / divisors[name] if divisors[name] else 0.0
+                for name, term in terms.items()
+            ]
         device = self.world.device
         dtype = torch.float32 if device.type == "mps" else torch.float64
-        parts = [torch.as_tensor(v, device=device).detach().to(dtype) for v in values]
-        return self.world.sum(torch.stack(parts)).tolist()
+        counts = [
+            count.to(dtype)
+            if isinstance(count := term.count, Tensor)
+            else torch.full((), count, dtype=dtype, device=device)
+            for term in terms.values()
+        ]
+        global_counts = self.world.sum(torch.stack(counts)) * self.training.accumulate
+        return [
+            torch.where(count > 0, term.weight / count, 0.0).to(term.total.dtype)
+            for term, count in zip(terms.values(), global_counts, strict=True)
+        ]
 
-    def _refuse(self, values: Mapping[str, float], ids: list[str]) -> None:
+    def _exchange(self, batches: list[Any], interruption: Interruption) -> dict[str, float] | None:
+        """Tell the ranks about each other's batches and signals, in one exchange of the hosts.
+
+        Returns each term's count over the global batch; None when only the loss knows it.
+        """
+        counts = [c for c in map(self.experiment.counts, batches) if c is not None]
+        names = list(counts[0]) if counts else []
+        own = [sum(float(count[name]) for count in counts) for name in names]
+        asked, *sums = self.world.sum_numbers([float(interruption.number is not None), *own])
+        self._stop_asked = asked > 0
+        return dict(zip(names, sums, strict=True)) if counts else None
+
+    def _read(self) -> None:
+        """Wait for the device and account for the steps since the last reading."""
+        began = time.perf_counter()
+        self._account()
+        self._add_seconds(began)
+
+    def _account(self) -> None:
+        """Add what was measured to the meter; stop the run at a step that is not finite.
+
+        Nothing is saved before this: `last` is from before such a step.
+        """
+        for step in self.ledger.read(self.world):
+            for batch in step.batches:
+                totals = dict(zip(batch.names, batch.totals, strict=True))
+                if not all(map(math.isfinite, totals.values())):
+                    self._refuse(totals, step)
+            if not math.isfinite(step.norm):
+                self._refuse({"gradient norm": float(step.norm)}, step)
+            for batch in step.batches:
+                self._add_batch(batch)
+            self.meter.gradient_norm += float(step.norm)
+            self.meter.steps += 1
+
+    def _add_batch(self, batch: BatchMeasures) -> None:
+        columns = (batch.names, batch.weights, batch.totals, batch.counts, batch.divisors)
+        for name, weight, total, count, given in zip(*columns, strict=True):
+            divisor = count * self.training.accumulate if given is None else given
+            self.meter.loss += float(total * (weight / divisor if divisor else 0.0))
+            self.meter.add_term(name, float(total), float(count))
+        self.frames += batch.frames
+        self.meter.frames += batch.frames
+
+    def _add_seconds(self, began: float) -> None:
+        elapsed = time.perf_counter() - began
+        self.seconds += elapsed
+        self.meter.seconds += elapsed
+
+    def _refuse(self, values: Mapping[str, Any], step: StepMeasures) -> None:
         """Stop the run because of a loss or gradient that is not finite."""
-        items = ", ".join(str(item) for part in self.world.gather(ids) for item in part)
+        items = ", ".join(str(item) for part in self.world.gather(step.ids) for item in part)
         shown = ", ".join(f"{name} = {value}" for name, value in values.items())
         raise NonFiniteLoss(
-            f"step {self.step}: {shown}; items: {items}. {self.last} is from before this step. "
+            f"step {step.step}: {shown}; items: {items}. {self.last} is from before this step. "
             "Look at these items, or lower the learning rate or clip_norm"
         )
 
@@ -479,11 +530,12 @@ class Trainer:
 
     def _share(self) -> nn.Module:
         """Return the model as the loss sees it: compiled, and shared when there are more ranks."""
-        model: Any = torch.compile(self.model) if self.training.compile else self.model
+        model: Any = self.model
+        if self.training.compile:
+            model = torch.compile(model, dynamic=self.experiment.dynamic_shapes)
         if self.world.size == 1:
             return model
-        unused = self.experiment.find_unused_parameters
-        return DistributedDataParallel(model, find_unused_parameters=unused)
+        return distributed.shared(model, self.experiment.unused_parameters())
 
     def _stored_precision(self, state: dict[str, Any]) -> str | None:
         """Return the precision that a run began with."""

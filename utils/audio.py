@@ -10,6 +10,7 @@ import errno
 import logging
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from utils import audio_functional
+from utils import audio_functional, scratch
 from utils.files import atomic, reading
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from hyperparams import Audio
 
@@ -42,6 +43,7 @@ MOST_CHANNELS = 64  # of a file
 LONGEST_RECORDING = 7200.0  # s of a file; an audiobook's chapter, an opera's act
 MOST_SAMPLES = 1 << 29  # of a file, all channels: 2 GiB in memory
 BLOCK = 1 << 18  # samples resampled or written at a time: flat memory
+BLOCK_FRAMES = 128  # spectrogram frames transformed at a time on a CPU: half a MB, its cache
 LOUDNESS_BLOCK = 0.4  # s, the gating block of BS.1770
 LOUDNESS_STEPS = 100  # quarter blocks filtered at a time, 10 s: flat memory
 LOUDNESS_RUN_IN = 10  # quarter blocks, 1 s; the 38 Hz high-pass forgets in 0.01 s
@@ -68,25 +70,61 @@ def read_audio(path: Path) -> tuple[Tensor, int]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such audio file")
-    samples, sample_rate = decode(path, "float32")
-    return torch.from_numpy(np.ascontiguousarray(samples.T)), sample_rate  # (C, S)
+    parts = Stream(path, "float32")
+    wav = scratch.zeros((parts.channels, parts.promised))
+    length = 0
+    for part in parts:
+        wav[:, length : length + len(part)] = torch.from_numpy(part.T)
+        length += len(part)
+        scratch.forget()
+    return wav[:, :length], parts.sample_rate  # (C, S)
 
 
-def decode(path: Path, dtype: str) -> tuple[np.ndarray, int]:
-    """Decode a file to (S, C) and Hz, after a look at what its header promises.
+class Stream:
+    """A sound file in blocks (S, C), after a look at what its header promises.
 
     Raises ValueError for what is not audio, holds nothing, or is beyond LOWEST_RATE … MOST_SAMPLES.
     """
-    with reading(path):
-        try:
-            info = soundfile.info(path)
+
+    def __init__(self, path: Path, dtype: str) -> None:
+        self.path, self.dtype = path, dtype
+        with reading(path):
+            try:
+                info = soundfile.info(path)
+            except (soundfile.SoundFileError, RuntimeError) as error:
+                raise ValueError(f"{path}: not readable as audio ({error})") from error
             _check_header(info, path)
-            samples, sample_rate = soundfile.read(path, dtype=dtype, always_2d=True)
-        except (soundfile.SoundFileError, RuntimeError) as error:
-            raise ValueError(f"{path}: not readable as audio ({error})") from error
-    if not len(samples):
-        raise ValueError(f"{path}: the file is audio but holds no samples")
-    return samples, sample_rate
+        self.sample_rate, self.channels = info.samplerate, info.channels
+        self.promised = info.frames  # samples, at most
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield the samples, BLOCK of them at a time; ValueError where there is none."""
+        length = 0
+        with reading(self.path):
+            try:
+                with soundfile.SoundFile(self.path) as file:
+                    while length < self.promised:
+                        part = file.read(BLOCK, dtype=self.dtype, always_2d=True)
+                        if not len(part):
+                            break
+                        length += len(part)
+                        yield part[: len(part) - max(0, length - self.promised)]
+            except (soundfile.SoundFileError, RuntimeError) as error:
+                raise ValueError(f"{self.path}: not readable as audio ({error})") from error
+        if not length:
+            raise ValueError(f"{self.path}: the file is audio but holds no samples")
+
+
+def decode(path: Path, dtype: str) -> tuple[np.ndarray, int]:
+    """Decode a file to (S, C) and Hz; raises as `Stream`."""
+    parts = Stream(path, dtype)
+    samples = scratch.zeros_array((parts.promised, parts.channels), np.dtype(dtype))
+    length = 0
+    for part in parts:
+        samples[length : length + len(part)] = part
+        length += len(part)
+        scratch.forget()
+    return samples[:length], parts.sample_rate
 
 
 def _check_header(info: Any, path: Path) -> None:
@@ -124,18 +162,26 @@ def resample(wav: Tensor, sample_rate: int, new_rate: int) -> Tensor:
     zeros = RESAMPLING["lowpass_filter_width"] / RESAMPLING["rolloff"]
     margin = math.ceil(zeros / min(original, new)) + 2  # periods of `original` samples
     size = max(1, BLOCK // original)  # periods
-    blocks = []
+    count = math.ceil(wav.shape[-1] * new / original)
+    result = scratch.zeros((*wav.shape[:-1], count), wav.dtype).to(wav.device)
     for first in range(0, math.ceil(wav.shape[-1] / original), size):
         before = min(first, margin)
         part = wav[..., (first - before) * original : (first + size + margin) * original]
         done = audio_functional.resample(part.contiguous(), sample_rate, new_rate, **RESAMPLING)
-        blocks.append(done[..., before * new : (before + size) * new])
-    return torch.cat(blocks, dim=-1) if blocks else wav
+        place = result[..., first * new : (first + size) * new]
+        place.copy_(done[..., before * new : before * new + place.shape[-1]])
+        scratch.forget()
+    return result
 
 
 def to_mono(wav: Tensor) -> Tensor:
     """Mix (C, S) down to (S,): the mean of the channels."""
-    return wav.mean(dim=0)
+    if len(wav) == 1:
+        return wav[0]
+    result = scratch.zeros(wav.shape[1:], wav.dtype).to(wav.device)
+    for start, stop in scratch.blocks(wav.shape[1]):
+        result[start:stop] = wav[:, start:stop].mean(dim=0)
+    return result
 
 
 def read_wav(path: Path, sample_rate: int) -> tuple[Tensor, AudioInfo]:
@@ -159,36 +205,51 @@ def convert(wav: Tensor, file_rate: int, sample_rate: int) -> tuple[Tensor, Audi
     return resample(to_mono(wav), file_rate, sample_rate), info
 
 
-def write_wav(path: Path, wav: Tensor | np.ndarray, sample_rate: int) -> float:
-    """Write (S,) or (C, S) as 16-bit PCM, atomically.
+def write_wav(path: Path, wav: Tensor | np.ndarray | Sequence[Tensor], sample_rate: int) -> float:
+    """Write (S,) or (C, S), or parts (S,) one behind the other, as 16-bit PCM, atomically.
 
     What `read_audio` read from a 16-bit file is written back bit for bit. A wav that exceeds full
     scale is attenuated as a whole, never clipped, and a warning is logged; the gain applied is
     returned in dB (0.0 as a rule). Raises ValueError for samples that are not finite.
     """
-    path = Path(path)
-    samples = torch.as_tensor(wav).detach().cpu()
-    if samples.dim() not in (1, 2):
-        raise ValueError(f"{path}: expected (S,) or (C, S), found shape {tuple(samples.shape)}")
-    if not torch.isfinite(samples).all():
-        count = int((~torch.isfinite(samples)).sum())
+    path, whole = Path(path), [wav] if isinstance(wav, (Tensor, np.ndarray)) else wav
+    parts = [torch.as_tensor(part).detach() for part in whole]
+    for shape in {part.shape for part in parts if part.dim() not in (1, 2)}:
+        raise ValueError(f"{path}: expected (S,) or (C, S), found shape {tuple(shape)}")
+    peak, count = 0.0, 0
+    for block in _blocks_of(parts):
+        peak = max(peak, block.abs().max().item())
+        count += int((~torch.isfinite(block)).sum())
+    if count:
         raise ValueError(f"{path}: {count} samples are NaN or infinite; nothing was written")
-    peak = samples.abs().max().item() if samples.numel() else 0.0
     gain = 1.0 if peak <= 1.0 else 1.0 / peak
     if gain < 1.0:
         logger.warning("%s: peak %.2f above full scale, attenuated to it", path.name, peak)
-    scaled = (part.double() * gain * 32768 for part in samples.split(BLOCK, dim=-1))
-    parts = [part.round().clamp(-32768, 32767).to(torch.int16) for part in scaled]
-    integers = torch.cat(parts, dim=-1).numpy()
-    write_samples(path, integers.T, sample_rate, "PCM_16")
+    scaled = (block.double() * gain * 32768 for block in _blocks_of(parts))
+    integers = (block.round().clamp(-32768, 32767).to(torch.int16) for block in scaled)
+    channels = len(parts[0]) if parts[0].dim() == 2 else 1
+    write_samples(path, (block.numpy().T for block in integers), sample_rate, "PCM_16", channels)
     return 20 * math.log10(gain)
 
 
-def write_samples(path: Path, samples: np.ndarray, sample_rate: int, subtype: str) -> None:
-    """Write (S,) or (S, C) as wav in a sample format, atomically; OSError when that fails."""
+def _blocks_of(parts: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Yield the parts in blocks of samples, on the CPU."""
+    for part in parts:
+        for start, stop in scratch.blocks(part.shape[-1], BLOCK):
+            yield part[..., start:stop].cpu()
+
+
+def write_samples(
+    path: Path, parts: Iterable[np.ndarray], sample_rate: int, subtype: str, channels: int
+) -> None:
+    """Write parts (S,) or (S, C) as wav in a sample format, atomically; OSError where it fails."""
     with atomic(path) as temporary:
         try:
-            soundfile.write(temporary, samples, sample_rate, subtype=subtype, format="WAV")
+            with soundfile.SoundFile(
+                temporary, "w", sample_rate, channels, subtype, format="WAV"
+            ) as file:
+                for part in parts:
+                    file.write(part)
         except soundfile.SoundFileError as error:  # libsndfile does not say why
             raise OSError(errno.ENOSPC, f"{error}; is the disk full?", str(path)) from error
 
@@ -254,6 +315,15 @@ class Features(nn.Module):
 
     def _log(self, magnitude: Tensor) -> Tensor:
         return magnitude.clamp(min=self.log_floor).log()
+
+
+@lru_cache(maxsize=4)
+def cpu_features(audio: Audio) -> Features:
+    """Return the features of an Audio section on the CPU, the same module on each call.
+
+    For workers: making the filterbank takes as long as the spectrograms of a sentence.
+    """
+    return Features(audio)
 
 
 def mel_frequencies(count: int, highest: float) -> np.ndarray:
@@ -343,18 +413,14 @@ def griffin_lim(
     else:
         phase = start.angle()
     spectrum = torch.polar(magnitude, phase)
-    previous = None
+    wav = ahead = transform.inverse(spectrum)
     for _ in range(num_iterations):
-        consistent = transform.forward(transform.inverse(spectrum))  # c_n = P_C1(P_C2(t_n-1))
-        ahead = consistent
-        if previous is not None:  # t_n = c_n + α (c_n - c_n-1)
-            ahead = torch.add(consistent, consistent - previous, alpha=momentum)
-        previous = consistent
-        parts = torch.view_as_real(ahead)  # (B, T, F, 2)
-        scale = parts.square().sum(-1).add_(1e-16).rsqrt_().mul_(magnitude)
-        spectrum = torch.view_as_complex(parts * scale.unsqueeze(-1))
+        # Both transforms are linear, so c_n + α (c_n − c_n-1) of the spectra is the transform of
+        # the same sum of waveforms, a quarter as many numbers.
+        previous, wav = wav, transform.projected(ahead, magnitude)
+        ahead = torch.add(wav, wav - previous, alpha=momentum)
     margin = audio.n_fft // 2
-    return transform.inverse(spectrum)[:, margin : margin + audio.hop_length * (num_frames - 1)]
+    return wav[:, margin : margin + audio.hop_length * (num_frames - 1)]
 
 
 def local_contrast(linear: Tensor, amount: float, bins: int) -> Tensor:
@@ -408,15 +474,22 @@ class _FrameTransform:
         left = (audio.n_fft - audio.win_length) // 2
         window = torch.hann_window(audio.win_length, device=device)
         self.window = F.pad(window, (left, audio.n_fft - audio.win_length - left))
+        self.window_pieces = self._pieces(self.window)  # (overlap, hop)
+        self.tiny = torch.full((), 1e-16, device=device)  # of a power: the phase of silence is 0
         envelope = self._overlap_add(self.window.square().expand(1, num_frames, -1))
         inside = torch.zeros_like(envelope, dtype=torch.bool)
         inside[:, self.n_fft // 2 : self.n_fft // 2 + self.hop * (num_frames - 1)] = True
         # Zero beyond the ends, as Features pads there.
         self.gain = torch.where(inside, 1 / envelope.clamp(min=1e-8), 0.0)
 
+    def _pieces(self, frames: Tensor) -> Tensor:
+        """Cut frames (..., n_fft) into hops (..., overlap, hop), zeros behind the last sample."""
+        if padding := self.overlap * self.hop - self.n_fft:
+            frames = F.pad(frames, (0, padding))
+        return frames.unflatten(-1, (self.overlap, self.hop))
+
     def _overlap_add(self, frames: Tensor) -> Tensor:
-        padding = self.overlap * self.hop - self.n_fft
-        pieces = F.pad(frames, (0, padding)).unflatten(-1, (self.overlap, self.hop))
+        pieces = self._pieces(frames)
         wav = frames.new_zeros(frames.shape[0], self.num_frames + self.overlap - 1, self.hop)
         for piece in range(self.overlap):
             wav[:, piece : piece + self.num_frames] += pieces[:, :, piece]
@@ -431,10 +504,37 @@ class _FrameTransform:
         """(B, S + n_fft) → (B, T, F) complex."""
         return torch.fft.rfft(wav.unfold(-1, self.n_fft, self.hop) * self.window)
 
+    def projected(self, wav: Tensor, magnitude: Tensor) -> Tensor:
+        """Give the spectrum of wav (B, S + n_fft) the magnitudes (B, T, F) and transform it back.
+
+        On a CPU by BLOCK_FRAMES of one item at a time, which stay in its cache from the first step
+        to the last, so an item's result does not depend on its batch. Without gradients.
+        """
+        hops = wav.new_zeros(len(wav), self.num_frames + self.overlap - 1, self.hop)
+        frames = wav.unfold(-1, self.n_fft, self.hop)  # (B, T, n_fft)
+        on_cpu = wav.device.type == "cpu"
+        parts = zip(hops, frames, magnitude, strict=True) if on_cpu else [(hops, frames, magnitude)]
+        size = BLOCK_FRAMES if on_cpu else self.num_frames
+        for target, part, wanted in parts:
+            for first in range(0, self.num_frames, size):
+                last = min(first + size, self.num_frames)
+                spectrum = torch.fft.rfft(part[..., first:last, :] * self.window)
+                real, imaginary = torch.view_as_real(spectrum).unbind(-1)
+                scale = torch.addcmul(self.tiny, real, real).addcmul_(imaginary, imaginary)
+                scale.rsqrt_().mul_(wanted[..., first:last, :])
+                real.mul_(scale)
+                imaginary.mul_(scale)
+                pieces = self._pieces(torch.fft.irfft(spectrum, self.n_fft))
+                for i, window in enumerate(self.window_pieces):  # window and overlap-add at once
+                    target[..., first + i : last + i, :].addcmul_(pieces[..., i, :], window)
+        return hops.flatten(1).mul_(self.gain)
+
 
 def rms_level(wav: Tensor) -> float:
     """Return the RMS level of a waveform of any shape in dBFS; -inf for silence."""
-    power = wav.double().square().mean().item() if wav.numel() else 0.0
+    flat = wav.flatten()
+    blocks = (flat[start:stop] for start, stop in scratch.blocks(len(flat)))
+    power = sum(block.double().square().sum().item() for block in blocks) / max(len(flat), 1)
     return 10 * math.log10(power) if power > 0 else -math.inf
 
 
@@ -443,8 +543,12 @@ def active_level(wav: Tensor, block_length: int) -> float:
 
     A block of `block_length` samples sounds when it is at most ACTIVE_RANGE dB below the loudest.
     """
-    padded = F.pad(wav.double(), (0, -wav.numel() % block_length))
-    power = padded.view(-1, block_length).square().mean(dim=1)
+    size = scratch.BLOCK // block_length * block_length or block_length
+    parts = []
+    for start, stop in scratch.blocks(wav.numel(), size):
+        padded = F.pad(wav[start:stop].double(), (0, (start - stop) % block_length))
+        parts.append(padded.view(-1, block_length).square().mean(dim=1))
+    power = torch.cat(parts) if parts else wav.double()
     if not power.numel() or power.max() == 0:
         return -math.inf
     sounding = power >= power.max() * 10 ** (-ACTIVE_RANGE / 10)
@@ -474,9 +578,13 @@ def _block_power(wav: Tensor, sample_rate: int) -> Tensor:
     """K-weighted power of the gating blocks of (S,) or (C, S), summed over channels: (n,)."""
     wav = wav.reshape(-1, wav.shape[-1])  # (C, S)
     step = round(LOUDNESS_BLOCK / 4 * sample_rate)  # blocks overlap by three quarters
-    wav = F.pad(wav, (0, max(0, 4 * step - wav.shape[-1])))
-    firsts = range(0, wav.shape[-1] // step, LOUDNESS_STEPS)
-    power = torch.cat([_step_power(wav, first, step, sample_rate) for first in firsts])
+    if wav.shape[-1] < 4 * step:
+        wav = F.pad(wav, (0, 4 * step - wav.shape[-1]))
+    parts = []
+    for first in range(0, wav.shape[-1] // step, LOUDNESS_STEPS):
+        parts.append(_step_power(wav, first, step, sample_rate))
+        scratch.forget()
+    power = torch.cat(parts)
     return power.unfold(0, 4, 1).mean(dim=-1)
 
 
@@ -540,11 +648,10 @@ def _pole_pair(
 
 def true_peak(wav: Tensor, sample_rate: int) -> float:
     """Return the peak of (..., S) between samples, four-fold oversampled, in dBTP (BS.1770-4)."""
-    wav, margin = wav.float(), 2 * RESAMPLING["lowpass_filter_width"]
-    peak = 0.0
-    for start in range(0, wav.shape[-1], BLOCK):
+    margin, peak = 2 * RESAMPLING["lowpass_filter_width"], 0.0
+    for start, _ in scratch.blocks(wav.shape[-1], BLOCK):
         low = max(0, start - margin)
-        part = wav[..., low : start + BLOCK + margin]
+        part = wav[..., low : start + BLOCK + margin].float()
         finer = resample(part, sample_rate, 4 * sample_rate)
         inside = finer[..., 4 * (start - low) : 4 * (start - low + BLOCK)]
         peak = max(peak, inside.abs().max().item())

@@ -160,13 +160,18 @@ def limited_to(tensors: Mapping[str, Tensor], source: Path | str) -> Iterator[No
 
 
 def start_from(
-    module: nn.Module, path: Path, kind: str, own_buffers: Sequence[str] = ()
+    module: nn.Module,
+    path: Path,
+    kind: str,
+    own_buffers: Sequence[str] = (),
+    growing: Sequence[str] = (),
 ) -> list[str]:
     """Begin with the weights (moving average, if any) of another run; errors as `load`.
 
     What the other run has not, or has in another shape, stays as it was initialised; the lines
     returned say what. ValueError when that would be more than half of the parameters. own_buffers
-    describe the new run's corpus and stay as they are.
+    describe the new run's corpus and stay as they are; growing tensors may have more rows than the
+    other run's, which become the first ones.
     """
     path = resolve(path, kind)
     tensors, own = weights(load(path, kind)), module.state_dict()
@@ -175,6 +180,11 @@ def start_from(
         for name, tensor in tensors.items()
         if name in own and tensor.shape == own[name].shape and name not in own_buffers
     }
+    for name in set(growing) & set(own) & set(tensors) - set(fitting):
+        rows, tensor = own[name].clone(), tensors[name]
+        if tensor.shape[1:] == rows.shape[1:] and len(tensor) < len(rows):
+            rows[: len(tensor)] = tensor
+            fitting[name] = rows
     new = [name for name in own if name not in fitting and name not in own_buffers]
     if 2 * sum(own[name].numel() for name in new) > sum(t.numel() for t in own.values()):
         load_weights(module, tensors, path)  # says what differs

@@ -31,6 +31,7 @@ class World:
     device: torch.device
     rank: int = 0
     size: int = 1
+    host_group: Any = None  # for numbers of the host; None = the default one, which is on the CPU
 
     @property
     def is_main(self) -> bool:
@@ -45,11 +46,13 @@ class World:
         dist.all_reduce(total, op=dist.ReduceOp.SUM)
         return total
 
-    def any(self, flag: bool) -> bool:
-        """Return on every rank whether `flag` is true on at least one."""
-        if self.size == 1:
-            return flag
-        return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
+    def sum_numbers(self, numbers: list[float]) -> list[float]:
+        """Return the sums of numbers of the host over all ranks; no device is waited for."""
+        if self.size == 1 or not numbers:
+            return numbers
+        total = torch.tensor(numbers, dtype=torch.float64)
+        dist.all_reduce(total, op=dist.ReduceOp.SUM, group=self.host_group)
+        return total.tolist()
 
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all ranks, in order, on every rank."""
@@ -158,11 +161,15 @@ def start(device_name: str = "auto") -> World:
     device = choose_device(device_name, int(os.environ.get("LOCAL_RANK", "0")))
     if device.type == "cuda":
         torch.cuda.set_device(device)
+        torch.set_float32_matmul_precision("high")  # TF32: eight times as fast, 10 bits of mantissa
+    host_group = None
     if size > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+        if device.type == "cuda":
+            host_group = dist.new_group(backend="gloo", timeout=TIMEOUT)
     level = logging.INFO if rank == 0 else logging.WARNING
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
-    return World(device, rank, size)
+    return World(device, rank, size, host_group)
 
 
 def close(world: World) -> None:
@@ -170,6 +177,21 @@ def close(world: World) -> None:
     if world.size > 1 and dist.is_initialized():
         gc.collect()  # wrappers of models hold the group in cycles; its threads must end before us
         dist.destroy_process_group()
+
+
+def shared(model: nn.Module, unused: set[str]) -> DistributedDataParallel:
+    """Share gradients between the ranks, but for those of `unused` parameters, which have none.
+
+    Looking for them in each step would cost a pass over the graph and an exchange.
+    """
+    inside = unwrapped(model)
+    known = {name for name, _ in inside.named_parameters()}
+    if unknown := unused - known:
+        raise ValueError(f"no parameters {sorted(unknown)[:3]} to leave out")
+    names = {name for name, _ in model.named_parameters() if name.split("_orig_mod.")[-1] in unused}
+    # Not public, but the way to it since torch 1.7: sharded embeddings depend on it.
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, names)
+    return DistributedDataParallel(model, gradient_as_bucket_view=True)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

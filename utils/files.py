@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import shutil
+import signal
+import threading
 import tokenize
 import zlib
 from collections.abc import Iterable, Iterator
@@ -22,9 +24,13 @@ UNREADABLE = (  # what parsers raise on input that nobody foresaw
 )
 
 
+class Unreadable(ValueError):
+    """A file that is damaged, or not what it is taken for; the message names it."""
+
+
 @contextmanager
 def reading(path: Path | str) -> Iterator[None]:
-    """Turn whatever reading damaged input raises into a ValueError that names the file.
+    """Turn whatever reading damaged input raises into an `Unreadable` that names the file.
 
     For the reading alone: a fault of the program around it keeps its traceback. An OSError and a
     ValueError pass, the latter with the file's name in front where it lacks it.
@@ -35,11 +41,11 @@ def reading(path: Path | str) -> Iterator[None]:
     except ValueError as error:
         if name in str(error) or Path(name).name in str(error):
             raise
-        raise ValueError(f"{name}: {error}") from error
+        raise Unreadable(f"{name}: {error}") from error
     except UNREADABLE as error:
         what = "larger than the memory" if isinstance(error, MemoryError) else str(error)
         first = (what.strip().splitlines() or [""])[0][:200]
-        raise ValueError(f"{name}: cannot be read ({type(error).__name__}: {first})") from error
+        raise Unreadable(f"{name}: cannot be read ({type(error).__name__}: {first})") from error
 
 
 @contextmanager
@@ -91,12 +97,31 @@ def staged(directory: Path) -> Iterator[Path]:
         yield stage
         directory.mkdir(parents=True, exist_ok=True)
         names = sorted((path.name for path in stage.iterdir()), key=lambda n: (n == LAST, n))
-        if LAST in names:
-            (directory / LAST).unlink(missing_ok=True)
-        for name in names:
-            os.replace(stage / name, directory / name)
+        with _uninterrupted():
+            if LAST in names:
+                (directory / LAST).unlink(missing_ok=True)
+            for name in names:
+                os.replace(stage / name, directory / name)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold back SIGINT and SIGTERM until the `with` block is done, in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    stopping = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda n, frame: held.append(n)) for number in stopping}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
 
 
 def refuse_overwriting(directory: Path, names: Iterable[str], inputs: Iterable[Path]) -> None:

@@ -69,15 +69,21 @@ class Journal:
         """Read the lines that are JSON objects; one that a kill cut off is simply made again."""
         if not self.path.is_file():
             return []
-        lines = []
+        found = []
         for line in self.path.read_bytes().split(b"\n"):
             try:
                 value = json.loads(line)
             except (ValueError, RecursionError):
                 continue
-            if isinstance(value, dict) and value.pop(MARK, None) in (None, _checksum(value)):
-                lines.append(value)
-        return [line for line in lines if isinstance(line.get("id", ""), str)]
+            if isinstance(value, dict) and isinstance(value.get("id", ""), str):
+                found.append((value.pop(MARK, None), value))
+        # Journals from before there were checksums have none at all.
+        is_marked = any(mark is not None for mark, _ in found)
+        return [
+            value
+            for mark, value in found
+            if mark == _checksum(value) or (mark is None and not (is_marked and "id" in value))
+        ]
 
     def _rewrite(self) -> None:
         lines = [*self._header, *self.records.values()]

@@ -21,7 +21,7 @@ from utils.files import reading, sha256_of
 SECTIONS = {  # of the hyperparameters that a network of each kind is used with
     "transformer": ("audio", "transformer", "synthesis"),
     "postnet": ("audio", "postnet", "synthesis"),
-    "inpainter": ("audio", "unet", "diffusion", "inpainting"),
+    "inpainter": ("audio", "unet", "diffusion", "inpainting", "mel_inpainting"),
 }
 
 

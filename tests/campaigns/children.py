@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import resource
 import signal
@@ -11,6 +12,17 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+SLOW = (  # modules that are imported late, in this process once and not in every fork
+    *("librosa.sequence", "scipy.signal", "torch._dynamo", "torch.utils.tensorboard"),
+    *("matplotlib.textpath", "music.midi_tracks", "music.musicxml", "librosa.util"),
+)
+
+
+def preload() -> None:
+    """Import what children import late."""
+    for name in SLOW:
+        importlib.import_module(name)
 
 
 @dataclass(frozen=True)
@@ -22,6 +34,7 @@ class Ended:
     said: str
     hung: bool  # more processor time than it was given
     peak: int  # bytes
+    seconds: float  # of processor time
 
 
 class Child:
@@ -79,4 +92,5 @@ class Child:
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
         code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
         said = self.log.read_text(errors="replace") if self.log.exists() else ""
-        return Ended(code, number, said, number == signal.SIGXCPU, usage.ru_maxrss * 1024)
+        hung, seconds = number == signal.SIGXCPU, usage.ru_utime + usage.ru_stime
+        return Ended(code, number, said, hung, usage.ru_maxrss * 1024, seconds)

@@ -24,6 +24,7 @@ import prepare_data
 from evaluation import song as evaluation_song
 from evaluation import voice as evaluation_voice
 from evaluation.chain import teacher_forced
+from hyperparams import Hyperparams
 from preprocess import TextMelBatch
 from singing.chain import sharpened
 from singing.voice import load_voice
@@ -125,6 +126,35 @@ def test_song_says_every_number_with_its_ceiling(
     assert page.count("<audio") == 3 and page.count("<img") == 4
     assert set(re.findall("(?:src|href)=.(.{5})", page)) == {"data:"}
     assert "http" not in page and "<script" not in page
+
+
+def test_restored_mels_are_a_row_and_are_compared(
+    song: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen = []
+
+    class Mels:
+        loaded, config = None, Hyperparams().mel_inpainting
+
+    def restorer(*_: object) -> Callable[..., torch.Tensor]:
+        def restore(id: str, draft: torch.Tensor) -> torch.Tensor:
+            seen.append(draft)
+            return draft + 1.0
+
+        return restore
+
+    monkeypatch.setattr(evaluation_song, "open_mel_inpainter", lambda *_: Mels())
+    monkeypatch.setattr(evaluation_song.PhraseRestorer, "of_corpus", restorer)
+    monkeypatch.setattr(evaluation_song, "describe_weights", str)
+    monkeypatch.setattr(evaluation_song, "describe_voice", lambda *_: {})
+    assert song("--mel-inpainter", "mel", "--limit", "2") == 0
+    result = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    rows = result["items"][0]["rows"]
+    assert rows["restored"]["level_difference"] > rows["free_running"]["level_difference"] + 4
+    assert len(seen) == 2 and "restored - free_running, lsd" in capsys.readouterr().out
 
 
 def test_song_continues_and_is_the_same(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -62,9 +63,10 @@ def render(
     align: int = 1,
     overlap: int = OVERLAP,
     generate=continuing,
+    chained: bool = True,
 ) -> Tensor:
     known, is_known = song(length, ranges)
-    plan = plan_windows(length, WINDOW, overlap, ranges, align)
+    plan = plan_windows(length, WINDOW, overlap, ranges, align, chained)
     pieces = inpaint_song(read_from(known, is_known), length, plan, generate, FADE, batch_size)
     return torch.cat(list(pieces), 1)
 
@@ -82,6 +84,7 @@ def songs(draw: st.DrawFn) -> dict:
         "align": draw(st.sampled_from([1, 8])),
         "overlap": draw(st.sampled_from([8, OVERLAP, WINDOW // 2])),
         "batch_size": draw(st.integers(1, 5)),
+        "chained": draw(st.booleans()),
     }
 
 
@@ -101,7 +104,7 @@ def test_exact_length_known_samples_and_batches(case: dict) -> None:
 @given(songs())
 def test_plan_covers_its_ranges_aligned_and_in_order(case: dict) -> None:
     length, ranges = case["length"], case["ranges"]
-    plan = plan_windows(length, WINDOW, case["overlap"], ranges, case["align"])
+    plan = plan_windows(length, WINDOW, case["overlap"], ranges, case["align"], case["chained"])
     covered = torch.zeros(length + 2 * WINDOW, dtype=torch.bool)
     for window in plan:
         assert window.start % case["align"] == 0 and window.stop - window.start == WINDOW
@@ -131,6 +134,9 @@ def test_independent_windows_are_made_together() -> None:
     separate = plan_windows(4000, WINDOW, OVERLAP, [(i, i + 20) for i in range(0, 4000, 200)])
     assert [len(batch) for batch in batches(chain, 4)] == [1] * len(chain)
     assert len(list(batches(separate, 4))) == len(separate) / 4
+    whole = plan_windows(4000, WINDOW, OVERLAP, chained=False)
+    assert [(w.start, w.stop) for w in whole] == [(w.start, w.stop) for w in chain]
+    assert len(list(batches(whole, 4))) == math.ceil(len(whole) / 4)
 
 
 def test_a_window_sees_its_left_neighbour_except_the_fade() -> None:

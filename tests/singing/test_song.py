@@ -26,6 +26,7 @@ from singing.song import (
     training_gain,
     write_recording,
 )
+from utils import scratch
 from utils.audio import active_level, loudness, resample, to_mono, true_peak
 from utils.files import staged
 
@@ -308,3 +309,38 @@ def test_a_draft_comes_to_the_level_of_the_vocals() -> None:
     assert draft_gain(draft, 0.5 * draft.flip(0), data, 256) == pytest.approx(0.5, rel=1e-3)
     assert draft_gain(draft, silent, {}, 256) == 1.0
     assert draft_gain(torch.zeros(RATE), silent, data, 256) == 1.0
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_a_mix_does_not_depend_on_its_blocks(
+    channels: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Filters, levels and room of a song on the disk are those of one in memory."""
+    rate, random = 8000, np.random.default_rng(channels)
+    backing = torch.from_numpy(0.1 * random.standard_normal((channels, 4 * rate))).float()
+    vocal = torch.from_numpy(0.1 * random.standard_normal((1, 4 * rate))).float()
+    vocal[:, rate : 3 * rate // 2] = 0
+    whole = mix(backing, vocal, rate, Mixing())
+    monkeypatch.setattr(scratch, "SMALL", 0)
+    monkeypatch.setattr(scratch, "BLOCK", 1500)
+    with scratch.on(tmp_path):
+        parts = mix(backing, vocal, rate, Mixing())
+    assert torch.allclose(parts.wav, whole.wav, atol=1e-6)
+    assert parts.levels == pytest.approx(whole.levels, abs=1e-4)
+    assert parts.vocal_gain == pytest.approx(whole.vocal_gain, abs=1e-4)
+
+
+def test_a_part_is_pasted_alike_in_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    random = np.random.default_rng(4)
+    old = recording_of(0.2 * random.standard_normal((RATE, 2)), RATE)
+    generated = torch.from_numpy(0.1 * random.standard_normal(RATE)).float()
+    whole = paste(old, generated, RATE, [(4000, 9000)]).recording.samples
+    monkeypatch.setattr(scratch, "SMALL", 0)
+    monkeypatch.setattr(scratch, "BLOCK", 700)
+    with scratch.on(tmp_path):
+        parts = paste(old, generated, RATE, [(4000, 9000)]).recording
+        write_recording(tmp_path / "take.wav", parts)
+    assert np.abs(parts.samples - whole).max() <= 2**16  # a step of 16 bits
+    assert np.array_equal(parts.samples[:4000], old.samples[:4000])
+    written, _ = soundfile.read(tmp_path / "take.wav", dtype="int32")
+    assert np.array_equal(written, parts.samples)

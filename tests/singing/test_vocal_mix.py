@@ -163,5 +163,5 @@ def test_smoothed_levels_are_those_of_scipy(seconds: float) -> None:
     hop = round(vocal_mix.FRAME_SECONDS * RATE)
     power = np.square(wav).mean(0).reshape(-1, hop).mean(1)
     expected = ndimage.uniform_filter1d(power, vocal_mix.SMOOTHING_FRAMES)
-    ours = 10 ** (vocal_mix._level(wav, RATE) / 10)
+    ours = 10 ** (vocal_mix.smoothed_level(power) / 10)
     np.testing.assert_allclose(ours, expected, rtol=1e-9)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from toy_training import make_trainer, with_training
 
 from training.runlog import read_stats
@@ -55,7 +56,7 @@ def test_one_process_needs_no_group() -> None:
     world = distributed.World(torch.device("cpu"))
     values = torch.tensor([1.0, 2.0])
     assert world.is_main and torch.equal(world.sum(values), values)
-    assert world.any(True) and not world.any(False)
+    assert world.sum_numbers([1.0, 0.5]) == [1.0, 0.5]
     assert world.gather("x") == ["x"]
     world.barrier()
     distributed.close(world)
@@ -75,3 +76,21 @@ def test_devices_that_are_not_here_are_refused_with_those_that_are() -> None:
 
 def test_the_speed_of_bfloat16_is_measured_here() -> None:
     assert distributed.bfloat16_speed(torch.device("cpu")) > 0
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+def test_parameters_without_gradients_are_left_out_of_the_exchange(tmp_path: Path) -> None:
+    model = nn.ModuleDict({"used": nn.Linear(3, 2), "absent": nn.Embedding(4, 3)})
+    model.forward = lambda x: model["used"](x)
+    store = f"file://{tmp_path / 'store'}"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    try:
+        with pytest.raises(ValueError, match="no parameters"):
+            distributed.shared(model, {"absent.bias"})
+        shared = distributed.shared(model, {"absent.weight"})
+        for _ in range(2):  # the second would wait for the gradients of `absent`
+            shared(torch.ones(5, 3)).sum().backward()
+        assert model["absent"].weight.grad is None and model["used"].weight.grad is not None
+        assert distributed.unwrapped(shared) is model
+    finally:
+        torch.distributed.destroy_process_group()

@@ -440,7 +440,7 @@ def test_a_compiled_model_trains_and_is_saved_like_itself(
     compiled: list[nn.Module] = []
     compile_ = torch.compile
 
-    def traced(model: nn.Module) -> Any:
+    def traced(model: nn.Module, dynamic: bool | None) -> Any:
         compiled.append(model)
         return compile_(model, backend="eager")  # the same graph without a C++ compiler
 

@@ -107,7 +107,7 @@ def loss_terms(model: nn.Module, batch: ToyBatch, context: StepContext) -> dict[
     count = is_known.sum() * 4
     return {
         "l1": Term(difference.abs().sum(), count),
-        "l2": Term(difference.square().sum(), batch.num_frames, weight=0.5),
+        "l2": Term(difference.square().sum(), is_known.sum(), weight=0.5),
     }
 
 

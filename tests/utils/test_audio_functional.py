@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperparams import Hyperparams
-from utils import without_torchaudio
+from utils import audio_functional, without_torchaudio
 from utils.audio import RESAMPLING, _k_weighting
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,3 +113,16 @@ assert metrics.word_errors(["a", "b"], ["a", "c"]) == (1, 2)
     )
     assert ran.returncode == 0, ran.stderr
     assert "torchaudio" not in ran.stderr
+
+
+def test_a_kept_kernel_resamples_as_a_new_one(theirs, monkeypatch) -> None:
+    wav = torch.randn(2, 3000, generator=torch.Generator().manual_seed(0))
+    for signal in (wav, wav.double(), wav):
+        for old, new in ((22050, 16000), (16000, 44100), (22050, 16000)):
+            expected = theirs.resample(signal, old, new, **RESAMPLING)
+            assert torch.equal(audio_functional.resample(signal, old, new, **RESAMPLING), expected)
+    found = audio_functional._resampler.cache_info()
+    assert found.hits >= 5
+    monkeypatch.setattr(audio_functional, "MOST_KEPT", 100)
+    audio_functional.resample(wav, 32000, 44100, **RESAMPLING)
+    assert audio_functional._resampler.cache_info() == found

@@ -50,6 +50,7 @@ def use(page: Page, address: str) -> None:
     page.click("#sing-again")
     until(page, "document.body.dataset.wave === '2'")
     page.evaluate("toplainer.player.seek(14.2)")
+    page.evaluate("document.getElementById('plan-time').textContent = ''")  # of this machine
 
 
 def main(target: Path) -> None:

@@ -1,0 +1,39 @@
+"""Hear what a take sings, for the chain: notes, and a symbol of the text for every frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from singing.hearing import Heard
+from text.symbols import VOWELS
+from transcription.labels import PHONEME_CLASSES, SILENCE
+from transcription.network import Transcriber
+from transcription.transcribe import load_transcriber, transcribe
+from utils.loading import Loaded
+
+
+class Listener:
+    """A transcriber that is loaded when it first hears."""
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        """path: a run, its folder or a file."""
+        self.path, self.device = path, device
+        self.loaded: Loaded[Transcriber] | None = None
+
+    def __call__(self, wav: Tensor, sample_rate: int) -> Heard:
+        """Transcribe a recording (S,)."""
+        if self.loaded is None:
+            self.loaded = load_transcriber(self.path, self.device)
+        found = transcribe(self.loaded, wav, sample_rate)
+        symbols = [symbol_of(PHONEME_CLASSES[i]) for i in found.phoneme.argmax(1).tolist()]
+        return Heard(tuple(tuple(note) for note in found.notes), tuple(symbols), found.hop_seconds)
+
+
+def symbol_of(phoneme: str) -> str:
+    """Return the symbol of a class: vowels are stressed, as most sung ones; silence is empty."""
+    if phoneme == SILENCE:
+        return ""
+    return f"{phoneme}1" if phoneme in VOWELS else phoneme

@@ -92,10 +92,12 @@ class Server:
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """Sweep old sessions while the server runs; end the rendering with it."""
         sweeping = asyncio.create_task(self.sweep())
+        warming = asyncio.create_task(run_in_threadpool(self.service.warm_up))
         try:
             yield
         finally:
             sweeping.cancel()
+            warming.cancel()
             await run_in_threadpool(self.queue.close)
 
     async def sweep(self) -> None:

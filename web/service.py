@@ -65,6 +65,10 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
+    def warm_up(self) -> None:
+        """Read the dictionary, for which the first words would wait."""
+        Pronouncer().is_known("song")
+
     # ------------------------------------------------------------------------ files in
 
     def take_accompaniment(self, session: Session, received: Path, name: str) -> dict[str, Any]:

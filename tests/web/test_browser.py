@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import soundfile
-from conftest import ROOT, PageClient
+from page_client import ROOT, PageClient
 from tiny_chain import integers, write
 
 playwright = pytest.importorskip(
@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason="no browser: apt-get install chromium"),
 ]
 PICTURES = os.environ.get("PAGE_PICTURES")
-PLAN_SECONDS = 3.0  # s from the analysed song to its plan
+PLAN_SECONDS = 3.0  # of processor time, from the analysed song to its plan on the page
 WORDS = "come home to me\nthe night is long"
 
 
@@ -111,8 +111,10 @@ def test_plan_drag_sing_and_sing_again(window: Window, song: Path, tmp_path: Pat
     window.until("document.querySelectorAll('#words .guessed').length === 0")
     window.picture("1-words")
 
+    began = time.process_time()  # the server runs in this process
     page.click("#compose")
-    assert window.until("toplainer.state.plan !== null", 10.0) < PLAN_SECONDS
+    window.until("toplainer.state.plan !== null")
+    assert time.process_time() - began < PLAN_SECONDS
     notes = page.evaluate("toplainer.state.plan.notes")
     assert [n["text"] for n in notes if n["text"]][:4] == ["come", "home", "to", "me"]
     window.picture("2-plan")

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 import soundfile
-from conftest import LYRICS, ROOT, PageClient
+from page_client import LYRICS, ROOT, PageClient
 from tiny_chain import Run, integers, music, write
 
 import synthesis

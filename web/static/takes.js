@@ -33,7 +33,7 @@ export function showStages(list, job) {
     if (!isLast || job.state === "done") bar.value = 1;
     else if (stage.total) bar.value = stage.done / stage.total;
     else if (job.state !== "running") bar.value = 0;
-    const count = stage.total ? ` ${stage.done}/${stage.total} ${stage.unit}s` : "";
+    const count = stage.total ? ` ${stage.done}/${stage.total} ${stage.unit}${stage.total === 1 ? "" : "s"}` : "";
     return element("li", [`${TITLES[stage.stage] || stage.stage}${count} `, bar,
       `${stage.seconds.toFixed(1)} s`]);
   });

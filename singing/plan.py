@@ -156,6 +156,7 @@ def _notes(score: Score) -> list[dict[str, Any]]:
                     "phonemes": [] if place else list(syllable.phonemes),
                     "word": syllable.word,
                     "line": syllable.line,
+                    "style": note.style.as_dict() if note.style else {},
                 }
             )
     return notes

@@ -18,12 +18,23 @@ import numpy as np
 from composer.harmony import chord_tone_ratio
 from singing.melody import BackingAudio, MelodyResult, make_melody, resolve_melody
 from singing.request import COMPOSE, NONE, SongRequest
-from singing.sing import open_request, requested_voice, sing_song
-from singing.voice import Phrase, RenderedPhrase, Voice, render_phrases, seeds_of, sung_phrases
+from singing.sing import open_request, requested_mels, requested_voice, restoring, sing_song
+from singing.voice import (
+    Phrase,
+    Refine,
+    RenderedPhrase,
+    Voice,
+    render_phrases,
+    render_refined,
+    seeds_of,
+    sung_phrases,
+)
 from text.frontend import Pronouncer
 
 if TYPE_CHECKING:
     import torch
+
+    from singing.song import SongAudio
 
 MELODY, PERFORMANCE = "melody", "performance"
 MOST_TAKES = 64
@@ -90,19 +101,30 @@ def sing_takes(
     Returns the paths written, and remarks for the user; report.json of every folder has all scores
     of all takes. Raises ValueError where nothing is sung, and as singing.sing.sing_song.
     """
+    if not request.has_words:
+        raise ValueError("--takes ranks takes by their words: give --lyrics or a --melody FILE")
     voice = requested_voice(request, device)
+    voice.keeps_attention = False  # nothing is drawn of what is only judged
     melody = resolve_melody(request, voice)
     if melody.source == NONE:
         raise ValueError("--takes ranks sung takes, and these lyrics are spoken")
     vary = takes.vary or (MELODY if melody.source == COMPOSE else PERFORMANCE)
     if vary == MELODY and melody.source != COMPOSE:
         raise ValueError(f"--vary {MELODY}: the melody of {melody.source} is what it is")
-    melodies = _melodies(request, voice, takes.count if vary == MELODY else 1)
+    song = None
+    if request.files is not None:
+        song = open_request(request, voice.hyperparams.audio.sample_rate)
+    melodies = _melodies(request, voice, song, takes.count if vary == MELODY else 1)
     frame = 1.0 / voice.hyperparams.audio.frame_rate
     phrases = [sung_phrases(m.underlay, m.line_numbers, frame) for m in melodies]
     phrases *= 1 if vary == MELODY else takes.count
     seeds = [seeds_of(request.seed + take, len(part)) for take, part in enumerate(phrases)]
-    scores = _judged(voice, phrases, seeds, judge)
+    mels = requested_mels(request, device, voice)
+    restorations = [
+        restoring(mels, voice, song, request.seed + (take if vary == MELODY else 0))
+        for take in range(takes.count)
+    ]
+    scores = _judged(voice, phrases, seeds, judge, restorations)
     if vary == MELODY:
         ranked = rank_melodies(request.seed, phrases, scores, melodies)
     else:
@@ -134,12 +156,13 @@ def sing_takes(
     return paths, remarks
 
 
-def _melodies(request: SongRequest, voice: Voice, count: int) -> list[MelodyResult]:
+def _melodies(
+    request: SongRequest, voice: Voice, song: SongAudio | None, count: int
+) -> list[MelodyResult]:
     """Make `count` melodies of a request, of seeds in a row."""
     backing = None
-    if request.files is not None:
-        rate = voice.hyperparams.audio.sample_rate
-        backing = BackingAudio.of(open_request(request, rate), rate)
+    if song is not None:
+        backing = BackingAudio.of(song, voice.hyperparams.audio.sample_rate)
     pronouncer = Pronouncer(request.lexicon)
     return [
         make_melody(replace(request, seed=request.seed + take), voice, pronouncer, backing)
@@ -155,12 +178,20 @@ def _judged(
     phrases: Sequence[Sequence[Phrase]],
     seeds: Sequence[Sequence[int]],
     judge: PhraseJudge,
+    restorations: Sequence[Refine | None],
 ) -> Scores:
-    """Render the phrases of all takes together, and score each."""
-    flat = [phrase for part in phrases for phrase in part]
-    rendered = iter(render_phrases(voice, flat, [seed for part in seeds for seed in part]))
+    """Render the phrases of all takes together, and score each.
+
+    Where an inpainter on mels restores them, one take after the other: it hears whole songs.
+    """
     rate = voice.hyperparams.audio.sample_rate
-    return [[judge(next(rendered), rate) for _ in part] for part in phrases]
+    parts = list(zip(phrases, seeds, restorations, strict=True))
+    if any(restorations):
+        takes = [render_refined(voice, p, s, r) for p, s, r in parts if r is not None]
+        return [[judge(rendered, rate) for rendered in take] for take in takes]
+    flat = [phrase for part in phrases for phrase in part]
+    sung = iter(render_phrases(voice, flat, [seed for part in seeds for seed in part]))
+    return [[judge(next(sung), rate) for _ in part] for part in phrases]
 
 
 def total(scores: Mapping[str, float]) -> float:

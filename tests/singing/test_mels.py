@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tiny import FILE
+from tiny import FILE, TINY
 from tiny_chain import Run, integers, music, save, write
 
 import synthesis
@@ -20,8 +20,11 @@ from music.midi_tracks import read_midi
 from music.score import Lyric, Melody, Note, TempoMap
 from singing.hearing import Heard
 from singing.mels import InpaintedMel, MelInpainter, MelTracks, frame_mask, frames_touching
+from singing.takes import WEIGHTS
 from singing.wordless import LONGEST_PIECE, pieces_of
 from text.symbols import SYMBOLS
+from transcription.network import Transcriber
+from transcription.take_judge import TakeJudge
 from utils import config
 from utils.loading import build_unet, load
 
@@ -178,6 +181,33 @@ def test_pieces_are_cut_where_it_is_quiet() -> None:
 
 
 # ---------------------------------------------------------------------------- words
+
+
+@pytest.mark.usefixtures("no_picture")
+def test_takes_are_judged_as_they_will_be_sung(
+    restore: Callable[..., Any],
+    tune: Callable[..., Path],
+    song: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Restored, not as the transformer leaves them: the judge hears what is written."""
+    judge = tmp_path / "judge.pt"
+    save(judge, "transcriber", Transcriber(TINY.transcriber, TINY.audio.sample_rate), TINY)
+    heard: list[torch.Tensor] = []
+
+    def score(self: TakeJudge, rendered: Any, sample_rate: int) -> dict[str, float]:
+        heard.append(rendered.wav)
+        return dict.fromkeys(WEIGHTS, float(len(heard)))
+
+    monkeypatch.setattr(TakeJudge, "__call__", score)
+    flags = ("--accompaniment", song, "--melody", tune("oh", "my", "oh"), "--transcriber", judge)
+    report = restore(*flags, "--takes", 2)
+    assert report["phrase_seeds"] == [1] and len(heard) == 2
+    start = round(report["lines"][0]["start"] * 16000)
+    inner = slice(512, len(heard[1]) - 512)  # without the fades
+    written = torch.from_numpy(draft_of(tmp_path / "out"))[start:][: len(heard[1])]
+    assert torch.allclose(written[inner].float(), heard[1][inner], atol=2e-3)
 
 
 @pytest.mark.usefixtures("no_picture")

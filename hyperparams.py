@@ -325,7 +325,8 @@ class Inpainting:
     lyrics_guidance: float = 1.0  # classifier-free; 1 = none, at no cost
     strength: float = 1.0  # share of the schedule that a draft is taken through; 1 = from noise
     draft_start: float = 0.0  # σ of the noise on a draft that the walk begins at; 0 = from noise
-    temperature: float = 1.0  # of all noise that is drawn; below 1 nearer to the likeliest
+    draft_temperature: float = 1.0  # of the noise of such a walk; 0 = none, the least is lost
+    temperature: float = 1.0  # of the noise of any other; below 1 nearer to the mean
     dynamic_threshold: float = 0.0  # quantile (2205.11487), 0 = off
     overlap: int = 20480  # samples that neighbouring windows share, 1.28 s
     fade: int = 1024  # samples at the end of the overlap that both generate and cross-fade
@@ -336,7 +337,7 @@ class Inpainting:
             raise ValueError(
                 f"inpainting.draft_share = {self.draft_share}: expected a share in [0, 1]"
             )
-        for name in ("draft_start", "temperature"):
+        for name in ("draft_start", "draft_temperature", "temperature"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(
                     f"inpainting.{name} = {getattr(self, name)}: expected a number of 0 or more"
@@ -503,6 +504,7 @@ class Hyperparams:
             draft_steps=8,  # from the transformer's mel
             draft_share=0.0,
             draft_start=0.5,  # in standard deviations of a mel
+            step="dpmpp_2m",  # fresh noise is not yet learnt well enough
             sigma_max=20.0,  # standardised mels: sigma_data is 1
             fade=0,  # log mels have no power to cross-fade
         )

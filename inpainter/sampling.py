@@ -499,12 +499,13 @@ def sample(
     starts_from_draft = draft is not None and config.draft_start > 0
     has_draft = starts_from_draft or (context is not None and context.wav is not None)
     draw: Noise = noise if colour is None else lambda: colour(noise())
+    temperature = config.draft_temperature if starts_from_draft else config.temperature
     made = inpaint(
         model,
         known,
         is_known,
         sampling_sigmas(config, has_draft),
-        draw if config.temperature == 1 else lambda: config.temperature * draw(),
+        draw if temperature == 1 else lambda: temperature * draw(),
         config.step,
         config.method,
         draft if config.strength < 1 or starts_from_draft else None,

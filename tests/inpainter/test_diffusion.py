@@ -320,6 +320,16 @@ def test_karras_schedule_is_equation_5() -> None:
         assert sigma == pytest.approx(expected)
 
 
+def test_a_draft_is_walked_from_its_own_level() -> None:
+    knobs = Inpainting(num_steps=9, draft_steps=4, draft_start=0.7)
+    levels = sampling_sigmas(knobs, has_draft=True)
+    assert levels[0] == pytest.approx(0.7) and levels[-2] == pytest.approx(knobs.sigma_min)
+    assert len(levels) == 5 and levels[-1] == 0.0
+    assert sampling_sigmas(knobs) == sampling_sigmas(Inpainting(num_steps=9))  # without one
+    with pytest.raises(ValueError, match=r"draft_start = 0\.01: expected a level above sigma_min"):
+        sampling_sigmas(replace(knobs, draft_start=0.01), has_draft=True)
+
+
 def test_strength_walks_the_end_of_the_same_schedule() -> None:
     full = sampling_sigmas(Inpainting())
     half = sampling_sigmas(Inpainting(strength=0.5))

@@ -165,11 +165,13 @@ def test_what_is_told_is_heard_and_nothing_else(stage: MelInpainter) -> None:
 def test_a_temperature_of_nothing_draws_nothing(stage: MelInpainter) -> None:
     frames = 40
     stage.hyperparams = config.build(
-        "own", None, ["mel_inpainting.temperature=0"], {"own": stage.hyperparams}
+        "own", None, ["mel_inpainting.draft_temperature=0"], {"own": stage.hyperparams}
     )
     draft = MelTracks(torch.full((frames, BANDS), -3.0))
     first, second = (stage(draft, frames, seed=seed).mel for seed in (0, 1))
     assert torch.equal(first, second)
+    first, second = (stage(MelTracks(), frames, seed=seed).mel for seed in (0, 1))
+    assert not torch.equal(first, second)  # without a draft the other temperature counts
 
 
 def test_pieces_are_cut_where_it_is_quiet() -> None:

@@ -4,6 +4,7 @@
     python benchmark.py --rows decoding       # rows whose name contains a word
     python benchmark.py --rows unet --compile # compiled as well, two minutes more
     python benchmark.py --device cuda --precision bfloat16 --compile
+    python benchmark.py --peers               # beside other projects, those that are installed
 
 Each row stands beside its limit on this machine, measured just before: see training/costs.py. On a
 GPU a training step also says what share it reaches of the bfloat16 products measured there.
@@ -22,9 +23,13 @@ from utils.flags import command_line, device_option, exit_code, option
 def measure_rows(arguments: argparse.Namespace) -> None:
     """Measure the rows of the command line."""
     config.preset(arguments.preset)  # refuse an unknown name before waiting for torch
+    if arguments.peers:
+        from training.peers import measure_peers
+
+        return measure_peers(arguments)
     from training.costs import measure_costs
 
-    measure_costs(arguments)
+    return measure_costs(arguments)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,6 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     option(parser, "--threads", 0, "CPU threads; 0: all cores", metavar="N")
     parser.add_argument(
         "--compile", action="store_true", help="U-Nets by torch.compile as well (default: not)"
+    )
+    parser.add_argument(
+        "--peers",
+        action="store_true",
+        help="the same work by torchaudio, librosa, SpeechT5 of transformers and ESPnet2, in turn, "
+        "one thread (default: not)",
     )
     arguments = parser.parse_args(argv)
     return exit_code("benchmark.py", lambda: measure_rows(arguments))

@@ -455,6 +455,7 @@ class Training:
     batch_frames: int = 12_000  # mel frames a batch may hold, padding included
     batch_size: int = 32  # items a batch may hold
     segment_frames: int = 0  # random fixed-length crops; 0 = whole items
+    batch_workers: int = 0  # processes that make batches, for a fast GPU; 0 = a thread of this one
     learning_rate: float = 1e-3  # peak
     schedule: str = "noam"  # noam | cosine | constant, each after the warm-up
     warmup_steps: int = 4000  # steps to the peak of the learning rate

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,11 +24,12 @@ from corpora.stores import FeatureStore, StemStore, frame_counts
 from music.inputs import Movable, ScoreBatch, ScoreTracks, collate_scores
 from training.batching import (
     FrameBudgetSampler,
+    Part,
     Position,
     Sampler,
     SegmentSampler,
     evenly_spaced,
-    prefetched,
+    made_ahead,
     walk,
 )
 from utils.seeds import numpy_generator
@@ -261,6 +263,7 @@ class TextMelBatches:
         self, store: FeatureStore, split: str, training: Training, prefetch: int = 2
     ) -> None:
         self.dataset, self.prefetch = TextMelDataset(store, split), prefetch
+        self.workers = training.batch_workers
         self.sampler = FrameBudgetSampler(
             self.dataset.lengths, training.batch_frames, training.batch_size, training.seed
         )
@@ -269,12 +272,14 @@ class TextMelBatches:
         self, position: Position = (0, 0), rank: int = 0, world_size: int = 1
     ) -> Iterator[tuple[TextMelBatch, Position]]:
         """Yield (batch, position after it) without end; see training.batching.walk."""
-        return prefetched(self._generate(position, rank, world_size), self.prefetch)
+        stream = partial(self._generate, position, rank, world_size)
+        return made_ahead(stream, self.workers, self.prefetch)
 
     def _generate(
-        self, position: Position, rank: int, world_size: int
+        self, position: Position, rank: int, world_size: int, part: Part = (0, 1)
     ) -> Iterator[tuple[TextMelBatch, Position]]:
-        for numbers, _, following in walk(self.sampler, position, rank, world_size):
+        steps = walk(self.sampler, position, rank, world_size)
+        for numbers, _, following in itertools.islice(steps, part[0], None, part[1]):
             yield self._batch(numbers), following
 
     def _batch(self, numbers: Sequence[int]) -> TextMelBatch:
@@ -297,7 +302,7 @@ class MelLinearBatches:
         self, store: FeatureStore, split: str, training: Training, prefetch: int = 2
     ) -> None:
         self.dataset = MelLinearDataset(store, split, training.segment_frames)
-        self.seed, self.prefetch = training.seed, prefetch
+        self.seed, self.prefetch, self.workers = training.seed, prefetch, training.batch_workers
         frames = max(training.batch_frames, training.segment_frames)
         self.by_length = FrameBudgetSampler(
             self.dataset.lengths, frames, training.batch_size, training.seed
@@ -310,12 +315,14 @@ class MelLinearBatches:
         self, position: Position = (0, 0), rank: int = 0, world_size: int = 1
     ) -> Iterator[tuple[MelLinearBatch, Position]]:
         """Yield (batch, position after it) without end; see training.batching.walk."""
-        return prefetched(self._generate(position, rank, world_size), self.prefetch)
+        stream = partial(self._generate, position, rank, world_size)
+        return made_ahead(stream, self.workers, self.prefetch)
 
     def _generate(
-        self, position: Position, rank: int, world_size: int
+        self, position: Position, rank: int, world_size: int, part: Part = (0, 1)
     ) -> Iterator[tuple[MelLinearBatch, Position]]:
-        for numbers, here, following in walk(self.sampler, position, rank, world_size):
+        steps = walk(self.sampler, position, rank, world_size)
+        for numbers, here, following in itertools.islice(steps, part[0], None, part[1]):
             places = numpy_generator(self.seed, *here).random(len(numbers))
             segments = map(self.dataset.segment, numbers, places.tolist())
             yield self.dataset.collate(list(segments)), following
@@ -345,6 +352,7 @@ class StemBatches:
         self.store, self.items, self.window = store, store.items(split), window
         self.align = align
         self.batch_size, self.seed, self.prefetch = training.batch_size, training.seed, prefetch
+        self.workers = training.batch_workers
         rooms = [max(item["num_samples"] - window, 0) + 1 for item in self.items]
         self.ends = np.cumsum(rooms)  # of each song's starts on one line
 
@@ -355,13 +363,14 @@ class StemBatches:
 
         Of each group of `world_size` consecutive batches this rank takes the rank-th.
         """
-        return prefetched(self._generate(position, rank, world_size), self.prefetch)
+        stream = partial(self._generate, position, rank, world_size)
+        return made_ahead(stream, self.workers, self.prefetch)
 
     def _generate(
-        self, position: Position, rank: int, world_size: int
+        self, position: Position, rank: int, world_size: int, part: Part = (0, 1)
     ) -> Iterator[tuple[StemBatch, Position]]:
         epoch, first = position
-        for number in itertools.count(first, world_size):
+        for number in itertools.count(first + part[0] * world_size, part[1] * world_size):
             random = numpy_generator(self.seed, epoch, number + rank)
             places = random.integers(self.ends[-1], size=self.batch_size)
             yield self._batch(places.tolist()), (epoch, number + world_size)

@@ -172,6 +172,28 @@ def test_a_resumed_run_sees_the_same_batches(store: FeatureStore) -> None:
 # ---- batches
 
 
+@pytest.mark.parametrize("position", [(0, 0), (2, 1)])
+def test_worker_processes_yield_the_same_batches_in_order(
+    store: FeatureStore, position: tuple[int, int]
+) -> None:
+    text, segments = (
+        [
+            made(store, "train", replace(knobs, batch_workers=workers))(position, 1, 2)
+            for workers in (0, 2)
+        ]
+        for made, knobs in (
+            (TextMelBatches, Training(batch_frames=900)),
+            (MelLinearBatches, Training(batch_size=3, segment_frames=20)),
+        )
+    )
+    before = torch.random.get_rng_state()
+    for stream, other in (text, segments):
+        for _ in range(7):
+            (a, after), (b, also_after) = next(stream), next(other)
+            assert a.ids == b.ids and after == also_after and torch.equal(a.mel, b.mel)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_padding_lies_behind_the_lengths_and_nothing_else_changes(store: FeatureStore) -> None:
     dataset = TextMelBatches(store, "train", TRAINING).dataset
     batch = dataset.collate([dataset[n] for n in (0, 5, 2)])

@@ -8,16 +8,19 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from utils.seeds import numpy_generator
 
 logger = logging.getLogger(__name__)
 
 Position = tuple[int, int]  # (epoch, batch)
+Part = tuple[int, int]  # (k, n): every n-th batch from the k-th on
 Value = TypeVar("Value")
 LENGTH_JITTER = 0.1  # share of its length by which an item may stray into a neighbouring bucket
 
@@ -128,6 +131,47 @@ def evenly_spaced(values: Sequence[Any], count: int) -> list[Any]:
     """Choose `count` values evenly over a list; all of them when there are fewer."""
     count = min(count, len(values))
     return [values[int((place + 0.5) * len(values) / count)] for place in range(count)]
+
+
+class _Parts(IterableDataset[Any]):
+    """Every n-th batch of a stream, in each of n worker processes."""
+
+    def __init__(self, stream: Callable[[Part], Iterator[Any]]) -> None:
+        self.stream = stream
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the batches of this process."""
+        info = get_worker_info()
+        assert info is not None  # not outside of a worker
+        return self.stream((info.id, info.num_workers))
+
+
+def _as_made(value: Any) -> Any:
+    """Leave a batch as it is: it was collated where it was made."""
+    return value
+
+
+def made_ahead(
+    stream: Callable[[Part], Iterator[Value]], workers: int, depth: int
+) -> Iterator[Value]:
+    """Yield a stream in its order, prepared ahead by a thread, or by processes for a fast GPU.
+
+    stream((k, n)): every n-th of its values from the k-th on. depth: values prepared ahead, by each
+    process where there are some.
+    """
+    if workers == 0:
+        return prefetched(stream((0, 1)), depth)
+    # In order: value i comes from worker i mod n, which makes those alone. A generator of its own:
+    # the global one belongs to the training.
+    loader = DataLoader(
+        _Parts(stream),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=max(depth, 1),
+        collate_fn=_as_made,
+        generator=torch.Generator(),
+    )
+    return iter(loader)
 
 
 def prefetched(batches: Iterable[Value], depth: int) -> Iterator[Value]:

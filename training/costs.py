@@ -134,14 +134,26 @@ def features_row(hp: Hyperparams, machine: Machine) -> list[Cost]:
     return [Cost("features, 1 s of audio", seconds, flops, moved)]
 
 
-def griffin_lim_row(hp: Hyperparams, machine: Machine) -> list[Cost]:
-    """Time phase recovery per second of audio at the default number of iterations."""
-    features = Features(hp.audio).to(machine.device)
+def harmonic_wav(hp: Hyperparams) -> Tensor:
+    """Return SPOKEN seconds of a harmonic sound with vibrato, (1, S)."""
     time_axis = torch.arange(int(SPOKEN * hp.audio.sample_rate)) / hp.audio.sample_rate
     vibrato = 220 * time_axis + 3 * torch.sin(2 * math.pi * 5 * time_axis)
     harmonics = torch.stack([torch.sin(2 * math.pi * k * vibrato) / k for k in range(1, 12)])
-    wav = 0.1 * harmonics.sum(0, keepdim=True)
-    linear = features.linear(wav.to(machine.device))
+    return 0.1 * harmonics.sum(0, keepdim=True)
+
+
+def convergence(wav: Tensor, linear: Tensor, hp: Hyperparams) -> float:
+    """Return the spectral convergence of wav (1, S) to log magnitudes (1, T, F), in dB."""
+    found = Features(hp.audio).to(wav.device).linear(wav).exp()
+    frames = min(found.shape[1], linear.shape[1])
+    error = found[:, :frames] - linear.exp()[:, :frames]
+    return 20 * math.log10(float(error.norm() / linear.exp().norm()))
+
+
+def griffin_lim_row(hp: Hyperparams, machine: Machine) -> list[Cost]:
+    """Time phase recovery per second of audio at the default number of iterations."""
+    features = Features(hp.audio).to(machine.device)
+    linear = features.linear(harmonic_wav(hp).to(machine.device))
     iterations, momentum = hp.synthesis.griffin_lim_iterations, hp.synthesis.griffin_lim_momentum
 
     def work() -> Tensor:
@@ -151,10 +163,9 @@ def griffin_lim_row(hp: Hyperparams, machine: Machine) -> list[Cost]:
     per_frame = 2.5 * hp.audio.n_fft * math.log2(hp.audio.n_fft)
     flops = 2 * iterations * frames * per_frame
     moved = iterations * frames * 8 * 6 * hp.audio.n_linear  # six passes over complex values
-    error = features.linear(work()).exp() - linear.exp()[:, : features.num_frames(wav.shape[1])]
-    convergence = 20 * math.log10(float(error.norm() / linear.exp().norm()))
     seconds = timed(work, machine.device) / SPOKEN
-    note = f"{iterations} iterations, spectral convergence {convergence:.1f} dB"
+    error = convergence(work(), linear, hp)
+    note = f"{iterations} iterations, spectral convergence {error:.1f} dB"
     return [Cost("Griffin-Lim, 1 s of audio", seconds, flops, moved, note)]
 
 

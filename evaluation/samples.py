@@ -41,6 +41,7 @@ RATE = 22050  # Hz of the files
 EXCERPT = (3.5, 20.5)  # s, the verse and the first lines of the chorus
 LINE = (12.0, 16.0)  # s, the line that is sung again
 WORDS = "Oh come to me when the night is long"
+BLOCK = 8192  # samples that are encoded at once
 PAUSE = 0.7  # s between a line and the same one sung again
 
 
@@ -186,9 +187,11 @@ def encoded(wav: Tensor) -> bytes:
     samples = wav.clamp(-1, 1).numpy().T
     for level in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
         buffer = io.BytesIO()
-        soundfile.write(
-            buffer, samples, RATE, format="OGG", subtype="VORBIS", compression_level=level
-        )
+        with soundfile.SoundFile(
+            buffer, "w", RATE, samples[0].size, "VORBIS", format="OGG", compression_level=level
+        ) as file:
+            for first in range(0, len(samples), BLOCK):  # libvorbis keeps a block on its stack
+                file.write(samples[first : first + BLOCK])
         if buffer.tell() <= LARGEST:
             return buffer.getvalue()
     seconds = len(samples) / RATE

@@ -24,7 +24,7 @@ from singing.request import (
 )
 from text.lyrics import Lyrics, read_lyrics
 from web.fields import Fields, integer, number, one_of, optional_text, text
-from web.settings import DEMO_RUN, NO_RUN, Runs
+from web.settings import DEMO_RUN, MEL_INPAINTER, NO_RUN, Runs
 
 MELODIES = (COMPOSE, "file", NONE)
 LYRICS, PLAN, LEXICON = "lyrics.txt", "plan.mid", "lexicon.txt"  # files of a session
@@ -110,6 +110,7 @@ class Manner:
     transformer: str = DEMO_RUN
     postnet: str = DEMO_RUN
     inpainter: str = DEMO_RUN
+    mel_inpainter: str = NO_RUN  # where one ships, that
 
     @classmethod
     def of(cls, fields: Fields, runs: Runs) -> Manner:
@@ -122,6 +123,7 @@ class Manner:
             one_of(fields, "transformer", runs["transformer"]),
             one_of(fields, "postnet", runs["postnet"]),
             one_of(fields, "inpainter", (*runs["inpainter"], NO_RUN)),
+            one_of(fields, MEL_INPAINTER, (*runs[MEL_INPAINTER], NO_RUN)),
         )
 
 
@@ -187,6 +189,8 @@ def song_request(
         transformer=runs["transformer"][manner.transformer],
         postnet=runs["postnet"][manner.postnet],
         inpainter=inpainter,
+        mel_inpainter=runs[MEL_INPAINTER].get(manner.mel_inpainter),
+        is_chosen=_is_turned_off(manner, runs),
         lyrics=lyrics,
         files=recordings,
         melody=_melody(choice, files, planned),
@@ -194,6 +198,11 @@ def song_request(
         seed=manner.seed,
         changes=QUALITIES[manner.quality],
     )
+
+
+def _is_turned_off(manner: Manner, runs: Runs) -> bool:
+    """Tell whether the inpainter on mels, which ships, is not to be used."""
+    return bool(runs[MEL_INPAINTER]) and manner.mel_inpainter == NO_RUN
 
 
 def _lyrics(choice: Choice, files: Files, planned: bool, again: Again | None) -> Lyrics | None:
@@ -296,6 +305,8 @@ def _network_arguments(manner: Manner, runs: Runs, has_song: bool) -> list[tuple
         name = getattr(manner, kind)
         if name != DEMO_RUN:
             given.append((flag, name))
+    if _is_turned_off(manner, runs):
+        given.append(("--mel-inpainter", NO_RUN))
     if has_song and manner.inpainter != DEMO_RUN:
         given.append(("--inpainter", manner.inpainter))
     return given

@@ -49,7 +49,7 @@ from web.fields import Fields, optional_text, text
 from web.plans import KnownBacking, SessionPlan, edited_melody, syllable_counts
 from web.reports import take_report
 from web.sessions import Session, Take, Upload
-from web.settings import Settings, describe_runs, find_runs
+from web.settings import MEL_INPAINTER, Settings, describe_runs, find_runs
 from web.uploads import audio_suffix, score_suffix
 
 INPUTS = "inputs"  # folder of a take with the texts that it was made from
@@ -358,6 +358,7 @@ class Service:
             runs["transformer"][manner.transformer],
             runs["postnet"][manner.postnet],
             runs["inpainter"].get(manner.inpainter),
+            runs[MEL_INPAINTER].get(manner.mel_inpainter),
             lyrics=parse_lyrics("la"),
         )
 

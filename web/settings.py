@@ -15,6 +15,7 @@ from utils.paths import DEMO, SAVE
 Runs = Mapping[str, Mapping[str, Path]]  # kind → name → file or folder
 EXAMPLES = Path("examples")
 DEMO_RUN, NO_RUN = "demo", "none"
+MEL_INPAINTER = "mel_inpainter"
 CHOSEN_KINDS = tuple(kind for kind in KINDS if kind != "transcriber")
 
 
@@ -58,6 +59,8 @@ def find_runs(settings: Settings) -> dict[str, dict[str, Path]]:
             if folder.name not in runs and any(folder.glob("*.pt")):
                 runs[folder.name] = folder
         found[kind] = runs
+    mels = settings.demo / f"{MEL_INPAINTER}.pt"
+    found[MEL_INPAINTER] = {DEMO_RUN: mels} if mels.is_file() else {}
     return found
 
 
@@ -67,7 +70,8 @@ def describe_runs(found: Runs) -> dict[str, list[dict[str, Any]]]:
         kind: [{"name": name, "step": _step_of(path)} for name, path in runs.items()]
         for kind, runs in found.items()
     }
-    described["inpainter"].append({"name": NO_RUN, "step": None})
+    for kind in ("inpainter", MEL_INPAINTER):
+        described[kind].append({"name": NO_RUN, "step": None})
     return described
 
 

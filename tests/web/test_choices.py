@@ -29,6 +29,7 @@ RUNS = {
     kind: {"demo": Path(f"save/demo/{kind}.pt"), "mine": Path("mine")}
     for kind in ("transformer", "postnet", "inpainter")
 }
+RUNS["mel_inpainter"] = {"demo": Path("save/demo/mel_inpainter.pt")}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in (PLAN, "my song.wav", "a tune.mid", "vocal.wav"):
         (folder / name).write_bytes(b"")
     (folder / "save" / "demo").mkdir(parents=True)
-    (folder / "save" / "demo" / "inpainter.pt").write_bytes(b"")  # else there is none by default
+    for name in ("inpainter", "mel_inpainter"):  # else there is none by default
+        (folder / "save" / "demo" / f"{name}.pt").write_bytes(b"")
     return folder
 
 
@@ -58,6 +60,7 @@ manners = st.builds(
     seed=st.integers(0, 99),
     transformer=st.sampled_from(("demo", "mine")),
     inpainter=st.sampled_from(("demo", "mine", "none")),
+    mel_inpainter=st.sampled_from(("demo", "none")),
 )
 
 

@@ -154,6 +154,7 @@ const chosenNumber = (id) => ($(id).value === "" ? null : Number($(id).value));
 
 const networks = () => ({
   transformer: $("transformer").value, postnet: $("postnet").value, inpainter: $("inpainter").value,
+  mel_inpainter: $("mel_inpainter").value,
 });
 
 function melodyFields() {

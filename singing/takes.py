@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 MELODY, PERFORMANCE = "melody", "performance"
 MOST_TAKES = 64
 WEIGHTS = {  # of a phrase's scores, each 0 to 1, in what its takes are ranked by
-    "phonemes": 1.0,  # follow an independent recogniser's word errors best of the three
+    "phonemes": 1.0,
     "words": 0.25,
     "notes": 1.0,
 }
-CHORD_WEIGHT = 1.0  # of the share of a melody's notes on beats that are of the chord
+CHORD_WEIGHT = 3.0  # of notes on beats that are of the chord: what an independent judge confirms
 
 
 class PhraseJudge(Protocol):

@@ -155,7 +155,7 @@ class Synthesis:
     vibrato_rate: float = 5.6  # Hz
     vibrato_delay: float = 0.3  # s into a note until it starts
     drift_cents: float = 4.0  # of its slow random deviation (std): no held note is a straight line
-    restore: bool = True  # mels of words by the inpainter on mels, where there is one
+    restore: bool = False  # words by the inpainter on mels, unasked: not yet understood better
     vocalise: str = "la"  # syllable of vocals without words; none: the inpainter on mels chooses
     level: float = -23.0  # dBFS RMS over voiced samples: free-running level drifts upward
 

@@ -163,7 +163,7 @@ class Synthesis:
     breath_seconds: float = 0.0  # s of a breath before phrases where a rest has room; 0 = none
     breath_level: float = -14.0  # dB of it against the voice
     drift_cents: float = 4.0  # of its slow random deviation (std): no held note is a straight line
-    restore: bool = True  # mels of words by the inpainter on mels, where there is one
+    restore: bool = False  # words by the inpainter on mels, unasked: not yet understood better
     vocalise: str = "la"  # syllable of vocals without words; none: the inpainter on mels chooses
     level: float = -23.0  # dBFS RMS over voiced samples: free-running level drifts upward
 

@@ -61,10 +61,12 @@ class PhraseRestorer:
         return cls(inpainter, phrases)
 
     def __call__(self, id: str, draft: Tensor) -> Tensor:
-        """Restore the log mel (T, M) of a phrase."""
-        audio, frames = self.inpainter.hyperparams.audio, len(draft)
-        symbols, pitch = self.phrases.tracks.window(id, 0.0, 1 / audio.frame_rate, frames)
-        backing = self.phrases.stem(id, ACCOMPANIMENT, frames * audio.hop_length)
-        tracks = MelTracks(draft, symbols, pitch)
-        seed = self.phrases.seed
-        return self.inpainter(tracks, frames, backing, seed=seed, quiet=True).mel
+        """Restore the log mel (T, M) of a phrase, while its song goes on behind it."""
+        hp, frames = self.inpainter.hyperparams, len(draft)
+        symbols, pitch = self.phrases.tracks.window(id, 0.0, 1 / hp.audio.frame_rate, frames)
+        total = max(frames, hp.inpainter_training.segment_frames)
+        backing = self.phrases.stem(id, ACCOMPANIMENT, total * hp.audio.hop_length)
+        tracks, seed = MelTracks(draft, symbols, pitch), self.phrases.seed
+        ranges = [(0, frames)]
+        made = self.inpainter(tracks, total, backing, None, ranges, seed, quiet=True)
+        return made.mel[:frames]

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 GAP_SECONDS, CONTINUATION_SECONDS = 2.0, 3.0
 EDGE_SECONDS = 0.4  # s on either side of an edge whose pitches are compared
+PARTS = ("gap", "continuation")
+SOUNDING = 4.6  # nepers over silence, 40 dB, of the loudest band of a frame that sounds
 SOUND_SECONDS = 1.0  # s around a part that get a sound with it
 PART_ROWS = {
     "alone": "from what is around it and the accompaniment",
@@ -105,9 +107,9 @@ def evaluate_mels(arguments: Namespace) -> None:
     training = replace(mels.hyperparams.inpainter_training, batch_size=4)
     windows = StemBatches(store, arguments.split, training, mels.hyperparams.window, align=mels.hop)
     if arguments.windows:
-        batches = list(windows.head(-(-arguments.windows // 4)))
-        judge = PartJudge(mels, postnet, store, batches, seed)
-        result["parts"] = print_parts(judge, arguments.windows, settings, out)
+        batches = list(windows.head(arguments.windows))  # of four: many have rests in the parts
+        judge = PartJudge(mels, postnet, store, batches, seed, arguments.windows)
+        result["parts"] = print_parts(judge, settings, out)
     if arguments.songs:
         songs = SongsJudge(mels, postnet, transcriber, store, arguments)
         result["songs"] = print_songs(songs, settings, out)
@@ -143,17 +145,31 @@ class PartJudge:
         store: StemStore,
         batches: Sequence[StemBatch],
         seed: int,
+        count: int,
     ) -> None:
+        """count: of the windows of the batches, those whose parts are sung; ValueError for none."""
         self.mels, self.seed = mels, seed
-        self.windows = [
+        windows = [
             Window(id, int(start), wav[VOCAL], wav[ACCOMPANIMENT])
             for batch in batches
             for id, start, wav in zip(batch.ids, batch.starts, batch.wav, strict=True)
         ]
+        sung = [window for window in windows if self.is_sung(window)]
+        if not sung:
+            raise ValueError(f"{store.directory}: nothing is sung in {len(windows)} windows' parts")
+        self.windows = evenly_spaced(sung, count)
         self.singer = WordlessSinger(mels, postnet, Hyperparams(), Pronouncer())
         items = [item for item in store.index["items"] if "score" in item]
         own = {symbol: index for index, symbol in enumerate(mels.loaded.data["symbols"])}
         self.tracks = ScoreTracks(items, own) if len(items) == len(store.index["items"]) else None
+
+    def is_sung(self, window: Window) -> bool:
+        """Return whether most frames of both parts sound."""
+        mel = self.mels.mel_of(
+            window.vocal, self.mels.hyperparams.inpainter_training.segment_frames
+        )
+        sounds = mel.amax(1) > self.mels.silence + SOUNDING
+        return all(sounds[slice(*self.part(kind))].float().mean() > 0.5 for kind in PARTS)
 
     def part(self, kind: str) -> Range:
         """Return the frames of a window that are made anew."""
@@ -245,13 +261,11 @@ def pitch_jump(f0: np.ndarray, edge: int, reach: int) -> float | None:
     return float(abs(12 * np.log2(behind[:3].mean() / before[-3:].mean())))
 
 
-def print_parts(
-    judge: PartJudge, count: int, settings: Mapping[str, Any], out: Path
-) -> dict[str, Any]:
+def print_parts(judge: PartJudge, settings: Mapping[str, Any], out: Path) -> dict[str, Any]:
     """Print a table and the tests of each kind of part; return their numbers."""
     result = {}
-    windows = [[window.id, window.start] for window in judge.windows[:count]]
-    for kind in ("gap", "continuation"):
+    windows = [[window.id, window.start] for window in judge.windows]
+    for kind in PARTS:
         journal = Journal(out / f"mels-{kind}.jsonl", {**settings, "windows": windows})
         ids = [f"{kind}/{number}" for number in range(len(windows))]
         records = journal.complete(ids, judge.judge, "window")

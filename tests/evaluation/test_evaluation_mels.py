@@ -74,6 +74,9 @@ def test_a_phrase_is_restored_at_its_place(mel_weights: Path) -> None:
     made = restorer("a@0.001", draft)
     assert made.shape == draft.shape and not torch.allclose(made, draft)
     assert stems.read == ("a@0", round(1.5 * RATE), 40 * HP.audio.hop_length)
+    short = restorer("a@0.001", draft[:9])
+    frames = HP.inpainter_training.segment_frames
+    assert len(short) == 9 and stems.read[2] == frames * HP.audio.hop_length  # the song goes on
     assert torch.equal(made, restorer("a@0.001", draft))
     phrases.places = {"a@0.001": PhrasePlace("a@0", 2.5)}  # another accompaniment
     assert not torch.equal(made, restorer("a@0.001", draft))

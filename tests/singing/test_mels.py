@@ -237,7 +237,8 @@ def test_words_are_restored_and_none_is_the_chain_without(
     capsys.readouterr()
     monkeypatch.setattr(synthesis, "MEL_INPAINTER", tmp_path / "nowhere.pt")
     common = ("--inpainter", "none", *QUICK, "--checkpoint", weights / "singer.pt")
-    assert run(*common, *flags, out="plain") == 0
+    on = ("--set", "synthesis.restore=true")
+    assert run(*common, *flags, *on, out="plain") == 0
     assert "no inpainter on mels" in capsys.readouterr().err
     names = ("draft.wav", "vocal.wav", "mix.wav")
     for name in names:  # what is not there changes nothing

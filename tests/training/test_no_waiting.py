@@ -7,6 +7,7 @@ host keep theirs.
 
 from __future__ import annotations
 
+import itertools
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import torch
 import torch._dynamo
 from tiny import TINY
+from torch.overrides import TorchFunctionMode
 from toy_training import ToyExperiment, with_training
 
 import prepare_data
@@ -44,12 +46,30 @@ def autocast_of_meta(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "autocast", of_device)
 
 
+class NoCopies(TorchFunctionMode):
+    """Raise where a tensor of the host is copied to the device while the step waits for it."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        options, name = kwargs or {}, getattr(function, "__name__", "")
+        made = function(*args, **options)
+        if not isinstance(made, torch.Tensor) or made.device != META:
+            return made
+        assert name not in ("tensor", "as_tensor") or isinstance(args[0], torch.Tensor), name
+        if name == "to" and args[0].device.type == "cpu":
+            assert options.get("non_blocking"), f"a copy of {tuple(made.shape)} is waited for"
+        return made
+
+
 def take_steps(experiment: Experiment[Any, Any], directory: Path, count: int) -> Trainer:
     """Take steps on the device without data; return the trainer, its ledger unread."""
     trainer = Trainer(experiment, directory, distributed.World(META))
-    batches = fed(experiment.batches(experiment.start), META)
-    for _ in range(count):
-        trainer._step(batches, Interruption())
+    stream = fed(experiment.batches(experiment.start), META)
+    batches = iter(list(itertools.islice(stream, count * trainer.training.accumulate)))
+    with NoCopies():
+        for _ in range(count):
+            trainer._step(batches, Interruption())
     trainer._release()
     return trainer
 

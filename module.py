@@ -483,7 +483,9 @@ def interval_log_prior(interval: Tensor, frame_times: Tensor, width: Tensor | fl
     times = frame_times[None, :, None]
     start, end = interval[:, None, :, 0], interval[:, None, :, 1]  # (B, 1, N)
     distance = (start - times).clamp_min(0.0) + (times - end).clamp_min(0.0)  # (B, T, N)
-    width = torch.as_tensor(width, device=interval.device).reshape(-1, 1, 1)
+    if not isinstance(width, Tensor):  # filled, not copied, which would wait for the device
+        width = torch.full((1,), width, device=interval.device)
+    width = width.reshape(-1, 1, 1)
     return torch.where(has_times(interval)[:, None, None], -(distance**2) / (2.0 * width**2), 0.0)
 
 
@@ -578,10 +580,10 @@ def corrupt_history(
     batch, frames, _ = mel.shape
 
     def uniform(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator).to(mel.device)
+        return torch.rand(shape, generator=generator).to(mel.device, non_blocking=True)
 
     is_zeroed = uniform(batch, frames) < zero_max * uniform(batch, 1)  # (B, T)
-    noise = torch.randn(mel.shape, generator=generator).to(mel.device)
+    noise = torch.randn(mel.shape, generator=generator).to(mel.device, non_blocking=True)
     noisy = mel + noise_max * uniform(batch, 1, 1) * noise
     return noisy.masked_fill(is_zeroed[..., None], 0.0)
 

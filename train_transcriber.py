@@ -181,7 +181,8 @@ class TranscriberExperiment(Experiment[Transcriber, StemBatch]):
             self.targets(id, start, speed, self.frames)
             for id, start, speed in zip(batch.ids, starts, rate.tolist(), strict=True)
         ]
-        return Targets(*(torch.stack(part).to(self.device) for part in zip(*rows, strict=True)))
+        columns = (torch.stack(part) for part in zip(*rows, strict=True))
+        return Targets(*(part.to(self.device, non_blocking=True) for part in columns))
 
     def loss(self, model: nn.Module, batch: StemBatch, context: StepContext) -> dict[str, Term]:
         """Return cross-entropies of phonemes and binary ones of notes, each per frame.
@@ -201,11 +202,13 @@ class TranscriberExperiment(Experiment[Transcriber, StemBatch]):
         out = model(augmented.wav)
         logits = out.phoneme.float().flatten(0, 1)  # (B · T, 39)
         phoneme = F.cross_entropy(logits, targets.phoneme.flatten(), reduction="sum")
-        weight = torch.tensor([knobs.note_pos_weight, knobs.note_pos_weight, 1.0]).to(logits)
-        songs = [row for row, id in enumerate(batch.ids) if id in self.notes]
+        weight = torch.tensor([knobs.note_pos_weight, knobs.note_pos_weight, 1.0])
+        weight = weight.to(logits, non_blocking=True)
+        songs = torch.tensor([row for row, id in enumerate(batch.ids) if id in self.notes])
+        songs = songs.long().to(self.device, non_blocking=True)
         note = F.binary_cross_entropy_with_logits(
             out.note.float(), targets.note, pos_weight=weight, reduction="none"
-        )[torch.tensor(songs, dtype=torch.int64).to(self.device)].sum((0, 1))  # (3,)
+        )[songs].sum((0, 1))  # (3,)
         counts = self.counts(batch)
         terms = {"phoneme": Term(phoneme, counts["phoneme"])}
         return terms | {

@@ -249,9 +249,8 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
         """
         if batch.phoneme_times is None or not context.training:
             return batch.phoneme_times
-        draws = torch.rand(len(batch.ids), generator=context.generator).to(
-            batch.phoneme_times.device
-        )
+        draws = torch.rand(len(batch.ids), generator=context.generator)
+        draws = draws.to(batch.phoneme_times.device, non_blocking=True)
         return (
             batch.phoneme_times
             * (draws >= self.hp.transformer.phoneme_times_dropout)[:, None, None]

@@ -396,7 +396,7 @@ def draw_masks(
         return torch.rand(batch, *shape, generator=generator, device=device)
 
     weights = torch.tensor([getattr(config, f"mask_{kind}") for kind in MASK_KINDS])
-    edges = (weights.cumsum(0) / weights.sum())[:-1].to(device)
+    edges = (weights.cumsum(0) / weights.sum())[:-1].to(device, non_blocking=True)
     kind = torch.bucketize(uniform(), edges)  # (B,)
 
     time = torch.arange(length, device=device)

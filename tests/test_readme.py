@@ -22,6 +22,11 @@ PAGES = [
 ]
 OF_THEIR_TIME = ("model_card.md",)  # commands of earlier commits, with the knobs of then
 FOREIGN_FLAGS = {"--index-url", "--logdir", "--nproc-per-node", "--standalone", "--run", "--check"}
+FOREIGN_FLAGS |= {  # of job scripts: sbatch, srun, torchrun over machines
+    *("--array", "--cpus-per-task", "--gpus-per-node", "--job-name", "--mem", "--nodes"),
+    *("--ntasks-per-node", "--requeue", "--signal", "--time", "--nnodes", "--rdzv-backend"),
+    *("--rdzv-endpoint", "--rdzv-id", "--dependency", "--wrap"),
+}
 TALLEST, LONGEST_README, LONGEST_CONTRIBUTING = 700, 200, 100
 
 

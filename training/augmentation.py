@@ -71,14 +71,16 @@ def augment(
     wav = resample_by(vocal, rate, samples)
     if in_room.any():
         impulses = room_impulses(seconds[in_room], level[in_room], sample_rate, generator)
-        wav[in_room] = convolve(wav[in_room], impulses.to(wav.device))
+        wav[in_room] = convolve(wav[in_room], impulses.to(wav.device, non_blocking=True))
     if is_mixed.any():
         backing = resample_by(accompaniment[is_mixed], rate[is_mixed], samples)
         wav[is_mixed] = add_at(wav[is_mixed], backing, balance[is_mixed])
     if is_noisy.any():
-        noise = torch.randn(int(is_noisy.sum()), samples, generator=generator).to(wav.device)
+        noise = torch.randn(int(is_noisy.sum()), samples, generator=generator).to(
+            wav.device, non_blocking=True
+        )
         wav[is_noisy] = add_at(wav[is_noisy], noise, ratio[is_noisy])
-    return Augmented(wav * decibels(gain).to(wav.device)[:, None], rate)
+    return Augmented(wav * decibels(gain).to(wav.device, non_blocking=True)[:, None], rate)
 
 
 def resample_by(wav: Tensor, rate: Tensor, samples: int) -> Tensor:
@@ -93,8 +95,8 @@ def resample_by(wav: Tensor, rate: Tensor, samples: int) -> Tensor:
     for row in moved:
         place = time * float(rate[row])
         left = place.long()
-        t = (place - left).float().to(wav.device)
-        left = left.to(wav.device)
+        t = (place - left).float().to(wav.device, non_blocking=True)
+        left = left.to(wav.device, non_blocking=True)
         a, b, c, d = (wav[row, (left + k).clamp_min(0)] for k in (-1, 0, 1, 2))  # (S,) each
         slope = c - a
         square = 2 * a - 5 * b + 4 * c - d

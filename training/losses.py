@@ -98,7 +98,7 @@ def stop_loss(
     loss = F.binary_cross_entropy_with_logits(
         logits.float(),
         is_last.float(),
-        pos_weight=torch.tensor(pos_weight, device=logits.device),
+        pos_weight=torch.full((), pos_weight, device=logits.device),
         reduction="none",
     )
     return (loss * is_valid).sum(), is_valid.sum()

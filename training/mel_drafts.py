@@ -120,8 +120,8 @@ class MelContexts(SimulatedContexts):
         device = vocal.device
         return self.maker(
             mel=draft,
-            phoneme=None if phoneme is None else phoneme.to(device),
-            pitch=None if pitch is None else pitch.to(device),
+            phoneme=None if phoneme is None else phoneme.to(device, non_blocking=True),
+            pitch=None if pitch is None else pitch.to(device, non_blocking=True),
         )
 
     def draw_dropouts(

@@ -117,8 +117,8 @@ class SimulatedContexts:
         return self.maker(
             wav,
             mel,
-            None if phoneme is None else phoneme.to(device),
-            None if pitch is None else pitch.to(device),
+            None if phoneme is None else phoneme.to(device, non_blocking=True),
+            None if pitch is None else pitch.to(device, non_blocking=True),
         )
 
     def score(

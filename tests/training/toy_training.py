@@ -102,7 +102,8 @@ def make_batch(index: int) -> ToyBatch:
 def loss_terms(model: nn.Module, batch: ToyBatch, context: StepContext) -> dict[str, Term]:
     """Return masked L1 and L2 distances to the noisy reversed input."""
     is_known = ~batch.is_padding[..., None]
-    noise = torch.randn(batch.x.shape, generator=context.generator).to(context.device)
+    noise = torch.randn(batch.x.shape, generator=context.generator)
+    noise = noise.to(context.device, non_blocking=True)
     difference = (model(batch.x) - batch.x.flip(1) - 0.1 * noise) * is_known
     count = is_known.sum() * 4
     return {

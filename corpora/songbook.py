@@ -55,7 +55,7 @@ from utils.files import UNREADABLE, reading, sha256_of, write_json
 if TYPE_CHECKING:
     from hyperparams import Audio
 
-VERSION = 6  # of the rendering: raised when the same settings give other audio
+VERSION = 7  # of the rendering: raised when the same settings give other audio
 PERFORMANCE_VERSION = "performance 1"  # of takes with performances, the others as they were
 SUFFIXES = (".mxl", ".musicxml", ".xml", ".song")
 LONGEST_PHRASE = 15.0  # s; a longer one is no unit to learn from

@@ -352,6 +352,7 @@ def render_refined(
         for i, phrase in enumerate(batch):
             silence = torch.zeros(max(0, int(generated.mel_lengths[i]) - 1) * audio.hop_length)
             rendered.append(_rendered(voice, phrase, generated, mel, silence, i, seeds[i]))
+        scratch.forget()
     refined = refine(rendered)
     with ProgressBar("voice", len(refined), "phrase") as bar:
         for first in range(0, len(refined), BATCH):
@@ -364,8 +365,9 @@ def render_refined(
             sung = [phrase.phrase.performance for phrase in part]
             wavs = voice.sounds(mels.to(voice.device), lengths, notes, seeds, sung)
             for i, wav in enumerate(wavs):
-                refined[first + i] = replace(part[i], wav=wav)
+                refined[first + i] = replace(part[i], wav=scratch.kept(wav))
                 bar.update()
+            scratch.forget()
     return refined
 
 

@@ -46,10 +46,11 @@ def test_memory(serve: Callable, tmp_path: Path, number_of_renderings: int) -> N
         client.post("/api/plan", lyrics="come home to me", seed=seed)
         client.post("/api/sing", seed=seed)
         assert client.finished()["job"]["state"] == "done"
-        print(f"{seed + 1}: {resident():.0f} MB", file=sys.__stdout__, flush=True)
+        print(f"{seed + 1}: {resident():.0f} MB", flush=True)
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))  # before tests/, whose folders have the rooms' names
     with tempfile.TemporaryDirectory() as cache:
-        arguments = [__file__, "-q", "-o", f"cache_dir={cache}", "-o", "python_files=*.py"]
+        arguments = [__file__, "-q", "-s", "-o", f"cache_dir={cache}", "-o", "python_files=*.py"]
         sys.exit(pytest.main(arguments, plugins=[Measurement(int(sys.argv[1]))]))

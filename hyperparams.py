@@ -163,6 +163,7 @@ class Synthesis:
     breath_seconds: float = 0.0  # s of a breath before phrases where a rest has room; 0 = none
     breath_level: float = -14.0  # dB of it against the voice
     drift_cents: float = 4.0  # of its slow random deviation (std): no held note is a straight line
+    restored_sharpening: float = 0.3  # of restored mels: without noise they are as smooth
     restore: bool = False  # words by the inpainter on mels, unasked: not yet understood better
     vocalise: str = "la"  # syllable of vocals without words; none: the inpainter on mels chooses
     level: float = -23.0  # dBFS RMS over voiced samples: free-running level drifts upward
@@ -504,7 +505,9 @@ class Hyperparams:
         default_factory=lambda: Inpainting(
             draft_steps=8,  # from the transformer's mel
             draft_share=0.0,
-            draft_start=0.5,  # in standard deviations of a mel
+            draft_start=0.2,  # in standard deviations of a mel
+            draft_temperature=0.0,  # noise costs words
+            temperature=0.8,  # without a draft: changes as quick as the songs'
             step="dpmpp_2m",  # fresh noise is not yet learnt well enough
             sigma_max=20.0,  # standardised mels: sigma_data is 1
             fade=0,  # log mels have no power to cross-fade

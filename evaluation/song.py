@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from corpora.records import song_of
@@ -27,6 +28,7 @@ from evaluation.score_metrics import wrong_lyrics
 from evaluation.statistics import Estimate, PairedTest
 from evaluation.table import WRONG_LYRICS, counted, print_table
 from evaluation.voice import Judges, Reference, without_nan
+from singing.chain import sharpened
 from text.symbols import is_vowel, word_spans
 from training.batching import evenly_spaced
 from utils.checkpoint import resolve
@@ -47,7 +49,7 @@ ROWS = {
 INPAINTED = "inpainted"
 INPAINTED_NOTE = "the free-running waveform through the inpainter, with its song's accompaniment"
 RESTORED = "restored"
-RESTORED_NOTE = "the free-running mel, unsharpened, through the inpainter on mels, same path"
+RESTORED_NOTE = "the free-running mel through the inpainter on mels, same path"
 COMPARED = (
     "lsd",
     "word_errors",
@@ -209,7 +211,10 @@ class SongJudge:
         assert self.restorer is not None
         standard = self.voice.transformer.standardiser("mel")
         draft = standard.inverse(free_running(self.plain, batch, seed).mel)
-        return standard(self.restorer(id, draft.cpu()).to(draft))
+        knobs = self.voice.hyperparams.synthesis
+        made, lengths = standard(self.restorer(id, draft.cpu()).to(draft)), [len(draft)]
+        amount, width = knobs.restored_sharpening, knobs.sharpening_frames
+        return sharpened(made[None], torch.tensor(lengths), amount, width)[0]
 
     def reference(self, id: str, ceiling: PhraseRendering) -> Reference:
         """Return the truth of a phrase; it is voiced where the ceiling is."""

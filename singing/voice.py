@@ -25,6 +25,7 @@ from singing.chain import (
     generate_mel,
     guided_alignment,
     linear_of,
+    sharpened,
     source_waveform,
     waveform,
 )
@@ -36,7 +37,7 @@ from utils.metrics import AttentionHealth, attention_health
 from utils.progress import ProgressBar
 
 if TYPE_CHECKING:
-    from hyperparams import Composer, Hyperparams
+    from hyperparams import Composer, Hyperparams, Synthesis
     from music.score import Score
     from music.underlay import Underlay
     from text.frontend import Pronouncer
@@ -337,7 +338,7 @@ def render_refined(
     """Render phrases whose mels are refined before they get a sound; else as `render_phrases`.
 
     The mels to be refined are the transformer's own, without the postfilter: it sharpens what is
-    not restored.
+    not restored; then as `restored_sharpening` says.
     """
     audio, knobs = voice.hyperparams.audio, voice.hyperparams.synthesis
     plain = replace(voice.hyperparams, synthesis=replace(knobs, sharpening=0.0))
@@ -352,7 +353,8 @@ def render_refined(
         for i, phrase in enumerate(batch):
             silence = torch.zeros(max(0, int(generated.mel_lengths[i]) - 1) * audio.hop_length)
             rendered.append(_rendered(voice, phrase, generated, mel, silence, i, seeds[i]))
-    refined = refine(rendered)
+        scratch.forget()
+    refined = [sharper(phrase, knobs) for phrase in refine(rendered)]
     with ProgressBar("voice", len(refined), "phrase") as bar:
         for first in range(0, len(refined), BATCH):
             part = refined[first : first + BATCH]
@@ -364,9 +366,17 @@ def render_refined(
             sung = [phrase.phrase.performance for phrase in part]
             wavs = voice.sounds(mels.to(voice.device), lengths, notes, seeds, sung)
             for i, wav in enumerate(wavs):
-                refined[first + i] = replace(part[i], wav=wav)
+                refined[first + i] = replace(part[i], wav=scratch.kept(wav))
                 bar.update()
+            scratch.forget()
     return refined
+
+
+def sharper(phrase: RenderedPhrase, knobs: Synthesis) -> RenderedPhrase:
+    """Sharpen the log mel of a refined phrase as `restored_sharpening` asks for."""
+    lengths = torch.tensor([len(phrase.mel)])
+    mel = sharpened(phrase.mel[None], lengths, knobs.restored_sharpening, knobs.sharpening_frames)
+    return replace(phrase, mel=mel[0])
 
 
 def _decode(voice: Voice, phrases: Sequence[Phrase], seeds: Sequence[int]) -> Generated:

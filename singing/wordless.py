@@ -34,7 +34,7 @@ from singing.melody import (
 from singing.mels import InpaintedMel, MelInpainter, MelTracks, Range, frames_touching, joined
 from singing.placement import Draft, FrameTracks
 from singing.request import COMPOSE, NONE, MelodyRequest, SongRequest
-from singing.song import SongAudio, pad_to, training_gain
+from singing.song import SongAudio, pad_to, scaled, training_gain
 from singing.voice import sung_phrases
 from text.lyrics import parse_lyrics
 from text.remarks import remark
@@ -123,8 +123,8 @@ class WordlessSinger:
         made = self.inpainter(
             wanted.tracks,
             frames,
-            gain * song.accompaniment,
-            None if vocal is None else gain * vocal,
+            scaled(song.accompaniment, gain),
+            None if vocal is None else scaled(vocal, gain),
             ranges,
             request.seed,
             self.quiet,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,10 +12,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from test_prepare_data import prepare
+from tiny import TINY_FLAGS
 
+import train_postnet
 from corpora.stores import FeatureStore
 from utils.locks import FolderLock
 
@@ -144,3 +148,35 @@ def alive(pid: int) -> bool:
     except OSError:
         return False
     return state != "Z"
+
+
+@pytest.mark.parametrize("damage", ["shape", "nan", "pickle"])
+def test_a_training_names_the_array_that_is_damaged(
+    speech_corpus, prepare, tmp_path: Path, capsys, damage: str
+) -> None:
+    """One sentence and exit code 2, not a traceback; the same command resumes."""
+    assert prepare("ljspeech", speech_corpus(6), "--name", "x", "--validation-share", "0.3") == 0
+    for path in (tmp_path / "feature" / "x" / "linear").glob("*.npy"):
+        array = np.load(path)
+        if damage == "shape":
+            np.save(path, array[:-1])
+        elif damage == "nan":
+            np.save(path, np.full_like(array, np.nan))
+        else:
+            np.save(path, np.array([{"a": 1}]), allow_pickle=True)
+    where = ["--feature-dir", str(tmp_path / "feature"), "--save-dir", str(tmp_path / "save")]
+    run = ["--data", "x", "--run", "r", "--device", "cpu", "--steps", "1", *TINY_FLAGS]
+    run += ["--set", "postnet_training.validate_every=0"]
+    assert train_postnet.main([*where, *run]) == 2
+    said = capsys.readouterr().err
+    assert "item-0" in said and "the same command resumes" in said and "Traceback" not in said
+
+
+def test_numbers_that_count_nothing_are_refused(speech_corpus, prepare, tmp_path: Path) -> None:
+    assert prepare("ljspeech", speech_corpus(6), "--name", "x", "--validation-share", "0.3") == 0
+    path = tmp_path / "feature" / "x" / "index.json"
+    sound = path.read_text()
+    for number in ("9" * 400, "1e999", "NaN"):
+        path.write_text(re.sub(r'"num_frames": \d+', f'"num_frames": {number}', sound, count=1))
+        with pytest.raises(ValueError, match="index"):
+            FeatureStore(path.parent)

@@ -60,6 +60,7 @@ class Killed(ABC):
         self.name, self.work, self.log = name, work / name, work / f"{name}.log"
         self.work.mkdir()
         self.whole, self.broken = self.work / "whole", self.work / "broken"
+        self.lay_out(self.whole)
         began = time.monotonic()
         self.must(lambda: self.start(self.whole))
         self.seconds = time.monotonic() - began
@@ -80,9 +81,13 @@ class Killed(ABC):
     def differences(self, place: Path) -> Iterator[str]:
         """Say what of a finished job differs from the whole one."""
 
+    def lay_out(self, place: Path) -> None:  # noqa: B027
+        """Copy what the job needs below `place`."""
+
     def before(self, place: Path) -> None:
         """Lay out what is there before a round."""
         shutil.rmtree(place, ignore_errors=True)
+        self.lay_out(place)
 
     def must(self, work: Callable[[], int]) -> None:
         """Run what must succeed."""
@@ -213,11 +218,13 @@ class Preparation(Killed):
         self.command, self.corpus, self.speech = command, corpus, speech
         super().__init__(f"prepare {command}", work)
 
+    def lay_out(self, place: Path) -> None:
+        if self.speech is not None:
+            shutil.copytree(self.speech, place / "x")
+
     def start(self, place: Path) -> int:
         if self.speech is None:
             return sources.prepare(self.command, self.corpus, place, "x")
-        if not (place / "x").is_dir():
-            shutil.copytree(self.speech, place / "x")
         where = ["--feature-dir", str(place), "--workers", "0"]
         return prepare_data.main([self.command, "x", str(self.corpus), *where])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,33 @@ def test_an_output_never_replaces_an_input(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"would be replaced by the new vocal\.wav"):
             refuse_overwriting(tmp_path, ["vocal.wav"], [tmp_path / source])
     refuse_overwriting(tmp_path / "new", ["vocal.wav"], [tmp_path / "vocal.wav"])
+
+
+def test_a_signal_between_two_moves_waits_for_the_last(tmp_path: Path, monkeypatch) -> None:
+    """SIGTERM while a folder is replaced leaves it whole: of the new making."""
+    out = tmp_path / "out"
+    replace, moved = os.replace, []
+
+    def move(source: Path, target: Path) -> None:
+        if not moved:
+            os.kill(os.getpid(), signal.SIGTERM)
+        replace(source, target)
+        moved.append(Path(target).name)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with pytest.raises(Stopped), staged(out) as stage:
+            for name in ("a.wav", "b.wav", "report.json"):
+                (stage / name).write_text("new")
+            monkeypatch.setattr(os, "replace", move)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert moved == ["a.wav", "b.wav", "report.json"]
+    assert sorted(path.name for path in out.iterdir()) == moved
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

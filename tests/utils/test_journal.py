@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,19 @@ def test_equal_records_are_written_once(tmp_path: Path) -> None:
     size = journal.path.stat().st_size
     journal.add({"id": "a", "shape": [1, 2]})
     assert journal.path.stat().st_size == size
+
+
+def test_a_line_that_lost_its_checksum_is_made_again(tmp_path: Path) -> None:
+    """Unless no line has one: journals from before there were checksums are believed."""
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path)
+    for id in ("a", "b"):
+        journal.add({"id": id, "value": 1})
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    del lines[0]["crc32"]
+    lines[0]["value"] = 2
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert list(Journal(path).records) == ["b"]
+    del lines[1]["crc32"]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert list(Journal(path).records) == ["a", "b"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from text.frontend import Pronouncer
     from text.lyrics import LyricLine
 
+Compose = Callable[..., Underlay]  # see composer.compose.compose
 READERS = {".mid": "MIDI", ".midi": "MIDI", ".kar": "MIDI", ".song": "song"}
 READERS |= {".musicxml": "MusicXML", ".xml": "MusicXML", ".mxl": "MusicXML"}
 
@@ -133,7 +134,10 @@ def make_melody(
     melody = resolve_melody(request, voice)
     if melody.source == COMPOSE:
         composer = replace(voice.composer, **composer_changes(melody))
-        result = _composed(melody, request.lyrics, backing, pronouncer, composer, request.seed)
+        make = compose_fitting if request.is_vocalise else compose
+        result = _composed(
+            melody, request.lyrics, backing, pronouncer, composer, request.seed, make
+        )
     else:
         result = _read(melody, request.lyrics, backing, pronouncer)
         if backing is not None and (with_harmony or melody.chords):
@@ -299,6 +303,7 @@ def _composed(
     pronouncer: Pronouncer,
     composer: Composer,
     seed: int,
+    make: Compose = compose,
 ) -> MelodyResult:
     """Compose a melody for lyrics on the harmony of their accompaniment."""
     if backing is None or not lyrics:
@@ -309,12 +314,28 @@ def _composed(
     if request.tempo is not None and request.tempo != TEMPO_OF_ACCOMPANIMENT:
         bpm = _bpm(request.tempo)
     harmony = backing.harmony(bpm, request.chords)
-    underlay = compose(lyrics, harmony, pronouncer, composer, seed)
+    underlay = make(lyrics, harmony, pronouncer, composer, seed)
     if request.transpose:
         underlay = replace(underlay, score=underlay.score.transposed(request.transpose))
     sung = underlay.score.syllables[-1].line + 1  # the lyrics may come several times
     numbers = tuple(lyrics[i % len(lyrics)].line_number for i in range(sung))
     return MelodyResult(request, underlay, numbers, harmony, underlay.remarks)
+
+
+def compose_fitting(
+    lines: Sequence[LyricLine],
+    harmony: Harmony,
+    pronouncer: Pronouncer,
+    composer: Composer,
+    seed: int,
+) -> Underlay:
+    """Compose for the first of `lines`, as many as fit the song; ValueError where none does."""
+    for count in range(len(lines), 1, -1):
+        try:
+            return compose(lines[:count], harmony, pronouncer, composer, seed)
+        except ValueError:
+            continue  # a song of fewer bars has room for fewer lines
+    return compose(lines[:1], harmony, pronouncer, composer, seed)
 
 
 def tempo_of(wanted: str, backing: BackingAudio | None) -> float:

@@ -26,7 +26,7 @@ from singing.melody import (
 from singing.output import finite
 from singing.pictures import melody_picture
 from singing.request import NONE, SongRequest
-from singing.sing import open_request, sampling_hyperparams
+from singing.sing import open_request, sampling_hyperparams, with_syllables
 from text.frontend import Pronouncer
 from text.remarks import grouped
 from utils.checkpoint import resolve
@@ -91,6 +91,7 @@ def make_plan(request: SongRequest, backing: BackingAudio | None = None) -> Plan
     backing: its accompaniment, where that is open already.
     Raises ValueError and OSError for what cannot be read or made, and for lyrics that are spoken.
     """
+    request = with_syllables(request)
     facts = load_facts(resolve(request.transformer, "transformer"), "transformer")
     hp = sampling_hyperparams(request, facts, "transformer")
     known = facts.data.get("pitch_range")

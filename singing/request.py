@@ -111,6 +111,7 @@ class SongRequest:
     mel_inpainter: Path | None = None  # None: the transformer's mels as they are, no wordless song
     is_chosen: bool = False  # whether the mel inpainter was named, and not found where it ships
     lyrics: Sequence[LyricLine] | None = None
+    is_vocalise: bool = False  # lyrics are syllables: as many lines as the song has room for
     files: SongFiles | None = None  # None: without an accompaniment
     melody: MelodyRequest = MelodyRequest()
     lexicon: Path | None = None  # pronunciations of one's own
@@ -128,7 +129,9 @@ class SongRequest:
             raise ValueError(
                 "nothing to do: give --lyrics to be spoken, --accompaniment to be sung to, or both"
             )
-        if self.lyrics is None and self.melody.source == COMPOSE and self.mel_inpainter is None:
+        is_whole = self.files is not None and self.files.vocal is None  # sung on a syllable
+        needs_words = self.melody.source == COMPOSE and self.mel_inpainter is None
+        if self.lyrics is None and needs_words and not is_whole:
             raise ValueError(f"--melody {COMPOSE} needs --lyrics to be sung, or a --mel-inpainter")
 
     @property

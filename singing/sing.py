@@ -38,8 +38,9 @@ from singing.request import NONE, SAMPLING, SongFiles, SongRequest, section_of
 from singing.retake import retaken
 from singing.song import SongAudio, draft_gain, open_song, scaled, training_gain
 from singing.voice import RenderedPhrase, Voice, load_voice, render_phrases, spoken_phrases
-from singing.wordless import AUDIO_RMS, WordlessSinger, sings_words
+from singing.wordless import AUDIO_RMS, LINE_LENGTHS, WordlessSinger, sings_words
 from text.frontend import Pronouncer
+from text.lyrics import parse_lyrics
 from text.remarks import grouped
 from utils import config, scratch
 from utils.checkpoint import resolve
@@ -96,6 +97,7 @@ def sing_song(
     to a take that is sung again without lyrics. Raises ValueError and OSError for what cannot be
     read, made or written.
     """
+    request = with_syllables(request)
     inputs = [request.melody.source if request.melody.is_file else None, request.lexicon]
     if request.files is not None:
         inputs += [request.files.accompaniment, request.files.vocal]
@@ -200,6 +202,36 @@ class Networks:
             **(self.voice.report() if self.voice else {}),
             "inpainting": inpainter and asdict(inpainter.hyperparams.inpainting),
         }
+
+
+def with_syllables(request: SongRequest) -> SongRequest:
+    """Give an accompaniment alone a syllable to be sung on, and say so.
+
+    Only where there is a voice that knows notes, an inpainter (if any) that takes its draft, and no
+    inpainter on mels, which sings without words by itself. Else the request is returned as it is.
+    """
+    files = request.files
+    if files is None or files.vocal is not None or request.mel_inpainter is not None:
+        return request
+    if request.has_words or request.melody.source == NONE:
+        return request
+    if request.inpainter is not None:
+        unet = load_facts(request.inpainter, "inpainter").hyperparams.unet
+        if not unet.draft_input:
+            return request
+    try:
+        facts = load_facts(request.transformer, "transformer")
+    except FileNotFoundError:
+        return request  # an inpainter alone; what it makes is said
+    syllable = request.changed(facts.hyperparams).synthesis.vocalise
+    if syllable == NONE or not facts.data.get("pitch_range"):
+        return request
+    print(
+        f"no lyrics: {syllable!r} is sung on a melody composed for the accompaniment; --lyrics "
+        f"gives it words, --melody {NONE} leaves all of it to the inpainter"
+    )
+    lines = "\n".join(" ".join([syllable] * length) for length in LINE_LENGTHS)
+    return replace(request, lyrics=parse_lyrics(lines), is_vocalise=True)
 
 
 def load_networks(request: SongRequest, device: torch.device) -> Networks:

@@ -18,7 +18,14 @@ import numpy as np
 from composer.harmony import chord_tone_ratio
 from singing.melody import BackingAudio, MelodyResult, make_melody, resolve_melody
 from singing.request import COMPOSE, NONE, SongRequest
-from singing.sing import open_request, requested_mels, requested_voice, restoring, sing_song
+from singing.sing import (
+    open_request,
+    requested_mels,
+    requested_voice,
+    restoring,
+    sing_song,
+    with_syllables,
+)
 from singing.voice import (
     Phrase,
     Refine,
@@ -101,6 +108,7 @@ def sing_takes(
     Returns the paths written, and remarks for the user; report.json of every folder has all scores
     of all takes. Raises ValueError where nothing is sung, and as singing.sing.sing_song.
     """
+    request = with_syllables(request)
     if not request.has_words:
         raise ValueError("--takes ranks takes by their words: give --lyrics or a --melody FILE")
     voice = requested_voice(request, device)

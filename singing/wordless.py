@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from composer.compose import compose
 from composer.harmony import Harmony, analyse
 from music.inputs import ScoreTracks
 from music.score import Lyric, Melody, Note
@@ -25,6 +24,7 @@ from singing.hearing import AROUND, HEARD, Hear, like_the_take, parts_of
 from singing.melody import (
     BackingAudio,
     chord_changes,
+    compose_fitting,
     composer_changes,
     fitted,
     harmony_report,
@@ -41,7 +41,7 @@ from text.remarks import remark
 from text.symbols import WORD_BOUNDARY
 
 if TYPE_CHECKING:
-    from hyperparams import Composer, Hyperparams
+    from hyperparams import Hyperparams
     from text.frontend import Pronouncer
     from text.lyrics import LyricLine
     from utils.loading import Loaded
@@ -204,7 +204,8 @@ class WordlessSinger:
                     song, ranges[0][0], harmony, knobs, self.hear, rate
                 )
                 knobs = replace(fitted_knobs, **chosen)
-            underlay = self._set(self._lines(ranges, rate, harmony), harmony, knobs, request.seed)
+            lines = self._lines(ranges, rate, harmony)
+            underlay = compose_fitting(lines, harmony, self.pronouncer, knobs, request.seed)
         except ValueError as error:
             text = f"no melody could be composed ({error}): the inpainter on mels finds its own"
             return Wordless(NONE, MelTracks(), remarks=(text,))
@@ -218,17 +219,6 @@ class WordlessSinger:
             score = replace(score, syllables=tuple(kept))
         underlay = replace(underlay, score=score)
         return self._of_underlay(COMPOSE, underlay, harmony, frames, (*harmony.notes, *remarks))
-
-    def _set(
-        self, lines: Sequence[LyricLine], harmony: Harmony, knobs: Composer, seed: int
-    ) -> Underlay:
-        """Compose for lines of syllables, as many as fit the song; ValueError where none does."""
-        for count in range(len(lines), 1, -1):
-            try:
-                return compose(lines[:count], harmony, self.pronouncer, knobs, seed)
-            except ValueError:
-                continue  # a song of fewer bars has room for fewer lines
-        return compose(lines[:1], harmony, self.pronouncer, knobs, seed)
 
     def _lines(self, ranges: Sequence[Range], rate: int, harmony: Harmony) -> Sequence[LyricLine]:
         """Return lines of syllables to compose for, stamped where only parts are made."""

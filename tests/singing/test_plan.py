@@ -42,6 +42,33 @@ def sung(plan: dict[str, Any]) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.usefixtures("no_picture")
+def test_an_accompaniment_alone_is_sung_on_a_syllable(
+    run: Run,
+    weights: Path,
+    song: tuple[Any, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The same notes planned and sung; whoever cannot sing them is left as it is."""
+    alone = song[2:]
+    assert run(*alone, "--plan", out="plan") == 0
+    assert "no lyrics: 'la' is sung" in capsys.readouterr().out
+    assert {note["text"] for note in plan_of(tmp_path / "plan")["notes"]} == {"la"}
+    quick = ("--steps", 1, "--set", "synthesis.griffin_lim_iterations=1")
+    shaped = ("--inpainter", weights / "shaped.pt")
+    assert run(*alone, *quick, *shaped, out="sung") == 0
+    tunes = [(tmp_path / out / "topline.mid").read_bytes() for out in ("plan", "sung")]
+    assert tunes[0] == tunes[1]
+    capsys.readouterr()
+    speaker = ("--checkpoint", weights / "transformer.pt")
+    other = ("--set", "synthesis.vocalise=none")
+    for place, left in enumerate((("--melody", "none"), speaker, other)):
+        assert run(*alone, *quick, *shaped, *left, out=f"left-{place}") == 0
+        assert "without a draft" in capsys.readouterr().out
+        assert not (tmp_path / f"left-{place}" / "draft.wav").exists()
+
+
+@pytest.mark.usefixtures("no_picture")
 def test_a_plan_is_the_melody_that_is_sung(run: Run, song: tuple[Any, ...], tmp_path: Path) -> None:
     assert run(*song, "--plan", "--seed", 4, out="plan") == 0
     assert {path.name for path in (tmp_path / "plan").iterdir()} == set(WRITTEN)

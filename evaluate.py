@@ -130,7 +130,7 @@ def add_mel_inpainter(parser: argparse.ArgumentParser, text: str, is_judged: boo
         action="append",
         default=[],
         metavar="mel_inpainting.NAME=VALUE",
-        help="sample the inpainter on mels otherwise than hyperparams.py says",
+        help="sample the inpainter on mels otherwise than hyperparams.py says (default: as there)",
     )
 
 

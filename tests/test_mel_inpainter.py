@@ -116,7 +116,8 @@ def test_the_known_answer_of_an_untrained_network() -> None:
     known = torch.zeros(items, 2, FRAMES * BANDS)
     is_known = torch.zeros_like(known, dtype=torch.bool)
     is_known[:, ACCOMPANIMENT] = True
-    settings = replace(HP.mel_inpainting, step="dpmpp_2m", num_steps=50, sigma_max=200.0)
+    walk = {"step": "dpmpp_2m", "num_steps": 50, "sigma_max": 200.0}
+    settings = replace(HP.mel_inpainting, **walk, temperature=1.0, draft_temperature=1.0)
     generators = [torch_generator(0, item) for item in range(items)]
     denoiser = denoiser_of(network_of(awake=False), HP)
     vocal = sample(denoiser, known, is_known, settings, generators, context).x[:, VOCAL]

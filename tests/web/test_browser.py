@@ -38,11 +38,16 @@ class Window:
         self.page = page
         self.faults: list[str] = []
         page.on("pageerror", lambda error: self.faults.append(str(error)))
-        page.on("requestfailed", lambda request: self.faults.append(f"failed: {request.url}"))
+        page.on("requestfailed", self._failed)
         page.on(
             "console",
             lambda line: self.faults.append(line.text) if line.type == "error" else None,
         )
+
+    def _failed(self, request: Any) -> None:
+        """Note a request without an answer, unless a reload of the page ended it."""
+        if request.failure != "net::ERR_ABORTED":
+            self.faults.append(f"failed: {request.url}: {request.failure}")
 
     def until(self, expression: str, seconds: float = 60.0) -> float:
         """Wait until JavaScript is true; return the seconds that it took."""

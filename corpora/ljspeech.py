@@ -41,7 +41,8 @@ def read_ljspeech(directory: Path) -> tuple[list[Utterance], list[Rejection]]:
         parsed = _parse_row(line, row, recordings)
         if isinstance(parsed, Utterance) and parsed.id in seen:
             parsed = Rejection(
-                parsed.id, f"row {row}: the id stands already in row {seen[parsed.id]}"
+                parsed.id,
+                f"metadata.csv row {row}: the id stands already in row {seen[parsed.id]}",
             )
         if isinstance(parsed, Rejection):
             rejections.append(parsed)
@@ -76,22 +77,23 @@ def _parse_row(line: bytes, row: int, recordings: Mapping[str, Path]) -> Utteran
         columns = [column.strip() for column in line.decode("utf-8").split("|")]
     except UnicodeDecodeError:
         id = line.split(b"|")[0].decode("utf-8", "backslashreplace").strip()
-        return Rejection(id, f"row {row}: the text is not UTF-8")
+        return Rejection(id, f"metadata.csv row {row}: the text is not UTF-8")
     id = _plain_id(columns[0])
     if len(columns) == 2:
         columns.append("")
     if len(columns) != 3:
         return Rejection(
             id,
-            f"row {row}: {len(columns)} columns, expected 3 ({COLUMNS}) or 2 (id|text)",
+            f"metadata.csv row {row}: {len(columns)} columns, expected 3 ({COLUMNS}) "
+            "or 2 (id|text)",
         )
     fault = id_fault(id)
     if fault:
-        return Rejection(id, f"row {row}: {fault}")
+        return Rejection(id, f"metadata.csv row {row}: {fault}")
     text, normalised = columns[1], columns[2] or columns[1]
     if not normalised:
-        return Rejection(id, f"row {row}: the text is empty")
+        return Rejection(id, f"metadata.csv row {row}: the text is empty")
     for suffix in AUDIO_SUFFIXES:
         if (path := recordings.get(id + suffix)) is not None:
             return Utterance(id, path, text, normalised, row)
-    return Rejection(id, f"row {row}: no recording wavs/{id}{AUDIO_SUFFIXES[0]}")
+    return Rejection(id, f"metadata.csv row {row}: no recording wavs/{id}{AUDIO_SUFFIXES[0]}")

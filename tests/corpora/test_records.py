@@ -90,13 +90,13 @@ def test_every_faulty_row_is_reported_and_the_good_ones_are_read(tmp_path: Path)
     assert utterances[3].wav_path.name == "other.flac"
     reasons = {(r.id, r.reason) for r in rejections}
     assert reasons == {
-        ("good", "row 6: the id stands already in row 2"),
-        ("few", "row 7: 4 columns, expected 3 (id|text|normalised) or 2 (id|text)"),
-        ("../x", "row 8: the id is a path; expected a plain name"),
-        ("gone", "row 9: no recording wavs/gone.wav"),
-        ("latin", "row 10: the text is not UTF-8"),
-        ("mute", "row 11: the text is empty"),
-        ("", "row 12: the id is empty"),
+        ("good", "metadata.csv row 6: the id stands already in row 2"),
+        ("few", "metadata.csv row 7: 4 columns, expected 3 (id|text|normalised) or 2 (id|text)"),
+        ("../x", "metadata.csv row 8: the id is a path; expected a plain name"),
+        ("gone", "metadata.csv row 9: no recording wavs/gone.wav"),
+        ("latin", "metadata.csv row 10: the text is not UTF-8"),
+        ("mute", "metadata.csv row 11: the text is empty"),
+        ("", "metadata.csv row 12: the id is empty"),
     }
 
 
@@ -114,7 +114,9 @@ def test_tables_as_people_write_them(tmp_path: Path, caplog: pytest.LogCaptureFi
         ("v1.2", "v1.2.Flac", "c"),
         ("c", "c.Mp3", "D"),
     ]
-    assert [(r.id, r.reason) for r in rejections] == [("none", "row 5: no recording wavs/none.wav")]
+    assert [(r.id, r.reason) for r in rejections] == [
+        ("none", "metadata.csv row 5: no recording wavs/none.wav")
+    ]
     assert "2 rows of two columns" in caplog.text
 
 

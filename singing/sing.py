@@ -21,8 +21,7 @@ from singing.inpaint import (
     draft_as_vocal,
     inpaint_ranges,
 )
-from singing.melody import BackingAudio, MelodyResult, make_melody, resolve_melody
-from singing.mels import InpaintedMel, MelInpainter, Restoration, frames_touching
+from singing.melody import LINE_LENGTHS, BackingAudio, MelodyResult, make_melody, resolve_melody
 from singing.mixing import mix_song
 from singing.output import (
     FEW_PHRASES,
@@ -35,10 +34,8 @@ from singing.output import (
 from singing.performance import unsung_remarks
 from singing.placement import PAUSE, Draft, spoken_draft, sung_draft
 from singing.request import NONE, SAMPLING, SongFiles, SongRequest, section_of
-from singing.retake import retaken
-from singing.song import SongAudio, draft_gain, open_song, scaled, training_gain
+from singing.song import AUDIO_RMS, SongAudio, draft_gain, open_song, scaled, training_gain
 from singing.voice import RenderedPhrase, Voice, load_voice, render_phrases, spoken_phrases
-from singing.wordless import AUDIO_RMS, LINE_LENGTHS, WordlessSinger, sings_words
 from text.frontend import Pronouncer
 from text.lyrics import parse_lyrics
 from text.remarks import grouped
@@ -59,6 +56,7 @@ from utils.progress import ProgressEvent, tell
 
 if TYPE_CHECKING:
     from singing.hearing import Hear
+    from singing.mels import InpaintedMel, MelInpainter, Restoration
 
 WRITTEN = ("vocal.wav", "mix.wav", "draft.wav", "topline.mid", "lyrics.wav", "report.json")
 NO_LYRICS = (
@@ -135,6 +133,8 @@ def _sing_over(
     if voice:
         draft, melody, made = make_draft(request, voice, song, watch, mels, hear)
     elif mels and wordless:
+        from singing.wordless import WordlessSinger  # late, as all that few songs ask for
+
         with watch("draft", "singing without words"):
             singer = WordlessSinger(
                 mels, wordless, networks.sampled, Pronouncer(request.lexicon), hear
@@ -246,7 +246,11 @@ def load_networks(request: SongRequest, device: torch.device) -> Networks:
                 "--inpainter is one of audio, or none"
             )
         inpainter.hyperparams = sampling_hyperparams(request, inpainter, "inpainter")
-    has_words = request.has_words if request.mel_inpainter is None else sings_words(request)
+    has_words = request.has_words
+    if request.mel_inpainter is not None:
+        from singing.wordless import sings_words
+
+        has_words = sings_words(request)
     voice = requested_voice(request, device) if has_words else None
     mels = requested_mels(request, device, voice)
     if inpainter is None and voice is None and mels is None:
@@ -287,6 +291,8 @@ def requested_mels(
     announce(loaded, "mel inpainter", "--mel-inpainter")
     if loaded.hyperparams.unet.mel:
         loaded.hyperparams = sampling_hyperparams(request, loaded, "inpainter")
+    from singing.mels import MelInpainter
+
     mels = MelInpainter(loaded)
     if voice:
         mels.check_voice(voice.transformer)
@@ -392,6 +398,8 @@ def make_draft(
     retake: MelodyResult | None = None
     is_retake = song.recording and request.mel_inpainter and request.melody.source is None
     if hear and is_retake and voice.pitch_range:
+        from singing.retake import retaken
+
         with watch("melody", "hearing the take"):
             rate, composer = voice.hyperparams.audio.sample_rate, voice.hyperparams.composer
             retake = retaken(request, song, hear, pronouncer, rate, composer)
@@ -427,6 +435,8 @@ def restoring(
     """Return what restores the mels of sung phrases; None without an inpainter on mels."""
     if mels is None:
         return None
+    from singing.mels import Restoration, frames_touching
+
     table, audio = voice.transformer.data["symbols"], voice.hyperparams.audio
     if song is None:
         return Restoration(mels, table, seed=seed)

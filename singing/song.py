@@ -44,6 +44,8 @@ RANGES_EXAMPLE = "START-END in seconds or minutes:seconds, as in 12.5-17.0,1:02-
 
 # ---------------------------------------------------------------------------- files in
 
+AUDIO_RMS = 0.1  # of songs where a checkpoint does not say how loud its own were
+
 
 @dataclass(frozen=True)
 class Recording:

@@ -22,6 +22,7 @@ from music.underlay import Underlay, sing
 from singing.chain import f0_of_mel, f0_of_notes, linear_of, source_waveform, unlevelled
 from singing.hearing import AROUND, HEARD, Hear, like_the_take, parts_of
 from singing.melody import (
+    LINE_LENGTHS,
     BackingAudio,
     chord_changes,
     compose_fitting,
@@ -34,7 +35,7 @@ from singing.melody import (
 from singing.mels import InpaintedMel, MelInpainter, MelTracks, Range, frames_touching, joined
 from singing.placement import Draft, FrameTracks
 from singing.request import COMPOSE, NONE, MelodyRequest, SongRequest
-from singing.song import SongAudio, pad_to, scaled, training_gain
+from singing.song import AUDIO_RMS, SongAudio, pad_to, scaled, training_gain
 from singing.voice import sung_phrases
 from text.lyrics import parse_lyrics
 from text.remarks import remark
@@ -47,11 +48,9 @@ if TYPE_CHECKING:
     from utils.loading import Loaded
     from utils.pitch import TimedNote
 
-AUDIO_RMS = 0.1  # of songs where a checkpoint does not say how loud its own were
 LONGEST_PIECE = 1250  # frames (20 s) that are given a sound at once
 CUT_REACH = 125  # frames (2 s) among which a piece is cut where it is quietest
 PAD = 8  # frames beside a piece that its sound is made with
-LINE_LENGTHS = (8, 7, 8, 6)  # syllables of the lines that a wordless melody is composed for
 
 
 @dataclass(frozen=True)

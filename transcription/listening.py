@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from singing.hearing import Heard
 from text.symbols import VOWELS
-from transcription.labels import PHONEME_CLASSES, SILENCE
-from transcription.network import Transcriber
-from transcription.transcribe import load_transcriber, transcribe
-from utils.loading import Loaded
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from singing.hearing import Heard
+    from transcription.network import Transcriber
+    from utils.loading import Loaded
 
 
 class Listener:
@@ -25,6 +26,11 @@ class Listener:
 
     def __call__(self, wav: Tensor, sample_rate: int) -> Heard:
         """Transcribe a recording (S,)."""
+        # Imported late: most songs have no take to listen to.
+        from singing.hearing import Heard
+        from transcription.labels import PHONEME_CLASSES
+        from transcription.transcribe import load_transcriber, transcribe
+
         if self.loaded is None:
             self.loaded = load_transcriber(self.path, self.device)
         found = transcribe(self.loaded, wav, sample_rate)
@@ -34,6 +40,8 @@ class Listener:
 
 def symbol_of(phoneme: str) -> str:
     """Return the symbol of a class: vowels are stressed, as most sung ones; silence is empty."""
+    from transcription.labels import SILENCE
+
     if phoneme == SILENCE:
         return ""
     return f"{phoneme}1" if phoneme in VOWELS else phoneme

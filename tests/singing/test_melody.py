@@ -177,7 +177,7 @@ def test_parts_of_a_vocal_are_sung_on_the_notes_that_lie_there(
         (["--lyrics", "la " * 400, "--accompaniment", "{song}"], ["syllables"]),
         (["--lyrics", "la " * 90, "--melody", "{tune}"], ["too long for the melody"]),
         (["--melody", "{late}", "--accompaniment", "{song}"], ["begin behind its end", "--tempo"]),
-        (["--accompaniment", "{song}"], ["nothing to sing"]),
+        (["--accompaniment", "{song}", "--melody", "none"], ["nothing to sing"]),
     ],
 )
 def test_what_cannot_be_sung_is_refused(

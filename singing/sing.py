@@ -33,7 +33,7 @@ from singing.output import (
 )
 from singing.performance import unsung_remarks
 from singing.placement import PAUSE, Draft, spoken_draft, sung_draft
-from singing.request import NONE, SAMPLING, SongFiles, SongRequest, section_of
+from singing.request import COMPOSE, NONE, SAMPLING, SongFiles, SongRequest, section_of
 from singing.song import AUDIO_RMS, SongAudio, draft_gain, open_song, scaled, training_gain
 from singing.voice import RenderedPhrase, Voice, load_voice, render_phrases, spoken_phrases
 from text.frontend import Pronouncer
@@ -208,23 +208,21 @@ def with_syllables(request: SongRequest) -> SongRequest:
     """Give an accompaniment alone a syllable to be sung on, and say so.
 
     Only where there is a voice that knows notes, an inpainter (if any) that takes its draft, and no
-    inpainter on mels, which sings without words by itself. Else the request is returned as it is.
+    inpainter on mels, which sings without words by itself. Else the request is returned as it is;
+    ValueError when a melody was to be composed.
     """
     files = request.files
     if files is None or files.vocal is not None or request.mel_inpainter is not None:
         return request
     if request.has_words or request.melody.source == NONE:
         return request
-    if request.inpainter is not None:
-        unet = load_facts(request.inpainter, "inpainter").hyperparams.unet
-        if not unet.draft_input:
-            return request
-    try:
-        facts = load_facts(request.transformer, "transformer")
-    except FileNotFoundError:
-        return request  # an inpainter alone; what it makes is said
-    syllable = request.changed(facts.hyperparams).synthesis.vocalise
-    if syllable == NONE or not facts.data.get("pitch_range"):
+    syllable = _syllable_for(request)
+    if syllable is None:
+        if request.melody.source == COMPOSE:
+            raise ValueError(
+                f"--melody {COMPOSE} without --lyrics needs a voice that knows notes, an inpainter "
+                "that takes a draft, and synthesis.vocalise: give words, or another --checkpoint"
+            )
         return request
     print(
         f"no lyrics: {syllable!r} is sung on a melody composed for the accompaniment; --lyrics "
@@ -232,6 +230,20 @@ def with_syllables(request: SongRequest) -> SongRequest:
     )
     lines = "\n".join(" ".join([syllable] * length) for length in LINE_LENGTHS)
     return replace(request, lyrics=parse_lyrics(lines), is_vocalise=True)
+
+
+def _syllable_for(request: SongRequest) -> str | None:
+    """Return the syllable that the networks of a request can be given; None where they cannot."""
+    if request.inpainter is not None:
+        unet = load_facts(request.inpainter, "inpainter").hyperparams.unet
+        if not unet.draft_input:
+            return None
+    try:
+        facts = load_facts(request.transformer, "transformer")
+    except FileNotFoundError:
+        return None  # an inpainter alone; what it makes is said
+    syllable = request.changed(facts.hyperparams).synthesis.vocalise
+    return syllable if syllable != NONE and facts.data.get("pitch_range") else None
 
 
 def load_networks(request: SongRequest, device: torch.device) -> Networks:

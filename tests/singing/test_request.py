@@ -26,7 +26,13 @@ NOWHERE: dict[str, Any] = {
     ("fields", "words"),
     [
         ({}, "nothing to do"),
-        ({"melody": MelodyRequest("compose"), "files": SongFiles(Path("a.wav"))}, "needs --lyrics"),
+        (
+            {
+                "melody": MelodyRequest("compose"),
+                "files": SongFiles(Path("a.wav"), Path("v.wav"), "1-2"),
+            },
+            "needs --lyrics",
+        ),
         ({"lyrics": parse_lyrics("oh"), "changes": ("unet.width=3",)}, "keeps the values"),
     ],
 )

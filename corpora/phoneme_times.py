@@ -18,7 +18,7 @@ from corpora.records import Rejection, Utterance
 from corpora.stores import PHONEME_TIMES, PHONEME_TIMES_VERSION, read_phoneme_times
 from text.symbols import word_spans
 from utils.audio import read_wav
-from utils.files import write_json
+from utils.files import sweep_abandoned, write_json
 
 RATE = 16000  # Hz, of the acoustic model
 SAVE_EVERY = 100  # items; what an interruption may cost
@@ -102,6 +102,7 @@ def build(
             f"no item of {directory} is among the recordings: give the folder that the corpus was "
             "prepared from"
         )
+    sweep_abandoned(directory)
     lengths = {item["id"]: len(item["symbols"]) for item in items}
     known = {
         id: times

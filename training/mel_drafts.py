@@ -25,7 +25,7 @@ from inpainter.diffusion import degrade_mel
 from singing.chain import generate_mel
 from training.simulated_drafts import SimulatedContexts
 from utils.audio import Standardiser
-from utils.files import atomic, write_json
+from utils.files import atomic, sweep_abandoned, write_json
 from utils.loading import Loaded, describe_weights
 from utils.seeds import derived_seed
 
@@ -182,6 +182,8 @@ def make_drafts(
         for number, item in enumerate(dataset.items):
             if item["id"] in places:
                 by_song[places[item["id"]][0]].append((dataset, number))
+    for folder in (directory, *(directory / kind for kind in KINDS)):
+        sweep_abandoned(folder)
     silence = float(np.log(hp.audio.log_floor))
     for id, num_samples in tqdm(songs.items(), desc="drafts", unit="song"):
         paths = {kind: directory / kind / f"{id}.npy" for kind in KINDS}

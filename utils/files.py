@@ -195,6 +195,14 @@ def sweep(directory: Path, pattern: str = ".*.tmp") -> None:
             temporary.unlink(missing_ok=True)
 
 
+def sweep_abandoned(directory: Path) -> None:
+    """Delete the temporary files of `atomic` in a folder whose processes are no more."""
+    for temporary in Path(directory).glob(".*.tmp"):
+        pid = temporary.name.removesuffix(".tmp").rpartition(".")[2]
+        if pid.isdecimal() and int(pid) != os.getpid() and not _is_alive(int(pid)):
+            temporary.unlink(missing_ok=True)
+
+
 def _sync_directory(directory: Path) -> None:
     """Make a rename durable; systems that cannot open a directory do without."""
     if not hasattr(os, "O_DIRECTORY"):

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -138,3 +140,14 @@ def test_a_signal_between_two_moves_waits_for_the_last(tmp_path: Path, monkeypat
     assert moved == ["a.wav", "b.wav", "report.json"]
     assert sorted(path.name for path in out.iterdir()) == moved
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_temporaries_of_processes_that_are_no_more_are_swept(tmp_path: Path) -> None:
+    """Those of living processes, and files that only look alike, stay."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    names = [f".a.json.{gone.pid}.tmp", f".a.json.{os.getpid()}.tmp", ".a.json.tmp", "a.json"]
+    for name in names:
+        (tmp_path / name).write_text("x")
+    files.sweep_abandoned(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(names[1:])

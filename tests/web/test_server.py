@@ -173,7 +173,6 @@ def test_the_message_of_a_bad_song_is_the_shells(
 @pytest.mark.parametrize(
     ("fields", "message"),
     (
-        ({"melody": "compose"}, "--lyrics"),
         ({"melody": "/etc/passwd", "lyrics": "la"}, "expected one of"),
         ({"lyrics": "la", "seed": -1}, "seed"),
         ({"lyrics": "la", "seed": 1.5}, "whole number"),
@@ -189,6 +188,14 @@ def test_choices_are_checked(serve: Serve, song: Path, fields: dict, message: st
     client = serve()
     client.put("/api/accompaniment", song, "song.wav")
     assert message in client.refused("POST", "/api/plan", fields)
+
+
+def test_a_track_without_words_is_planned_on_a_syllable(serve: Serve, song: Path) -> None:
+    """As `synthesis.py --accompaniment` alone sings it."""
+    client = serve()
+    client.put("/api/accompaniment", song, "song.wav")
+    plan = client.post("/api/plan", melody="compose")
+    assert plan["notes"] and {note["text"] for note in plan["notes"]} == {"la"}
 
 
 def test_notes_are_checked(planned: PageClient) -> None:

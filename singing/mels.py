@@ -21,8 +21,16 @@ from inpainter.context import Context, ContextMaker, cut, window_mel
 from inpainter.diffusion import VOCAL, Denoiser, drop_accompaniment, sampling_sigmas
 from inpainter.mel_unet import MelSignal
 from inpainter.sampling import check_request, window_sampler
-from inpainter.windows import Job, Window, batches, inpaint_song, plan_windows, read_from
-from singing.inpaint import Evaluations, check_symbols
+from inpainter.windows import (
+    Job,
+    Window,
+    batches,
+    inpaint_song,
+    merge_ranges,
+    plan_windows,
+    read_from,
+)
+from singing.inpaint import Evaluations, check_symbols, spans
 from utils.loading import Loaded, check_spectrograms, denoiser_of
 from utils.progress import ProgressBar
 
@@ -179,7 +187,7 @@ class MelInpainter:
                 config,
                 seed,
                 (lambda jobs: self._context(parts, jobs)) if parts else None,
-                None if start_from is None else lambda jobs: cut(start_from, spans_of(jobs)),
+                None if start_from is None else lambda jobs: cut(start_from, spans(jobs)),
                 report_level,
             )
             read = read_from(known, is_known)
@@ -195,9 +203,9 @@ class MelInpainter:
         """Plan windows, in elements of the signal, around ranges of frames."""
         window, bands = self.hyperparams.inpainter_training.segment_frames, self.bands
         overlap = min(self.config.overlap // self.hop, window // 2)
-        spans = [(start * bands, stop * bands) for start, stop in ranges]
+        parts = [(start * bands, stop * bands) for start, stop in ranges]
         sizes = (num_frames * bands, window * bands, overlap * bands)
-        return plan_windows(*sizes, spans, align=bands)
+        return plan_windows(*sizes, parts, align=bands)
 
     def _denoiser(self, has_accompaniment: bool) -> Denoiser:
         denoiser = denoiser_of(self.loaded.network, self.hyperparams)
@@ -229,7 +237,7 @@ class MelInpainter:
         return parts
 
     def _context(self, parts: dict[str, Tensor], jobs: Sequence[Job]) -> Context:
-        frames = [(start // self.bands, stop // self.bands) for start, stop in spans_of(jobs)]
+        frames = [(start // self.bands, stop // self.bands) for start, stop in spans(jobs)]
         rows = {
             name: cut(part.T if name == "mel" else part, frames).to(self.device)
             for name, part in parts.items()
@@ -279,7 +287,7 @@ class Restoration:
             draft[start:stop], symbols[start:stop] = phrase.mel, phrase.symbols
             pitch[start:stop] = phrase.pitch
         tracks = MelTracks(draft, inpainter.own_ids(symbols, self.table), pitch)
-        ranges = joined(sorted(zip(starts, stops, strict=True)))
+        ranges = merge_ranges(list(zip(starts, stops, strict=True)), frames, 1)
         if self.parts is not None:
             ranges = overlaps(ranges, self.parts)
         made = inpainter(tracks, frames, self.accompaniment, self.vocal, ranges, self.seed)
@@ -288,17 +296,6 @@ class Restoration:
             replace(phrase, mel=made.mel[start:stop])
             for phrase, start, stop in zip(phrases, starts, stops, strict=True)
         ]
-
-
-def joined(ranges: Sequence[Range]) -> list[Range]:
-    """Join sorted ranges of frames that touch or overlap."""
-    found: list[Range] = []
-    for start, stop in ranges:
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(stop, found[-1][1]))
-        else:
-            found.append((start, stop))
-    return found
 
 
 def overlaps(first: Sequence[Range], second: Sequence[Range]) -> list[Range]:
@@ -330,9 +327,4 @@ def frames_touching(
         )
         for start, stop in ranges
     ]
-    return joined(sorted(part for part in touching if part[0] < part[1]))
-
-
-def spans_of(jobs: Sequence[Job]) -> list[Range]:
-    """Return the elements [start, stop) of the jobs' windows."""
-    return [(job.window.start, job.window.stop) for job in jobs]
+    return merge_ranges([part for part in touching if part[0] < part[1]], num_frames, 1)

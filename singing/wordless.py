@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from composer.harmony import Harmony, analyse
+from inpainter.windows import merge_ranges
 from music.inputs import ScoreTracks
 from music.score import Lyric, Melody, Note
 from music.underlay import Underlay, sing
@@ -32,7 +33,7 @@ from singing.melody import (
     read_melody,
     tempo_of,
 )
-from singing.mels import InpaintedMel, MelInpainter, MelTracks, Range, frames_touching, joined
+from singing.mels import InpaintedMel, MelInpainter, MelTracks, Range, frames_touching
 from singing.placement import Draft, FrameTracks
 from singing.request import COMPOSE, NONE, MelodyRequest, SongRequest
 from singing.song import AUDIO_RMS, SongAudio, pad_to, scaled, training_gain
@@ -354,7 +355,7 @@ class WordlessSinger:
 def pieces_of(mel: Tensor, ranges: Sequence[Range]) -> list[Range]:
     """Cut ranges of a log mel (T, M) to pieces of LONGEST_PIECE frames, where it is quietest."""
     pieces: list[Range] = []
-    for start, stop in joined(sorted(ranges)):
+    for start, stop in merge_ranges(ranges, len(mel), 1):
         cuts = [start]
         while stop - cuts[-1] > LONGEST_PIECE:
             latest = cuts[-1] + LONGEST_PIECE

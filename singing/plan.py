@@ -23,10 +23,10 @@ from singing.melody import (
     make_melody,
     resolve_melody,
 )
+from singing.networks import open_request, sampling_hyperparams, with_syllables
 from singing.output import finite
 from singing.pictures import melody_picture
 from singing.request import NONE, SongRequest
-from singing.sing import open_request, sampling_hyperparams, with_syllables
 from text.frontend import Pronouncer
 from text.remarks import grouped
 from utils.checkpoint import resolve

@@ -17,15 +17,9 @@ import numpy as np
 
 from composer.harmony import chord_tone_ratio
 from singing.melody import BackingAudio, MelodyResult, make_melody, resolve_melody
+from singing.networks import open_request, requested_mels, requested_voice, with_syllables
 from singing.request import COMPOSE, NONE, SongRequest
-from singing.sing import (
-    open_request,
-    requested_mels,
-    requested_voice,
-    restoring,
-    sing_song,
-    with_syllables,
-)
+from singing.sing import restoring, sing_song
 from singing.voice import (
     Phrase,
     Refine,

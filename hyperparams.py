@@ -78,9 +78,10 @@ class Transformer:
     prenet_width: int = 256  # bottleneck on the previous frames: forces a look at the text
     prenet_dropout: float = 0.5  # kept at inference (seeded), as in Tacotron 2
     reduction_factor: int = 2  # r, mel frames per decoder step: shorter loops, firmer attention
+    history: bool = True  # a frame hears those before it; false: all frames are made at once
     postnet_layers: int = 5  # residual refinement of the mel, told of symbol and note
     postnet_width: int = 256  # channels
-    postnet_kernel: int = 3  # frames
+    postnet_kernel: int = 3  # frames; causal with a history, ConvNeXt blocks both ways without
     num_pitches: int = 128  # MIDI note numbers; 0 = spoken
     voices: int = 0  # singers beside the first, each an embedding; 0 = one voice, and none
     max_symbol_position: int = 8  # a symbol's place in its syllable, clipped here

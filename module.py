@@ -596,11 +596,37 @@ class ConvNextBlock(nn.Module):
         return x + self.out(F.gelu(self.hidden(self.norm(y)), approximate="tanh"))
 
 
+LOWEST_HARMONICS, HIGHEST_HARMONICS, HARMONICS_STEP = 36.0, 96.0, 0.05  # MIDI pitch
+
+
+def harmonic_mels(
+    filterbank: Tensor, sample_rate: int, window_length: int, floor: float = 1e-3
+) -> Tensor:
+    """Return the log mels of steady harmonics of equal amplitude, standardised as a whole: (P, M).
+
+    filterbank (F, M) of magnitudes; pitches from LOWEST_HARMONICS in steps of HARMONICS_STEP. A
+    harmonic is the transform of the Hann window around it, powers add.
+    """
+    count = round((HIGHEST_HARMONICS - LOWEST_HARMONICS) / HARMONICS_STEP) + 1
+    pitch = LOWEST_HARMONICS + HARMONICS_STEP * torch.arange(count, dtype=torch.float64)
+    f0 = 440.0 * 2 ** ((pitch - 69) / 12)
+    hertz = torch.linspace(0, sample_rate / 2, len(filterbank), dtype=torch.float64)
+    nearest = (hertz / f0[:, None]).round()  # (P, F)
+    power = torch.zeros_like(nearest)
+    for harmonic in (nearest - 1, nearest, nearest + 1):  # the window hides what is farther
+        x = (hertz - harmonic * f0[:, None]) * window_length / sample_rate  # bins off it
+        hann = torch.sinc(x) + 0.5 * (torch.sinc(x - 1) + torch.sinc(x + 1))
+        power += hann**2 * ((harmonic > 0) & (harmonic * f0[:, None] < sample_rate / 2))
+    mel = (power.sqrt().float() @ filterbank).clamp_min(floor * filterbank.amax()).log()
+    return (mel - mel.mean()) / mel.std()
+
+
 class ConvNextPostnet(nn.Module):
     """Residual of a mel that was made without a history, from all that a frame is told.
 
     That mel holds nothing of the true one, so the convolutions look both ways, which those of
-    `MelPostnet` may not.
+    `MelPostnet` may not. Sung frames are also told the mel of the harmonics of their pitch
+    (`harmonic_mels`): where they lie is known, an octave of errors in them is not to be learnt.
     """
 
     EXPANSION = 2  # inner width of a block, in widths
@@ -613,9 +639,12 @@ class ConvNextPostnet(nn.Module):
         width: int,
         layers: int,
         kernel_size: int,
+        harmonics: Tensor,
     ) -> None:
         super().__init__()
-        self.mel = nn.Linear(n_mels, width)
+        self.harmonics: Tensor
+        self.register_buffer("harmonics", harmonics, persistent=False)  # (P, M)
+        self.mel = nn.Linear(2 * n_mels, width)
         self.frame = nn.Linear(symbol_width + 5, width)
         self.pitch = nn.Embedding(num_pitches, width)
         self.norm = nn.LayerNorm(width)
@@ -645,11 +674,24 @@ class ConvNextPostnet(nn.Module):
         told = torch.cat(
             [context, place[..., None].to(context.dtype), contour.to(context.dtype)], -1
         )
+        mel = torch.cat([mel, self.harmonics_at(pitch, contour).to(mel.dtype)], -1)
         x = self.norm(self.mel(mel) + self.frame(told) + self.pitch(pitch))
         is_valid = ~is_padding[..., None]
         for block in self.blocks:
             x = block(x, is_valid.to(x.dtype))
         return self.out(self.out_norm(x)).float()
+
+    def harmonics_at(self, pitch: Tensor, contour: Tensor) -> Tensor:
+        """Return the mels of the harmonics, pitch (B, T), contour (B, T, 2) → (B, T, M).
+
+        Zero where nothing is sung.
+        """
+        row = (pitch + contour[..., 0].float() - LOWEST_HARMONICS) / HARMONICS_STEP
+        row = row.clamp(0, len(self.harmonics) - 1.001)
+        left = row.floor().long()
+        share = (row - left)[..., None]
+        mel = torch.lerp(self.harmonics[left], self.harmonics[left + 1], share)
+        return mel * (pitch > 0)[..., None]
 
 
 def corrupt_history(

@@ -32,12 +32,14 @@ from module import (
     MelPostnet,
     PaddedGRU,
     ScaledPositions,
+    harmonic_mels,
     has_times,
     interval_log_prior,
     padding_mask,
     phoneme_context,
     place_in_interval,
 )
+from utils.audio import mel_filterbank
 
 if TYPE_CHECKING:
     import hyperparams
@@ -97,7 +99,9 @@ class TransformerTTS(nn.Module):
         num_symbols: int,
         n_mels: int,
         frame_seconds: float,
+        harmonics: Tensor | None = None,
     ) -> None:
+        """Harmonics (P, M): of `harmonic_mels`, which a network without a history is told."""
         super().__init__()
         self.hp = hp
         self.n_mels = n_mels
@@ -153,7 +157,11 @@ class TransformerTTS(nn.Module):
         self.mel_postnet: MelPostnet | ConvNextPostnet = (
             MelPostnet(*sizes, hp.postnet_kernel, hp.dropout)
             if hp.history
-            else ConvNextPostnet(*sizes, hp.postnet_kernel)
+            else ConvNextPostnet(
+                *sizes,
+                hp.postnet_kernel,
+                torch.zeros(2, n_mels) if harmonics is None else harmonics,
+            )
         )
         self.dropout = Dropout(hp.dropout)
         # Drawn last, and zero: every voice begins as the network without voices would.
@@ -677,8 +685,11 @@ class PostNet(nn.Module):
 
 def build_transformer(hp: hyperparams.Hyperparams, num_symbols: int) -> TransformerTTS:
     """Return an untrained transformer of these sizes."""
-    audio = hp.audio
-    return TransformerTTS(hp.transformer, num_symbols, audio.n_mels, 1.0 / audio.frame_rate)
+    audio, harmonics = hp.audio, None
+    if not hp.transformer.history:
+        harmonics = harmonic_mels(mel_filterbank(audio), audio.sample_rate, audio.win_length)
+    sizes = num_symbols, audio.n_mels, 1.0 / audio.frame_rate
+    return TransformerTTS(hp.transformer, *sizes, harmonics)
 
 
 def build_postnet(hp: hyperparams.Hyperparams) -> PostNet | SourcePostNet:

@@ -15,19 +15,24 @@ from network import PostNet, TransformerTTS
 N_MELS, N_LINEAR, NUM_SYMBOLS, FRAME = 20, 65, 30, 0.016
 
 
-@pytest.fixture(params=[1, 2, 3])
+@pytest.fixture(params=[(1, True), (2, True), (3, True), (3, False)])
 def network(request: pytest.FixtureRequest) -> TransformerTTS:
     torch.manual_seed(0)
-    hp = replace(TINY.transformer, reduction_factor=request.param)
+    r, history = request.param
+    hp = replace(TINY.transformer, reduction_factor=r, history=history)
     network = TransformerTTS(hp, NUM_SYMBOLS, N_MELS, FRAME).eval()
     with torch.no_grad():  # a stop head that never fires: lengths are the test's business
         network.to_stop.bias.fill_(-20.0)
         network.mel_postnet.out.weight.normal_(std=0.2)  # it begins as nothing
+        for block in getattr(network.mel_postnet, "blocks", ()):  # and these as the identity
+            block.out.weight.normal_(std=0.2)
     return network
 
 
-def keep_masks(network: TransformerTTS, seeds: list[int], steps: int) -> torch.Tensor:
+def keep_masks(network: TransformerTTS, seeds: list[int], steps: int) -> torch.Tensor | None:
     """The dropout masks that `generate` draws for these seeds, (B, steps, 2, hidden)."""
+    if network.decoder_prenet is None:
+        return None
     masks = []
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
@@ -54,6 +59,8 @@ def random_score(symbols: torch.Tensor, frames: int) -> ScoreBatch:
 
 def test_decoder_is_causal_by_gradient(network: TransformerTTS) -> None:
     """Frames of decoder step k depend on the history before their group and on nothing after."""
+    if not network.hp.history:
+        pytest.skip("a network without a history")
     r = network.reduction_factor
     frames, step = 8 * r, 4
     history = torch.randn(1, frames, N_MELS, requires_grad=True)
@@ -69,6 +76,21 @@ def test_decoder_is_causal_by_gradient(network: TransformerTTS) -> None:
     seen = history.grad.abs().sum(-1)[0] > 0
     assert not seen[step * r :].any()
     assert seen[: step * r].all()
+
+
+def test_without_a_history_no_frame_hears_another(network: TransformerTTS) -> None:
+    """Only the length of the history counts, and the mel postnet looks both ways."""
+    if network.hp.history:
+        pytest.skip("a network with a history")
+    symbols = torch.randint(1, NUM_SYMBOLS, (1, 7))
+    given = symbols, torch.tensor([7]), torch.randn(1, 30, N_MELS), torch.tensor([30])
+    score = random_score(symbols, 30)
+    score.frame_position.requires_grad_()
+    out = network(*given, score)
+    other = network(given[0], given[1], 5.0 * torch.randn(1, 30, N_MELS), given[3], score)
+    assert torch.equal(out.mel, other.mel)
+    (gradient,) = torch.autograd.grad(out.mel[:, 15].sum(), score.frame_position)
+    assert (gradient[0, 13:18].abs() > 0).all()
 
 
 def predicted_by(

@@ -57,8 +57,8 @@ def parse(arguments: list[str], description: str | None) -> argparse.Namespace:
     sung.add_argument(
         "--performance",
         action="store_true",
-        help="every take sings its notes in its own way: vibrato, glides, loudness, breaths; the "
-        "contour of its pitch is stored for --set transformer.contour=true",
+        help="every take sings its notes in its own way: vibrato, glides, and in stems loudness "
+        "and breaths",
     )
     sung.add_argument("--seconds", type=float, default=Settings.seconds, help="longest song")
     sung.add_argument("--soundfont", type=Path, metavar="FILE", help="General MIDI, .sf2")

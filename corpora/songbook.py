@@ -55,7 +55,7 @@ from utils.files import UNREADABLE, reading, sha256_of, write_json
 if TYPE_CHECKING:
     from hyperparams import Audio
 
-VERSION = 7  # of the rendering: raised when the same settings give other audio
+VERSION = 8  # of the rendering: raised when the same settings give other audio
 PERFORMANCE_VERSION = "performance 1"  # of takes with performances, the others as they were
 SUFFIXES = (".mxl", ".musicxml", ".xml", ".song")
 LONGEST_PHRASE = 15.0  # s; a longer one is no unit to learn from
@@ -242,8 +242,8 @@ def render_take(
     write_wav(folder / "vocal.wav", vocal, task.sample_rate)
     write_wav(folder / "accompaniment.wav", accompaniment, task.sample_rate)
     guessed = set(underlay.guessed)
-    place, performed_too = (task.id, task.directory, task.sample_rate), task.settings.performance
-    phrases = write_items(*place, arrangement.phrases, sung, guessed, performed_too)
+    place = task.id, task.directory, task.sample_rate
+    phrases = write_items(*place, arrangement.phrases, sung, guessed)
     end = len(vocal) / task.sample_rate
     inputs = phrase_inputs(arrangement.score, 0.0, end)
     record = {
@@ -310,13 +310,13 @@ def write_items(
     breaths: Sequence[Score],
     sung: SungArrangement,
     guessed: set[str],
-    with_contour: bool = False,
 ) -> list[dict[str, Any]]:
     """Cut a voice into items of one or more breaths, write them, and return their records.
 
-    with_contour: their scores have the F0 that the voice was asked for.
+    They are of the voice without its loudness and breaths, and their scores have the F0 that it was
+    asked for: a network is told all that varies.
     """
-    rate, vocal, spans = sample_rate, sung.wav, sung.spans
+    rate, vocal, spans = sample_rate, sung.neutral, sung.spans
     records: list[dict[str, Any]] = []
     groups = item_groups(breaths, SHORTEST_ITEM, LONGEST_ITEM)
     for index, group in enumerate(groups):
@@ -339,9 +339,8 @@ def write_items(
         record = {"id": phrase, "text": " ".join(words), "start": start, "end": end}
         record["guessed"] = sorted(guessed & {word.lower().strip(",.;:!?'\"") for word in words})
         written = inputs.to_dict()
-        if with_contour:
-            curves = [sung.curves[number] for number in group]
-            written["contour"] = contour_of(curves, score.notes, *bounds)
+        curves = [sung.curves[number] for number in group]
+        written["contour"] = contour_of(curves, score.notes, *bounds)
         record |= {"symbols": list(inputs.symbols), "score": written}
         parts = chain(*(sung.sounding[number] for number in group))
         records.append({**record, "times": symbol_times(score, parts, *bounds)})

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from hyperparams import PRESET_ALIASES, PRESETS, REMOVED, RENAMED, SUPERSEDED, Hyperparams
+from hyperparams import ADDED, PRESET_ALIASES, PRESETS, REMOVED, RENAMED, SUPERSEDED, Hyperparams
 from utils.files import reading
 from utils.flags import device_option, feature_option, option, step_option
 from utils.paths import SAVE
@@ -199,13 +199,15 @@ def current_names(
     renamed: Mapping[str, str] = RENAMED,
     removed: Mapping[str, Any] = REMOVED,
     superseded: Mapping[str, str] = SUPERSEDED,
+    added: Mapping[str, Any] = ADDED,
 ) -> dict[str, Any]:
     """Translate stored hyperparameters of an older version to today's names.
 
     renamed maps `section.name` to its new `section.name`; removed maps `section.name` to the value
     at which the knob did nothing. Any other value of a removed knob stays, so that `from_dict`
     refuses it by name. superseded knobs touch no weight and are left out at any value: another does
-    their work with a value of its own.
+    their work with a value of its own. added maps a knob that a version may not have known to what
+    that version did.
     """
     result: dict[str, Any] = {}
     for section, knobs in values.items():
@@ -221,6 +223,10 @@ def current_names(
                 continue
             new_section, _, new_name = renamed.get(key, key).partition(".")
             result.setdefault(new_section, {})[new_name] = value
+    for key, value in added.items():
+        section, _, name = key.partition(".")
+        if isinstance(result.get(section), dict):
+            result[section].setdefault(name, value)
     return result
 
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 ROWS = {
     "ceiling": "true mel → PostNet → Griffin-Lim",
-    "teacher_forced": "transformer fed with true history, same path",
+    "teacher_forced": "transformer fed with true history or, without one, true times; same path",
     "free_running": "transformer from lyrics and notes alone, same path",
     "floor": "free-running rendering of another song's phrase, judged as this one",
 }

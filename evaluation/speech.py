@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ROWS = {
     "ceiling": "true mel → PostNet → Griffin-Lim",
-    "teacher_forced": "transformer fed with true history",
+    "teacher_forced": "transformer fed with true history or, without one, true times",
     "free_running": "transformer fed with its own output",
     "floor": "free-running against another sentence's text",
 }

@@ -22,7 +22,7 @@ from composer.counts import (
     MAX_DURATION,
     MAX_INTERVAL,
     PHRASE_PARTS,
-    draw,
+    draw_index,
     interval_class,
     log_share,
     read_table,
@@ -138,14 +138,14 @@ def sample_pitches(
 
     start = voice.first_moves(previous) / knobs.temperature + emission[0]
     first = start + np.diagonal(messages[0])  # as if the first note were repeated: kind "same"
-    path = [draw(first, rng)]
+    path = [draw_index(first, rng)]
     before = path[0]
     for index in range(1, count):
         step = moves[before, path[-1]] + emission[index] + messages[index][path[-1]]
         if index == count - 1:
             step = np.where(gap[path[-1]] > LAST_LEAP, -np.inf, step)
         before = path[-1]
-        path.append(draw(step, rng))
+        path.append(draw_index(step, rng))
     return [voice.low + index for index in path]
 
 
@@ -255,12 +255,12 @@ def sample_rhythm(
     start = log_share(table["start"][str(metre)])[places] / knobs.temperature + message[0]
     start = _within_reach(start, phrase, grid)
     assert np.isfinite(start).any(), "the layout left no room for the syllables"
-    path = [draw(start, rng)]
+    path = [draw_index(start, rng)]
     for index in range(1, count):
         at = path[-1]
         onward = step[at] / knobs.temperature + message[index][reach[at]]
-        path.append(int(reach[at, draw(np.where(is_inside[at], onward, -np.inf), rng)]))
-    path.append(int(reach[path[-1], draw(ends[path[-1]], rng)]))
+        path.append(int(reach[at, draw_index(np.where(is_inside[at], onward, -np.inf), rng)]))
+    path.append(int(reach[path[-1], draw_index(ends[path[-1]], rng)]))
     return [int(slots[index]) for index in path]
 
 

@@ -344,7 +344,7 @@ def log_share(counts: np.ndarray) -> np.ndarray:
     return np.log(counts / counts.sum(axis=-1, keepdims=True))
 
 
-def draw(score: np.ndarray, rng: np.random.Generator) -> int:
+def draw_index(score: np.ndarray, rng: np.random.Generator) -> int:
     """Return an index drawn with log weights `score`; -inf is never drawn."""
     weights = np.exp(score - score.max())
     return int(rng.choice(len(score), p=weights / weights.sum()))

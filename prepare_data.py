@@ -38,7 +38,15 @@ from corpora.ljspeech import read_ljspeech
 from corpora.packed import PACKED, check_packed
 from corpora.packing import pack
 from corpora.recordings import Recording, find_recordings
-from corpora.records import SPLITS, TAKE_MARK, Rejection, Settings, Split, StemPair, id_fault
+from corpora.records import (
+    SPLITS,
+    TAKE_MARK,
+    Rejection,
+    SongbookSettings,
+    Split,
+    StemPair,
+    id_fault,
+)
 from corpora.stems import read_stems
 from hyperparams import Hyperparams
 from legacy import songs as earlier
@@ -50,7 +58,7 @@ from transcription.recordings import prepare_recordings
 from utils import checkpoint, config, distributed
 from utils.files import reading, write_json
 from utils.flags import guarded
-from utils.loading import load
+from utils.loading import load_network
 
 FEW_RECORDINGS = 8  # below it a split by recording takes too large a share, or leaves one empty
 CHECKS = {speech.KIND: speech_check.check_speech, songs.KIND: songs.check_songs}
@@ -135,7 +143,7 @@ def prepare_ljspeech(options: argparse.Namespace) -> int:
     if options.shard is not None:
         print(shards.build_shard(shards.Shard.parse(options.shard), *arguments))
         return 0
-    report = speech.build(*arguments)
+    report = speech.build_speech(*arguments)
     print_summary(report)
     print_guesses(report.index["items"])
     return 0
@@ -165,7 +173,7 @@ def align_corpus(options: argparse.Namespace) -> int:
     """Find the times of the phonemes of a prepared speech corpus."""
     directory = target(options)
     utterances, _ = read_ljspeech(options.directory)
-    count, rejections = phoneme_times.build(directory, utterances, options.workers)
+    count, rejections = phoneme_times.build_phoneme_times(directory, utterances, options.workers)
     print(f"{directory}: {count} items aligned, {len(rejections)} could not be")
     for rejection in rejections:
         print(f"  {rejection.id}: {rejection.reason}")
@@ -179,7 +187,7 @@ def prepare_stems(options: argparse.Namespace) -> int:
     pairs, rejections = read_stems(
         options.directory, options.vocal_name, options.accompaniment_name
     )
-    report = songs.build(
+    report = songs.build_songs(
         pairs,
         directory,
         options.directory.resolve().name,
@@ -204,7 +212,7 @@ def prepare_published(options: argparse.Namespace) -> int:
     directory = target(options)
     audio = hyperparams_of(options).audio
     pairs, rejections = earlier.read_published(options.directory)
-    report = songs.build(
+    report = songs.build_songs(
         pairs,
         directory,
         options.directory.resolve().name,
@@ -233,7 +241,7 @@ def prepare_songbook(options: argparse.Namespace) -> int:
     """Sing a folder of scores: phrases with scores under NAME, stems under NAME-stems."""
     directory, asked = target(options), split_from(options)
     audio = hyperparams_of(options).audio
-    settings = Settings(options.takes, options.seconds, options.seed, options.performance)
+    settings = SongbookSettings(options.takes, options.seconds, options.seed, options.performance)
     renderings, rejections = songbook.render_songs(
         options.directory,
         directory,
@@ -250,12 +258,14 @@ def prepare_songbook(options: argparse.Namespace) -> int:
     pairs = songbook.stem_pairs(renderings, directory)
     places = directory, directory.with_name(f"{directory.name}-stems")
     common = audio, split, options.workers
-    report = speech.build(
+    report = speech.build_speech(
         entries, places[0], corpus, audio, SYMBOLS, *common[1:], rejections, options.strict
     )
     print_summary(report)
     scores = {r.id: {name: r.made[name] for name in ("symbols", "score")} for r in renderings}
-    print_summary(songs.build(pairs, places[1], corpus, *common, (), options.strict, scores=scores))
+    print_summary(
+        songs.build_songs(pairs, places[1], corpus, *common, (), options.strict, scores=scores)
+    )
     phoneme_times.write_phoneme_times(places[0], songbook.timed_phrases(renderings))
     phoneme_times.write_phoneme_times(places[1], songbook.timed_songs(renderings))
     return 0
@@ -293,7 +303,7 @@ def prepare_singing(options: argparse.Namespace) -> int:
         )
     split = songbook.split_with_songs([entry.utterance.id for entry in entries], asked)
     corpus, rest = options.directory.resolve().name, (options.workers, rejections, options.strict)
-    print_summary(speech.build(entries, directory, corpus, audio, SYMBOLS, split, *rest))
+    print_summary(speech.build_speech(entries, directory, corpus, audio, SYMBOLS, split, *rest))
     phoneme_times.write_phoneme_times(directory, songbook.timed_phrases(renderings))
     return prepare_sung_stems(options, found, renderings, split)
 
@@ -318,7 +328,7 @@ def prepare_sung_stems(
         return 0
     directory = target(options).with_name(f"{options.name}-stems")
     audio = hyperparams_of(options).audio
-    report = songs.build(
+    report = songs.build_songs(
         pairs,
         directory,
         options.directory.resolve().name,
@@ -372,7 +382,7 @@ def prepare_drafts(options: argparse.Namespace) -> int:
     stems = StemStore(directory.with_name(f"{directory.name}-stems"))
     features = FeatureStore(directory)
     device = distributed.choose_device(options.device)
-    transformer = load(options.transformer, "transformer", device)
+    transformer = load_network(options.transformer, "transformer", device)
     if features.symbols != list(transformer.data["symbols"]):
         raise ValueError(
             f"{options.transformer} has another symbol table than {directory}: train it again"

@@ -88,7 +88,7 @@ def write_phoneme_times(
     write_json(directory / PHONEME_TIMES, {"version": PHONEME_TIMES_VERSION, "items": known})
 
 
-def build(
+def build_phoneme_times(
     directory: Path, utterances: Sequence[Utterance], workers: int
 ) -> tuple[int, list[Rejection]]:
     """Align the items of feature/NAME that are not yet aligned, or whose symbols have changed.

@@ -23,7 +23,7 @@ TAKE_MARK = "@"  # SONG@TAKE: what stands before it decides on the split, of its
 
 
 @dataclass(frozen=True)
-class Settings:
+class SongbookSettings:
     """What a songbook's rendering depends on, apart from the song and the audio's rate."""
 
     takes: int = 1

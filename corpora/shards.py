@@ -112,7 +112,7 @@ def merge(directory: Path, strict: bool = False) -> BuildReport:
     """Make the index of feature/NAME from its shards, and remove them.
 
     Raises FileNotFoundError for a shard that is missing, ValueError for shards of different
-    corpora or settings, and what `speech.build` raises.
+    corpora or settings, and what `build_speech` raises.
     """
     busy = f"{directory} is being prepared by another process: wait for it"
     with FolderLock(directory, busy):

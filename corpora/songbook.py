@@ -23,7 +23,7 @@ from corpora.cache import fingerprint, run_parallel
 from corpora.records import (
     TAKE_MARK,
     Rejection,
-    Settings,
+    SongbookSettings,
     Split,
     StemPair,
     Utterance,
@@ -33,11 +33,12 @@ from corpora.records import (
 from corpora.singer import Singer, missing_packages
 from corpora.speech import Entry
 from corpora.sung_takes import (
+    LEVEL_BLOCK,
+    PEAK,
     VOCAL_LEVEL,
     Span,
     SungArrangement,
     contour_of,
-    levelled,
     sing_arrangement,
 )
 from corpora.takes import arrange, performed, take_of
@@ -49,7 +50,7 @@ from music.score import Score
 from music.song import Song
 from music.underlay import sing
 from text.frontend import Pronouncer
-from utils.audio import write_wav
+from utils.audio import levelled, write_wav
 from utils.files import UNREADABLE, reading, sha256_of, write_json
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class TakeTask:
     sample_rate: int
     soundfont: Path
     lexicon: Path | None
-    settings: Settings
+    settings: SongbookSettings
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def render_songs(
     directory: Path,
     target: Path,
     audio: Audio,
-    settings: Settings,
+    settings: SongbookSettings,
     soundfont: Path | None = None,
     lexicon: Path | None = None,
     workers: int = 0,
@@ -238,7 +239,8 @@ def render_take(
     write_backing(arrangement.backing, loudness, tempo, folder / "accompaniment.mid")
     write_midi(arrangement.score, folder / "vocal.mid")
     accompaniment = play(folder / "accompaniment.mid", task.soundfont, task.sample_rate, len(vocal))
-    accompaniment = levelled(accompaniment, VOCAL_LEVEL + take.balance, task.sample_rate)
+    level, block = VOCAL_LEVEL + take.balance, round(LEVEL_BLOCK * task.sample_rate)
+    accompaniment = levelled(accompaniment, level, block, PEAK)
     write_wav(folder / "vocal.wav", vocal, task.sample_rate)
     write_wav(folder / "accompaniment.wav", accompaniment, task.sample_rate)
     guessed = set(underlay.guessed)
@@ -361,7 +363,7 @@ def remove_others(renderings: Sequence[Rendering], directory: Path) -> int:
 
 
 def entries(renderings: Sequence[Rendering], directory: Path) -> list[Entry]:
-    """Return the phrases of renderings as utterances with scores, for corpora.speech.build."""
+    """Return the phrases of renderings as utterances with scores, for `build_speech`."""
     return [
         Entry(
             Utterance(p["id"], phrase_path(directory, p["id"]), p["text"], p["text"], row),
@@ -395,7 +397,7 @@ def timed_songs(renderings: Sequence[Rendering]) -> dict[str, dict[str, list[flo
 
 
 def stem_pairs(renderings: Sequence[Rendering], directory: Path) -> list[StemPair]:
-    """Return the songs of renderings as pairs of stems, for corpora.songs.build."""
+    """Return the songs of renderings as pairs of stems, for `build_songs`."""
     folders = ((r.id, directory / "songs" / r.id) for r in renderings)
     return [StemPair(i, f / "vocal.wav", (f / "accompaniment.wav",)) for i, f in folders]
 

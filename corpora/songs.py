@@ -69,7 +69,7 @@ class SongTask:
 
 
 @dataclass(frozen=True)
-class Song:
+class StoredSong:
     """What a worker brings back: a record for the journal, or the reason of a rejection."""
 
     id: str
@@ -78,18 +78,18 @@ class Song:
     kept: bool
 
 
-def make_song(task: SongTask) -> Song:
+def make_song(task: SongTask) -> StoredSong:
     """Make the array of one song, or keep the one that an earlier build left intact."""
     pair, audio = task.pair, task.audio
     try:
         mark = fingerprint(INDEX_VERSION, KIND, _sources(pair), audio.sample_rate, task.loudness)
         if record := kept_record(task.record, mark, task.directory, pair.id):
-            return Song(pair.id, record, None, True)
+            return StoredSong(pair.id, record, None, True)
         stems, remarks, conversions = _read_pair(pair, audio)
     except (OSError, ValueError) as error:
-        return Song(pair.id, None, str(error), False)
+        return StoredSong(pair.id, None, str(error), False)
     except UNREADABLE as error:  # one bad file never ends a build
-        return Song(pair.id, None, f"not readable: {error!r}", False)
+        return StoredSong(pair.id, None, f"not readable: {error!r}", False)
     before = loudness(stems.sum(dim=0), audio.sample_rate)
     remarks += pair_remarks(stems[0], stems[1], cpu_features(audio), audio.sample_rate)
     gain = 10 ** ((task.loudness - before) / 20) if math.isfinite(before) else 1.0
@@ -108,7 +108,7 @@ def make_song(task: SongTask) -> Song:
         "remarks": remarks,
         "conversions": conversions,
     }
-    return Song(pair.id, record, None, False)
+    return StoredSong(pair.id, record, None, False)
 
 
 def _sources(pair: StemPair | ArrayPair) -> list[str]:
@@ -183,7 +183,7 @@ def _stack(wavs: Sequence[Tensor]) -> Tensor:
 
 
 @exclusive
-def build(
+def build_songs(
     pairs: Sequence[StemPair | ArrayPair],
     directory: Path,
     corpus: str,

@@ -150,7 +150,7 @@ def pronounce(
 
 
 @exclusive
-def build(
+def build_speech(
     entries: Sequence[Entry],
     directory: Path,
     corpus: str,
@@ -243,7 +243,7 @@ def finish(
     rejections: Sequence[Rejection],
     strict: bool,
 ) -> BuildReport:
-    """Write the index of all outcomes, in their order; see `build` for what it raises."""
+    """Write the index of all outcomes, in their order; see `build_speech` for what it raises."""
     rejections = list(rejections)
     items, moments, kept = [], dict[str, Moments](), 0
     for outcome in outcomes:

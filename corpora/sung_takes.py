@@ -21,7 +21,7 @@ from hyperparams import Audio, Synthesis
 from music.inputs import TAIL_SECONDS
 from music.score import Note
 from singing.performance import performances, with_breaths, with_loudness
-from utils.audio import active_level, resample
+from utils.audio import levelled, resample
 
 VOCAL_LEVEL = -23.0  # dBFS RMS over the sounding parts
 LEVEL_BLOCK = 0.05  # s
@@ -77,8 +77,9 @@ def sing_arrangement(
         curves.append((begin, sung.f0))
     audio = Audio(sample_rate=SAMPLE_RATE)
     whole = with_breaths(torch.from_numpy(wav), arrangement.score, knobs, audio, manner.seed)
+    block = round(LEVEL_BLOCK * sample_rate)
     both = (
-        levelled(resample(voice, SAMPLE_RATE, sample_rate), VOCAL_LEVEL, sample_rate)
+        levelled(resample(voice, SAMPLE_RATE, sample_rate), VOCAL_LEVEL, block, PEAK)
         for voice in (whole, torch.from_numpy(neutral))
     )
     return SungArrangement(*both, spans, sounding, curves)
@@ -103,12 +104,3 @@ def contour_of(
                 hertz = np.interp(frames[index], np.arange(len(f0)), f0)
                 cents[index] = 1200 * np.log2(hertz / 440.0) - 100 * (note.pitch - 69)
     return {"rate": FRAME_RATE, "cents": cents.round().astype(int).tolist()}
-
-
-def levelled(wav: torch.Tensor, level: float, sample_rate: int) -> torch.Tensor:
-    """Return (S,) at a level in dBFS over its sounding parts, softer where its peak would clip."""
-    peak = wav.abs().max().item()
-    if peak == 0:
-        raise ValueError("the rendering is silent")
-    now = active_level(wav, round(LEVEL_BLOCK * sample_rate))
-    return wav * min(10 ** ((level - now) / 20), PEAK / peak)

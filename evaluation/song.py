@@ -33,7 +33,7 @@ from text.symbols import is_vowel, word_spans
 from training.batching import evenly_spaced
 from utils.checkpoint import resolve
 from utils.journal import Journal
-from utils.loading import check_pair, describe_weights, load
+from utils.loading import check_pair, describe_weights, load_network
 from utils.metrics import attention_health, frame_difference_ratio, frame_distance, mel_level
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def evaluate_song(arguments: Namespace) -> None:
     seed, out, stage = arguments.seed, arguments.out, None
     settings: dict[str, Any] = {"data": arguments.data, "split": arguments.split, "seed": seed}
     if arguments.inpainter is not None:
-        network = load(resolve(arguments.inpainter, "inpainter"), "inpainter", voice.device)
+        network = load_network(resolve(arguments.inpainter, "inpainter"), "inpainter", voice.device)
         check_pair(voice.transformer, network)
         corpus = arguments.feature_dir / arguments.data
         stage = PhraseInpainter.of_corpus(network, corpus, dataset.items, seed)

@@ -23,7 +23,7 @@ from module import padding_mask
 from music.performance import SWELL, pitch_drift, sung_pitch
 from network import Generated, TransformerTTS
 from singing.performance import style_of_voice
-from utils.audio import active_level, griffin_lim, local_contrast, mel_filterbank
+from utils.audio import griffin_lim, levelled, local_contrast, mel_filterbank
 
 if TYPE_CHECKING:
     from hyperparams import Audio, Synthesis
@@ -152,7 +152,7 @@ def contrasted(linear: Tensor, synthesis: Synthesis) -> Tensor:
 
 def waveform(linear: Tensor, audio: Audio, synthesis: Synthesis, seed: int) -> Tensor:
     """Log magnitudes (T, F) → waveform (S,) at the level that the knobs ask for."""
-    return levelled(unlevelled(linear, audio, synthesis, seed), audio, synthesis)
+    return at_voice_level(unlevelled(linear, audio, synthesis, seed), audio, synthesis)
 
 
 def unlevelled(linear: Tensor, audio: Audio, synthesis: Synthesis, seed: int) -> Tensor:
@@ -186,16 +186,15 @@ def source_waveform(
     standard = postnet.standardiser("mel")(mel[None])
     filters = postnet.network(standard, f0, linear_from_mel(mel[None], audio))
     wav = render(filters, f0, audio, torch.Generator().manual_seed(seed))[0]
-    return levelled(wav, audio, synthesis) if is_levelled else wav
+    return at_voice_level(wav, audio, synthesis) if is_levelled else wav
 
 
-def levelled(wav: Tensor, audio: Audio, synthesis: Synthesis) -> Tensor:
+def at_voice_level(wav: Tensor, audio: Audio, synthesis: Synthesis) -> Tensor:
     """Bring a waveform (S,) to the level that the knobs ask for."""
-    level = active_level(wav, audio.hop_length)
-    if level == float("-inf"):
+    if not wav.any():
         logger.warning("a rendering is silent: its level was left alone")
         return wav
-    return wav * 10 ** ((synthesis.level - level) / 20)
+    return levelled(wav, synthesis.level, audio.hop_length)
 
 
 UNHEARD = 200.0  # Hz, where no pitch is found in a whole item

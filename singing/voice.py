@@ -32,7 +32,7 @@ from singing.chain import (
 from singing.performance import Performance, contour_of_pitch, performances, with_loudness
 from text.symbols import word_spans
 from utils import scratch
-from utils.loading import Loaded, check_pair, load
+from utils.loading import Loaded, check_pair, load_network
 from utils.metrics import AttentionHealth, attention_health
 from utils.progress import ProgressBar
 
@@ -218,8 +218,8 @@ def load_voice(
 
     name: of one of the transformer's voices, None: its first. ValueError lists those that it has.
     """
-    first = load(transformer, "transformer", device)
-    second = load(postnet, "postnet", device)
+    first = load_network(transformer, "transformer", device)
+    second = load_network(postnet, "postnet", device)
     check_pair(first, second)
     names = voice_names(first)
     if name is not None and name not in names:

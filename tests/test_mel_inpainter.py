@@ -27,7 +27,7 @@ from train_inpainter import InpainterExperiment
 from training.mel_drafts import KINDS, DraftStore, MelContexts
 from utils import checkpoint, config
 from utils.audio import Features
-from utils.loading import build_unet, denoiser_of, load
+from utils.loading import build_unet, denoiser_of, load_network
 from utils.seeds import torch_generator
 
 HP = config.build("mel", FILE, (), config.presets())
@@ -211,7 +211,7 @@ def test_stopped_and_resumed_equals_uninterrupted(
         assert torch.equal(tensor, states[1]["model"][name]), name
     stats = (whole / "inpainter" / "r" / "stats.jsonl").read_text().splitlines()
     assert {"validation/score", "validation/shuffle_gap"} <= set().union(*map(json.loads, stats))
-    loaded = load(whole / "inpainter" / "r" / "last.pt", "inpainter", torch.device("cpu"))
+    loaded = load_network(whole / "inpainter" / "r" / "last.pt", "inpainter", torch.device("cpu"))
     assert isinstance(loaded.network, MelUNet1d)
     assert set(loaded.data["statistics"]) >= {"mel", "accompaniment_mel"}
 

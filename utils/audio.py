@@ -167,7 +167,9 @@ def resample(wav: Tensor, sample_rate: int, new_rate: int) -> Tensor:
     for first in range(0, math.ceil(wav.shape[-1] / original), size):
         before = min(first, margin)
         part = wav[..., (first - before) * original : (first + size + margin) * original]
-        done = audio_functional.resample(part.contiguous(), sample_rate, new_rate, **RESAMPLING)
+        done = audio_functional.sinc_resample(
+            part.contiguous(), sample_rate, new_rate, **RESAMPLING
+        )
         place = result[..., first * new : (first + size) * new]
         place.copy_(done[..., before * new : before * new + place.shape[-1]])
         scratch.forget()
@@ -553,6 +555,17 @@ def active_level(wav: Tensor, block_length: int) -> float:
         return -math.inf
     sounding = power >= power.max() * 10 ** (-ACTIVE_RANGE / 10)
     return 10 * math.log10(power[sounding].mean().item())
+
+
+def levelled(wav: Tensor, level: float, block_length: int, peak: float = math.inf) -> Tensor:
+    """Return (S,) at an active level in dBFS, softer where it would rise above `peak`.
+
+    Raises ValueError for silence.
+    """
+    now = active_level(wav, block_length)
+    if now == -math.inf:
+        raise ValueError("the rendering is silent")
+    return wav * min(10 ** ((level - now) / 20), peak / wav.abs().max().item())
 
 
 def loudness(wav: Tensor, sample_rate: int) -> float:

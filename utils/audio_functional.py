@@ -21,7 +21,7 @@ try:
     def _resampler(dtype: torch.dtype, *design: Any) -> Resample:
         return Resample(*design, dtype=dtype)
 
-    def resample(
+    def sinc_resample(
         wav: Tensor,
         sample_rate: int,
         new_rate: int,
@@ -47,9 +47,9 @@ except (ImportError, OSError, RuntimeError):  # not there, or built for another 
         frechet_distance,
         lfilter,
         melscale_fbanks,
-        resample,
+        sinc_resample,
     )
 
 MOST_KEPT = 1 << 20  # weights, 4 MB; 44,100 to 16,000 Hz has 0.1 M
 
-__all__ = ["edit_distance", "frechet_distance", "lfilter", "melscale_fbanks", "resample"]
+__all__ = ["edit_distance", "frechet_distance", "lfilter", "melscale_fbanks", "sinc_resample"]

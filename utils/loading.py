@@ -100,18 +100,20 @@ def denoiser_of(network: nn.Module, hyperparams: Hyperparams) -> Denoiser:
 
 
 @overload
-def load(
+def load_network(
     reference: Path, kind: Literal["transformer"], device: torch.device, step: int | None = None
 ) -> Loaded[TransformerTTS]: ...
 @overload
-def load(
+def load_network(
     reference: Path, kind: Literal["postnet"], device: torch.device, step: int | None = None
 ) -> Loaded[PostNet]: ...
 @overload
-def load(
+def load_network(
     reference: Path, kind: Literal["inpainter"], device: torch.device, step: int | None = None
 ) -> Loaded[UNet1d]: ...
-def load(reference: Path, kind: str, device: torch.device, step: int | None = None) -> Loaded[Any]:
+def load_network(
+    reference: Path, kind: str, device: torch.device, step: int | None = None
+) -> Loaded[Any]:
     """Rebuild a `transformer`, a `postnet` or an `inpainter` (F; see `denoiser_of`).
 
     reference, step: a file, a run's folder or name, see utils.checkpoint.resolve. Weights are the

@@ -37,7 +37,7 @@ def _sinc_kernels(
     return kernels[:, None], reach
 
 
-def resample(
+def sinc_resample(
     wav: Tensor,
     sample_rate: int,
     new_rate: int,

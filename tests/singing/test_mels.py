@@ -18,15 +18,15 @@ import synthesis
 from music.midi import write_midi
 from music.midi_tracks import read_midi
 from music.score import Lyric, Melody, Note, TempoMap
-from singing.hearing import Heard
+from singing.hearing import TakeTranscript
 from singing.mels import InpaintedMel, MelInpainter, MelTracks, frame_mask, frames_touching
 from singing.takes import WEIGHTS
 from singing.wordless import LONGEST_PIECE, pieces_of
 from text.symbols import SYMBOLS
-from transcription.network import Transcriber
+from transcription.network import TranscriberNet
 from transcription.take_judge import TakeJudge
 from utils import config
-from utils.loading import build_unet, load
+from utils.loading import build_unet, load_network
 
 HP = config.build("mel", FILE, (), config.presets())
 BANDS, HOP = HP.audio.n_mels, HP.audio.hop_length
@@ -104,7 +104,7 @@ def draft_of(folder: Path) -> np.ndarray:
 
 @pytest.fixture
 def stage(mel_weights: Path) -> MelInpainter:
-    loaded = load(mel_weights / "mel.pt", "inpainter", torch.device("cpu"))
+    loaded = load_network(mel_weights / "mel.pt", "inpainter", torch.device("cpu"))
     few = ["mel_inpainting.num_steps=2", "mel_inpainting.draft_steps=3"]
     loaded.hyperparams = config.build("own", None, few, {"own": loaded.hyperparams})
     return MelInpainter(loaded)
@@ -195,7 +195,7 @@ def test_takes_are_judged_as_they_will_be_sung(
 ) -> None:
     """Restored, not as the transformer leaves them: the judge hears what is written."""
     judge = tmp_path / "judge.pt"
-    save(judge, "transcriber", Transcriber(TINY.transcriber, TINY.audio.sample_rate), TINY)
+    save(judge, "transcriber", TranscriberNet(TINY.transcriber, TINY.audio.sample_rate), TINY)
     heard: list[torch.Tensor] = []
 
     def score(self: TakeJudge, rendered: Any, sample_rate: int) -> dict[str, float]:
@@ -340,10 +340,12 @@ def test_the_waveform_stage_makes_the_vocal_of_a_wordless_draft(
 # ---------------------------------------------------------------------------- takes
 
 
-def fake_heard(wav: torch.Tensor, rate: int) -> Heard:
+def fake_heard(wav: torch.Tensor, rate: int) -> TakeTranscript:
     """One note of 67.3 from 0.2 s on, on AA."""
     frames = 1 + len(wav) // 320
-    return Heard(((0.2, len(wav) / rate, 67.3),), ("",) * 10 + ("AA1",) * (frames - 10), 0.02)
+    return TakeTranscript(
+        ((0.2, len(wav) / rate, 67.3),), ("",) * 10 + ("AA1",) * (frames - 10), 0.02
+    )
 
 
 @pytest.mark.usefixtures("no_picture")
@@ -384,7 +386,7 @@ def test_a_take_is_continued_in_its_range(
     restore: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     notes = tuple((0.5 * i, 0.5 * i + 0.4, 70.0 + i % 3) for i in range(8))
-    heard = Heard(notes, ("AA1",) * 250, 0.02)
+    heard = TakeTranscript(notes, ("AA1",) * 250, 0.02)
     monkeypatch.setattr(synthesis, "listener", lambda *_: lambda *_: heard)
     wav, rate = soundfile.read(EXAMPLES / "evening-sun.ogg", frames=12 * 22050)
     backing = write(tmp_path / "song.wav", wav, rate)
@@ -423,7 +425,9 @@ def test_new_words_are_sung_on_the_notes_that_are_heard(
     assert (old != new)[9600:19200].mean() > 0.9
     report = restore(*flags, "--melody", "none", out="spoken")
     assert report["melody"] == {"source": "none"} and report["mel"] is None
-    monkeypatch.setattr(synthesis, "listener", lambda *_: lambda *_: Heard((), ("",) * 9, 0.02))
+    monkeypatch.setattr(
+        synthesis, "listener", lambda *_: lambda *_: TakeTranscript((), ("",) * 9, 0.02)
+    )
     assert restore(*flags, out="deaf")["melody"] == {"source": "none"}
 
 

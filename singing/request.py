@@ -13,7 +13,7 @@ from music.score import ACCIDENTALS, SEMITONES
 from utils import config
 
 if TYPE_CHECKING:
-    from composer.chords import Chart
+    from composer.harmony import Chart
     from hyperparams import Hyperparams
     from text.lyrics import LyricLine
 

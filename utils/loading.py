@@ -11,7 +11,7 @@ from torch import nn
 
 from hyperparams import Hyperparams
 from inpainter.diffusion import Denoiser
-from inpainter.unet import UNet1d
+from inpainter.unet import SpectralUNet1d, UNet1d
 from network import PostNet, TransformerTTS, build_postnet, build_transformer
 from utils import checkpoint, config
 from utils.audio import Standardiser
@@ -72,13 +72,10 @@ def build_unet(hyperparams: Hyperparams, num_symbols: int) -> UNet1d:
     """Return an untrained F of the inpainter of these sizes."""
     audio = hyperparams.audio
     unet = hyperparams.unet
-    # Imported late: a song needs one of the three.
-    kind: type[UNet1d]
-    if unet.mel:
+    kind: type[UNet1d] = SpectralUNet1d
+    if unet.mel:  # late, as the next: most songs need neither
         from inpainter.mel_unet import MelUNet1d as kind
-    elif unet.mdct:
-        from inpainter.spectral_unet import SpectralUNet1d as kind
-    else:
+    elif not unet.mdct:
         from legacy.patches import PatchUNet1d as kind
     return kind(
         unet,

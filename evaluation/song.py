@@ -28,13 +28,13 @@ from evaluation.score_metrics import wrong_lyrics
 from evaluation.statistics import Estimate, PairedTest
 from evaluation.table import WRONG_LYRICS, counted, print_table
 from evaluation.voice import Judges, Reference, without_nan
-from singing.chain import sharpened
+from singing.chain import attention_health, sharpened
 from text.symbols import is_vowel, word_spans
 from training.batching import evenly_spaced
 from utils.checkpoint import resolve
 from utils.journal import Journal
 from utils.loading import check_pair, describe_weights, load_network
-from utils.metrics import attention_health, frame_difference_ratio, frame_distance, mel_level
+from utils.metrics import frame_difference_ratio, frame_distance, mel_level
 
 if TYPE_CHECKING:
     from preprocess import TextMelBatch, TextMelDataset

@@ -12,9 +12,10 @@ from evaluation.chain import describe_voice, free_running, open_chain, sound, te
 from evaluation.recognisers import RECOGNISERS, Recogniser, recognisers, spoken_words
 from evaluation.report import write_result
 from evaluation.table import Metric, counted
+from singing.chain import attention_health
 from text.symbols import word_spans
 from utils.journal import Journal
-from utils.metrics import aligned_distance, attention_health, frame_difference_ratio, word_errors
+from utils.metrics import aligned_distance, frame_difference_ratio, word_errors
 
 if TYPE_CHECKING:
     from preprocess import TextMelDataset

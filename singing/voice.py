@@ -20,6 +20,8 @@ from torch.nn.utils.rnn import pad_sequence
 from music.inputs import ScoreTracks, collate_scores, items_to_sing
 from network import Generated, TransformerTTS
 from singing.chain import (
+    AttentionHealth,
+    attention_health,
     f0_of_mel,
     f0_of_notes,
     generate_mel,
@@ -30,11 +32,10 @@ from singing.chain import (
     waveform,
 )
 from singing.performance import Performance, contour_of_pitch, performances, with_loudness
+from singing.request import ProgressBar
 from text.symbols import word_spans
 from utils import scratch
 from utils.loading import Loaded, check_pair, load_network
-from utils.metrics import AttentionHealth, attention_health
-from utils.progress import ProgressBar
 
 if TYPE_CHECKING:
     from hyperparams import Composer, Hyperparams, Synthesis

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from singing.request import CancelledError, ProgressEvent, listening
 from utils.flags import sentence
-from utils.progress import CancelledError, ProgressEvent, listening
 
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
 ENDED = (DONE, FAILED, CANCELLED)

@@ -20,9 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from module import padding_mask
-from music.performance import SWELL, pitch_drift, sung_pitch
+from music.performance import SWELL, VoiceStyle, pitch_drift, sung_pitch
 from network import Generated, TransformerTTS
-from singing.performance import style_of_voice
 from utils.audio import griffin_lim, levelled, local_contrast, mel_filterbank
 
 if TYPE_CHECKING:
@@ -271,7 +270,7 @@ def f0_of_notes(
     times = np.arange(num_frames) / frame_rate
     drift = knobs.drift_cents * pitch_drift(num_frames, frame_rate, seed)
     if any(styles):
-        midi = sung_pitch(notes, styles, times, style_of_voice(knobs))
+        midi = sung_pitch(notes, styles, times, VoiceStyle.of(knobs))
         return torch.from_numpy(440.0 * 2 ** ((midi + drift / 100 - 69) / 12)).float()
     onsets, _, pitches = np.array(sorted(tuple(note) for note in notes), float).T
     current = np.clip(np.searchsorted(onsets, times, side="right") - 1, 0, len(onsets) - 1)

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from training.flags import answer_early
+from utils.config import answer_early
 
 
 def add_flags(parser: ArgumentParser) -> None:

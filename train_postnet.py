@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from training.flags import answer_early
+from utils.config import answer_early
 
 
 def add_flags(parser: ArgumentParser) -> None:

@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from training.flags import answer_early
+from utils.config import answer_early
 
 
 def add_flags(parser: ArgumentParser) -> None:

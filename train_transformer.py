@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from training.flags import answer_early
+from utils.config import answer_early
 
 if __name__ == "__main__":  # --help and a wrong flag do not wait for torch
     answer_early(__doc__)

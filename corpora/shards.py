@@ -25,9 +25,7 @@ from corpora.cache import BuildReport, fingerprint, open_cache
 from corpora.records import Rejection, Split, strict_message
 from corpora.speech import ARRAYS, KIND, Entry, Outcome, extract_all, finish, index_head
 from corpora.statistics import Moments
-from utils.files import atomic, reading, write_text
-from utils.journal import Journal
-from utils.locks import FolderLock
+from utils.files import FolderLock, Journal, atomic, reading, write_text
 
 if TYPE_CHECKING:
     from hyperparams import Audio

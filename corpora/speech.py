@@ -31,8 +31,7 @@ from corpora.quality import recording_fault, truncation_fault
 from corpora.records import Rejection, Split, Utterance, strict_message
 from corpora.statistics import Moments, merge_into
 from utils.audio import convert, cpu_features, read_audio
-from utils.files import UNREADABLE, sha256_of
-from utils.journal import Journal
+from utils.files import UNREADABLE, Journal, sha256_of
 
 if TYPE_CHECKING:
     from hyperparams import Audio

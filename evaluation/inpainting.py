@@ -42,7 +42,7 @@ from singing.chain import linear_of, waveform
 from utils import distributed, plotting
 from utils.audio import Features, read_wav, write_wav
 from utils.checkpoint import resolve
-from utils.journal import Journal
+from utils.files import Journal
 from utils.loading import Loaded, check_pair, denoiser_of, describe_weights, load_network
 from utils.metrics import LINEAR_FLOOR, MEL_FLOOR, log_spectral_distance, mel_distance
 from utils.seeds import torch_generator

@@ -32,7 +32,7 @@ from singing.chain import attention_health, sharpened
 from text.symbols import is_vowel, word_spans
 from training.batching import evenly_spaced
 from utils.checkpoint import resolve
-from utils.journal import Journal
+from utils.files import Journal
 from utils.loading import check_pair, describe_weights, load_network
 from utils.metrics import frame_difference_ratio, frame_distance, mel_level
 

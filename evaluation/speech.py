@@ -14,7 +14,7 @@ from evaluation.report import write_result
 from evaluation.table import Metric, counted
 from singing.chain import attention_health
 from text.symbols import word_spans
-from utils.journal import Journal
+from utils.files import Journal
 from utils.metrics import aligned_distance, frame_difference_ratio, word_errors
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import soundfile
 import tiny_chain
 import torch
 from tiny import TINY, TINY_FLAGS
+from tiny_runs import resumed_equals_whole
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -124,16 +125,7 @@ def test_stopped_and_resumed_equals_uninterrupted(
     # Pictures take most of the time.
     monkeypatch.setattr(InpainterExperiment, "preview", lambda *_: None)
     steady = ["--set", "inpainter_training.schedule=constant"]
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert train_inpainter.main(flags(feature_dir, whole, "--steps", "4", *steady)) == 0
-    for steps in ("1", "4"):
-        assert train_inpainter.main(flags(feature_dir, parts, "--steps", steps, *steady)) == 0
-    states = [
-        checkpoint.load(save / "inpainter" / "r" / "last.pt", "inpainter")
-        for save in (whole, parts)
-    ]
-    for name, tensor in states[0]["model"].items():
-        assert torch.equal(tensor, states[1]["model"][name]), name
+    _, parts = resumed_equals_whole(train_inpainter.main, flags, feature_dir, tmp_path, 4, steady)
     changed = ["--steps", "5", "--set", "diffusion.sigma_data=0.2", *steady]
     assert train_inpainter.main(flags(feature_dir, parts, *changed)) == 2
 

@@ -95,6 +95,12 @@ def song(tmp_path: Path) -> Path:
     return write(tmp_path / "song.wav", music(2.0))
 
 
+@pytest.fixture
+def words_over_song(tune: Callable[..., Path], song: Path) -> tuple[object, ...]:
+    """Flags of three words on their notes, over an accompaniment."""
+    return ("--accompaniment", song, "--melody", tune("oh", "my", "oh"))
+
+
 def draft_of(folder: Path) -> np.ndarray:
     return integers(folder / "draft.wav")[:, 0] / 2.0**31
 
@@ -188,8 +194,7 @@ def test_pieces_are_cut_where_it_is_quiet() -> None:
 @pytest.mark.usefixtures("no_picture")
 def test_takes_are_judged_as_they_will_be_sung(
     restore: Callable[..., Any],
-    tune: Callable[..., Path],
-    song: Path,
+    words_over_song: tuple[object, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -203,7 +208,7 @@ def test_takes_are_judged_as_they_will_be_sung(
         return dict.fromkeys(WEIGHTS, float(len(heard)))
 
     monkeypatch.setattr(TakeJudge, "__call__", score)
-    flags = ("--accompaniment", song, "--melody", tune("oh", "my", "oh"), "--transcriber", judge)
+    flags = (*words_over_song, "--transcriber", judge)
     report = restore(*flags, "--takes", 2)
     assert report["phrase_seeds"] == [1] and len(heard) == 2
     start = round(report["lines"][0]["start"] * 16000)
@@ -217,28 +222,26 @@ def test_words_are_restored_and_none_is_the_chain_without(
     restore: Callable[..., Any],
     run: Run,
     weights: Path,
-    tune: Callable[..., Path],
-    song: Path,
+    words_over_song: tuple[object, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    flags = ("--accompaniment", song, "--melody", tune("oh", "my", "oh"))
-    report = restore(*flags)
+    report = restore(*words_over_song)
     assert report["mel_inpainter"]["step"] == 3 and report["mel_inpainting"]["draft_steps"] == 2
     assert report["mel"]["conditions"] == ["mel", "phoneme", "pitch"]
     assert report["mel"]["network_evaluations"] == 2 * report["mel"]["windows"]
     assert len(report["lines"]) == 1 and report["lines"][0]["text"] == "oh my oh"
     restored = draft_of(tmp_path / "out")
-    again = restore(*flags, "--set", "mel_inpainting.batch_size=1", out="single")
+    again = restore(*words_over_song, "--set", "mel_inpainting.batch_size=1", out="single")
     assert again["mel"]["windows"] == report["mel"]["windows"] > 1
     assert np.abs(draft_of(tmp_path / "single") - restored).max() < 1e-3
-    restore(*flags, "--mel-inpainter", "none", out="none")
+    restore(*words_over_song, "--mel-inpainter", "none", out="none")
     capsys.readouterr()
     monkeypatch.setattr(synthesis, "MEL_INPAINTER", tmp_path / "nowhere.pt")
     common = ("--inpainter", "none", *QUICK, "--checkpoint", weights / "singer.pt")
     on = ("--set", "synthesis.restore=true")
-    assert run(*common, *flags, *on, out="plain") == 0
+    assert run(*common, *words_over_song, *on, out="plain") == 0
     assert "no inpainter on mels" in capsys.readouterr().err
     names = ("draft.wav", "vocal.wav", "mix.wav")
     for name in names:  # what is not there changes nothing
@@ -246,7 +249,7 @@ def test_words_are_restored_and_none_is_the_chain_without(
     assert not np.allclose(draft_of(tmp_path / "none"), restored, atol=1e-3)
     monkeypatch.setattr(synthesis, "MEL_INPAINTER", Path(report["mel_inpainter"]["path"]))
     off = ("--set", "synthesis.restore=false")
-    assert run(*common, *flags, *off, out="off") == 0  # not chosen: the knob counts
+    assert run(*common, *words_over_song, *off, out="off") == 0  # not chosen: the knob counts
     assert "words without" in capsys.readouterr().err
     for name in names:
         assert (tmp_path / "off" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
@@ -463,8 +466,7 @@ def test_what_does_not_go_together_is_refused(
     run: Run,
     weights: Path,
     mel_weights: Path,
-    tune: Callable[..., Path],
-    song: Path,
+    words_over_song: tuple[object, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -476,9 +478,8 @@ def test_what_does_not_go_together_is_refused(
         (tmp_path / path.name).symlink_to(path)
     hp = config.build("own", None, ["audio.hop_length=128"], {"own": HP})
     save(tmp_path / "rate.pt", "inpainter", build_unet(hp, len(SYMBOLS)), hp, **data_of())
-    melody = ("--accompaniment", song, "--melody", tune("oh", "my", "oh"))
     common = ("--mel-inpainter", "mel.pt", "--inpainter", "none")
-    assert run("--checkpoint", weights / "singer.pt", *common, *melody, *flags) == 2
+    assert run("--checkpoint", weights / "singer.pt", *common, *words_over_song, *flags) == 2
     said = capsys.readouterr().err
     assert all(word in said for word in words), said
     assert not (tmp_path / "out").exists()

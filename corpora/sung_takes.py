@@ -78,11 +78,11 @@ def sing_arrangement(
     audio = Audio(sample_rate=SAMPLE_RATE)
     whole = with_breaths(torch.from_numpy(wav), arrangement.score, knobs, audio, manner.seed)
     block = round(LEVEL_BLOCK * sample_rate)
-    both = (
-        levelled(resample(voice, SAMPLE_RATE, sample_rate), VOCAL_LEVEL, block, PEAK)
-        for voice in (whole, torch.from_numpy(neutral))
+    voice, straight = (
+        levelled(resample(wav, SAMPLE_RATE, sample_rate), VOCAL_LEVEL, block, PEAK)
+        for wav in (whole, torch.from_numpy(neutral))
     )
-    return SungArrangement(*both, spans, sounding, curves)
+    return SungArrangement(voice, straight, spans, sounding, curves)
 
 
 def contour_of(

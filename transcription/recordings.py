@@ -257,7 +257,7 @@ def _phrases(
         offset = max(phrase.duration, times[-1][-1][1]) + TAIL_SECONDS
         spans.append((max(0.0, onset), offset))
     place = task.id, task.directory, task.audio.sample_rate
-    voice = SungArrangement(wav, spans, sounding, [])
+    voice = SungArrangement(wav, wav, spans, sounding, [])
     records = write_items(*place, cut, voice, set(sung.guessed))
     kept, left_out = [], []
     words = _word_places(sung)

@@ -315,8 +315,8 @@ def write_items(
 ) -> list[dict[str, Any]]:
     """Cut a voice into items of one or more breaths, write them, and return their records.
 
-    They are of the voice without its loudness and breaths, and their scores have the F0 that it was
-    asked for: a network is told all that varies.
+    They are of the voice without its loudness and breaths, and their scores have the F0 where it is
+    known: a network is told all that varies.
     """
     rate, vocal, spans = sample_rate, sung.neutral, sung.spans
     records: list[dict[str, Any]] = []
@@ -341,8 +341,9 @@ def write_items(
         record = {"id": phrase, "text": " ".join(words), "start": start, "end": end}
         record["guessed"] = sorted(guessed & {word.lower().strip(",.;:!?'\"") for word in words})
         written = inputs.to_dict()
-        curves = [sung.curves[number] for number in group]
-        written["contour"] = contour_of(curves, score.notes, *bounds)
+        if sung.curves:
+            curves = [sung.curves[number] for number in group]
+            written["contour"] = contour_of(curves, score.notes, *bounds)
         record |= {"symbols": list(inputs.symbols), "score": written}
         parts = chain(*(sung.sounding[number] for number in group))
         records.append({**record, "times": symbol_times(score, parts, *bounds)})

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
@@ -32,6 +32,7 @@ import torch
 from tqdm import tqdm
 
 from corpora.records import Rejection, id_fault
+from corpora.statistics import Moments
 from utils.files import UNREADABLE, sha256_of, write_bytes, write_json
 from utils.journal import Journal
 from utils.locks import FolderLock
@@ -229,6 +230,24 @@ def strays(directory: Path, arrays: Sequence[str], ids: set[str]) -> list[Path]:
         for path in sorted((directory / name).glob("*.npy"))
         if path.stem not in ids
     ]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one entry of a corpus: an item of its index, or the reason of a rejection."""
+
+    id: str
+    item: dict[str, Any] | None
+    record: dict[str, Any] | None  # for the journal
+    fault: str | None
+    kept: bool
+    moments: dict[str, Moments] = field(default_factory=dict)  # of spectrograms
+
+    @property
+    def remarks(self) -> list[Rejection]:
+        """What is remarkable about the item; with --strict it counts as a fault."""
+        found = [] if self.item is None else self.item.get("remarks", [])
+        return [Rejection(self.id, remark) for remark in found]
 
 
 @dataclass(frozen=True)

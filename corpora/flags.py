@@ -24,11 +24,6 @@ def parse(arguments: list[str], description: str | None) -> argparse.Namespace:
     spoken.add_argument(
         "--lexicon", type=Path, metavar="FILE", help="pronunciations that win over the dictionary"
     )
-    spoken.add_argument(
-        "--shard",
-        metavar="NUMBER/COUNT",
-        help="prepare one of COUNT parts, on any machine that sees --feature-dir; then: merge NAME",
-    )
     merged = commands.add_parser("merge", help="the index of a corpus prepared in shards")
     merged.set_defaults(command="merge")
     merged.add_argument("name", help="corpus below --feature-dir")
@@ -82,6 +77,7 @@ def parse(arguments: list[str], description: str | None) -> argparse.Namespace:
     aligned.add_argument("name", help="corpus below --feature-dir, prepared by ljspeech")
     aligned.add_argument("directory", type=Path, metavar="DIR", help="what it was prepared from")
     add_place_arguments(aligned)
+    add_shard_argument(aligned, "align NAME DIR, without it")
     drafts = commands.add_parser("drafts", help="a transformer's mels of a songbook's songs")
     drafts.set_defaults(command="drafts")
     drafts.add_argument("name", help="songbook below --feature-dir; its stems are NAME-stems")
@@ -93,6 +89,8 @@ def parse(arguments: list[str], description: str | None) -> argparse.Namespace:
     check.set_defaults(command="check")
     check.add_argument("name", help="corpus below --feature-dir")
     add_place_arguments(check)
+    for whole in (merged, packed, drafts, check):
+        add_shard_argument(whole)
     return parser.parse_args(arguments)
 
 
@@ -121,7 +119,19 @@ def add_build_arguments(
     parser.add_argument("--validation-share", type=float, default=Split.validation_share)
     parser.add_argument("--test-share", type=float, default=Split.test_share)
     parser.add_argument("--seed", type=int, default=Split.seed, help="of the split by id")
+    add_shard_argument(parser, "merge NAME")
     config.add_hyperparameter_arguments(parser, config.presets())
+
+
+def add_shard_argument(parser: argparse.ArgumentParser, afterwards: str | None = None) -> None:
+    """Add the part that is to be prepared; afterwards: the command that ends it, if there is one.
+
+    Commands that cannot be divided have a flag too, hidden: they refuse it and say why.
+    """
+    text = f"prepare one of COUNT parts, wherever --feature-dir can be seen; then: {afterwards}"
+    parser.add_argument(
+        "--shard", metavar="NUMBER/COUNT", help=text if afterwards else argparse.SUPPRESS
+    )
 
 
 def add_loudness_argument(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from corpora.cache import (
     INDEX_VERSION,
     BuildReport,
+    Outcome,
     exclusive,
     fingerprint,
     kept_record,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 KIND = "speech"
 ARRAYS = ("mel", "linear")
+MEASURED = ("mel", "linear")  # statistics of the index
 
 
 @dataclass(frozen=True)
@@ -175,18 +177,6 @@ def build(
     return finish(directory, head, outcomes, journal, len(entries), rejections, strict)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one utterance: its entry of the index, or the reason of its rejection."""
-
-    id: str
-    item: dict[str, Any] | None
-    record: dict[str, Any] | None  # for the journal
-    fault: str | None
-    kept: bool
-    moments: dict[str, Moments]
-
-
 def extract_all(
     entries: Sequence[Entry],
     directory: Path,
@@ -263,7 +253,7 @@ def finish(
         )
     index = {
         **head,
-        "statistics": {kind: moments[kind].statistics() for kind in ARRAYS},
+        "statistics": {kind: moments[kind].statistics() for kind in MEASURED},
         "items": items,
         "skipped": [dataclasses.asdict(rejection) for rejection in rejections],
     }

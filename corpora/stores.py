@@ -284,9 +284,11 @@ class StemStore(Store):
             return {name: self.index[name] for name in names}
 
 
-def read_phoneme_times(directory: Path) -> dict[str, dict[str, list[float]]]:
+def read_phoneme_times(
+    directory: Path, name: str = PHONEME_TIMES
+) -> dict[str, dict[str, list[float]]]:
     """The aligned items of feature/NAME by id; empty when the corpus was never aligned."""
-    path = Path(directory) / PHONEME_TIMES
+    path = Path(directory) / name
     if not path.is_file():
         return {}
     try:

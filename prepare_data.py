@@ -167,17 +167,17 @@ def prepare_ljspeech(options: argparse.Namespace) -> int:
         units = [Unit(len(found), tuple(faults)) for found, faults in spoken]
         texts = [(one.id, one.text, one.normalised) for one in utterances]
         mark = fingerprint(texts, lexicon_mark(options))
-        index = speech.index_head(corpus, audio, SYMBOLS, split)
+        index = speech.index_head(corpus, audio, SYMBOLS, split, options.linear)
         head = Head("ljspeech", index, len(utterances), mark, rejections)
 
         def make(journal: Journal) -> Iterator[Outcome]:
-            common = corpus, audio, split, options.workers, journal
+            common = corpus, audio, split, options.workers, journal, options.linear
             return speech.extract_all(entries, directory, *common)
 
         print(build_shard(shard, directory, head, units, make, options.strict))
         return 0
     entries, unpronounceable = speech.pronounce(utterances, pronouncer)
-    rest = options.workers, rejections + unpronounceable, options.strict
+    rest = options.workers, rejections + unpronounceable, options.strict, options.linear
     report = speech.build(entries, directory, corpus, audio, SYMBOLS, split, *rest)
     print_summary(report)
     print_guesses(report.index["items"])
@@ -297,7 +297,9 @@ def prepare_songbook(options: argparse.Namespace) -> int:
     renderings = songbook.render_takes(mine, options.workers, source)
     pairs = {pair.id: pair for pair in songbook.stem_pairs(sung.usable(renderings), directory)}
     common = audio, split_from(options), options.workers, options.strict
-    corpus = sung.SungCorpus(sung.SONGBOOK, directory, source, *common, pairs=pairs)
+    corpus = sung.SungCorpus(
+        sung.SONGBOOK, directory, source, *common, linear=options.linear, pairs=pairs
+    )
     if shard is None:
         print_reports(sung.built(corpus, renderings, rejections))
         return 0
@@ -339,7 +341,7 @@ def prepare_singing(options: argparse.Namespace) -> int:
         print("no X_accompaniment.* beside a recording: no stems for the inpainter")
     corpus = sung.SungCorpus(
         *(sung.SINGING, directory, options.directory.resolve().name, audio, split_from(options)),
-        *(options.workers, options.strict, options.loudness, pairs),
+        *(options.workers, options.strict, options.loudness, options.linear, pairs),
     )
     if shard is None:
         print_reports(sung.built(corpus, renderings, rejections))

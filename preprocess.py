@@ -240,7 +240,7 @@ class MelLinearDataset:
         return item["id"], mel, linear
 
     def _read(self, kind: str, id: str, start: int, length: int) -> Tensor:
-        crop = self.store.array(kind, id)[start : start + length]
+        crop = self.store.rows(kind, id, start, start + length)
         return torch.from_numpy(crop.astype(np.float32))
 
     def collate(self, segments: Sequence[tuple[str, Tensor, Tensor]]) -> MelLinearBatch:

@@ -269,10 +269,15 @@ class BuildReport:
         arrays: Sequence[str],
         rejections: Sequence[Rejection],
         kept: int,
+        others: Sequence[str] = (),
     ) -> BuildReport:
-        """Finish a build: remove the arrays of no item, count the bytes of the others."""
+        """Finish a build: remove the arrays of no item, count the bytes of the others.
+
+        others: kinds of arrays that another build may have left.
+        """
         ids = {item["id"] for item in index["items"]}
         removed = strays(directory, arrays, ids)
+        removed += strays(directory, [kind for kind in others if kind not in arrays], set())
         for path in removed:
             path.unlink()
         paths = (directory / name / f"{id}.npy" for name in arrays for id in ids)

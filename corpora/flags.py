@@ -33,6 +33,7 @@ def parse(arguments: list[str], description: str | None) -> argparse.Namespace:
     packed.set_defaults(command="pack")
     packed.add_argument("name", help="corpus below --feature-dir")
     feature_option(packed)
+    add_linear_argument(spoken)
     stems = commands.add_parser("stems", help="songs as vocal and accompaniment, two files each")
     stems.set_defaults(command="stems")
     add_build_arguments(stems)
@@ -48,6 +49,7 @@ def parse(arguments: list[str], description: str | None) -> argparse.Namespace:
     sung = commands.add_parser("songbook", help="scores with lyrics, sung by a free voice")
     sung.set_defaults(command="songbook")
     add_build_arguments(sung)
+    add_linear_argument(sung)
     sung.add_argument("--takes", type=int, default=Settings.takes, help="of each song")
     sung.add_argument(
         "--performance",
@@ -71,6 +73,7 @@ def parse(arguments: list[str], description: str | None) -> argparse.Namespace:
         "--lexicon", type=Path, metavar="FILE", help="pronunciations that win over the dictionary"
     )
     network_option(recorded, "transcriber")
+    add_linear_argument(recorded)
     add_loudness_argument(recorded)
     aligned = commands.add_parser("align", help="when each phoneme of a speech corpus is said")
     aligned.set_defaults(command="align")
@@ -121,6 +124,16 @@ def add_build_arguments(
     parser.add_argument("--seed", type=int, default=Split.seed, help="of the split by id")
     add_shard_argument(parser, "merge NAME")
     config.add_hyperparameter_arguments(parser, config.presets())
+
+
+def add_linear_argument(parser: argparse.ArgumentParser) -> None:
+    """Add where the linear spectrograms of PostNet's training come from."""
+    parser.add_argument(
+        "--linear",
+        choices=("stored", "on-the-fly"),
+        default="stored",
+        help="on-the-fly: keep the waveform in 16 bits, half of the bytes, instead",
+    )
 
 
 def add_shard_argument(parser: argparse.ArgumentParser, afterwards: str | None = None) -> None:

@@ -75,7 +75,7 @@ def build_shard(
     folder = directory / FOLDER / shard.name
     busy = f"{folder} is being prepared by another process: wait for it, or take another shard"
     with FolderLock(folder, busy):
-        for name in BUILDS[head.index["kind"]].ARRAYS:
+        for name in BUILDS[head.index["kind"]].arrays_of(head.index):
             (directory / name).mkdir(parents=True, exist_ok=True)
         outcomes = list(make(Journal(folder / "journal.jsonl")))
         faults = [r for unit in units for r in unit.rejections]
@@ -223,7 +223,7 @@ def merge(
     busy = f"{directory} is being prepared by another process: wait for it"
     with FolderLock(directory, busy):
         split = split or parts.split
-        journal = open_cache(directory, parts.kind, build.ARRAYS)
+        journal = open_cache(directory, parts.kind, build.arrays_of(parts.head.index))
         return build.finish(
             directory,
             {**parts.head.index, "split": dataclasses.asdict(split)},

@@ -288,6 +288,11 @@ def finish(
     return BuildReport.of(directory, index, ARRAYS, rejections, kept)
 
 
+def arrays_of(index: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the kinds of arrays that the items of an index have."""
+    return ARRAYS
+
+
 def _item(record: dict[str, Any], split: Split) -> dict[str, Any]:
     item = {name: value for name, value in record.items() if name != "fingerprint"}
     return {**item, "split": split.of(record["id"])}

@@ -46,6 +46,7 @@ class SungCorpus:
     workers: int
     strict: bool
     loudness: float = LOUDNESS
+    linear: str = speech.STORED  # or made on the fly
     pairs: dict[str, StemPair] = field(default_factory=dict)  # by id of the song, if it has stems
 
     @property
@@ -65,7 +66,7 @@ class SungCorpus:
         """Make the arrays of all phrases."""
         phrases = entries(renderings, self.directory)
         common = self.source, self.audio, self.split, self.workers
-        return speech.extract_all(phrases, self.directory, *common, journal)
+        return speech.extract_all(phrases, self.directory, *common, journal, self.linear)
 
     def stem_outcomes(self, renderings: Sequence[Rendering], journal: Journal) -> Iterator[Outcome]:
         """Make the arrays of all stems."""
@@ -100,7 +101,7 @@ def built(
     """Make arrays and index of the phrases, then of the stems, where there are some."""
 
     def phrases(made: list[Rendering], split: Split, why: list[Rejection]) -> BuildReport:
-        audio, rest = corpus.audio, (corpus.workers, why, corpus.strict)
+        audio, rest = corpus.audio, (corpus.workers, why, corpus.strict, corpus.linear)
         found = entries(made, corpus.directory)
         return speech.build(found, corpus.directory, corpus.source, audio, SYMBOLS, split, *rest)
 
@@ -149,7 +150,7 @@ def shard_head(
     corpus: SungCorpus, songs: int, mark: str, rejections: Sequence[Rejection], stems: bool
 ) -> shards.Head:
     """Return what all shards of a sung corpus have in common; mark: fingerprint of its songs."""
-    index = speech.index_head(corpus.source, corpus.audio, SYMBOLS, corpus.split)
+    index = speech.index_head(corpus.source, corpus.audio, SYMBOLS, corpus.split, corpus.linear)
     return shards.Head(corpus.layout, index, songs, mark, rejections, stems)
 
 

@@ -103,13 +103,13 @@ def test_an_item_is_read_when_it_is_asked_for(
 ) -> None:
     packing.pack(store, tmp_path / "packed")
     read: list[int] = []
-    one = packed.PackedItems._read
+    one = packed.PackedTable.item
 
     def counted(self, number: int):
         read.append(number)
         return one(self, number)
 
-    monkeypatch.setattr(packed.PackedItems, "_read", counted)
+    monkeypatch.setattr(packed.PackedTable, "item", counted)
     other = FeatureStore(tmp_path / "packed")
     training = replace(TINY.transformer_training, batch_frames=100, batch_size=1)
     batches = TextMelBatches(other, "train", training, prefetch=0)
@@ -117,4 +117,4 @@ def test_an_item_is_read_when_it_is_asked_for(
     next(batches((0, 0)))
     assert 1 <= len(set(read)) <= 1
     with pytest.raises(KeyError):
-        other.index["items"].number_of("nobody")
+        other.index["items"].table.number_of("nobody")

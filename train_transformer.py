@@ -126,8 +126,8 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
         if recogniser is not None:
             from evaluation.recognisers import spoken_words  # late: the judge is optional
 
-            texts = {item["id"]: item["text"] for item in self.validation.dataset.items}
-            self.words = [spoken_words(texts[id]) for id in self.phrases.ids]
+            texts = (store.entries[id]["text"] for id in self.phrases.ids)
+            self.words = [spoken_words(text) for text in texts]
         self.true_pitch: dict[int, np.ndarray] = {}  # F0 (T,) in Hz of sung phrases, made once
         sung_kinds = self.training_batches.dataset.timed_kinds()
         self.model.knows_durations.fill_(False in sung_kinds)

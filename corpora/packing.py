@@ -29,7 +29,8 @@ def pack(store: FeatureStore, directory: Path, shard_bytes: int = SHARD_BYTES) -
         found = times.get(item["id"])
         entry = item if found is None else {**item, "phoneme_times": found}
         writer.add(entry, {kind: store.array(kind, item["id"]) for kind in bins})
-    writer.close({**store.index, "pitch_range": store.pitch_range()})
+    known = {"pitch_range": store.pitch_range(), "voices": store.voices()}
+    writer.close({**store.index, **known})
     return writer
 
 

@@ -30,6 +30,7 @@ from hyperparams import Audio
 from utils.audio import Standardiser
 from utils.files import UNREADABLE, Unreadable, reading
 
+OF_ONE = ("voices", "linear")  # entries of an index that do not hold for others beside it
 PHONEME_TIMES = "phoneme_times.json"
 PHONEME_TIMES_VERSION = 1
 
@@ -180,6 +181,8 @@ class FeatureStore(Store):
 
     def voices(self) -> list[str]:
         """Return the names of the voices that items have, in their order."""
+        if "voices" in self.index:  # of a pack
+            return list(self.index["voices"])
         return list(dict.fromkeys(i["voice"] for i in self.index["items"] if i.get("voice")))
 
     def adopt_statistics(self, statistics: dict[str, dict[str, list[float]]]) -> None:
@@ -234,8 +237,9 @@ class JointFeatureStore(FeatureStore):
             kind: self._pooled([store.statistics[kind] for store in self.parts.values()])
             for kind in first.statistics
         }
+        own = {name: value for name, value in first.index.items() if name not in OF_ONE}
         self.index = {
-            **first.index,
+            **own,
             "corpus": " + ".join(store.index["corpus"] for store in self.parts.values()),
             "statistics": self.statistics,
             "items": [

@@ -151,7 +151,10 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
                 recogniser = WhisperRecogniser()
             except ImportError as error:
                 print(f"`best` is chosen without the words that are understood: {error}")
-        return cls(hyperparams, store, recogniser, (start or {}).get("voices", ()))
+        experiment = cls(hyperparams, store, recogniser, (start or {}).get("voices", ()))
+        if hyperparams.transformer_training.corpus_on_device:
+            experiment.training_batches.dataset.keep_on(world.device)
+        return experiment
 
     def batches(
         self, position: Position, rank: int = 0, world_size: int = 1

@@ -61,7 +61,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def serve(arguments: argparse.Namespace) -> None:
+def serve_page(arguments: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C."""
     try:
         from web import run
@@ -95,7 +95,7 @@ def serve(arguments: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve from the shell; return the exit code."""
     arguments = parse_arguments(argv)
-    return exit_code("app.py", lambda: serve(arguments))
+    return exit_code("app.py", lambda: serve_page(arguments))
 
 
 if __name__ == "__main__":

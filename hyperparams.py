@@ -64,7 +64,11 @@ class Audio:
 
 @dataclass(frozen=True)
 class Transformer:
-    """TransformerTTS: phonemes (and notes) → mel, autoregressive (Li et al. 2018, 1809.08895)."""
+    """TransformerTTS: phonemes (and notes) → mel, after Li et al. 2018 (1809.08895).
+
+    Their decoder hears the frames before each one; `history` false leaves that out, with all that
+    served it: prenet, history noise.
+    """
 
     width: int = 256  # D
     heads: int = 4  # H
@@ -78,13 +82,14 @@ class Transformer:
     prenet_width: int = 256  # bottleneck on the previous frames: forces a look at the text
     prenet_dropout: float = 0.5  # kept at inference (seeded), as in Tacotron 2
     reduction_factor: int = 2  # r, mel frames per decoder step: shorter loops, firmer attention
-    postnet_layers: int = 5  # residual refinement of the mel, told of symbol and note
-    postnet_width: int = 256  # channels
-    postnet_kernel: int = 3  # frames
+    history: bool = False  # true: a frame hears those before it; false: all are made at once
+    postnet_layers: int = 8  # residual refinement of the mel, told of symbol, note and F0
+    postnet_width: int = 512  # channels
+    postnet_kernel: int = 7  # frames; with a history causal, else ConvNeXt blocks both ways
     num_pitches: int = 128  # MIDI note numbers; 0 = spoken
     voices: int = 0  # singers beside the first, each an embedding; 0 = one voice, and none
     max_symbol_position: int = 8  # a symbol's place in its syllable, clipped here
-    contour: bool = False  # frames are told their pitch against the note: vibrato, glides, drift
+    contour: bool = True  # frames are told their pitch against the note: vibrato, glides, drift
     prior_width: float = 0.05  # s, w of the score prior exp(-distance²/2w²); 0.12 loses short words
     history_zero_max: float = 1.0  # share of a phrase's history frames zeroed ~ U(0, this)
     history_noise_max: float = 0.4  # noise on the history, in standard deviations ~ U(0, this)
@@ -95,7 +100,7 @@ class Transformer:
     guided_heads: int = 2  # heads of each of them pulled to the diagonal when there is no score
     guided_sigma: float = 0.2  # relative width g of the diagonal band
     phoneme_times_width: float = 0.05  # s, w for the times of spoken phonemes, shorter than notes
-    phoneme_times_dropout: float = 0.2  # share of items trained without the times of their phonemes
+    phoneme_times_dropout: float = 0.0  # share of items without the times of their phonemes
     onset_weight: float = 0.1  # per frame that a sung phoneme is expected too early or late
     guided_weight: float = 4.0  # λ at step 0
     guided_floor: float = 0.5  # λ never falls below this
@@ -626,6 +631,11 @@ REMOVED: dict[str, object] = {  # section.name: the value at which it did nothin
     "inpainting.order": "sequential",
 }
 
+ADDED: dict[str, object] = {  # section.name: what checkpoints from before it did
+    "transformer.history": True,
+    "transformer.contour": False,
+}
+
 _MEL: tuple[str, ...] = (
     "unet.mel=80",
     "unet.mdct=0",
@@ -664,9 +674,10 @@ _SMALL: tuple[str, ...] = (
     "transformer.width=192",
     "transformer.encoder_layers=2",
     "transformer.prenet_width=128",
-    "transformer.postnet_layers=4",
-    "transformer.postnet_width=192",
+    "transformer.postnet_layers=7",
+    "transformer.postnet_width=384",
     "transformer.reduction_factor=3",
+    "transformer.dropout=0",  # hours of two CPU cores underfit: training and validation are alike
     "postnet.width=128",
     "postnet.bank_kernels=8",
     "postnet.gru_width=96",
@@ -792,8 +803,14 @@ PRESETS: dict[str, tuple[str, ...]] = {
         "inpainting.dynamic_threshold=0.95",
     ),
 }
-PRESETS["performance"] = (  # a small voice that is told its pitch: --performance takes
+PRESETS["autoregressive"] = (  # a small transformer as Li et al. have it: frame after frame
     *PRESETS["small"],
-    "transformer.contour=true",
+    "transformer.history=true",
+    "transformer.contour=false",
+    "transformer.postnet_layers=4",
+    "transformer.postnet_width=192",
+    "transformer.postnet_kernel=3",
+    "transformer.dropout=0.1",
+    "transformer.phoneme_times_dropout=0.2",  # it also reads by attention alone
 )
-PRESET_ALIASES = {"published": "legacy"}  # names that earlier versions gave
+PRESET_ALIASES = {"published": "legacy", "performance": "small"}  # names that earlier versions gave

@@ -568,6 +568,132 @@ class MelPostnet(nn.Module):
         return self.out(x).float()
 
 
+class ConvNextBlock(nn.Module):
+    """Residual block of ConvNeXt along time (Liu et al. 2022, 2201.03545, figure 4).
+
+    Depthwise convolution → layer norm → linear, GELU, linear.
+    """
+
+    def __init__(self, width: int, inner: int, kernel_size: int) -> None:
+        super().__init__()
+        self.reach = kernel_size // 2
+        self.depthwise = nn.Parameter(torch.empty(kernel_size, width))
+        nn.init.normal_(self.depthwise, std=kernel_size**-0.5)
+        self.norm = nn.LayerNorm(width)
+        self.hidden = nn.Linear(width, inner)
+        self.out = nn.Linear(inner, width)
+        nn.init.zeros_(self.out.weight)  # a block begins as the identity
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor, is_valid: Tensor) -> Tensor:
+        """Map x (B, T, C), is_valid (B, T, 1) of the dtype of x → (B, T, C)."""
+        frames = x.shape[1]
+        padded = F.pad(x * is_valid, (0, 0, self.reach, self.reach))
+        # Sums of shifted products: on a CPU a seventh faster than a grouped convolution.
+        y = padded[:, :frames] * self.depthwise[0]
+        for shift in range(1, len(self.depthwise)):
+            y = y + padded[:, shift : shift + frames] * self.depthwise[shift]
+        return x + self.out(F.gelu(self.hidden(self.norm(y)), approximate="tanh"))
+
+
+LOWEST_HARMONICS, HIGHEST_HARMONICS, HARMONICS_STEP = 36.0, 96.0, 0.05  # MIDI pitch
+
+
+def harmonic_mels(
+    filterbank: Tensor, sample_rate: int, window_length: int, floor: float = 1e-3
+) -> Tensor:
+    """Return the log mels of steady harmonics of equal amplitude, standardised as a whole: (P, M).
+
+    filterbank (F, M) of magnitudes; pitches from LOWEST_HARMONICS in steps of HARMONICS_STEP. A
+    harmonic is the transform of the Hann window around it, powers add.
+    """
+    count = round((HIGHEST_HARMONICS - LOWEST_HARMONICS) / HARMONICS_STEP) + 1
+    pitch = LOWEST_HARMONICS + HARMONICS_STEP * torch.arange(count, dtype=torch.float64)
+    f0 = 440.0 * 2 ** ((pitch - 69) / 12)
+    hertz = torch.linspace(0, sample_rate / 2, len(filterbank), dtype=torch.float64)
+    nearest = (hertz / f0[:, None]).round()  # (P, F)
+    power = torch.zeros_like(nearest)
+    for harmonic in (nearest - 1, nearest, nearest + 1):  # the window hides what is farther
+        x = (hertz - harmonic * f0[:, None]) * window_length / sample_rate  # bins off it
+        hann = torch.sinc(x) + 0.5 * (torch.sinc(x - 1) + torch.sinc(x + 1))
+        power += hann**2 * ((harmonic > 0) & (harmonic * f0[:, None] < sample_rate / 2))
+    mel = (power.sqrt().float() @ filterbank).clamp_min(floor * filterbank.amax()).log()
+    return (mel - mel.mean()) / mel.std()
+
+
+class ConvNextPostnet(nn.Module):
+    """Residual of a mel that was made without a history, from all that a frame is told.
+
+    That mel holds nothing of the true one, so the convolutions look both ways, which those of
+    `MelPostnet` may not. Sung frames are also told the mel of the harmonics of their pitch
+    (`harmonic_mels`): where they lie is known, an octave of errors in them is not to be learnt.
+    """
+
+    EXPANSION = 2  # inner width of a block, in widths
+
+    def __init__(
+        self,
+        n_mels: int,
+        symbol_width: int,
+        num_pitches: int,
+        width: int,
+        layers: int,
+        kernel_size: int,
+        harmonics: Tensor,
+    ) -> None:
+        super().__init__()
+        self.harmonics: Tensor
+        self.register_buffer("harmonics", harmonics, persistent=False)  # (P, M)
+        self.mel = nn.Linear(2 * n_mels, width)
+        self.frame = nn.Linear(symbol_width + 5, width)
+        self.pitch = nn.Embedding(num_pitches, width)
+        self.norm = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(
+            ConvNextBlock(width, self.EXPANSION * width, kernel_size) for _ in range(layers)
+        )
+        self.out_norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, n_mels)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(
+        self,
+        mel: Tensor,
+        context: Tensor,
+        pitch: Tensor,
+        place: Tensor,
+        contour: Tensor,
+        is_padding: Tensor,
+    ) -> Tensor:
+        """Map mel (B, T, M) and what each frame is told → (B, T, M).
+
+        context (B, T, D + 2): of `phoneme_context`; pitch (B, T): MIDI number, 0 = none; place
+        (B, T): in the note or symbol, 0 … 1; contour (B, T, 2): semitones above the note, 1 where
+        known; is_padding (B, T).
+        """
+        told = torch.cat(
+            [context, place[..., None].to(context.dtype), contour.to(context.dtype)], -1
+        )
+        mel = torch.cat([mel, self.harmonics_at(pitch, contour).to(mel.dtype)], -1)
+        x = self.norm(self.mel(mel) + self.frame(told) + self.pitch(pitch))
+        is_valid = ~is_padding[..., None]
+        for block in self.blocks:
+            x = block(x, is_valid.to(x.dtype))
+        return self.out(self.out_norm(x)).float()
+
+    def harmonics_at(self, pitch: Tensor, contour: Tensor) -> Tensor:
+        """Return the mels of the harmonics, pitch (B, T), contour (B, T, 2) → (B, T, M).
+
+        Zero where nothing is sung.
+        """
+        row = (pitch + contour[..., 0].float() - LOWEST_HARMONICS) / HARMONICS_STEP
+        row = row.clamp(0, len(self.harmonics) - 1.001)
+        left = row.floor().long()
+        share = (row - left)[..., None]
+        mel = torch.lerp(self.harmonics[left], self.harmonics[left + 1], share)
+        return mel * (pitch > 0)[..., None]
+
+
 def corrupt_history(
     mel: Tensor, zero_max: float, noise_max: float, generator: torch.Generator
 ) -> Tensor:

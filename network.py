@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from module import (
     ConvBank,
+    ConvNextPostnet,
     ConvStack,
     DecoderLayer,
     DecoderLayerStep,
@@ -31,12 +32,14 @@ from module import (
     MelPostnet,
     PaddedGRU,
     ScaledPositions,
+    harmonic_mels,
     has_times,
     interval_log_prior,
     padding_mask,
     phoneme_context,
     place_in_interval,
 )
+from utils.audio import mel_filterbank
 
 if TYPE_CHECKING:
     import hyperparams
@@ -96,7 +99,9 @@ class TransformerTTS(nn.Module):
         num_symbols: int,
         n_mels: int,
         frame_seconds: float,
+        harmonics: Tensor | None = None,
     ) -> None:
+        """Harmonics (P, M): of `harmonic_mels`, which a network without a history is told."""
         super().__init__()
         self.hp = hp
         self.n_mels = n_mels
@@ -132,8 +137,12 @@ class TransformerTTS(nn.Module):
         nn.init.zeros_(self.onset_shift_out.bias)
         self.register_buffer("knows_onsets", torch.tensor(False))  # set by training on sung times
 
-        self.decoder_prenet = DecoderPrenet(
-            hp.reduction_factor * n_mels, hp.prenet_width, hp.width, hp.prenet_dropout
+        self.decoder_prenet = (
+            DecoderPrenet(
+                hp.reduction_factor * n_mels, hp.prenet_width, hp.width, hp.prenet_dropout
+            )
+            if hp.history
+            else None
         )
         self.frame_notes = FrameNotes(hp.num_pitches, hp.reduction_factor, hp.width)
         if hp.contour:  # begins as no input: a network that goes on from another sings as before
@@ -144,14 +153,15 @@ class TransformerTTS(nn.Module):
         self.decoder_norm = nn.LayerNorm(hp.width)
         self.to_mel = nn.Linear(hp.width, hp.reduction_factor * n_mels)
         self.to_stop = nn.Linear(hp.width, 1)
-        self.mel_postnet = MelPostnet(
-            n_mels,
-            hp.width,
-            hp.num_pitches,
-            hp.postnet_width,
-            hp.postnet_layers,
-            hp.postnet_kernel,
-            hp.dropout,
+        sizes = (n_mels, hp.width, hp.num_pitches, hp.postnet_width, hp.postnet_layers)
+        self.mel_postnet: MelPostnet | ConvNextPostnet = (
+            MelPostnet(*sizes, hp.postnet_kernel, hp.dropout)
+            if hp.history
+            else ConvNextPostnet(
+                *sizes,
+                hp.postnet_kernel,
+                torch.zeros(2, n_mels) if harmonics is None else harmonics,
+            )
         )
         self.dropout = Dropout(hp.dropout)
         # Drawn last, and zero: every voice begins as the network without voices would.
@@ -305,10 +315,11 @@ class TransformerTTS(nn.Module):
         need_weights: bool = False,
         voice: Tensor | None = None,
     ) -> TransformerOutput:
-        """Predict every frame from the frames before it.
+        """Predict every frame from the frames before it, or all of them without a history.
 
         symbols (B, N), symbol_lengths (B,); history (B, T, M): the true mel, possibly corrupted
-        (frame group k is predicted from groups 0 … k − 1); mel_lengths (B,); score
+        (frame group k is predicted from groups 0 … k − 1; only its length counts for a network
+        without a history); mel_lengths (B,); score
         with symbols (B, N) and frames (B, T); phoneme_times (B, N, 2) s: measured times of the
         symbols, zero for items that shall do without; keep (B, steps, 2, prenet) dropout masks or
         None. voice (B,): who sings, 0 or None = the first voice.
@@ -321,30 +332,17 @@ class TransformerTTS(nn.Module):
         memory, symbol_padding, encoder_maps = self.encode(
             symbols, symbol_lengths, score, heads, voice
         )
-        previous = F.pad(history, (0, 0, r, (steps - 1) * r - frames))  # mean frames first
-        previous = previous.reshape(len(history), steps, r * self.n_mels)  # (B, steps, r·M)
         times = self.times(score, phoneme_times)
-        notes = self.with_voice(self.step_notes(score, times, 0, steps, len(history)), voice)
-        x = self.dropout(self.decoder_positions(self.decoder_prenet(previous, keep) + notes))
-        mask = self.cross_mask(symbol_padding, times, 0, steps).to(x.dtype)
-        maps = AttentionMaps(encoder=encoder_maps)
-        guided_maps = []
-        for index, layer in enumerate(self.decoder):
-            is_guided = guided and index >= hp.decoder_layers - hp.guided_layers
-            cross_heads = hp.heads if need_weights else hp.guided_heads * is_guided
-            x, weights = layer(
-                x,
-                memory,
-                mask,
-                own_heads=heads,
-                cross_heads=cross_heads,
-            )
-            if need_weights:
-                maps.decoder.append(weights.own)
-                maps.cross.append(weights.cross)
-            if is_guided:
-                guided_maps.append(weights.cross[:, : hp.guided_heads])
-        x = self.decoder_norm(x)
+        previous = F.pad(history, (0, 0, r, (steps - 1) * r - frames))  # mean frames first
+        x, guided_maps, maps = self.decode(
+            previous.reshape(len(history), steps, r * self.n_mels),  # (B, steps, r·M)
+            (memory, symbol_padding, times, score),
+            keep,
+            voice,
+            hp.guided_heads * guided,
+            heads,
+        )
+        maps.encoder = encoder_maps
         mel_before = self.to_mel(x).float().reshape(len(x), steps * r, self.n_mels)[:, :frames]
         return TransformerOutput(
             mel_before,
@@ -354,6 +352,41 @@ class TransformerTTS(nn.Module):
             guided_maps,
             maps,
         )
+
+    def decode(
+        self,
+        previous: Tensor,
+        context: tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None, ScoreBatch | None],
+        keep: Tensor | None = None,
+        voice: Tensor | None = None,
+        guided_heads: int = 0,
+        heads: int = 0,
+    ) -> tuple[Tensor, list[Tensor], AttentionMaps]:
+        """Run the decoder on all steps: previous (B, steps, r·M) → (B, steps, D).
+
+        context: memory (B, N, D), its padding (B, N), `times`, the score; of `previous` a network
+        without a history uses the shape alone. Also returns the cross-attention of the guided
+        heads by guided layer, and the weights of `heads` heads by layer.
+        """
+        memory, symbol_padding, times, score = context
+        batch, steps = previous.shape[:2]
+        x = self.with_voice(self.step_notes(score, times, 0, steps, batch), voice)
+        if self.decoder_prenet is not None:
+            x = self.decoder_prenet(previous, keep) + x
+        x = self.dropout(self.decoder_positions(x))
+        mask = self.cross_mask(symbol_padding, times, 0, steps).to(x.dtype)
+        maps = AttentionMaps()
+        guided_maps = []
+        for index, layer in enumerate(self.decoder):
+            is_guided = guided_heads and index >= self.hp.decoder_layers - self.hp.guided_layers
+            cross_heads = heads or guided_heads * is_guided
+            x, weights = layer(x, memory, mask, own_heads=heads, cross_heads=cross_heads)
+            if heads:
+                maps.decoder.append(weights.own)
+                maps.cross.append(weights.cross)
+            if is_guided:
+                guided_maps.append(weights.cross[:, :guided_heads])
+        return self.decoder_norm(x), guided_maps, maps
 
     def step_notes(
         self,
@@ -369,10 +402,30 @@ class TransformerTTS(nn.Module):
         With `contour` also the pitch against the note, where the score says it.
         """
         r = self.reduction_factor
-        first, last = start * r, (start + steps) * r
+        frames = start * r, (start + steps) * r
+        pitch, place, contour = self.frame_score(score, times, *frames, batch)
+        notes = self.frame_notes(pitch, place)
+        if contour is not None:
+            notes = notes + self.contour(contour.reshape(batch, steps, -1).to(notes.dtype))
+        return notes
+
+    def frame_score(
+        self,
+        score: ScoreBatch | None,
+        times: tuple[Tensor, Tensor] | None,
+        first: int,
+        last: int,
+        batch: int,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return what sounds in the frames first … last − 1, T of them.
+
+        Pitch (B, T), MIDI number, 0 = none; place (B, T) in the note or, for speech, in the symbol,
+        0 … 1; contour (B, T, 2), semitones above the note and 1 where known, None when the network
+        or the score has none.
+        """
         device = self.to_mel.weight.device
         pitch = torch.zeros(batch, last - first, dtype=torch.long, device=device)
-        place = pitch.float()
+        place, contour = pitch.float(), None
         if times is not None:
             frame = torch.arange(first, last, device=device)
             place = place_in_interval(times[0], frame * self.frame_seconds)
@@ -382,12 +435,10 @@ class TransformerTTS(nn.Module):
             has_score = score.is_sung  # (B,)
             sung = F.pad(score.frame_position, pad)[:, first:last]
             place = torch.where(has_score[:, None], sung, place)
-        notes = self.frame_notes(pitch, place)
-        if self.hp.contour and score is not None and score.frame_contour is not None:
-            missing = max(0, last - score.frame_contour.shape[1])
-            contour = F.pad(score.frame_contour, (0, 0, 0, missing))[:, first:last]
-            notes = notes + self.contour(contour.reshape(batch, steps, -1).to(notes.dtype))
-        return notes
+            if self.hp.contour and score.frame_contour is not None:
+                missing = max(0, last - score.frame_contour.shape[1])
+                contour = F.pad(score.frame_contour, (0, 0, 0, missing))[:, first:last]
+        return pitch, place, contour
 
     def refine(
         self,
@@ -409,11 +460,12 @@ class TransformerTTS(nn.Module):
         context = memory.new_zeros(len(memory), frames, memory.shape[-1] + 2)
         if times is not None:
             context = phoneme_context(memory, symbol_padding, times[0], frame_times)
-        pitch = torch.zeros(len(memory), frames, dtype=torch.long, device=memory.device)
-        if score is not None:
-            pad = (0, max(0, frames - score.frame_pitch.shape[1]))
-            pitch = F.pad(score.frame_pitch, pad)[:, :frames]
-        return mel_before + self.mel_postnet(mel_before, context, pitch, is_padding)
+        pitch, place, contour = self.frame_score(score, times, 0, frames, len(memory))
+        if isinstance(self.mel_postnet, MelPostnet):
+            return mel_before + self.mel_postnet(mel_before, context, pitch, is_padding)
+        if contour is None:
+            contour = memory.new_zeros(*pitch.shape, 2)
+        return mel_before + self.mel_postnet(mel_before, context, pitch, place, contour, is_padding)
 
     # -- the frames, free-running --------------------------------------------------------------
 
@@ -451,7 +503,8 @@ class TransformerTTS(nn.Module):
                 max_frames = torch.where(state.has_score, max_frames, spoken_frames)
             r = self.reduction_factor
             min_steps, max_steps = -(-low // r), -(-max_frames // r)  # (B,) each
-            mel_before, end = state.run(min_steps, max_steps, stop_threshold, need_weights)
+            run = state.run if self.hp.history else state.run_at_once
+            mel_before, end = run(min_steps, max_steps, stop_threshold, need_weights)
             mel_lengths = torch.minimum(end * r, max_frames)
             mel_before = mel_before[:, : int(mel_lengths.max())]
             context = state.memory, state.symbol_padding, state.times, score
@@ -516,7 +569,7 @@ class _DecodingState:
         """Compute what the next BLOCK steps need and no output changes."""
         network, steps = self.network, self.BLOCK
         device = self.symbol_padding.device
-        draw = network.decoder_prenet.draw_keep
+        draw = cast("DecoderPrenet", network.decoder_prenet).draw_keep
         self.keep = torch.stack([draw(steps, g) for g in self.generators]).to(device)
         codes = network.decoder_positions.codes(self.position, steps)
         batch = len(self.generators)
@@ -554,6 +607,23 @@ class _DecodingState:
                 last = int(end.max())
         return torch.stack(groups, dim=1).view(batch, -1, network.n_mels), end
 
+    def run_at_once(
+        self, min_steps: Tensor, max_steps: Tensor, stop_threshold: float, need_weights: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Return what `run` does, of a network without a history: all steps in one pass."""
+        network, batch, steps = self.network, len(max_steps), int(max_steps.max())
+        width = network.reduction_factor * network.n_mels
+        previous = torch.zeros(1, 1, 1, device=max_steps.device).expand(batch, steps, width)
+        context = self.memory, self.symbol_padding, self.times, self.score
+        heads = network.hp.heads if need_weights else 0
+        x, _, maps = network.decode(previous, context, voice=self.voice, heads=heads)
+        self.recorded = [[weights] for weights in maps.cross]
+        step = torch.arange(1, steps + 1, device=x.device)  # (steps,)
+        wants = network.to_stop(x).squeeze(-1) > torch.logit(torch.tensor(stop_threshold))
+        wants &= (step >= min_steps[:, None]) & ~self.has_times[:, None]  # (B, steps)
+        end = torch.where(wants, step, steps).amin(1).minimum(max_steps)
+        return network.to_mel(x).view(batch, -1, network.n_mels), end
+
     def ended_by(self, end: Tensor, max_steps: Tensor) -> list[str]:
         """Say what ended each item after `end` (B,) steps of max_steps (B,)."""
         untimed = "durations" if self.predicted_frames is not None else "maximum"
@@ -567,7 +637,8 @@ class _DecodingState:
         k = self.position % self.BLOCK
         if k == 0:
             self._prepare_block()
-        x = network.decoder_prenet(previous[:, None], self.keep[:, k : k + 1])[:, 0]
+        prenet = cast("DecoderPrenet", network.decoder_prenet)
+        x = prenet(previous[:, None], self.keep[:, k : k + 1])[:, 0]
         x = x + self.ahead[k]
         mask = self.masks[k]
         if mask is not None:
@@ -614,8 +685,11 @@ class PostNet(nn.Module):
 
 def build_transformer(hp: hyperparams.Hyperparams, num_symbols: int) -> TransformerTTS:
     """Return an untrained transformer of these sizes."""
-    audio = hp.audio
-    return TransformerTTS(hp.transformer, num_symbols, audio.n_mels, 1.0 / audio.frame_rate)
+    audio, harmonics = hp.audio, None
+    if not hp.transformer.history:
+        harmonics = harmonic_mels(mel_filterbank(audio), audio.sample_rate, audio.win_length)
+    sizes = num_symbols, audio.n_mels, 1.0 / audio.frame_rate
+    return TransformerTTS(hp.transformer, *sizes, harmonics)
 
 
 def build_postnet(hp: hyperparams.Hyperparams) -> PostNet | SourcePostNet:

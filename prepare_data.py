@@ -49,8 +49,8 @@ from corpora.records import (
     TAKE_MARK,
     ArrayPair,
     Rejection,
-    Settings,
     Shard,
+    SongbookSettings,
     Split,
     StemPair,
     id_fault,
@@ -66,10 +66,9 @@ from text.symbols import SYMBOLS
 from training.mel_drafts import make_drafts
 from transcription.recordings import prepare_recordings
 from utils import checkpoint, config, distributed
-from utils.files import reading, sha256_of
+from utils.files import Journal, reading, sha256_of
 from utils.flags import guarded
-from utils.journal import Journal
-from utils.loading import load
+from utils.loading import load_network
 
 FEW_RECORDINGS = 8  # below it a split by recording takes too large a share, or leaves one empty
 WHOLE = {  # commands that take no --shard, and why
@@ -167,7 +166,7 @@ def prepare_ljspeech(options: argparse.Namespace) -> int:
         units = [Unit(len(found), tuple(faults)) for found, faults in spoken]
         texts = [(one.id, one.text, one.normalised) for one in utterances]
         mark = fingerprint(texts, lexicon_mark(options))
-        index = speech.index_head(corpus, audio, SYMBOLS, split, options.linear)
+        index = speech.speech_head(corpus, audio, SYMBOLS, split, options.linear)
         head = Head("ljspeech", index, len(utterances), mark, rejections)
 
         def make(journal: Journal) -> Iterator[Outcome]:
@@ -178,7 +177,7 @@ def prepare_ljspeech(options: argparse.Namespace) -> int:
         return 0
     entries, unpronounceable = speech.pronounce(utterances, pronouncer)
     rest = options.workers, rejections + unpronounceable, options.strict, options.linear
-    report = speech.build(entries, directory, corpus, audio, SYMBOLS, split, *rest)
+    report = speech.build_speech(entries, directory, corpus, audio, SYMBOLS, split, *rest)
     print_summary(report)
     print_guesses(report.index["items"])
     return 0
@@ -230,7 +229,9 @@ def align_corpus(options: argparse.Namespace) -> int:
     """Find the times of the phonemes of a prepared speech corpus."""
     directory, shard = target(options), shard_from(options)
     utterances, _ = read_ljspeech(options.directory)
-    count, rejections = phoneme_times.build(directory, utterances, options.workers, shard)
+    count, rejections = phoneme_times.build_phoneme_times(
+        directory, utterances, options.workers, shard
+    )
     what = f"{directory}{f', shard {shard.name}' if shard else ''}"
     print(f"{what}: {count} items aligned, {len(rejections)} could not be")
     for rejection in rejections:
@@ -271,10 +272,10 @@ def prepare_pairs(
     common = corpus, audio, split, options.workers
     if shard is None:
         rest = rejections, options.strict, options.loudness
-        print_songs(songs.build(pairs, directory, *common, *rest))
+        print_songs(songs.build_songs(pairs, directory, *common, *rest))
         return 0
     mine = shard.of(pairs)
-    index = songs.index_head(corpus, audio, split, options.loudness)
+    index = songs.songs_head(corpus, audio, split, options.loudness)
     head = Head(layout, index, len(pairs), fingerprint([pair.id for pair in pairs]), rejections)
 
     def make(journal: Journal) -> Iterator[Outcome]:
@@ -288,7 +289,7 @@ def prepare_songbook(options: argparse.Namespace) -> int:
     """Sing a folder of scores: phrases with scores under NAME, stems under NAME-stems."""
     directory, shard = target(options), shard_from(options)
     audio = hyperparams_of(options).audio
-    settings = Settings(options.takes, options.seconds, options.seed, options.performance)
+    settings = SongbookSettings(options.takes, options.seconds, options.seed, options.performance)
     takes, rejections = songbook.find_takes(
         options.directory, directory, audio, settings, options.soundfont, options.lexicon
     )
@@ -307,7 +308,7 @@ def prepare_songbook(options: argparse.Namespace) -> int:
     ids = [take.id for take in takes]
     mark = fingerprint(ids, asdict(settings), font, lexicon_mark(options))
     head = sung.shard_head(corpus, len(takes), mark, rejections, stems=True)
-    for line in sung.build_shard(corpus, shard, renderings, head):
+    for line in sung.build_sung_shard(corpus, shard, renderings, head):
         print(line)
     return 0
 
@@ -349,7 +350,7 @@ def prepare_singing(options: argparse.Namespace) -> int:
     ids = [(recording.id, recording.voice) for recording in found]
     mark = fingerprint(ids, suffix, sha256_of(transcriber), lexicon_mark(options))
     head = sung.shard_head(corpus, len(found), mark, rejections, stems=bool(pairs))
-    for line in sung.build_shard(corpus, shard, renderings, head):
+    for line in sung.build_sung_shard(corpus, shard, renderings, head):
         print(line)
     return 0
 
@@ -360,7 +361,7 @@ def prepare_drafts(options: argparse.Namespace) -> int:
     stems = StemStore(directory.with_name(f"{directory.name}-stems"))
     features = FeatureStore(directory)
     device = distributed.choose_device(options.device)
-    transformer = load(options.transformer, "transformer", device)
+    transformer = load_network(options.transformer, "transformer", device)
     if features.symbols != list(transformer.data["symbols"]):
         raise ValueError(
             f"{options.transformer} has another symbol table than {directory}: train it again"

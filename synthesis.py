@@ -358,9 +358,9 @@ def mel_inpainter_path(arguments: argparse.Namespace) -> Path | None:
 
 
 def listener(arguments: argparse.Namespace, device: torch.device) -> Hear | None:
-    """Return what hears notes and sounds of a take, its transcriber loaded when it first does."""
+    """Return what hears a --vocal, its transcriber loaded when it first does; None without one."""
     reference = transcriber_path(arguments)
-    if reference is None:
+    if reference is None or arguments.vocal is None:
         return None
     from transcription.listening import Listener
 

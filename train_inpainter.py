@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from training.flags import answer_early
+from utils.config import answer_early
 
 
 def add_flags(parser: ArgumentParser) -> None:
@@ -88,7 +88,7 @@ from utils.loading import (
     check_spectrograms,
     denoiser_of,
     describe_weights,
-    load,
+    load_network,
 )
 from utils.seeds import torch_generator
 
@@ -187,7 +187,7 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
         postnet = None
         if arguments.postnet is not None:
             with torch.random.fork_rng(devices=[]):  # the weights to train depend on the seed alone
-                postnet = load(arguments.postnet, "postnet", world.device)
+                postnet = load_network(arguments.postnet, "postnet", world.device)
             check_spectrograms(postnet, hyperparams, directory)
         drafts = None
         if arguments.drafts is not None:

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from training.flags import answer_early
+from utils.config import answer_early
 
 
 def add_flags(parser: ArgumentParser) -> None:
@@ -71,7 +71,7 @@ from utils import plotting
 from utils.audio import Features, Standardiser
 from utils.distributed import World
 from utils.files import read_json, write_json
-from utils.loading import Loaded, describe_weights, load
+from utils.loading import Loaded, describe_weights, load_network
 from utils.pitch import f0_track
 
 ORIGIN = "origin.json"  # beside teacher-forced mels: what they were made from
@@ -118,7 +118,7 @@ class PostNetExperiment(Experiment[PostNet, MelLinearBatch]):
             store.adopt_statistics(start["statistics"])
         experiment = cls(hyperparams, store)
         if arguments.transformer is not None:
-            teacher = load(arguments.transformer, "transformer", world.device)
+            teacher = load_network(arguments.transformer, "transformer", world.device)
             mels = directory / "teacher_mel"
             if world.is_main:
                 teacher_mels(teacher, store, mels)

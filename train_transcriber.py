@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from training.flags import answer_early
+from utils.config import answer_early
 
 
 def add_flags(parser: ArgumentParser) -> None:
@@ -55,7 +55,7 @@ from training.batching import Position, evenly_spaced
 from training.experiment import Experiment, StepContext, Term
 from training.trainer import train
 from transcription.labels import NOTE_TARGETS, PHONEME_CLASSES, class_table, note_targets
-from transcription.network import Transcriber
+from transcription.network import TranscriberNet
 from transcription.pictures import transcription_picture
 from transcription.transcribe import Transcribed, build_transcriber, transcribe_at_rate
 from utils import plotting
@@ -73,7 +73,7 @@ class Targets(NamedTuple):
     note: Tensor  # (B, T, 3), see note_targets
 
 
-class TranscriberExperiment(Experiment[Transcriber, StemBatch]):
+class TranscriberExperiment(Experiment[TranscriberNet, StemBatch]):
     """Singing → phonemes and notes; judged by transcriptions of whole songs."""
 
     kind = "transcriber"
@@ -227,11 +227,11 @@ class TranscriberExperiment(Experiment[Transcriber, StemBatch]):
         stems = self.store.window(item["id"], 0, item["num_samples"])
         return stems[VOCAL], stems.sum(0)
 
-    def transcribed(self, network: Transcriber, wav: Tensor) -> Transcribed:
+    def transcribed(self, network: TranscriberNet, wav: Tensor) -> Transcribed:
         """Transcribe wav (S,)."""
         return transcribe_at_rate(network, self.hp.transcriber, wav, self.hp.audio.sample_rate)
 
-    def validate(self, network: Transcriber) -> dict[str, float]:
+    def validate(self, network: TranscriberNet) -> dict[str, float]:
         """Score transcriptions of whole songs, clean and as mixes: phoneme accuracy and note F1s.
 
         `score` is 1 − the mean of phoneme accuracy, onset F1 and onset + pitch F1, clean.
@@ -250,7 +250,7 @@ class TranscriberExperiment(Experiment[Transcriber, StemBatch]):
         }
         return {"score": 1 - float(np.mean([means[metric] for metric in SCORED]))} | means
 
-    def preview(self, network: Transcriber, writer: SummaryWriter, step: int) -> None:
+    def preview(self, network: TranscriberNet, writer: SummaryWriter, step: int) -> None:
         """Write posteriorgram and piano roll of the beginning of a song, as vocal and as mix."""
         item = self.songs[0]
         rate, notes = self.hp.audio.sample_rate, self.notes[item["id"]]

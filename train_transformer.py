@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from training.flags import answer_early
+from utils.config import answer_early
 
 if __name__ == "__main__":  # --help and a wrong flag do not wait for torch
     answer_early(__doc__)
@@ -35,7 +35,13 @@ from hyperparams import Hyperparams
 from module import corrupt_history, has_times, interval_log_prior
 from network import Generated, TransformerOutput, TransformerTTS, build_transformer
 from preprocess import FeatureStore, TextMelBatch, TextMelBatches
-from singing.chain import generate_mel, guided_alignment, linear_from_mel, waveform
+from singing.chain import (
+    attention_health,
+    generate_mel,
+    guided_alignment,
+    linear_from_mel,
+    waveform,
+)
 from text.symbols import word_spans
 from training.batching import Position
 from training.experiment import Experiment, StepContext, Term, starting_data
@@ -52,7 +58,6 @@ from utils import plotting
 from utils.distributed import World
 from utils.metrics import (
     aligned_distance,
-    attention_health,
     frame_difference_ratio,
     frame_distance,
     mel_level,

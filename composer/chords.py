@@ -1,4 +1,4 @@
-"""Chords: their numbers, their names, and charts of them that a user gives.
+"""Charts of chords that a user gives.
 
 A chart says the chords of a song bar by bar, as musicians write them:
 
@@ -15,16 +15,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from composer.harmony import NO_CHORD, Chart
 from utils.files import reading
-
-PITCH_CLASSES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
-NO_CHORD = 24  # chords 0-11 are major on that pitch class, 12-23 minor
-NUM_CHORDS = 25
 
 NATURALS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 SHARPENS, FLATTENS = "#♯", "b♭"
@@ -39,21 +33,6 @@ COMMENT = re.compile(r"(^|\s)#(\s.*|$)")
 SECTION = re.compile(r"^\s*\[[^\]|]*\]\s*$")
 MOST_BARS = 4000  # an hour of song
 EXAMPLE = "bars parted by | and chords by blanks, as in 'C | Am | F G'"
-
-
-def chord_name(chord: int) -> str:
-    """Return "C", "Am", "N" (none) for a chord 0..24."""
-    if chord == NO_CHORD:
-        return "N"
-    return PITCH_CLASSES[chord % 12] + ("" if chord < 12 else "m")
-
-
-def chord_tones(chord: int) -> tuple[int, ...]:
-    """Return the pitch classes of a chord 0..24: root, third, fifth; none for `NO_CHORD`."""
-    if chord == NO_CHORD:
-        return ()
-    root, third = chord % 12, 4 if chord < 12 else 3
-    return root, (root + third) % 12, (root + 7) % 12
 
 
 def parse_chord(name: str) -> int:
@@ -78,47 +57,6 @@ def parse_chord(name: str) -> int:
         )
     shift = sum(1 if sign in SHARPENS else -1 for sign in accidentals)
     return (NATURALS[letter] + shift) % 12 + mode
-
-
-@dataclass(frozen=True)
-class Chart:
-    """The chords of a song as a user gives them: by bar, or by time.
-
-    bars: the chords of each bar, which share it evenly. spans: start, end in s, chord. One of the
-    two is empty.
-    """
-
-    bars: tuple[tuple[int, ...], ...] = ()
-    spans: tuple[tuple[float, float, int], ...] = ()
-
-    def by_beat(self, beats: np.ndarray, metre: int, phase: int) -> np.ndarray:
-        """Return the chord of each beat, (K,), where beat `phase` begins a bar.
-
-        beats (K,) in s. Bars come again from the first when the song is longer; the beats before
-        the first bar have its first chord. Raises ValueError for more chords in a bar than beats.
-        """
-        if self.spans:
-            return self._at((beats + np.append(beats[1:], 2 * beats[-1] - beats[-2])) / 2)
-        for number, bar in enumerate(self.bars, start=1):
-            if len(bar) > metre:
-                raise ValueError(
-                    f"bar {number} of the chords has {len(bar)}, but bars have {metre} beats: "
-                    "part it with |"
-                )
-        rows = [[bar[place * len(bar) // metre] for place in range(metre)] for bar in self.bars]
-        flat = np.array(rows).reshape(-1)
-        places = np.arange(len(beats)) - phase
-        return np.where(places < 0, flat[0], flat[places % len(flat)])
-
-    def _at(self, times: np.ndarray) -> np.ndarray:
-        """Return the chord that sounds at each time in s."""
-        starts = np.array([start for start, _, _ in self.spans])
-        last = np.searchsorted(starts, times, side="right") - 1
-        chords = [
-            self.spans[index][2] if index >= 0 and time < self.spans[index][1] else NO_CHORD
-            for index, time in zip(last.tolist(), times.tolist(), strict=True)
-        ]
-        return np.array(chords, dtype=int)
 
 
 def read_chart(argument: str) -> Chart:

@@ -9,27 +9,17 @@ line before the last.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from composer.chords import NO_CHORD
-from composer.counts import (
-    MAX_DURATION,
-    MAX_INTERVAL,
-    PHRASE_PARTS,
-    draw,
-    interval_class,
-    log_share,
-    read_table,
-    strength,
-    sung_stress,
-)
-from composer.harmony import Harmony
+from composer.harmony import NO_CHORD, Harmony
 from composer.layout import (
     SLOTS_PER_BEAT,
     Grid,
@@ -37,12 +27,14 @@ from composer.layout import (
     UnplacedLine,
     is_lifted,
     lay_out,
-    section_name,
-    stanza_numbers,
-    wanted_density,
+    phrase_density,
+    sung_stresses,
+    tempo_map,
+    time_signatures,
+    unplaced_lines,
 )
-from music.score import TICKS_PER_BEAT, Meter, Note, Score, Syllable, TempoMap
-from music.underlay import Underlay, text_syllables
+from music.score import Note, Score, Syllable
+from music.underlay import Underlay
 from text.remarks import remark
 from text.symbols import is_vowel
 from utils.seeds import numpy_generator
@@ -52,13 +44,52 @@ if TYPE_CHECKING:
     from text.frontend import Pronouncer
     from text.lyrics import LyricLine
 
-
+SMOOTHING = 0.2  # counts added to everything
+TABLE = Path(__file__).with_name("melody_weights.json")
+MAX_INTERVAL = 12  # semitones either way
+MAX_DURATION = 16  # sixteenths
+PHRASE_PARTS = 5  # of the contour
 LEAP = 5  # semitones from which the melody has to turn back or stay
 LAST_LEAP = 7  # semitones at most into a phrase's last note
 CONTOUR_SCALE = 1.5  # the counted arch, exaggerated: averages of many phrases are flat
 LIFT = 2.0  # semitones by which a chorus lies higher
 CENTRE_WIDTH = 4.0  # semitones: spread of the tilt towards the arch
 HELD = 4  # sixteenths from which a note counts as one on a strong place
+
+
+def strength(place: float, metre: int) -> int:
+    """Return 0, 1 or 2 for a place in the bar in sixteenths; `metre` is 3 or 4 beats."""
+    if place % 4:
+        return 0
+    return 2 if place == 0 or (metre == 4 and place == 8) else 1
+
+
+def interval_class(interval: int) -> int:
+    """Return the row of the interval table: 0 leap down, 1 step, 2 same, 3 step, 4 leap up."""
+    return 2 + (interval > 0) - (interval < 0) + (interval > 2) - (interval < -2)
+
+
+def read_table(path: Path = TABLE) -> dict[str, Any]:
+    """Return the counted table as arrays, as composer/counts.py lays it out."""
+
+    def arrays(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: arrays(entry) for key, entry in value.items()}
+        return np.array(value, dtype=float)
+
+    return arrays(json.loads(path.read_text(encoding="utf-8")))
+
+
+def log_share(counts: np.ndarray) -> np.ndarray:
+    """Return the log of smoothed shares along the last axis."""
+    counts = counts + SMOOTHING
+    return np.log(counts / counts.sum(axis=-1, keepdims=True))
+
+
+def draw_index(score: np.ndarray, rng: np.random.Generator) -> int:
+    """Return an index drawn with log weights `score`; -inf is never drawn."""
+    weights = np.exp(score - score.max())
+    return int(rng.choice(len(score), p=weights / weights.sum()))
 
 
 @dataclass(frozen=True)
@@ -138,14 +169,14 @@ def sample_pitches(
 
     start = voice.first_moves(previous) / knobs.temperature + emission[0]
     first = start + np.diagonal(messages[0])  # as if the first note were repeated: kind "same"
-    path = [draw(first, rng)]
+    path = [draw_index(first, rng)]
     before = path[0]
     for index in range(1, count):
         step = moves[before, path[-1]] + emission[index] + messages[index][path[-1]]
         if index == count - 1:
             step = np.where(gap[path[-1]] > LAST_LEAP, -np.inf, step)
         before = path[-1]
-        path.append(draw(step, rng))
+        path.append(draw_index(step, rng))
     return [voice.low + index for index in path]
 
 
@@ -237,7 +268,7 @@ def sample_rhythm(
     width = len(slots)
     emission = knobs.stress_weight * stress_lift(table, stresses, metre)[:, places]  # (N, W)
     emission = emission + agreement * np.isin(slots - phrase.bar, reference)
-    step = distances(table, metre, _density(phrase, grid, knobs))[places]  # (W, 16)
+    step = distances(table, metre, phrase_density(phrase, grid, knobs))[places]  # (W, 16)
     step[:, : shortest - 1] = -np.inf
     final = np.tile(log_share(table["final_duration"]), (width, 1))  # (W, 16)
     final[:, : shortest - 1] = -np.inf
@@ -255,12 +286,12 @@ def sample_rhythm(
     start = log_share(table["start"][str(metre)])[places] / knobs.temperature + message[0]
     start = _within_reach(start, phrase, grid)
     assert np.isfinite(start).any(), "the layout left no room for the syllables"
-    path = [draw(start, rng)]
+    path = [draw_index(start, rng)]
     for index in range(1, count):
         at = path[-1]
         onward = step[at] / knobs.temperature + message[index][reach[at]]
-        path.append(int(reach[at, draw(np.where(is_inside[at], onward, -np.inf), rng)]))
-    path.append(int(reach[path[-1], draw(ends[path[-1]], rng)]))
+        path.append(int(reach[at, draw_index(np.where(is_inside[at], onward, -np.inf), rng)]))
+    path.append(int(reach[path[-1], draw_index(ends[path[-1]], rng)]))
     return [int(slots[index]) for index in path]
 
 
@@ -271,12 +302,6 @@ def _within_reach(start: np.ndarray, phrase: PlacedLine, grid: Grid) -> np.ndarr
     limit = phrase.bar - phrase.first + round(START_REACH * grid.slots_per_bar)
     early = np.where(np.arange(len(start)) <= limit, start, -np.inf)
     return early if np.isfinite(early).any() else start
-
-
-def _density(phrase: PlacedLine, grid: Grid, knobs: Composer) -> float:
-    """Return the syllables per beat that fill the phrase, no slower than half of those wanted."""
-    filling = SLOTS_PER_BEAT * (len(phrase.line.syllables) + 1) / (phrase.end - phrase.bar)
-    return max(filling, wanted_density(grid, knobs) / 2)
 
 
 def _log_sum(scores: np.ndarray) -> np.ndarray:
@@ -316,7 +341,7 @@ def compose(
     are too long for the song or for their time stamps (saying how many syllables fit).
     """
     _check(knobs)
-    placed_lines, guessed = _lines(lines, pronouncer)
+    placed_lines, guessed = unplaced_lines(lines, pronouncer)
     grid = Grid(harmony, knobs.breath, knobs.shortest)
     table = read_table()
     voice = VocalRange(knobs.low, knobs.high, knobs.max_leap, table, knobs.repeat_bias)
@@ -330,7 +355,7 @@ def compose(
         agreement = knobs.repetition * (3 if is_same_place else 1)
         melody = model.relative if model else {}
         onsets = sample_rhythm(
-            phrase, _stresses(phrase), grid, table, knobs, rng, list(melody), agreement
+            phrase, sung_stresses(phrase), grid, table, knobs, rng, list(melody), agreement
         )
         pitches = sample_pitches(
             onsets,
@@ -365,33 +390,6 @@ def _check(knobs: Composer) -> None:
         )
     if knobs.temperature <= 0:
         raise ValueError(f"composer.temperature = {knobs.temperature}: expected a number above 0")
-
-
-def _lines(
-    lines: Sequence[LyricLine], pronouncer: Pronouncer
-) -> tuple[list[UnplacedLine], tuple[str, ...]]:
-    """Return the lines with their syllables, and the words that were guessed."""
-    placed: list[UnplacedLine] = []
-    guessed: list[str] = []
-    for line, stanza in zip(lines, stanza_numbers(lines), strict=True):
-        syllables, guesses = text_syllables(line.text, pronouncer, line_number=line.line_number)
-        guessed += guesses
-        if syllables:
-            name = section_name(line.section)
-            placed.append(
-                UnplacedLine(tuple(syllables), name, stanza, line.line_number, line.start, line.end)
-            )
-    if not placed:
-        raise ValueError("the lyrics hold no word that can be pronounced; expected words to sing")
-    return placed, tuple(dict.fromkeys(guessed))
-
-
-def _stresses(phrase: PlacedLine) -> list[int]:
-    """Return the stress of each syllable as it is sung: function words have none."""
-    return [
-        sung_stress(syllable.text, syllable.stress, syllable.starts_word and syllable.ends_word)
-        for syllable in phrase.line.syllables
-    ]
 
 
 def rhyme(syllables: Sequence[Syllable]) -> tuple[str, ...]:
@@ -444,23 +442,4 @@ def _score(done: Sequence[ComposedLine], grid: Grid) -> Score:
                 replace(syllable, word=first + syllable.word, line=line, notes=(note,))
             )
     harmony = grid.harmony
-    return Score(tuple(syllables), tempo_map(harmony), _meters(harmony))
-
-
-def tempo_map(harmony: Harmony) -> TempoMap:
-    """Return a tempo map in which beat k of the harmony is quarter note k, for k >= 1.
-
-    What comes before the second beat, lead-in and first beat, is one long quarter note.
-    """
-    edges = np.concatenate([[0.0], harmony.beats[1:], [2 * harmony.beats[-1] - harmony.beats[-2]]])
-    changes: list[tuple[int, int]] = []
-    for beat, microseconds in enumerate(np.round(np.diff(edges) * 1e6).astype(int).tolist()):
-        if not changes or abs(changes[-1][1] - microseconds) > 2:
-            changes.append((beat * TICKS_PER_BEAT, microseconds))
-    return TempoMap(tuple(changes))
-
-
-def _meters(harmony: Harmony) -> tuple[Meter, ...]:
-    """Return the time signatures: a short first bar when the first beat is no downbeat."""
-    bar = Meter(harmony.first_downbeat * TICKS_PER_BEAT, harmony.metre, 4)
-    return (bar,) if not bar.tick else (Meter(0, harmony.first_downbeat, 4), bar)
+    return Score(tuple(syllables), tempo_map(harmony), time_signatures(harmony))

@@ -22,8 +22,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from composer.chords import NO_CHORD, NUM_CHORDS, chord_tones
-from composer.harmony import correlate, viterbi
+from composer.compose import (
+    MAX_DURATION,
+    MAX_INTERVAL,
+    PHRASE_PARTS,
+    TABLE,
+    interval_class,
+    strength,
+)
+from composer.harmony import NO_CHORD, NUM_CHORDS, chord_tones, correlate, viterbi
+from composer.layout import sung_stress
 from music.underlay import text_syllables
 from utils.files import write_text
 
@@ -34,19 +42,7 @@ if TYPE_CHECKING:
     from music.musicxml_parts import Part, WrittenNote
 
 
-SMOOTHING = 0.2  # counts added to everything
-TABLE = Path(__file__).with_name("melody_weights.json")
-MAX_INTERVAL = 12  # semitones either way
-MAX_DURATION = 16  # sixteenths
-PHRASE_PARTS = 5  # of the contour
 SIMPLE_METRES = {(4, 4): 4, (2, 2): 4, (2, 4): 4, (3, 4): 3}  # two-beat bars are halves of four
-# One-syllable words that lean on their neighbours; CMUdict stresses most of them.
-LEANING = """
-a an the and but or nor as at by for from in of on to with than that this if so
-am is are was were be been has have had do does did will would shall should can could may might
-must i you he she it we they me him her us them my your his its our their i'm i'll it's you're
-"""
-FUNCTION_WORDS = frozenset(LEANING.split())
 
 
 @dataclass(frozen=True)
@@ -72,19 +68,6 @@ class WrittenSong:
 
     voice: list[CountedNote] = field(default_factory=list)
     accompaniment: list[tuple[float, float, int]] = field(default_factory=list)
-
-
-def strength(place: float, metre: int) -> int:
-    """Return 0, 1 or 2 for a place in the bar in sixteenths; `metre` is 3 or 4 beats."""
-    if place % 4:
-        return 0
-    return 2 if place == 0 or (metre == 4 and place == 8) else 1
-
-
-def sung_stress(text: str, stress: int, is_single: bool) -> int:
-    """Return the stress of a syllable in a line: 0 for the function words of one syllable."""
-    word = re.sub(r"[^a-z']", "", text.lower().replace("’", "'"))
-    return 0 if is_single and word in FUNCTION_WORDS else stress
 
 
 # -- reading ----------------------------------------------------------------------------------
@@ -160,11 +143,6 @@ def empty_table() -> dict[str, Any]:
         "stress": np.zeros((3, 3)),  # strength, stress
         "contour": np.zeros((PHRASE_PARTS, 2)),  # sum of pitch from the phrase's mean, notes
     }
-
-
-def interval_class(interval: int) -> int:
-    """Return the row of the interval table: 0 leap down, 1 step, 2 same, 3 step, 4 leap up."""
-    return 2 + (interval > 0) - (interval < 0) + (interval > 2) - (interval < -2)
 
 
 def phrases_of(voice: Sequence[CountedNote]) -> list[list[CountedNote]]:
@@ -325,26 +303,3 @@ def write_table(folder: Path | str, path: Path = TABLE) -> None:
     text = json.dumps(plain(count_songs(folder)), indent=1)
     text = re.sub(r"\[\s+([-\d.,\s]+?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
     write_text(path, text.replace(".0,", ",").replace(".0]", "]") + "\n")
-
-
-def read_table(path: Path = TABLE) -> dict[str, Any]:
-    """Return the counted table as arrays, as `empty_table` lays it out."""
-
-    def arrays(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: arrays(entry) for key, entry in value.items()}
-        return np.array(value, dtype=float)
-
-    return arrays(json.loads(path.read_text(encoding="utf-8")))
-
-
-def log_share(counts: np.ndarray) -> np.ndarray:
-    """Return the log of smoothed shares along the last axis."""
-    counts = counts + SMOOTHING
-    return np.log(counts / counts.sum(axis=-1, keepdims=True))
-
-
-def draw(score: np.ndarray, rng: np.random.Generator) -> int:
-    """Return an index drawn with log weights `score`; -inf is never drawn."""
-    weights = np.exp(score - score.max())
-    return int(rng.choice(len(score), p=weights / weights.sum()))

@@ -15,7 +15,10 @@ from itertools import pairwise
 import numpy as np
 
 from composer.beats import SILENCE, beat_chroma, track_beats
-from composer.chords import NO_CHORD, NUM_CHORDS, PITCH_CLASSES, Chart, chord_tones
+
+PITCH_CLASSES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
+NO_CHORD = 24  # chords 0-11 are major on that pitch class, 12-23 minor
+NUM_CHORDS = 25
 
 SHORTEST = 4.0  # s; two beats at the slowest tempo allowed
 
@@ -34,6 +37,62 @@ MINOR_PROFILE = (5.0, 2.0, 3.5, 4.5, 2.0, 4.0, 2.0, 4.5, 3.5, 2.0, 1.5, 4.0)
 MIDDLE = 0.05  # s after a beat: a singer a little late is on it
 TONIC_BONUS = 0.08  # correlation that a first and a last chord each lend the key they are tonic of
 SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
+
+
+def chord_name(chord: int) -> str:
+    """Return "C", "Am", "N" (none) for a chord 0..24."""
+    if chord == NO_CHORD:
+        return "N"
+    return PITCH_CLASSES[chord % 12] + ("" if chord < 12 else "m")
+
+
+def chord_tones(chord: int) -> tuple[int, ...]:
+    """Return the pitch classes of a chord 0..24: root, third, fifth; none for `NO_CHORD`."""
+    if chord == NO_CHORD:
+        return ()
+    root, third = chord % 12, 4 if chord < 12 else 3
+    return root, (root + third) % 12, (root + 7) % 12
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The chords of a song as a user gives them: by bar, or by time.
+
+    bars: the chords of each bar, which share it evenly. spans: start, end in s, chord. One of the
+    two is empty.
+    """
+
+    bars: tuple[tuple[int, ...], ...] = ()
+    spans: tuple[tuple[float, float, int], ...] = ()
+
+    def by_beat(self, beats: np.ndarray, metre: int, phase: int) -> np.ndarray:
+        """Return the chord of each beat, (K,), where beat `phase` begins a bar.
+
+        beats (K,) in s. Bars come again from the first when the song is longer; the beats before
+        the first bar have its first chord. Raises ValueError for more chords in a bar than beats.
+        """
+        if self.spans:
+            return self._at((beats + np.append(beats[1:], 2 * beats[-1] - beats[-2])) / 2)
+        for number, bar in enumerate(self.bars, start=1):
+            if len(bar) > metre:
+                raise ValueError(
+                    f"bar {number} of the chords has {len(bar)}, but bars have {metre} beats: "
+                    "part it with |"
+                )
+        rows = [[bar[place * len(bar) // metre] for place in range(metre)] for bar in self.bars]
+        flat = np.array(rows).reshape(-1)
+        places = np.arange(len(beats)) - phase
+        return np.where(places < 0, flat[0], flat[places % len(flat)])
+
+    def _at(self, times: np.ndarray) -> np.ndarray:
+        """Return the chord that sounds at each time in s."""
+        starts = np.array([start for start, _, _ in self.spans])
+        last = np.searchsorted(starts, times, side="right") - 1
+        chords = [
+            self.spans[index][2] if index >= 0 and time < self.spans[index][1] else NO_CHORD
+            for index, time in zip(last.tolist(), times.tolist(), strict=True)
+        ]
+        return np.array(chords, dtype=int)
 
 
 @dataclass(frozen=True)

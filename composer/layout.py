@@ -20,18 +20,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from composer.chords import NO_CHORD
-from composer.harmony import Harmony
+from composer.harmony import NO_CHORD, Harmony
+from music.score import TICKS_PER_BEAT, Meter, TempoMap
+from music.underlay import text_syllables
 
 if TYPE_CHECKING:
     from hyperparams import Composer
     from music.score import Syllable
+    from text.frontend import Pronouncer
     from text.lyrics import LyricLine
 
 SLOTS_PER_BEAT = 4
 BAR_CHOICES = (1, 2, 4, 8, 16)  # of a line
 LONGEST_INTRO = 4  # bars
 FILLS = ("rest", "spread", "repeat")
+# One-syllable words that lean on their neighbours; CMUdict stresses most of them.
+LEANING = """
+a an the and but or nor as at by for from in of on to with than that this if so
+am is are was were be been has have had do does did will would shall should can could may might
+must i you he she it we they me him her us them my your his its our their i'm i'll it's you're
+"""
+FUNCTION_WORDS = frozenset(LEANING.split())
 
 
 @dataclass(frozen=True)
@@ -315,3 +324,61 @@ def stanza_numbers(lines: Sequence[LyricLine]) -> list[int]:
             is_new = before.section != after.section or gap
         numbers.append(numbers[-1] + is_new)
     return numbers
+
+
+def sung_stress(text: str, stress: int, is_single: bool) -> int:
+    """Return the stress of a syllable in a line: 0 for the function words of one syllable."""
+    word = re.sub(r"[^a-z']", "", text.lower().replace("’", "'"))
+    return 0 if is_single and word in FUNCTION_WORDS else stress
+
+
+def phrase_density(phrase: PlacedLine, grid: Grid, knobs: Composer) -> float:
+    """Return the syllables per beat that fill the phrase, no slower than half of those wanted."""
+    filling = SLOTS_PER_BEAT * (len(phrase.line.syllables) + 1) / (phrase.end - phrase.bar)
+    return max(filling, wanted_density(grid, knobs) / 2)
+
+
+def unplaced_lines(
+    lines: Sequence[LyricLine], pronouncer: Pronouncer
+) -> tuple[list[UnplacedLine], tuple[str, ...]]:
+    """Return the lines with their syllables, and the words that were guessed."""
+    placed: list[UnplacedLine] = []
+    guessed: list[str] = []
+    for line, stanza in zip(lines, stanza_numbers(lines), strict=True):
+        syllables, guesses = text_syllables(line.text, pronouncer, line_number=line.line_number)
+        guessed += guesses
+        if syllables:
+            name = section_name(line.section)
+            placed.append(
+                UnplacedLine(tuple(syllables), name, stanza, line.line_number, line.start, line.end)
+            )
+    if not placed:
+        raise ValueError("the lyrics hold no word that can be pronounced; expected words to sing")
+    return placed, tuple(dict.fromkeys(guessed))
+
+
+def sung_stresses(phrase: PlacedLine) -> list[int]:
+    """Return the stress of each syllable as it is sung: function words have none."""
+    return [
+        sung_stress(syllable.text, syllable.stress, syllable.starts_word and syllable.ends_word)
+        for syllable in phrase.line.syllables
+    ]
+
+
+def tempo_map(harmony: Harmony) -> TempoMap:
+    """Return a tempo map in which beat k of the harmony is quarter note k, for k >= 1.
+
+    What comes before the second beat, lead-in and first beat, is one long quarter note.
+    """
+    edges = np.concatenate([[0.0], harmony.beats[1:], [2 * harmony.beats[-1] - harmony.beats[-2]]])
+    changes: list[tuple[int, int]] = []
+    for beat, microseconds in enumerate(np.round(np.diff(edges) * 1e6).astype(int).tolist()):
+        if not changes or abs(changes[-1][1] - microseconds) > 2:
+            changes.append((beat * TICKS_PER_BEAT, microseconds))
+    return TempoMap(tuple(changes))
+
+
+def time_signatures(harmony: Harmony) -> tuple[Meter, ...]:
+    """Return the time signatures: a short first bar when the first beat is no downbeat."""
+    bar = Meter(harmony.first_downbeat * TICKS_PER_BEAT, harmony.metre, 4)
+    return (bar,) if not bar.tick else (Meter(0, harmony.first_downbeat, 4), bar)

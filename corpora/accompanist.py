@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from music.midi import save
+from music.midi import save_midi
 from music.midi_tracks import DRUM_CHANNEL
 from music.score import TempoMap
 from music.song import Backing
@@ -78,7 +78,7 @@ def write_backing(
             track.append(message.copy(time=tick - now))
             now = tick
         file.tracks.append(track)
-    save(file, path)
+    save_midi(file, path)
 
 
 def play(midi_path: Path, soundfont: Path, sample_rate: int, num_samples: int) -> Tensor:

@@ -33,9 +33,7 @@ from tqdm import tqdm
 
 from corpora.records import Rejection, id_fault
 from corpora.statistics import Moments
-from utils.files import UNREADABLE, sha256_of, write_bytes, write_json
-from utils.journal import Journal
-from utils.locks import FolderLock
+from utils.files import UNREADABLE, FolderLock, Journal, sha256_of, write_bytes, write_json
 
 INDEX_VERSION = 1  # raised when the meaning of an index or of its arrays changes
 INDEX_NAME = "index.json"

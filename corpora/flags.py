@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from corpora.records import LOUDNESS, Settings, Split
+from corpora.records import LOUDNESS, SongbookSettings, Split
 from utils import config
 from utils.flags import command_line, device_option, feature_option, network_option
 from utils.paths import LEGACY_AUDIO
@@ -50,14 +50,16 @@ def parse(arguments: list[str], description: str | None) -> argparse.Namespace:
     sung.set_defaults(command="songbook")
     add_build_arguments(sung)
     add_linear_argument(sung)
-    sung.add_argument("--takes", type=int, default=Settings.takes, help="of each song")
+    sung.add_argument("--takes", type=int, default=SongbookSettings.takes, help="of each song")
     sung.add_argument(
         "--performance",
         action="store_true",
-        help="every take sings its notes in its own way: vibrato, glides, loudness, breaths; the "
-        "contour of its pitch is stored for --set transformer.contour=true",
+        help="every take sings its notes in its own way: vibrato, glides, and in stems loudness "
+        "and breaths",
     )
-    sung.add_argument("--seconds", type=float, default=Settings.seconds, help="longest song")
+    sung.add_argument(
+        "--seconds", type=float, default=SongbookSettings.seconds, help="longest song"
+    )
     sung.add_argument("--soundfont", type=Path, metavar="FILE", help="General MIDI, .sf2")
     sung.add_argument(
         "--lexicon", type=Path, metavar="FILE", help="pronunciations that win over the dictionary"

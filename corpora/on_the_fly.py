@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 KIND = "wav"
 
 
-def rows_of(wav: Tensor, hop_length: int) -> np.ndarray:
+def waveform_rows(wav: Tensor, hop_length: int) -> np.ndarray:
     """Round a waveform (S,) to 16 bits, (T, hop), T = 1 + S // hop."""
     rows = np.zeros((1 + len(wav) // hop_length, hop_length), dtype=np.int16)
     integers = (wav.double() * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1)
@@ -42,7 +42,7 @@ def rows_needed(start: int, length: int, num_frames: int, audio: Audio) -> tuple
     return max(0, start - reach), min(num_frames, start + length - 1 + reach)
 
 
-def linear_of(
+def linear_frames(
     rows: np.ndarray, first_row: int, num_samples: int, start: int, length: int, audio: Audio
 ) -> np.ndarray:
     """Return frames start … start + length of the linear spectrogram, (length, F) float16.

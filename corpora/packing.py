@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from corpora.packed import ITEMS, PACK_VERSION, PACKED, ROW, ROWS, id_hash, shard_name
 from corpora.records import SPLITS
-from corpora.speech import DTYPES, arrays_of, columns_of
+from corpora.speech import DTYPES, columns_of, speech_arrays
 from corpora.stores import FeatureStore
 from utils.files import sha256_of, write_json
 
@@ -22,7 +22,7 @@ HEADER_BYTES = 128  # of a .npy file of version 1.0: room for any number of fram
 
 def pack(store: FeatureStore, directory: Path, shard_bytes: int = SHARD_BYTES) -> PackWriter:
     """Pack a prepared speech corpus into `directory`, in the order of its index."""
-    bins = {kind: columns_of(store.index, kind) for kind in arrays_of(store.index)}
+    bins = {kind: columns_of(store.index, kind) for kind in speech_arrays(store.index)}
     writer = PackWriter(directory, bins, shard_bytes)
     times = store.phoneme_times()
     for item in tqdm(store.index["items"], desc=f"packing {store.directory.name}", unit="item"):

@@ -97,7 +97,7 @@ def _write(
     write_json(path, {"version": PHONEME_TIMES_VERSION, "items": items})
 
 
-def build(
+def build_phoneme_times(
     directory: Path, utterances: Sequence[Utterance], workers: int, shard: Shard | None = None
 ) -> tuple[int, list[Rejection]]:
     """Align the items of feature/NAME that are not yet aligned, or whose symbols have changed.

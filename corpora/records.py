@@ -21,7 +21,7 @@ Piece = TypeVar("Piece")
 
 
 @dataclass(frozen=True)
-class Settings:
+class SongbookSettings:
     """What a songbook's rendering depends on, apart from the song and the audio's rate."""
 
     takes: int = 1

@@ -27,14 +27,13 @@ from corpora import songs, speech
 from corpora.cache import BuildReport, Outcome, open_cache
 from corpora.records import Rejection, Shard, Split, strict_message
 from corpora.statistics import Moments
-from utils.files import atomic, reading, write_text
-from utils.journal import Journal
-from utils.locks import FolderLock
+from utils.files import FolderLock, Journal, atomic, reading, write_text
 
 FOLDER = "shards"
 PART, MOMENTS = "part.jsonl", "moments.npy"
 PART_VERSION = 2
-BUILDS = {speech.KIND: speech, songs.KIND: songs}  # arrays, and how an index is finished
+ARRAYS_OF = {speech.KIND: speech.speech_arrays, songs.KIND: songs.songs_arrays}
+FINISH = {speech.KIND: speech.finish_speech, songs.KIND: songs.finish_songs}
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def build_shard(
     folder = directory / FOLDER / shard.name
     busy = f"{folder} is being prepared by another process: wait for it, or take another shard"
     with FolderLock(folder, busy):
-        for name in BUILDS[head.index["kind"]].arrays_of(head.index):
+        for name in ARRAYS_OF[head.index["kind"]](head.index):
             (directory / name).mkdir(parents=True, exist_ok=True)
         outcomes = list(make(Journal(folder / "journal.jsonl")))
         faults = [r for unit in units for r in unit.rejections]
@@ -219,12 +218,12 @@ def merge(
 
     split, rejections: where others than the shards' are wanted.
     """
-    directory, build = parts.directory, BUILDS[parts.kind]
+    directory = parts.directory
     busy = f"{directory} is being prepared by another process: wait for it"
     with FolderLock(directory, busy):
         split = split or parts.split
-        journal = open_cache(directory, parts.kind, build.arrays_of(parts.head.index))
-        return build.finish(
+        journal = open_cache(directory, parts.kind, ARRAYS_OF[parts.kind](parts.head.index))
+        return FINISH[parts.kind](
             directory,
             {**parts.head.index, "split": dataclasses.asdict(split)},
             parts.outcomes(split, journal),

@@ -23,7 +23,7 @@ from corpora.cache import fingerprint, run_parallel
 from corpora.records import (
     TAKE_MARK,
     Rejection,
-    Settings,
+    SongbookSettings,
     Split,
     StemPair,
     Utterance,
@@ -33,11 +33,12 @@ from corpora.records import (
 from corpora.singer import Singer, missing_packages
 from corpora.speech import Entry
 from corpora.sung_takes import (
+    LEVEL_BLOCK,
+    PEAK,
     VOCAL_LEVEL,
     Span,
     SungArrangement,
     contour_of,
-    levelled,
     sing_arrangement,
 )
 from corpora.takes import arrange, performed, take_of
@@ -49,13 +50,13 @@ from music.score import Score
 from music.song import Song
 from music.underlay import sing
 from text.frontend import Pronouncer
-from utils.audio import write_wav
+from utils.audio import levelled, write_wav
 from utils.files import UNREADABLE, reading, sha256_of, write_json
 
 if TYPE_CHECKING:
     from hyperparams import Audio
 
-VERSION = 7  # of the rendering: raised when the same settings give other audio
+VERSION = 8  # of the rendering: raised when the same settings give other audio
 PERFORMANCE_VERSION = "performance 1"  # of takes with performances, the others as they were
 SUFFIXES = (".mxl", ".musicxml", ".xml", ".song")
 LONGEST_PHRASE = 15.0  # s; a longer one is no unit to learn from
@@ -73,7 +74,7 @@ class TakeTask:
     sample_rate: int
     soundfont: Path
     lexicon: Path | None
-    settings: Settings
+    settings: SongbookSettings
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def find_takes(
     directory: Path,
     target: Path,
     audio: Audio,
-    settings: Settings,
+    settings: SongbookSettings,
     soundfont: Path | None = None,
     lexicon: Path | None = None,
 ) -> tuple[list[TakeTask], list[Rejection]]:
@@ -240,12 +241,13 @@ def render_take(
     write_backing(arrangement.backing, loudness, tempo, folder / "accompaniment.mid")
     write_midi(arrangement.score, folder / "vocal.mid")
     accompaniment = play(folder / "accompaniment.mid", task.soundfont, task.sample_rate, len(vocal))
-    accompaniment = levelled(accompaniment, VOCAL_LEVEL + take.balance, task.sample_rate)
+    level, block = VOCAL_LEVEL + take.balance, round(LEVEL_BLOCK * task.sample_rate)
+    accompaniment = levelled(accompaniment, level, block, PEAK)
     write_wav(folder / "vocal.wav", vocal, task.sample_rate)
     write_wav(folder / "accompaniment.wav", accompaniment, task.sample_rate)
     guessed = set(underlay.guessed)
-    place, performed_too = (task.id, task.directory, task.sample_rate), task.settings.performance
-    phrases = write_items(*place, arrangement.phrases, sung, guessed, performed_too)
+    place = task.id, task.directory, task.sample_rate
+    phrases = write_items(*place, arrangement.phrases, sung, guessed)
     end = len(vocal) / task.sample_rate
     inputs = phrase_inputs(arrangement.score, 0.0, end)
     record = {
@@ -312,13 +314,13 @@ def write_items(
     breaths: Sequence[Score],
     sung: SungArrangement,
     guessed: set[str],
-    with_contour: bool = False,
 ) -> list[dict[str, Any]]:
     """Cut a voice into items of one or more breaths, write them, and return their records.
 
-    with_contour: their scores have the F0 that the voice was asked for.
+    They are of the voice without its loudness and breaths, and their scores have the F0 where it is
+    known: a network is told all that varies.
     """
-    rate, vocal, spans = sample_rate, sung.wav, sung.spans
+    rate, vocal, spans = sample_rate, sung.neutral, sung.spans
     records: list[dict[str, Any]] = []
     groups = item_groups(breaths, SHORTEST_ITEM, LONGEST_ITEM)
     for index, group in enumerate(groups):
@@ -341,7 +343,7 @@ def write_items(
         record = {"id": phrase, "text": " ".join(words), "start": start, "end": end}
         record["guessed"] = sorted(guessed & {word.lower().strip(",.;:!?'\"") for word in words})
         written = inputs.to_dict()
-        if with_contour:
+        if sung.curves:
             curves = [sung.curves[number] for number in group]
             written["contour"] = contour_of(curves, score.notes, *bounds)
         record |= {"symbols": list(inputs.symbols), "score": written}
@@ -364,7 +366,7 @@ def remove_others(renderings: Sequence[Rendering], directory: Path) -> int:
 
 
 def entries(renderings: Sequence[Rendering], directory: Path) -> list[Entry]:
-    """Return the phrases of renderings as utterances with scores, for corpora.speech.build."""
+    """Return the phrases of renderings as utterances with scores, for `build_speech`."""
     return [
         Entry(
             Utterance(p["id"], phrase_path(directory, p["id"]), p["text"], p["text"], row),
@@ -398,7 +400,7 @@ def timed_songs(renderings: Sequence[Rendering]) -> dict[str, dict[str, list[flo
 
 
 def stem_pairs(renderings: Sequence[Rendering], directory: Path) -> list[StemPair]:
-    """Return the songs of renderings as pairs of stems, for corpora.songs.build."""
+    """Return the songs of renderings as pairs of stems, for `build_songs`."""
     folders = ((r.id, directory / "songs" / r.id) for r in renderings)
     return [StemPair(i, f / "vocal.wav", (f / "accompaniment.wav",)) for i, f in folders]
 

@@ -47,8 +47,7 @@ from corpora.records import (
     strict_message,
 )
 from utils.audio import convert, cpu_features, loudness, read_audio
-from utils.files import UNREADABLE, sha256_of
-from utils.journal import Journal
+from utils.files import UNREADABLE, Journal, sha256_of
 
 if TYPE_CHECKING:
     from hyperparams import Audio
@@ -71,7 +70,7 @@ class SongTask:
 
 
 @dataclass(frozen=True)
-class Song:
+class StoredSong:
     """What a worker brings back: a record for the journal, or the reason of a rejection."""
 
     id: str
@@ -80,18 +79,18 @@ class Song:
     kept: bool
 
 
-def make_song(task: SongTask) -> Song:
+def make_song(task: SongTask) -> StoredSong:
     """Make the array of one song, or keep the one that an earlier build left intact."""
     pair, audio = task.pair, task.audio
     try:
         mark = fingerprint(INDEX_VERSION, KIND, _sources(pair), audio.sample_rate, task.loudness)
         if record := kept_record(task.record, mark, task.directory, pair.id):
-            return Song(pair.id, record, None, True)
+            return StoredSong(pair.id, record, None, True)
         stems, remarks, conversions = _read_pair(pair, audio)
     except (OSError, ValueError) as error:
-        return Song(pair.id, None, str(error), False)
+        return StoredSong(pair.id, None, str(error), False)
     except UNREADABLE as error:  # one bad file never ends a build
-        return Song(pair.id, None, f"not readable: {error!r}", False)
+        return StoredSong(pair.id, None, f"not readable: {error!r}", False)
     before = loudness(stems.sum(dim=0), audio.sample_rate)
     remarks += pair_remarks(stems[0], stems[1], cpu_features(audio), audio.sample_rate)
     gain = 10 ** ((task.loudness - before) / 20) if math.isfinite(before) else 1.0
@@ -110,7 +109,7 @@ def make_song(task: SongTask) -> Song:
         "remarks": remarks,
         "conversions": conversions,
     }
-    return Song(pair.id, record, None, False)
+    return StoredSong(pair.id, record, None, False)
 
 
 def _sources(pair: StemPair | ArrayPair) -> list[str]:
@@ -185,7 +184,7 @@ def _stack(wavs: Sequence[Tensor]) -> Tensor:
 
 
 @exclusive
-def build(
+def build_songs(
     pairs: Sequence[StemPair | ArrayPair],
     directory: Path,
     corpus: str,
@@ -209,8 +208,8 @@ def build(
     outcomes = make_all(
         pairs, directory, corpus, audio, split, workers, journal, target_loudness, scores
     )
-    head = index_head(corpus, audio, split, target_loudness)
-    return finish(directory, head, outcomes, journal, len(pairs), rejections, strict)
+    head = songs_head(corpus, audio, split, target_loudness)
+    return finish_songs(directory, head, outcomes, journal, len(pairs), rejections, strict)
 
 
 def make_all(
@@ -237,7 +236,7 @@ def make_all(
         yield Outcome(song.id, item, song.record, song.fault, song.kept)
 
 
-def index_head(corpus: str, audio: Audio, split: Split, target_loudness: float) -> dict[str, Any]:
+def songs_head(corpus: str, audio: Audio, split: Split, target_loudness: float) -> dict[str, Any]:
     """Return the entries of an index that are known before any item is."""
     return {
         "version": INDEX_VERSION,
@@ -250,7 +249,7 @@ def index_head(corpus: str, audio: Audio, split: Split, target_loudness: float) 
     }
 
 
-def finish(
+def finish_songs(
     directory: Path,
     head: dict[str, Any],
     outcomes: Iterable[Outcome],
@@ -288,7 +287,7 @@ def finish(
     return BuildReport.of(directory, index, ARRAYS, rejections, kept)
 
 
-def arrays_of(index: Mapping[str, Any]) -> tuple[str, ...]:
+def songs_arrays(index: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the kinds of arrays that the items of an index have."""
     return ARRAYS
 

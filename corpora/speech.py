@@ -36,8 +36,7 @@ from corpora.quality import recording_fault, truncation_fault
 from corpora.records import Rejection, Split, Utterance, strict_message
 from corpora.statistics import Moments, merge_into
 from utils.audio import convert, cpu_features, read_audio
-from utils.files import UNREADABLE, sha256_of
-from utils.journal import Journal
+from utils.files import UNREADABLE, Journal, sha256_of
 
 if TYPE_CHECKING:
     from hyperparams import Audio
@@ -91,7 +90,7 @@ def extract(task: ExtractionTask) -> Extraction:
         return Extraction(task.id, None, f"{task.wav_path}: {error!r}", False, {})
     arrays = dict[str, np.ndarray]()
     if task.linear == ON_THE_FLY:
-        arrays[on_the_fly.KIND] = on_the_fly.rows_of(mono, task.audio.hop_length)
+        arrays[on_the_fly.KIND] = on_the_fly.waveform_rows(mono, task.audio.hop_length)
         mono = torch.from_numpy(on_the_fly.samples_of(arrays[on_the_fly.KIND], len(mono)))
     spectrograms = dict(zip(MEASURED, cpu_features(task.audio)(mono[None]), strict=True))
     arrays |= {kind: values[0].numpy().astype(np.float16) for kind, values in spectrograms.items()}
@@ -134,7 +133,7 @@ def moments_of(arrays: dict[str, np.ndarray], num_samples: int, audio: Audio) ->
     """Measure the spectrograms of an item, from its stored arrays."""
     if on_the_fly.KIND in arrays:
         rows = arrays[on_the_fly.KIND]
-        linear = on_the_fly.linear_of(rows, 0, num_samples, 0, len(rows), audio)
+        linear = on_the_fly.linear_frames(rows, 0, num_samples, 0, len(rows), audio)
         arrays = {**arrays, "linear": linear}
     return {kind: Moments.of(arrays[kind]) for kind in MEASURED}
 
@@ -176,7 +175,7 @@ def pronounce(
 
 
 @exclusive
-def build(
+def build_speech(
     entries: Sequence[Entry],
     directory: Path,
     corpus: str,
@@ -198,8 +197,8 @@ def build(
         raise ValueError(strict_message(rejections))
     journal = open_cache(directory, KIND, KINDS[linear])
     outcomes = extract_all(entries, directory, corpus, audio, split, workers, journal, linear)
-    head = index_head(corpus, audio, symbol_table, split, linear)
-    return finish(directory, head, outcomes, journal, len(entries), rejections, strict)
+    head = speech_head(corpus, audio, symbol_table, split, linear)
+    return finish_speech(directory, head, outcomes, journal, len(entries), rejections, strict)
 
 
 def extract_all(
@@ -236,7 +235,7 @@ def extract_all(
         yield Outcome(result.id, item, result.record, result.fault, result.kept, result.moments)
 
 
-def index_head(
+def speech_head(
     corpus: str, audio: Audio, symbol_table: Sequence[str], split: Split, linear: str = STORED
 ) -> dict[str, Any]:
     """Return the entries of an index that are known before any item is."""
@@ -252,7 +251,7 @@ def index_head(
     return head if linear == STORED else {**head, "linear": linear}
 
 
-def arrays_of(index: Mapping[str, Any]) -> tuple[str, ...]:
+def speech_arrays(index: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the kinds of arrays that the items of an index have."""
     return KINDS[index.get("linear", STORED)]
 
@@ -264,7 +263,7 @@ def columns_of(index: Mapping[str, Any], kind: str) -> int:
     return {**bins, on_the_fly.KIND: audio["hop_length"]}[kind]
 
 
-def finish(
+def finish_speech(
     directory: Path,
     head: dict[str, Any],
     outcomes: Iterable[Outcome],
@@ -273,7 +272,7 @@ def finish(
     rejections: Sequence[Rejection],
     strict: bool,
 ) -> BuildReport:
-    """Write the index of all outcomes, in their order; see `build` for what it raises."""
+    """Write the index of all outcomes, in their order; see `build_speech` for what it raises."""
     rejections = list(rejections)
     items, moments, kept = [], dict[str, Moments](), 0
     for outcome in outcomes:
@@ -299,7 +298,7 @@ def finish(
     }
     write_index(directory, index)
     journal.keep_only({item["id"] for item in items})
-    return BuildReport.of(directory, index, arrays_of(index), rejections, kept, EVERY_KIND)
+    return BuildReport.of(directory, index, speech_arrays(index), rejections, kept, EVERY_KIND)
 
 
 def _item(entry: Entry, record: dict[str, Any], split: Split) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from corpora.cache import read_index, run_parallel, strays
 from corpora.records import Split
-from corpora.speech import DTYPES, EVERY_KIND, MEASURED, arrays_of, columns_of, moments_of
+from corpora.speech import DTYPES, EVERY_KIND, MEASURED, columns_of, moments_of, speech_arrays
 from corpora.statistics import Moments, merge_into
 from hyperparams import Audio
 from utils.files import sha256_of
@@ -57,7 +57,7 @@ def check_speech(directory: Path, workers: int) -> list[str]:
     """Verify files, checksums, shapes, symbols, splits and statistics; returns the problems."""
     index = read_index(directory)
     items, table, split = index["items"], set(index["symbols"]), Split(**index["split"])
-    columns = {kind: columns_of(index, kind) for kind in arrays_of(index)}
+    columns = {kind: columns_of(index, kind) for kind in speech_arrays(index)}
     audio, problems = Audio(**index["audio"]), []
     ids = [item["id"] for item in items]
     problems += [f"{id}: stands twice in the index" for id, n in Counter(ids).items() if n > 1]

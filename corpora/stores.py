@@ -172,7 +172,7 @@ class FeatureStore(Store):
             return np.zeros((0, self.shape(kind, id)[1]), dtype=np.float16)
         first, last = on_the_fly.rows_needed(start, stop - start, frames, self._audio)
         rows = super().rows(on_the_fly.KIND, id, first, last)
-        return on_the_fly.linear_of(rows, first, num_samples, start, stop - start, self._audio)
+        return on_the_fly.linear_frames(rows, first, num_samples, start, stop - start, self._audio)
 
     def for_checkpoint(self) -> dict[str, Any]:
         """Return what a network needs of its corpus to be used without it."""

@@ -25,8 +25,7 @@ from corpora.songbook import (
     timed_songs,
 )
 from text.symbols import SYMBOLS
-from utils.files import read_json, write_json
-from utils.journal import Journal
+from utils.files import Journal, read_json, write_json
 
 if TYPE_CHECKING:
     from hyperparams import Audio
@@ -103,12 +102,14 @@ def built(
     def phrases(made: list[Rendering], split: Split, why: list[Rejection]) -> BuildReport:
         audio, rest = corpus.audio, (corpus.workers, why, corpus.strict, corpus.linear)
         found = entries(made, corpus.directory)
-        return speech.build(found, corpus.directory, corpus.source, audio, SYMBOLS, split, *rest)
+        return speech.build_speech(
+            found, corpus.directory, corpus.source, audio, SYMBOLS, split, *rest
+        )
 
     def stems(made: list[Rendering], split: Split) -> BuildReport:
         pairs, audio, rest = corpus.pairs_of(made), corpus.audio, (corpus.workers, ())
         more = corpus.strict, corpus.loudness, scores_of(made)
-        return songs.build(pairs, corpus.stems, corpus.source, audio, split, *rest, *more)
+        return songs.build_songs(pairs, corpus.stems, corpus.source, audio, split, *rest, *more)
 
     with_stems = {pair.id for pair in corpus.pairs_of(usable(renderings))}
     known = [*rejections, *faults(renderings)]
@@ -116,7 +117,7 @@ def built(
     yield from _ended(*place, usable(renderings), known, with_stems, phrases, stems)
 
 
-def build_shard(
+def build_sung_shard(
     corpus: SungCorpus,
     shard: Shard,
     renderings: Sequence[Rendering],
@@ -141,7 +142,7 @@ def build_shard(
     if head.stems:
         with_stems = {pair.id for pair in corpus.pairs_of(made)}
         units = [shards.Unit(int(rendering.id in with_stems)) for rendering in renderings]
-        index = songs.index_head(corpus.source, corpus.audio, corpus.split, corpus.loudness)
+        index = songs.songs_head(corpus.source, corpus.audio, corpus.split, corpus.loudness)
         head = dataclasses.replace(head, index=index, rejections=())
         yield shards.build_shard(shard, corpus.stems, head, units, stems, corpus.strict)
 
@@ -150,7 +151,7 @@ def shard_head(
     corpus: SungCorpus, songs: int, mark: str, rejections: Sequence[Rejection], stems: bool
 ) -> shards.Head:
     """Return what all shards of a sung corpus have in common; mark: fingerprint of its songs."""
-    index = speech.index_head(corpus.source, corpus.audio, SYMBOLS, corpus.split, corpus.linear)
+    index = speech.speech_head(corpus.source, corpus.audio, SYMBOLS, corpus.split, corpus.linear)
     return shards.Head(corpus.layout, index, songs, mark, rejections, stems)
 
 

@@ -21,7 +21,7 @@ from hyperparams import Audio, Synthesis
 from music.inputs import TAIL_SECONDS
 from music.score import Note
 from singing.performance import performances, with_breaths, with_loudness
-from utils.audio import active_level, resample
+from utils.audio import levelled, resample
 
 VOCAL_LEVEL = -23.0  # dBFS RMS over the sounding parts
 LEVEL_BLOCK = 0.05  # s
@@ -34,12 +34,14 @@ Span = tuple[float, float]  # onset and offset, s
 class SungArrangement:
     """A voice (S,) at VOCAL_LEVEL, and what sounds when, in seconds.
 
+    neutral (S,): the same without loudness and breaths, which the chain adds behind its networks;
     spans: of each phrase, from its first consonant to TAIL_SECONDS after its last note; sounding:
     by phrase and syllable the spans of the phonemes; curves: by phrase the start in s and F0 (T,)
     in Hz at FRAME_RATE, as it was asked for.
     """
 
     wav: torch.Tensor
+    neutral: torch.Tensor
     spans: list[Span]
     sounding: list[list[list[Span]]]
     curves: list[tuple[float, np.ndarray]]
@@ -50,6 +52,7 @@ def sing_arrangement(
 ) -> SungArrangement:
     """Sing all phrases of an arrangement, with its loudness and breaths."""
     wav = np.zeros(round(arrangement.duration * SAMPLE_RATE), np.float32)
+    neutral = np.zeros_like(wav)
     spans, sounding, curves = [], [], []
     manner = take.manner
     knobs = Synthesis(
@@ -68,14 +71,18 @@ def sing_arrangement(
         start = round(begin * SAMPLE_RATE)
         first, last = max(0, start), min(len(wav), start + len(loud))
         wav[first:last] += loud[first - start : last - start]
+        neutral[first:last] += sung.wav[first - start : last - start]
         spans.append((max(0.0, begin), phrase.duration + TAIL_SECONDS))
         sounding.append([[(begin + a, begin + b) for a, b in row] for row in sung.times])
         curves.append((begin, sung.f0))
     audio = Audio(sample_rate=SAMPLE_RATE)
     whole = with_breaths(torch.from_numpy(wav), arrangement.score, knobs, audio, manner.seed)
-    resampled = resample(whole, SAMPLE_RATE, sample_rate)
-    wav_at_level = levelled(resampled, VOCAL_LEVEL, sample_rate)
-    return SungArrangement(wav_at_level, spans, sounding, curves)
+    block = round(LEVEL_BLOCK * sample_rate)
+    voice, straight = (
+        levelled(resample(wav, SAMPLE_RATE, sample_rate), VOCAL_LEVEL, block, PEAK)
+        for wav in (whole, torch.from_numpy(neutral))
+    )
+    return SungArrangement(voice, straight, spans, sounding, curves)
 
 
 def contour_of(
@@ -97,12 +104,3 @@ def contour_of(
                 hertz = np.interp(frames[index], np.arange(len(f0)), f0)
                 cents[index] = 1200 * np.log2(hertz / 440.0) - 100 * (note.pitch - 69)
     return {"rate": FRAME_RATE, "cents": cents.round().astype(int).tolist()}
-
-
-def levelled(wav: torch.Tensor, level: float, sample_rate: int) -> torch.Tensor:
-    """Return (S,) at a level in dBFS over its sounding parts, softer where its peak would clip."""
-    peak = wav.abs().max().item()
-    if peak == 0:
-        raise ValueError("the rendering is silent")
-    now = active_level(wav, round(LEVEL_BLOCK * sample_rate))
-    return wav * min(10 ** ((level - now) / 20), PEAK / peak)

@@ -57,13 +57,16 @@ class Rendered:
 def teacher_forced(voice: Voice, batch: TextMelBatch, seed: int) -> Rendered:
     """Run the transformer on the one item of a batch, fed with the true history.
 
-    It gets the postfilter of a free-running one, so that the two differ in the history alone.
+    It gets the postfilter of a free-running one, so that the two differ in the history alone. One
+    without a history is told when each phoneme truly sounds, which it predicts else.
     """
     torch.manual_seed(seed)
     network = voice.transformer.network
     text = batch.symbols, batch.symbol_lengths
     memory, is_padding, _ = network.encode(*text, batch.score, voice=batch.voice)
     phoneme_times = network.predicted_times(memory, is_padding, batch.score)
+    if not network.hp.history:
+        phoneme_times = batch.phoneme_times
     out = network(
         *text, batch.mel, batch.mel_lengths, batch.score, phoneme_times, voice=batch.voice
     )

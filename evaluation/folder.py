@@ -28,8 +28,7 @@ from text.frontend import Pronouncer
 from text.lyrics import read_lyrics
 from text.symbols import EOS
 from utils.audio import read_wav
-from utils.files import sha256_of
-from utils.journal import Journal
+from utils.files import Journal, sha256_of
 from utils.metrics import frame_difference_ratio, mel_level
 from utils.pitch import TimedNote
 

@@ -42,8 +42,8 @@ from singing.chain import linear_of, waveform
 from utils import distributed, plotting
 from utils.audio import Features, read_wav, write_wav
 from utils.checkpoint import resolve
-from utils.journal import Journal
-from utils.loading import Loaded, check_pair, denoiser_of, describe_weights, load
+from utils.files import Journal
+from utils.loading import Loaded, check_pair, denoiser_of, describe_weights, load_network
 from utils.metrics import LINEAR_FLOOR, MEL_FLOOR, log_spectral_distance, mel_distance
 from utils.seeds import torch_generator
 
@@ -55,11 +55,11 @@ def evaluate_inpainting(arguments: Namespace) -> None:
     """Judge an inpainter on windows of a split; print tables, write JSON, picture and sounds."""
     where, out = distributed.start(arguments.device).device, arguments.out
     path = resolve(arguments.inpainter, "inpainter")
-    loaded = load(path, "inpainter", where)
+    loaded = load_network(path, "inpainter", where)
     hp, chained = loaded.hyperparams, None
     names = choose_rows(arguments.rows, hp, str(path))
     if any(INPAINTING_ROWS[name].needs_waveform(hp.unet) for name in names):
-        chained = load(resolve(arguments.postnet, "postnet"), "postnet", where)
+        chained = load_network(resolve(arguments.postnet, "postnet"), "postnet", where)
         check_pair(loaded, chained)
     store = StemStore(arguments.feature_dir / arguments.data)
     store.check_audio(hp.audio)

@@ -20,7 +20,7 @@ from inpainter.diffusion import ACCOMPANIMENT
 from singing.mels import MelInpainter, MelTracks
 from utils import config
 from utils.checkpoint import resolve
-from utils.loading import check_spectrograms, load
+from utils.loading import check_spectrograms, load_network
 
 if TYPE_CHECKING:
     from utils.loading import Loaded
@@ -30,7 +30,7 @@ SAMPLED = "mel_inpainting."
 
 def open_mel_inpainter(arguments: Namespace, device: torch.device) -> MelInpainter:
     """Load the inpainter on mels of a command line, sampled as hyperparams.py and --set say."""
-    loaded = load(resolve(arguments.mel_inpainter, "inpainter"), "inpainter", device)
+    loaded = load_network(resolve(arguments.mel_inpainter, "inpainter"), "inpainter", device)
     wrong = [change for change in arguments.assignments if not change.startswith(SAMPLED)]
     if wrong:
         raise ValueError(f"--set {wrong[0]}: expected {SAMPLED}NAME=VALUE")

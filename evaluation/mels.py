@@ -42,8 +42,8 @@ from transcription.transcribe import load_transcriber, transcribe
 from utils import config, distributed
 from utils.audio import AudioInfo
 from utils.checkpoint import resolve
-from utils.journal import Journal
-from utils.loading import check_spectrograms, describe_weights, load
+from utils.files import Journal
+from utils.loading import check_spectrograms, describe_weights, load_network
 from utils.metrics import frame_difference_ratio, frame_distance
 from utils.pitch import f0_track
 
@@ -90,7 +90,7 @@ def evaluate_mels(arguments: Namespace) -> None:
     """Judge an inpainter on mels without words; print tables, write mels.json."""
     device, out, seed = distributed.start(arguments.device).device, arguments.out, arguments.seed
     mels = open_mel_inpainter(arguments, device)
-    postnet = load(resolve(arguments.postnet, "postnet"), "postnet", device)
+    postnet = load_network(resolve(arguments.postnet, "postnet"), "postnet", device)
     check_spectrograms(postnet, mels.hyperparams, mels.loaded.path)
     transcriber = load_transcriber(resolve(arguments.transcriber, "transcriber"), device)
     store = StemStore(arguments.feature_dir / arguments.data)
@@ -112,7 +112,7 @@ def evaluate_mels(arguments: Namespace) -> None:
         result["parts"] = print_parts(judge, settings, out)
     if arguments.songs:
         songs = SongsJudge(mels, postnet, transcriber, store, arguments)
-        result["songs"] = print_songs(songs, settings, out)
+        result["songs"] = print_whole_songs(songs, settings, out)
     if arguments.control_windows:
         signals = MelBatches(windows, mels.signal)
         controlled = list(signals.head(-(-arguments.control_windows // 4)))
@@ -126,7 +126,7 @@ def evaluate_mels(arguments: Namespace) -> None:
 
 
 @dataclass(frozen=True)
-class Window:
+class StemWindow:
     """A window of a song: where it is, and its stems (S,)."""
 
     id: str
@@ -150,7 +150,7 @@ class PartJudge:
         """count: of the windows of the batches, those whose parts are sung; ValueError for none."""
         self.mels, self.seed = mels, seed
         windows = [
-            Window(id, int(start), wav[VOCAL], wav[ACCOMPANIMENT])
+            StemWindow(id, int(start), wav[VOCAL], wav[ACCOMPANIMENT])
             for batch in batches
             for id, start, wav in zip(batch.ids, batch.starts, batch.wav, strict=True)
         ]
@@ -163,7 +163,7 @@ class PartJudge:
         own = {symbol: index for index, symbol in enumerate(mels.loaded.data["symbols"])}
         self.tracks = ScoreTracks(items, own) if len(items) == len(store.index["items"]) else None
 
-    def is_sung(self, window: Window) -> bool:
+    def is_sung(self, window: StemWindow) -> bool:
         """Return whether most frames of both parts sound."""
         mel = self.mels.mel_of(
             window.vocal, self.mels.hyperparams.inpainter_training.segment_frames
@@ -198,7 +198,7 @@ class PartJudge:
             )
         return {"song": song_of(window.id), "rows": rows}
 
-    def made(self, window: Window, number: int, part: Range) -> dict[str, Tensor]:
+    def made(self, window: StemWindow, number: int, part: Range) -> dict[str, Tensor]:
         """Return the window's log mel (T, M) by each row."""
         mels, (start, stop) = self.mels, part
         frames = mels.hyperparams.inpainter_training.segment_frames
@@ -396,7 +396,7 @@ class SongsJudge:
         return singer(request, song)[0].wav
 
 
-def print_songs(judge: SongsJudge, settings: Mapping[str, Any], out: Path) -> dict[str, Any]:
+def print_whole_songs(judge: SongsJudge, settings: Mapping[str, Any], out: Path) -> dict[str, Any]:
     """Print the table and the controls of whole vocals; return their numbers."""
     ids = [item["id"] for item in judge.items]
     journal = Journal(out / "mels-songs.jsonl", {**settings, "songs": ids, "s": judge.samples})

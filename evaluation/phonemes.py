@@ -19,7 +19,7 @@ from utils.checkpoint import resolve
 from utils.paths import DEMO, SAVE
 
 
-def transcriber_path(transcriber: Path | None) -> Path:
+def phoneme_judge_path(transcriber: Path | None) -> Path:
     """Resolve `--transcriber`; without it take the legacy weights, else those that ship.
 
     The legacy weights are converted on first use; errors say what is wrong with the download.
@@ -38,7 +38,7 @@ def transcriber_path(transcriber: Path | None) -> Path:
 @torch.inference_mode()
 def evaluate_phonemes(arguments: Namespace) -> None:
     """Print accuracy and variety of the phonemes of each recording, in bits over sung frames."""
-    path = transcriber_path(arguments.transcriber)
+    path = phoneme_judge_path(arguments.transcriber)
     where = distributed.start(arguments.device).device
     loaded = load_transcriber(path, where)
     rate = loaded.hyperparams.audio.sample_rate

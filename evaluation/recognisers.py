@@ -13,10 +13,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from corpora.aligner import RECOGNISER_RATE, load_pocketsphinx, recognise, sixteen_bit
-from text.normalize import normalise
 from utils.audio import resample
 
+RATE = 16_000  # Hz, at which both hear
 PEAK = 0.7  # of full scale; pocketsphinx expects ordinary recording levels
 
 
@@ -56,7 +55,7 @@ class WhisperRecogniser:
 
     def words(self, wav: Tensor, sample_rate: int) -> list[str]:
         """Recognise the words, lower case, of (S,) float32."""
-        samples = resample(wav.float().cpu(), sample_rate, RECOGNISER_RATE).numpy()
+        samples = resample(wav.float().cpu(), sample_rate, RATE).numpy()
         segments, _ = self.model.transcribe(
             samples,
             language="en",
@@ -74,11 +73,15 @@ class SpeechRecogniser:
     NAME = "pocketsphinx (en-US model of the wheel)"
 
     def __init__(self) -> None:
+        from corpora.aligner import load_pocketsphinx  # late, as what it needs: it is optional
+
         self.decoder = load_pocketsphinx("the word error rate")
 
     def words(self, wav: Tensor, sample_rate: int) -> list[str]:
         """Recognise the words, lower case, of (S,) float32."""
-        samples = resample(wav.float().cpu(), sample_rate, RECOGNISER_RATE)
+        from corpora.aligner import recognise, sixteen_bit
+
+        samples = resample(wav.float().cpu(), sample_rate, RATE)
         samples = samples * (PEAK / samples.abs().max().clamp_min(1e-6))
         recognise(self.decoder, sixteen_bit(samples))
         hypothesis = self.decoder.hyp()
@@ -114,4 +117,6 @@ def spoken_words(text: str) -> list[str]:
 
     What is neither a letter nor read aloud (a recogniser's note signs and brackets) is no word.
     """
+    from text.normalize import normalise  # late: only where a judge hears words
+
     return plain_words(normalise(re.sub(r"[^A-Za-z0-9.,:'’$%&\- ]", " ", text)))

@@ -87,7 +87,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def write_samples(arguments: argparse.Namespace) -> None:
+def write_sample_page(arguments: argparse.Namespace) -> None:
     """Sing, encode, and write the page."""
     device = start(arguments.device).device
     accompaniment = EXAMPLES / "evening-sun.ogg"
@@ -237,7 +237,7 @@ lyrics</a>; <code>make samples</code> makes all of it anew.</p>
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the samples from the shell; return the exit code."""
     arguments = parse_arguments(argv)
-    return exit_code("evaluation.samples", lambda: write_samples(arguments))
+    return exit_code("evaluation.samples", lambda: write_sample_page(arguments))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from evaluation import statistics
 from evaluation.statistics import PairedTest
 from inpainter.diffusion import bin_medians, denoising_loss, vocal_unknown
 from inpainter.sampling import ItemNoise
-from utils.journal import Journal
+from utils.files import Journal
 from utils.loading import Loaded, denoiser_of
 from utils.seeds import torch_generator
 

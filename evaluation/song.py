@@ -28,13 +28,13 @@ from evaluation.score_metrics import wrong_lyrics
 from evaluation.statistics import Estimate, PairedTest
 from evaluation.table import WRONG_LYRICS, counted, print_table
 from evaluation.voice import Judges, Reference, without_nan
-from singing.chain import sharpened
+from singing.chain import attention_health, sharpened
 from text.symbols import is_vowel, word_spans
 from training.batching import evenly_spaced
 from utils.checkpoint import resolve
-from utils.journal import Journal
-from utils.loading import check_pair, describe_weights, load
-from utils.metrics import attention_health, frame_difference_ratio, frame_distance, mel_level
+from utils.files import Journal
+from utils.loading import check_pair, describe_weights, load_network
+from utils.metrics import frame_difference_ratio, frame_distance, mel_level
 
 if TYPE_CHECKING:
     from preprocess import TextMelBatch, TextMelDataset
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 ROWS = {
     "ceiling": "true mel → PostNet → Griffin-Lim",
-    "teacher_forced": "transformer fed with true history, same path",
+    "teacher_forced": "transformer fed with true history or, without one, true times; same path",
     "free_running": "transformer from lyrics and notes alone, same path",
     "floor": "free-running rendering of another song's phrase, judged as this one",
 }
@@ -66,7 +66,7 @@ def evaluate_song(arguments: Namespace) -> None:
     seed, out, stage = arguments.seed, arguments.out, None
     settings: dict[str, Any] = {"data": arguments.data, "split": arguments.split, "seed": seed}
     if arguments.inpainter is not None:
-        network = load(resolve(arguments.inpainter, "inpainter"), "inpainter", voice.device)
+        network = load_network(resolve(arguments.inpainter, "inpainter"), "inpainter", voice.device)
         check_pair(voice.transformer, network)
         corpus = arguments.feature_dir / arguments.data
         stage = PhraseInpainter.of_corpus(network, corpus, dataset.items, seed)

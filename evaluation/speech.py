@@ -12,9 +12,10 @@ from evaluation.chain import describe_voice, free_running, open_chain, sound, te
 from evaluation.recognisers import RECOGNISERS, Recogniser, recognisers, spoken_words
 from evaluation.report import write_result
 from evaluation.table import Metric, counted
+from singing.chain import attention_health
 from text.symbols import word_spans
-from utils.journal import Journal
-from utils.metrics import aligned_distance, attention_health, frame_difference_ratio, word_errors
+from utils.files import Journal
+from utils.metrics import aligned_distance, frame_difference_ratio, word_errors
 
 if TYPE_CHECKING:
     from preprocess import TextMelDataset
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 ROWS = {
     "ceiling": "true mel → PostNet → Griffin-Lim",
-    "teacher_forced": "transformer fed with true history",
+    "teacher_forced": "transformer fed with true history or, without one, true times",
     "free_running": "transformer fed with its own output",
     "floor": "free-running against another sentence's text",
 }

@@ -32,7 +32,7 @@ from utils.checkpoint import resolve
 from utils.pitch import TimedNote, f0_track
 
 if TYPE_CHECKING:
-    from hyperparams import Transcriber as TranscriberKnobs
+    from hyperparams import Transcriber
     from utils.loading import Loaded
 
 METRIC_TITLES = {
@@ -126,7 +126,7 @@ def perfect_frames(
     wav: Tensor,
     notes: Sequence[TimedNote],
     classes: Tensor,
-    knobs: TranscriberKnobs,
+    knobs: Transcriber,
     sample_rate: int,
 ) -> Transcribed:
     """Decode wav (S,) with the true frames in place of a network's: the ceiling."""

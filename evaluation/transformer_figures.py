@@ -14,7 +14,7 @@ from singing.chain import generate_mel
 from training.curves import alpha_curves, learning_curves
 from utils import plotting
 from utils.checkpoint import resolve
-from utils.loading import Loaded, load
+from utils.loading import Loaded, load_network
 
 SEED = 0  # of the dropout of the rendered phrase
 
@@ -22,7 +22,7 @@ SEED = 0  # of the dropout of the rendered phrase
 def open_item(arguments: Namespace) -> tuple[Loaded[TransformerTTS], TextMelBatch]:
     """Load the transformer of the command line, and item number `item` of a split as a batch."""
     path = resolve(arguments.checkpoint, "transformer")
-    loaded = load(path, "transformer", torch.device("cpu"))
+    loaded = load_network(path, "transformer", torch.device("cpu"))
     split, item = arguments.split, arguments.item
     dataset = TextMelDataset(open_features(arguments.feature_dir, arguments.data), split)
     if not 0 <= item < len(dataset):

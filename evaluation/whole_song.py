@@ -41,7 +41,7 @@ class SongCost(NamedTuple):
         return f"a song of {self.seconds:.0f} s, {self.lines} lines: {', '.join(parts)}"
 
 
-def write_song(directory: Path, seconds: float) -> int:
+def write_example(directory: Path, seconds: float) -> int:
     """Write backing.wav and lyrics.lrc: the example, repeated to `seconds`; return its lines."""
     wav, rate = read_audio(BACKING)
     length, period = round(seconds * rate), wav.shape[1]
@@ -64,7 +64,7 @@ def song_cost(minutes: float, device: str, threads: int) -> SongCost:
         raise ValueError(f"--song {minutes:g}: expected {SHORTEST} to {LONGEST:g} minutes")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        lines = write_song(place, 60 * minutes)
+        lines = write_example(place, 60 * minutes)
         command = [sys.executable, str(ROOT / "synthesis.py"), "--device", device]
         command += ["--lyrics", str(place / "lyrics.lrc"), "--out", str(place / "out")]
         command += ["--accompaniment", str(place / "backing.wav")]

@@ -2,9 +2,9 @@
 
 The legacy inpainter is our UNet1d with the preset `legacy`; a file of it is
 {step, model, opt, version} with names that begin with `net.`. The transcriber's file is
-{config, model_state_dict}, and its configuration says how large our Transcriber must be. Renaming
-is a pure function of the names, so a round trip needs no original. Nothing in a file is executed,
-and every size is checked before a tensor is copied.
+{config, model_state_dict}, and its configuration says how large our TranscriberNet must be.
+Renaming is a pure function of the names, so a round trip needs no original. Nothing in a file is
+executed, and every size is checked before a tensor is copied.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ LARGEST = 65536  # of a whole number in a configuration: larger ones are no netw
 
 
 def legacy_name(name: str, kind: str = "inpainter") -> str:
-    """Return the legacy name of a parameter of our UNet1d or Transcriber."""
+    """Return the legacy name of a parameter of our UNet1d or TranscriberNet."""
     for pattern, replacement in _NAMES[kind]:
         name = re.sub(pattern, replacement, name)
     return name
@@ -256,10 +256,10 @@ def convert_transcriber(
 ) -> Path:
     """Return save/transcriber/published/best.pt, converting `source` when it is not there.
 
-    build: knobs (see `transcriber_knobs`) → a Transcriber of that size (on `meta`, so that nothing
-    is allocated before the sizes are compared) and the hyperparameters that say so. The features'
-    own tensors in the file are not read: our network computes them. Errors: see `read_archive` and
-    `from_legacy`.
+    build: knobs (see `transcriber_knobs`) → a TranscriberNet of that size (on `meta`, so that
+    nothing is allocated before the sizes are compared) and the hyperparameters that say so. The
+    features' own tensors in the file are not read: our network computes them. Errors: see
+    `read_archive` and `from_legacy`.
     """
     target = checkpoint.run_directory(save_dir, "transcriber", RUN) / checkpoint.BEST
     if target.is_file():

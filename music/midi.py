@@ -50,10 +50,10 @@ def write_midi(melody: Melody | Score, path: Path | str, name: str = "vocal") ->
     file = mido.MidiFile(type=1, ticks_per_beat=tempo.ticks_per_beat, charset="utf-8")
     file.tracks.append(_track("", conductor))
     file.tracks.append(_track(name, events))
-    save(file, path)
+    save_midi(file, path)
 
 
-def save(file: mido.MidiFile, path: Path | str) -> None:
+def save_midi(file: mido.MidiFile, path: Path | str) -> None:
     """Write a MIDI file atomically."""
     with atomic(path) as temporary:
         file.save(temporary)

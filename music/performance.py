@@ -18,9 +18,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from hyperparams import Synthesis
 
 VELOCITY = 90  # of a note that says none
 RESET = 121
@@ -111,6 +114,13 @@ class VoiceStyle:
     vibrato_rate: float
     vibrato_delay: float
     glide_seconds: float
+
+    @classmethod
+    def of(cls, knobs: Synthesis) -> VoiceStyle:
+        """Return the style that the knobs ask for."""
+        return cls(
+            knobs.vibrato_cents, knobs.vibrato_rate, knobs.vibrato_delay, knobs.glide_seconds
+        )
 
     def of_notes(self, styles: Sequence[NoteStyle | None]) -> dict[str, np.ndarray]:
         """Return depth, rate, delay and glide of each note, (K,) each."""

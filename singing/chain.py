@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -20,10 +20,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from module import padding_mask
-from music.performance import SWELL, pitch_drift, sung_pitch
+from music.performance import SWELL, VoiceStyle, pitch_drift, sung_pitch
 from network import Generated, TransformerTTS
-from singing.performance import style_of_voice
-from utils.audio import active_level, griffin_lim, local_contrast, mel_filterbank
+from utils.audio import griffin_lim, levelled, local_contrast, mel_filterbank
 
 if TYPE_CHECKING:
     from hyperparams import Audio, Synthesis
@@ -34,6 +33,9 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+
+DIAGONAL_WIDTH = 0.2  # relative width of the band that counts as diagonal (1710.08969)
+REPEAT_STEPS = 2  # decoder steps on an earlier word that make a repetition, not a wobble
 
 
 def frame_limits(
@@ -115,6 +117,55 @@ def guided_alignment(network: TransformerTTS, generated: Generated, item: int) -
     return weights[:steps]
 
 
+@dataclass(frozen=True)
+class AttentionHealth:
+    """Does the rendering read the text once, in order, to its end?
+
+    focus: mean over steps of the largest weight (Ren et al. 2019, 1905.09263, section 3.2), 1 =
+    sharp. diagonality: attention mass near the straight path, 1 = on it. coverage: share of words
+    that were read, 1 = all. skipped, repeated: positions of words never read, and of words read
+    again after the attention had gone on to a later word.
+    """
+
+    focus: float
+    diagonality: float
+    coverage: float
+    skipped: tuple[int, ...]
+    repeated: tuple[int, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values for report.json."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+def attention_health(weights: np.ndarray, words: Sequence[tuple[int, int]]) -> AttentionHealth:
+    """Judge one alignment.
+
+    weights (T, N): attention of each decoder step over the valid symbols, rows sum to 1; words:
+    (first, last) symbol of each word, inclusive, in order. Raises ValueError on an empty matrix.
+    """
+    steps, symbols = weights.shape
+    if not steps or not symbols:
+        raise ValueError(f"attention of {steps} steps over {symbols} symbols: nothing to judge")
+    n, t = np.arange(symbols) / symbols, np.arange(steps) / steps
+    band = np.exp(-((n[None] - t[:, None]) ** 2) / (2 * DIAGONAL_WIDTH**2))  # (T, N)
+    word_of = np.full(symbols, -1)
+    for index, (first, last) in enumerate(words):
+        word_of[first : last + 1] = index
+    path = word_of[weights.argmax(-1)]  # (T,) word read at each step, −1 between words
+    path = path[path >= 0]
+    read = set(path.tolist())
+    furthest = np.maximum.accumulate(path) if len(path) else path
+    behind, counts = np.unique(path[path < furthest], return_counts=True)
+    return AttentionHealth(
+        focus=float(weights.max(-1).mean()),
+        diagonality=float((weights * band).sum(-1).mean()),
+        coverage=len(read) / len(words) if words else 1.0,
+        skipped=tuple(i for i in range(len(words)) if i not in read),
+        repeated=tuple(int(w) for w, c in zip(behind, counts, strict=True) if c >= REPEAT_STEPS),
+    )
+
+
 @torch.no_grad()
 def linear_of(postnet: Loaded, mel: Tensor, mel_lengths: Tensor | None = None) -> Tensor:
     """Log mel (B, T, M) → log linear spectrogram (B, T, F), by a PostNet of kind cbhg.
@@ -152,7 +203,7 @@ def contrasted(linear: Tensor, synthesis: Synthesis) -> Tensor:
 
 def waveform(linear: Tensor, audio: Audio, synthesis: Synthesis, seed: int) -> Tensor:
     """Log magnitudes (T, F) → waveform (S,) at the level that the knobs ask for."""
-    return levelled(unlevelled(linear, audio, synthesis, seed), audio, synthesis)
+    return at_voice_level(unlevelled(linear, audio, synthesis, seed), audio, synthesis)
 
 
 def unlevelled(linear: Tensor, audio: Audio, synthesis: Synthesis, seed: int) -> Tensor:
@@ -186,16 +237,15 @@ def source_waveform(
     standard = postnet.standardiser("mel")(mel[None])
     filters = postnet.network(standard, f0, linear_from_mel(mel[None], audio))
     wav = render(filters, f0, audio, torch.Generator().manual_seed(seed))[0]
-    return levelled(wav, audio, synthesis) if is_levelled else wav
+    return at_voice_level(wav, audio, synthesis) if is_levelled else wav
 
 
-def levelled(wav: Tensor, audio: Audio, synthesis: Synthesis) -> Tensor:
+def at_voice_level(wav: Tensor, audio: Audio, synthesis: Synthesis) -> Tensor:
     """Bring a waveform (S,) to the level that the knobs ask for."""
-    level = active_level(wav, audio.hop_length)
-    if level == float("-inf"):
+    if not wav.any():
         logger.warning("a rendering is silent: its level was left alone")
         return wav
-    return wav * 10 ** ((synthesis.level - level) / 20)
+    return levelled(wav, synthesis.level, audio.hop_length)
 
 
 UNHEARD = 200.0  # Hz, where no pitch is found in a whole item
@@ -220,7 +270,7 @@ def f0_of_notes(
     times = np.arange(num_frames) / frame_rate
     drift = knobs.drift_cents * pitch_drift(num_frames, frame_rate, seed)
     if any(styles):
-        midi = sung_pitch(notes, styles, times, style_of_voice(knobs))
+        midi = sung_pitch(notes, styles, times, VoiceStyle.of(knobs))
         return torch.from_numpy(440.0 * 2 ** ((midi + drift / 100 - 69) / 12)).float()
     onsets, _, pitches = np.array(sorted(tuple(note) for note in notes), float).T
     current = np.clip(np.searchsorted(onsets, times, side="right") - 1, 0, len(onsets) - 1)

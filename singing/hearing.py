@@ -30,7 +30,7 @@ SHORTEST_NOTE = 0.05  # s of a note within a part that is sung again
 
 
 @dataclass(frozen=True)
-class Heard:
+class TakeTranscript:
     """What a recording sings: notes, and the symbol of each frame."""
 
     notes: tuple[TimedNote, ...]  # onset s, offset s, MIDI number
@@ -38,7 +38,7 @@ class Heard:
     hop_seconds: float
 
 
-Hear = Callable[[Tensor, int], Heard]  # waveform (S,), its rate in Hz
+Hear = Callable[[Tensor, int], TakeTranscript]  # waveform (S,), its rate in Hz
 
 
 def like_the_take(

@@ -19,10 +19,10 @@ from inpainter.diffusion import VOCAL, sampling_sigmas
 from inpainter.sampling import check_request, window_sampler
 from inpainter.windows import Job, batches, inpaint_song, plan_windows, read_from, seam
 from singing.placement import FrameTracks, PlacedPhrase, pitch_track, symbol_track
+from singing.request import ProgressBar
 from singing.song import SongAudio, scaled
 from utils import scratch
 from utils.loading import Loaded, denoiser_of
-from utils.progress import ProgressBar
 
 if TYPE_CHECKING:
     from hyperparams import Inpainting

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
-from composer.chords import chord_name
 from composer.compose import compose
-from composer.harmony import Harmony, analyse
+from composer.harmony import Harmony, analyse, chord_name
 from music.score import TOLERANCE, Melody, Note, Syllable
 from music.underlay import Underlay, lay_lyrics, sing
 from singing.request import COMPOSE, NONE, TEMPO_OF_ACCOMPANIMENT, MelodyRequest, SongRequest
@@ -20,7 +19,7 @@ from text.remarks import remark
 from utils.files import reading
 
 if TYPE_CHECKING:
-    from composer.chords import Chart
+    from composer.harmony import Chart
     from hyperparams import Composer
     from singing.song import SongAudio
     from text.frontend import Pronouncer

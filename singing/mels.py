@@ -31,8 +31,8 @@ from inpainter.windows import (
     read_from,
 )
 from singing.inpaint import Evaluations, check_symbols, spans
+from singing.request import ProgressBar
 from utils.loading import Loaded, check_spectrograms, denoiser_of
-from utils.progress import ProgressBar
 
 if TYPE_CHECKING:
     from hyperparams import Inpainting

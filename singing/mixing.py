@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from inpainter.windows import cross_fade
-from singing.song import Recording, SongAudio, pad_to, scaled
+from singing.song import AudioFile, SongAudio, pad_to, scaled
 from utils import scratch
 from utils.audio import loudness, loudness_beside, read_audio, resample, to_mono, true_peak
 from utils.audio_functional import lfilter
@@ -105,7 +105,7 @@ def presence(voice: Tensor, sample_rate: int, gain: float) -> Tensor:
     return shelved
 
 
-def room_impulses(channels: int, sample_rate: int, level: float) -> np.ndarray:
+def reverb_tail(channels: int, sample_rate: int, level: float) -> np.ndarray:
     """Return a room's answer to a click (C, K), `level` times as strong as the click.
 
     Exponentially decaying noise, another in each channel, as diffuse reflections are.
@@ -126,7 +126,7 @@ def room(voice: Tensor, sample_rate: int, level: float) -> Tensor:
     wet = scratch.zeros(voice.shape, voice.dtype)
     if not level or not is_sounding(voice):
         return wet
-    impulses = room_impulses(len(voice), sample_rate, level)
+    impulses = reverb_tail(len(voice), sample_rate, level)
     reach = impulses.shape[1]
     for start, stop in scratch.blocks(voice.shape[1]):
         part = voice[:, max(0, start - reach) : stop]
@@ -234,12 +234,12 @@ MIN_PREDICTION = 16  # samples on the known side; with fewer the edge stays as i
 class Pasted:
     """A recording with parts of it replaced."""
 
-    recording: Recording
+    recording: AudioFile
     clipped: int  # samples that were limited to full scale
 
 
 def paste(
-    recording: Recording,
+    recording: AudioFile,
     generated: Tensor,
     sample_rate: int,
     ranges: Sequence[tuple[int, int]],
@@ -266,7 +266,7 @@ def paste(
         is_integer = samples.dtype == np.int32
         samples[start:stop] = quantise(written, recording.subtype) if is_integer else written
     return Pasted(
-        Recording(recording.path, samples, recording.sample_rate, recording.subtype), clipped
+        AudioFile(recording.path, samples, recording.sample_rate, recording.subtype), clipped
     )
 
 
@@ -412,7 +412,7 @@ class MixedSong:
     """A finished vocal at the rate of its files, and its mix."""
 
     vocal: Tensor  # (C, S)
-    recording: Recording | None  # the vocal's file with its new parts; None without one
+    recording: AudioFile | None  # the vocal's file with its new parts; None without one
     clipped: int  # samples that were limited to full scale
     mix: Mix
     mix_rate: int  # Hz

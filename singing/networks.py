@@ -24,8 +24,8 @@ from utils.loading import (
     Stored,
     check_pair,
     check_spectrograms,
-    load,
     load_facts,
+    load_network,
 )
 from utils.paths import DEMO, SAVE
 
@@ -113,7 +113,7 @@ def load_networks(request: SongRequest, device: torch.device) -> Networks:
     """Load the inpainter, and the voice when there are words; ValueError for an odd pair."""
     inpainter = None
     if request.inpainter is not None:
-        inpainter = load(resolve(request.inpainter, "inpainter"), "inpainter", device)
+        inpainter = load_network(resolve(request.inpainter, "inpainter"), "inpainter", device)
         announce(inpainter, "inpainter", "--inpainter")
         if inpainter.hyperparams.unet.mel:
             raise ValueError(
@@ -134,7 +134,7 @@ def load_networks(request: SongRequest, device: torch.device) -> Networks:
         check_pair(voice.transformer, inpainter)
     if mels is None or voice is not None:
         return Networks(voice, inpainter, mels)
-    postnet = load(resolve(request.postnet, "postnet"), "postnet", device)
+    postnet = load_network(resolve(request.postnet, "postnet"), "postnet", device)
     announce(postnet, "postnet", "--postnet")
     for network in (postnet, *((inpainter,) if inpainter else ())):
         check_spectrograms(network, mels.hyperparams, mels.loaded.path)
@@ -162,7 +162,7 @@ def requested_mels(
             file=sys.stderr,
         )
         return None
-    loaded = load(resolve(request.mel_inpainter, "inpainter"), "inpainter", device)
+    loaded = load_network(resolve(request.mel_inpainter, "inpainter"), "inpainter", device)
     announce(loaded, "mel inpainter", "--mel-inpainter")
     if loaded.hyperparams.unet.mel:
         loaded.hyperparams = sampling_hyperparams(request, loaded, "inpainter")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from music.inputs import SHORT_REST, breaths
-from music.performance import NoteStyle, VoiceStyle, arch_curve, gain_curve, velocity_gains
+from music.performance import NoteStyle, arch_curve, gain_curve, velocity_gains
 from text.remarks import remark
 from utils.audio import active_level
 from utils.seeds import numpy_generator
@@ -81,13 +81,6 @@ def unsung_remarks(
         return []
     text = f"vibrato and glides asked for {' and '.join(asked)}: --postnet source sings them"
     return [remark("not sung", text)]
-
-
-def style_of_voice(knobs: Synthesis) -> VoiceStyle:
-    """Return how a voice sings notes that say nothing themselves."""
-    return VoiceStyle(
-        knobs.vibrato_cents, knobs.vibrato_rate, knobs.vibrato_delay, knobs.glide_seconds
-    )
 
 
 def contour_of_pitch(

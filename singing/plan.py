@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from composer.chords import chord_name
+from composer.harmony import chord_name
 from music.midi import write_midi
 from singing.melody import (
     BackingAudio,

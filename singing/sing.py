@@ -38,14 +38,13 @@ from singing.output import (
 )
 from singing.performance import unsung_remarks
 from singing.placement import PAUSE, Draft, spoken_draft, sung_draft
-from singing.request import NONE, SongFiles, SongRequest
+from singing.request import NONE, ProgressEvent, SongFiles, SongRequest, tell
 from singing.song import AUDIO_RMS, SongAudio, draft_gain, open_song, scaled, training_gain
 from singing.voice import RenderedPhrase, Voice, render_phrases, spoken_phrases
 from text.frontend import Pronouncer
 from text.remarks import grouped
 from utils import scratch
 from utils.files import refuse_overwriting, staged
-from utils.progress import ProgressEvent, tell
 
 if TYPE_CHECKING:
     from singing.hearing import Hear

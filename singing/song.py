@@ -48,7 +48,7 @@ AUDIO_RMS = 0.1  # of songs where a checkpoint does not say how loud its own wer
 
 
 @dataclass(frozen=True)
-class Recording:
+class AudioFile:
     """A file's own samples, bit by bit, and how to write them again."""
 
     path: Path
@@ -71,7 +71,7 @@ class Recording:
         return wav
 
 
-def read_recording(path: Path) -> Recording:
+def read_recording(path: Path) -> AudioFile:
     """Read a file without touching a sample; errors as `utils.audio.read_audio`.
 
     Lossy files are what the decoder makes of them, as floating point.
@@ -87,12 +87,12 @@ def read_recording(path: Path) -> Recording:
     samples, sample_rate = decode(path, "int32" if is_integer else "float64")
     kept = {"PCM_S8": "PCM_U8", "DOUBLE": "DOUBLE"}  # wav knows no signed 8 bits
     written = kept.get(subtype, subtype if is_integer else "FLOAT")
-    recording = Recording(path, samples, sample_rate, written)
+    recording = AudioFile(path, samples, sample_rate, written)
     check_finite(recording.wav(), path)
     return recording
 
 
-def write_recording(path: Path, recording: Recording) -> None:
+def write_recording(path: Path, recording: AudioFile) -> None:
     """Write as wav in the recording's own sample format."""
     samples = recording.samples
     parts = (samples[start:stop] for start, stop in scratch.blocks(len(samples)))
@@ -247,7 +247,7 @@ def _parse_range(part: str, duration: float) -> tuple[float, float]:
 
 
 def vocal_ranges(
-    recording: Recording, files: SongFiles, info: AudioInfo
+    recording: AudioFile, files: SongFiles, info: AudioInfo
 ) -> tuple[list[tuple[int, int]], list[str]]:
     """Return the samples [start, stop) of a vocal's file to generate, and remarks on them.
 
@@ -290,7 +290,7 @@ class SongAudio:
     accompaniment: Tensor  # (S,)
     vocal: Tensor  # (S,), zeros where there is none
     info: AudioInfo  # of the accompaniment's file
-    recording: Recording | None  # the vocal's file
+    recording: AudioFile | None  # the vocal's file
     file_ranges: tuple[tuple[int, int], ...]  # samples [start, stop) of the vocal's file
     regions: tuple[tuple[float, float], ...]  # the same in seconds
     ranges: tuple[tuple[int, int], ...]  # the same in samples at the network's rate

@@ -20,6 +20,8 @@ from torch.nn.utils.rnn import pad_sequence
 from music.inputs import ScoreTracks, collate_scores, items_to_sing
 from network import Generated, TransformerTTS
 from singing.chain import (
+    AttentionHealth,
+    attention_health,
     f0_of_mel,
     f0_of_notes,
     generate_mel,
@@ -30,11 +32,10 @@ from singing.chain import (
     waveform,
 )
 from singing.performance import Performance, contour_of_pitch, performances, with_loudness
+from singing.request import ProgressBar
 from text.symbols import word_spans
 from utils import scratch
-from utils.loading import Loaded, check_pair, load
-from utils.metrics import AttentionHealth, attention_health
-from utils.progress import ProgressBar
+from utils.loading import Loaded, check_pair, load_network
 
 if TYPE_CHECKING:
     from hyperparams import Composer, Hyperparams, Synthesis
@@ -218,8 +219,8 @@ def load_voice(
 
     name: of one of the transformer's voices, None: its first. ValueError lists those that it has.
     """
-    first = load(transformer, "transformer", device)
-    second = load(postnet, "postnet", device)
+    first = load_network(transformer, "transformer", device)
+    second = load_network(postnet, "postnet", device)
     check_pair(first, second)
     names = voice_names(first)
     if name is not None and name not in names:

@@ -20,7 +20,7 @@ from tiny import TINY_FLAGS
 
 import train_postnet
 from corpora.stores import FeatureStore
-from utils.locks import FolderLock
+from utils.files import FolderLock
 
 __all__ = ["prepare"]  # a fixture
 ROOT = Path(__file__).resolve().parents[1]

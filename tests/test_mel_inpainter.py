@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import torch
 from tiny import FILE
+from tiny_runs import resumed_equals_whole
 from torch import Tensor
 
 import prepare_data
@@ -25,9 +26,9 @@ from preprocess import FeatureStore, MelBatches, StemStore
 from text.symbols import SYMBOLS
 from train_inpainter import InpainterExperiment
 from training.mel_drafts import KINDS, DraftStore, MelContexts
-from utils import checkpoint, config
+from utils import config
 from utils.audio import Features
-from utils.loading import build_unet, denoiser_of, load
+from utils.loading import build_unet, denoiser_of, load_network
 from utils.seeds import torch_generator
 
 HP = config.build("mel", FILE, (), config.presets())
@@ -199,19 +200,10 @@ def test_stopped_and_resumed_equals_uninterrupted(
 ) -> None:
     monkeypatch.setattr(InpainterExperiment, "preview", lambda *_: None)
     steady = ["--set", "inpainter_training.schedule=constant"]
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert train_inpainter.main(flags(feature_dir, whole, "--steps", "3", *steady)) == 0
-    for steps in ("1", "3"):
-        assert train_inpainter.main(flags(feature_dir, parts, "--steps", steps, *steady)) == 0
-    states = [
-        checkpoint.load(save / "inpainter" / "r" / "last.pt", "inpainter")
-        for save in (whole, parts)
-    ]
-    for name, tensor in states[0]["model"].items():
-        assert torch.equal(tensor, states[1]["model"][name]), name
+    whole, _ = resumed_equals_whole(train_inpainter.main, flags, feature_dir, tmp_path, 3, steady)
     stats = (whole / "inpainter" / "r" / "stats.jsonl").read_text().splitlines()
     assert {"validation/score", "validation/shuffle_gap"} <= set().union(*map(json.loads, stats))
-    loaded = load(whole / "inpainter" / "r" / "last.pt", "inpainter", torch.device("cpu"))
+    loaded = load_network(whole / "inpainter" / "r" / "last.pt", "inpainter", torch.device("cpu"))
     assert isinstance(loaded.network, MelUNet1d)
     assert set(loaded.data["statistics"]) >= {"mel", "accompaniment_mel"}
 

@@ -15,19 +15,24 @@ from network import PostNet, TransformerTTS
 N_MELS, N_LINEAR, NUM_SYMBOLS, FRAME = 20, 65, 30, 0.016
 
 
-@pytest.fixture(params=[1, 2, 3])
+@pytest.fixture(params=[(1, True), (2, True), (3, True), (3, False)])
 def network(request: pytest.FixtureRequest) -> TransformerTTS:
     torch.manual_seed(0)
-    hp = replace(TINY.transformer, reduction_factor=request.param)
+    r, history = request.param
+    hp = replace(TINY.transformer, reduction_factor=r, history=history)
     network = TransformerTTS(hp, NUM_SYMBOLS, N_MELS, FRAME).eval()
     with torch.no_grad():  # a stop head that never fires: lengths are the test's business
         network.to_stop.bias.fill_(-20.0)
         network.mel_postnet.out.weight.normal_(std=0.2)  # it begins as nothing
+        for block in getattr(network.mel_postnet, "blocks", ()):  # and these as the identity
+            block.out.weight.normal_(std=0.2)
     return network
 
 
-def keep_masks(network: TransformerTTS, seeds: list[int], steps: int) -> torch.Tensor:
+def keep_masks(network: TransformerTTS, seeds: list[int], steps: int) -> torch.Tensor | None:
     """The dropout masks that `generate` draws for these seeds, (B, steps, 2, hidden)."""
+    if network.decoder_prenet is None:
+        return None
     masks = []
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
@@ -54,6 +59,8 @@ def random_score(symbols: torch.Tensor, frames: int) -> ScoreBatch:
 
 def test_decoder_is_causal_by_gradient(network: TransformerTTS) -> None:
     """Frames of decoder step k depend on the history before their group and on nothing after."""
+    if not network.hp.history:
+        pytest.skip("a network without a history")
     r = network.reduction_factor
     frames, step = 8 * r, 4
     history = torch.randn(1, frames, N_MELS, requires_grad=True)
@@ -69,6 +76,21 @@ def test_decoder_is_causal_by_gradient(network: TransformerTTS) -> None:
     seen = history.grad.abs().sum(-1)[0] > 0
     assert not seen[step * r :].any()
     assert seen[: step * r].all()
+
+
+def test_without_a_history_no_frame_hears_another(network: TransformerTTS) -> None:
+    """Only the length of the history counts, and the mel postnet looks both ways."""
+    if network.hp.history:
+        pytest.skip("a network with a history")
+    symbols = torch.randint(1, NUM_SYMBOLS, (1, 7))
+    given = symbols, torch.tensor([7]), torch.randn(1, 30, N_MELS), torch.tensor([30])
+    score = random_score(symbols, 30)
+    score.frame_position.requires_grad_()
+    out = network(*given, score)
+    other = network(given[0], given[1], 5.0 * torch.randn(1, 30, N_MELS), given[3], score)
+    assert torch.equal(out.mel, other.mel)
+    (gradient,) = torch.autograd.grad(out.mel[:, 15].sum(), score.frame_position)
+    assert (gradient[0, 13:18].abs() > 0).all()
 
 
 def predicted_by(
@@ -157,12 +179,14 @@ def test_an_item_does_not_depend_on_its_batch(network: TransformerTTS, mode: str
             frames[i : i + 1],
             own,
             None if phoneme_times is None else phoneme_times[i : i + 1, :n],
-            keep=keep[i : i + 1, :steps],
+            keep=None if keep is None else keep[i : i + 1, :steps],
         )
         torch.testing.assert_close(forced.mel[i, :t], single.mel[0], atol=1e-5, rtol=1e-4)
 
 
 def test_dropout_of_the_prenet_is_seeded_and_never_sleeps(network: TransformerTTS) -> None:
+    if not network.hp.history:
+        pytest.skip("a network without a history")
     one = torch.randint(1, NUM_SYMBOLS, (1, 5)), torch.tensor([5])
     limit = torch.tensor([30])
     mel = [network.generate(*one, [seed], limit).mel for seed in (1, 1, 2)]
@@ -208,6 +232,8 @@ def test_the_score_prior_holds_attention_on_the_sung_symbol(network: Transformer
 
 def test_the_postnet_of_the_mel_cannot_see_the_future(network: TransformerTTS) -> None:
     """A look ahead would see, through teacher forcing, the very frames that are to be predicted."""
+    if not network.hp.history:
+        pytest.skip("a network without a history")
     mel = torch.randn(1, 20, N_MELS, requires_grad=True)
     symbols, length = torch.randint(1, NUM_SYMBOLS, (1, 6)), torch.tensor([6])
     score = random_score(symbols, 20)

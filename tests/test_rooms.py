@@ -33,6 +33,7 @@ FLOORS = (  # a file imports from its own floor and from those above it in this 
     ("evaluate", "transcribe", "plot", "benchmark", "app"),
 )
 SCRIPTS = (*FLOORS[-1], *FLOORS[-2], "prepare_data", "synthesis")
+OF_EVERY_SCRIPT = ("main", "parse_arguments", "add_flags")  # names that several files may define
 LARGEST_SHARE = 0.15  # of the code that one room may hold
 # Calls that only define something: they may stand at the top of a file.
 DEFINING = re.compile(
@@ -123,6 +124,20 @@ def test_no_room_holds_a_large_share_of_the_code() -> None:
         lines[name.split(".")[0]] += len(path.read_text(encoding="utf-8").splitlines())
     room, size = lines.most_common(1)[0]
     assert size <= LARGEST_SHARE * lines.total(), f"{room}: {size} of {lines.total()} lines"
+
+
+def test_a_public_name_means_one_thing() -> None:
+    places: dict[str, set[str]] = {}
+    for name, path in sources().items():
+        for node in tree_of(path).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+                places.setdefault(node.name, set()).add(name)
+    twice = {
+        name: sorted(found)
+        for name, found in places.items()
+        if len(found) > 1 and name not in OF_EVERY_SCRIPT
+    }
+    assert not twice, f"defined in several files: {twice}"
 
 
 def calls_at_import(node: ast.AST) -> Iterator[ast.Call]:

@@ -12,6 +12,7 @@ import soundfile
 import tiny_chain
 import torch
 from tiny import TINY, TINY_FLAGS
+from tiny_runs import resumed_equals_whole
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -26,7 +27,7 @@ from train_inpainter import InpainterExperiment
 from training.experiment import seeded_context
 from utils import checkpoint, config
 from utils.audio import Features
-from utils.loading import build_postnet, build_unet, denoiser_of, load
+from utils.loading import build_postnet, build_unet, denoiser_of, load_network
 
 HP = TINY
 SECONDS = 2.0
@@ -92,7 +93,7 @@ def test_a_run_logs_every_noise_level_and_the_shuffle_control_and_can_be_used(
     assert {name.replace("validation", "train") for name in levels} <= names
     assert {"validation/score", "validation/shuffle_gap"} <= names
 
-    loaded = load(run / "last.pt", "inpainter", torch.device("cpu"))
+    loaded = load_network(run / "last.pt", "inpainter", torch.device("cpu"))
     state = checkpoint.load(run / "last.pt", "inpainter")
     kept = loaded.network.state_dict()
     assert all(torch.equal(kept[name], state["ema"][name]) for name in kept)
@@ -124,16 +125,7 @@ def test_stopped_and_resumed_equals_uninterrupted(
     # Pictures take most of the time.
     monkeypatch.setattr(InpainterExperiment, "preview", lambda *_: None)
     steady = ["--set", "inpainter_training.schedule=constant"]
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert train_inpainter.main(flags(feature_dir, whole, "--steps", "4", *steady)) == 0
-    for steps in ("1", "4"):
-        assert train_inpainter.main(flags(feature_dir, parts, "--steps", steps, *steady)) == 0
-    states = [
-        checkpoint.load(save / "inpainter" / "r" / "last.pt", "inpainter")
-        for save in (whole, parts)
-    ]
-    for name, tensor in states[0]["model"].items():
-        assert torch.equal(tensor, states[1]["model"][name]), name
+    _, parts = resumed_equals_whole(train_inpainter.main, flags, feature_dir, tmp_path, 4, steady)
     changed = ["--steps", "5", "--set", "diffusion.sigma_data=0.2", *steady]
     assert train_inpainter.main(flags(feature_dir, parts, *changed)) == 2
 
@@ -150,13 +142,13 @@ def test_the_network_that_ships_is_trained_small(
     drafted = [*command, "--postnet", str(tmp_path / "postnet.pt")]
     assert train_inpainter.main(drafted) == 0
     run = tmp_path / "save" / "inpainter" / "r"
-    loaded = load(run / "last.pt", "inpainter", torch.device("cpu"))
+    loaded = load_network(run / "last.pt", "inpainter", torch.device("cpu"))
     power = loaded.network.noise_shape.mean_power
     bins = torch.arange(len(power)) * HP.audio.sample_rate / 2 / len(power)  # Hz
     assert power[bins < 500].sum() > 100 * power[bins > 1000].sum()  # the tunes are below 500 Hz
     assert loaded.data["context"][-1] == "wav" and loaded.data["postnet"]
     assert train_inpainter.main([*drafted, "--steps", "3"]) == 0
-    resumed = load(run / "last.pt", "inpainter", torch.device("cpu"))
+    resumed = load_network(run / "last.pt", "inpainter", torch.device("cpu"))
     assert torch.equal(resumed.network.noise_shape.mean_power, power)
     assert train_inpainter.main([*command, "--steps", "4"]) == 2
     assert "data.postnet" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from music.score import Lyric, Melody, Note, TempoMap
 from network import build_postnet
 from singing.chain import linear_of
 from utils import checkpoint
-from utils.loading import load
+from utils.loading import load_network
 from utils.pitch import f0_track
 
 SOURCE = replace(
@@ -69,7 +69,7 @@ def test_it_learns_from_stems_and_goes_on(feature_dir: Path, tmp_path: Path) -> 
     rows = [json.loads(line) for line in text.splitlines()]
     scores = [row["validation/score"] for row in rows if "validation/score" in row]
     assert scores[-1] < scores[0]
-    loaded = load(whole / "postnet" / "main" / "last.pt", "postnet", torch.device("cpu"))
+    loaded = load_network(whole / "postnet" / "main" / "last.pt", "postnet", torch.device("cpu"))
     assert loaded.hyperparams.postnet.kind == "source"
     assert b["data"] == a["data"]
 
@@ -114,7 +114,7 @@ def test_a_voice_with_a_source_sings_the_notes(
 
 
 def test_griffin_lim_is_not_fed_by_a_source(source: Path) -> None:
-    loaded = load(source, "postnet", torch.device("cpu"))
+    loaded = load_network(source, "postnet", torch.device("cpu"))
     with pytest.raises(ValueError, match="kind cbhg"):
         linear_of(loaded, torch.zeros(1, 4, 80))
 

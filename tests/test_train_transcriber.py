@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 from tiny import TINY, TINY_FLAGS
+from tiny_corpora import RATE, add_scores, stem_corpus
 
 import evaluate
 import prepare_data
@@ -43,40 +44,16 @@ from utils.loading import Loaded
 
 torch.set_num_threads(1)
 HP = TINY
-RATE = HP.audio.sample_rate
-SCORE = {  # a word of two symbols, a rest, another word
-    "pitch": [60, 60, 64],
-    "onset": [0.25, 0.4, 1.0],
-    "offset": [0.4, 0.75, 1.5],
-    "position": [1, 2, 1],
-    "slur": [0, 0, 0],
-    "notes": [[0.25, 0.75, 60], [1.0, 1.5, 64]],
-}
 
 
 @pytest.fixture
 def feature_dir(tmp_path: Path) -> Path:
     """Six songs of two notes over a drone, prepared as corpus `x`, with their score."""
-    songs = tmp_path / "songs"
-    time = np.arange(2 * RATE) / RATE
-    for number in range(6):
-        folder = songs / f"song-{number:02d}"
-        folder.mkdir(parents=True)
-        vocal = np.zeros(len(time))
-        for onset, offset, pitch in SCORE["notes"]:
-            hertz = 440 * 2 ** ((pitch - 69) / 12)
-            vocal += np.sin(2 * np.pi * hertz * time) * ((time >= onset) & (time < offset))
-        drone = np.sin(2 * np.pi * (110 + number) * time)
-        soundfile.write(folder / "vocal.wav", 0.3 * vocal, RATE)
-        soundfile.write(folder / "accompaniment.wav", 0.2 * drone, RATE)
+    songs = stem_corpus(tmp_path / "songs", 6)
     where = ["--feature-dir", str(tmp_path / "feature"), "--workers", "0"]
     shares = ["--validation-share", "0.3", "--test-share", "0.2"]
     assert prepare_data.main(["stems", str(songs), "--name", "x", *shares, *where]) == 0
-    path = tmp_path / "feature" / "x" / "index.json"
-    index = json.loads(path.read_text())
-    for item in index["items"]:
-        item |= {"symbols": ["S", "IY1", "AA1"], "score": SCORE}
-    path.write_text(json.dumps(index))
+    add_scores(tmp_path / "feature" / "x")
     return tmp_path / "feature"
 
 

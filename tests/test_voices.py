@@ -22,7 +22,7 @@ from preprocess import TextMelDataset
 from text.symbols import SYMBOLS
 from train_transformer import numbered_voices
 from utils import checkpoint
-from utils.loading import build_transformer, load
+from utils.loading import build_transformer, load_network
 
 __all__ = ["features"]  # a fixture
 
@@ -136,7 +136,9 @@ def test_voices_are_trained_kept_and_grown(
     assert torch.equal(grown["model"]["voice.weight"][:4], learnt)
     # The weights know no other scale than that of their own corpus.
     assert grown["data"]["statistics"] == state["data"]["statistics"]
-    loaded = load(folder / "transformer" / "more" / "last.pt", "transformer", torch.device("cpu"))
+    loaded = load_network(
+        folder / "transformer" / "more" / "last.pt", "transformer", torch.device("cpu")
+    )
     dataset = TextMelDataset(FeatureStore(features / "x"), "train")
     dataset.use_voices(loaded.data["voices"])
     batch = dataset.collate([dataset[n] for n in range(len(dataset))])

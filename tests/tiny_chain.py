@@ -18,11 +18,11 @@ from torch import nn
 import synthesis
 from hyperparams import Hyperparams
 from singing import output as song_output
+from singing.chain import attention_health
 from singing.voice import Phrase, RenderedPhrase
 from text.symbols import SYMBOLS
 from utils import checkpoint, config
 from utils.loading import build_postnet, build_transformer, build_unet
-from utils.metrics import attention_health
 
 OTHER_RATE = replace(TINY, audio=replace(TINY.audio, sample_rate=22050))
 # What ships, small: an MDCT, noise in the shape of the draft, one look with a draft.

@@ -252,7 +252,8 @@ def decoding_rows(hp: Hyperparams, machine: Machine) -> list[Cost]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # small operations: threads cost more than they give
     r, rows, per_frame = network.reduction_factor, [], {}
-    step_bytes = weight_bytes(network.decoder, network.to_mel, network.decoder_prenet)
+    prenet = [] if network.decoder_prenet is None else [network.decoder_prenet]
+    step_bytes = weight_bytes(network.decoder, network.to_mel, *prenet)
     for frames in (400, 2000):
         limit = torch.tensor([frames], device=machine.device)
 

@@ -64,10 +64,12 @@ def structure_loss(prediction: Tensor, target: Tensor, lengths: Tensor) -> tuple
     is_valid = ~padding_mask(lengths, target.shape[1])  # (B, T)
     x, y = (mel.float() * is_valid[..., None] for mel in (prediction, target))
     maps = torch.stack([x, y, x * x, y * y, x * y])  # (5, B, T, M)
-    maps = _window(x.shape[1], x.device) @ maps @ _window(x.shape[2], x.device)
+    # Variances are small differences of large moments: in bfloat16 they are noise, some below zero.
+    with torch.autocast(x.device.type, enabled=False):
+        maps = _window(x.shape[1], x.device) @ maps @ _window(x.shape[2], x.device)
     mean_x, mean_y, xx, yy, xy = maps.unbind()  # (B, T, M) each
     covariance = xy - mean_x * mean_y
-    variances = xx - mean_x.square() + yy - mean_y.square()
+    variances = (xx - mean_x.square()).clamp_min(0) + (yy - mean_y.square()).clamp_min(0)
     contrast = (2 * covariance + CONTRAST_FLOOR) / (variances + CONTRAST_FLOOR)
     return ((1 - contrast).sum(-1) * is_valid).sum(), is_valid.sum() * target.shape[-1]
 

@@ -30,21 +30,24 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from hyperparams import Training
+from training.batching import Fed, fed
 from training.experiment import Experiment, NonFiniteLoss, Term, compare, seeded_context
-from training.feeding import Fed, fed
-from training.flags import run_parser
-from training.ledger import BatchMeasures, Ledger, StepMeasures, measures_of
 from training.optimizer import MovingAverage, build_optimizer, learning_rate
 from training.runlog import (
+    BatchMeasures,
     Interruption,
+    Ledger,
     RunLock,
     RunLog,
+    StepMeasures,
     StepMeter,
     deferred_signals,
+    measures_of,
     peak_memory,
     writers_raise_here,
 )
 from utils import checkpoint, config, distributed
+from utils.config import run_parser
 from utils.files import Unreadable, reading, sweep, write_text
 from utils.flags import sentence, take_step
 from utils.seeds import derived_seed
@@ -60,7 +63,7 @@ def train(
     What is wrong with the arguments, the corpus or a checkpoint (ValueError, FileNotFoundError
     before the first step) is said in one message, exit code 2; so are, later, a file that cannot be
     read or written and a loss that is not finite. Anything else is a fault with its trace.
-    description: the script's docstring, see training.flags.run_parser.
+    description: the script's docstring, see utils.config.run_parser.
     """
     arguments = run_parser(description, experiment_class.add_arguments).parse_args(argv)
     for line in config.take_defaults(arguments):

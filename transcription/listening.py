@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from singing.hearing import Heard
-    from transcription.network import Transcriber
+    from singing.hearing import TakeTranscript
+    from transcription.network import TranscriberNet
     from utils.loading import Loaded
 
 
@@ -22,12 +22,12 @@ class Listener:
     def __init__(self, path: Path, device: torch.device) -> None:
         """path: a run, its folder or a file."""
         self.path, self.device = path, device
-        self.loaded: Loaded[Transcriber] | None = None
+        self.loaded: Loaded[TranscriberNet] | None = None
 
-    def __call__(self, wav: Tensor, sample_rate: int) -> Heard:
+    def __call__(self, wav: Tensor, sample_rate: int) -> TakeTranscript:
         """Transcribe a recording (S,)."""
         # Imported late: most songs have no take to listen to.
-        from singing.hearing import Heard
+        from singing.hearing import TakeTranscript
         from transcription.labels import PHONEME_CLASSES
         from transcription.transcribe import load_transcriber, transcribe
 
@@ -35,7 +35,9 @@ class Listener:
             self.loaded = load_transcriber(self.path, self.device)
         found = transcribe(self.loaded, wav, sample_rate)
         symbols = [symbol_of(PHONEME_CLASSES[i]) for i in found.phoneme.argmax(1).tolist()]
-        return Heard(tuple(tuple(note) for note in found.notes), tuple(symbols), found.hop_seconds)
+        return TakeTranscript(
+            tuple(tuple(note) for note in found.notes), tuple(symbols), found.hop_seconds
+        )
 
 
 def symbol_of(phoneme: str) -> str:

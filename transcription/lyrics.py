@@ -13,7 +13,7 @@ from typing import NamedTuple
 import mido
 import numpy as np
 
-from music.midi import save, write_midi
+from music.midi import save_midi, write_midi
 from music.score import TICKS_PER_BEAT, Lyric, Melody, Note, Syllable
 from music.underlay import text_syllables
 from text.frontend import Pronouncer
@@ -193,4 +193,4 @@ def write_melody(melody: Melody | None, path: Path) -> None:
         return
     file = mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT)
     file.tracks.append(mido.MidiTrack([mido.MetaMessage("end_of_track")]))
-    save(file, path)
+    save_midi(file, path)

@@ -105,7 +105,7 @@ class Transcription:
     note: Tensor  # (B, T, 3): onset, offset, activation
 
 
-class Transcriber(nn.Module):
+class TranscriberNet(nn.Module):
     """Singing → phonemes and notes (Yong et al. 2023, 2304.05917).
 
     One mel goes to a phoneme recogniser; its logits and a second mel each go through a dilated

@@ -28,7 +28,7 @@ from corpora.songbook import (
     symbol_times,
     write_items,
 )
-from corpora.sung_takes import LEVEL_BLOCK, VOCAL_LEVEL, SungArrangement, levelled
+from corpora.sung_takes import LEVEL_BLOCK, PEAK, VOCAL_LEVEL, SungArrangement
 from music.inputs import TAIL_SECONDS, breaths, phrase_inputs
 from music.midi import write_midi
 from text.frontend import Pronouncer
@@ -42,13 +42,13 @@ from transcription.sung_recording import (
     what_is_sung,
 )
 from transcription.transcribe import load_transcriber
-from utils.audio import active_level, convert, read_audio
+from utils.audio import active_level, convert, levelled, read_audio
 from utils.files import UNREADABLE, sha256_of, write_json
 from utils.pitch import f0_track
 
 if TYPE_CHECKING:
     from hyperparams import Audio
-    from transcription.network import Transcriber
+    from transcription.network import TranscriberNet
     from utils.loading import Loaded
 
 VERSION = 1  # raised when the same recordings and settings give other phrases
@@ -96,7 +96,7 @@ def prepare_recordings(
 
 def prepare_batch(tasks: Sequence[RecordingTask]) -> list[Rendering]:
     """Prepare recordings in one process; the transcriber is loaded when the first needs it."""
-    loaded: Loaded[Transcriber] | None = None
+    loaded: Loaded[TranscriberNet] | None = None
     pronouncer: Pronouncer | None = None
     results = []
     for task in tasks:
@@ -139,7 +139,7 @@ def _finished(task: RecordingTask, mark: str) -> dict[str, Any] | None:
 
 
 def prepare_recording(
-    task: RecordingTask, mark: str, loaded: Loaded[Transcriber], pronouncer: Pronouncer
+    task: RecordingTask, mark: str, loaded: Loaded[TranscriberNet], pronouncer: Pronouncer
 ) -> dict[str, Any]:
     """Cut one recording into phrases and return its record; song.json is written last.
 
@@ -162,7 +162,8 @@ def prepare_recording(
     }
     if fault := _recording_fault(report):
         raise ValueError(fault)
-    wav = levelled(heard.wav, VOCAL_LEVEL, heard.audio.sample_rate)
+    block = round(LEVEL_BLOCK * heard.audio.sample_rate)
+    wav = levelled(heard.wav, VOCAL_LEVEL, block, PEAK)
     phrases, left_out = _phrases(task, wav, sung, deviations)
     inputs = phrase_inputs(sung.score, 0.0, max(heard.seconds, sung.score.duration))
     record = {
@@ -188,7 +189,7 @@ def prepare_recording(
     return record
 
 
-def _listen(task: RecordingTask, loaded: Loaded[Transcriber]) -> Heard:
+def _listen(task: RecordingTask, loaded: Loaded[TranscriberNet]) -> Heard:
     """Read a recording; ValueError for one that is silent, clipped, cut off or too short."""
     path, audio = task.recording.wav_path, task.audio
     wav, file_rate = read_audio(path)
@@ -256,7 +257,7 @@ def _phrases(
         offset = max(phrase.duration, times[-1][-1][1]) + TAIL_SECONDS
         spans.append((max(0.0, onset), offset))
     place = task.id, task.directory, task.audio.sample_rate
-    voice = SungArrangement(wav, spans, sounding, [])
+    voice = SungArrangement(wav, wav, spans, sounding, [])
     records = write_items(*place, cut, voice, set(sung.guessed))
     kept, left_out = [], []
     words = _word_places(sung)

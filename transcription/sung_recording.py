@@ -34,7 +34,7 @@ from utils.pitch import midi_of
 
 if TYPE_CHECKING:
     from hyperparams import Audio
-    from transcription.network import Transcriber
+    from transcription.network import TranscriberNet
     from utils.loading import Loaded
 
 WARP_BASE = 16
@@ -61,7 +61,7 @@ class Heard:
     wav: Tensor
     audio: Audio
     f0: np.ndarray  # (T,) Hz
-    transcriber: Loaded[Transcriber]
+    transcriber: Loaded[TranscriberNet]
 
     @property
     def seconds(self) -> float:

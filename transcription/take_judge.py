@@ -22,7 +22,7 @@ from utils.pitch import TimedNote, midi_of
 
 if TYPE_CHECKING:
     from singing.voice import RenderedPhrase
-    from transcription.network import Transcriber
+    from transcription.network import TranscriberNet
     from utils.loading import Loaded
 
 ONSET_TOLERANCE = 0.05  # s
@@ -34,7 +34,7 @@ FLOOR = 1e-4  # least probability of a phoneme: one frame decides nothing
 class TakeJudge:
     """Scores of rendered phrases, each 0 to 1, more is better."""
 
-    transcriber: Loaded[Transcriber]
+    transcriber: Loaded[TranscriberNet]
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> TakeJudge:

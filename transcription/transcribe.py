@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hyperparams import Hyperparams
-from hyperparams import Transcriber as TranscriberKnobs
+from hyperparams import Hyperparams, Transcriber
 from legacy import weights as legacy_weights
-from transcription.network import Transcriber
+from transcription.network import TranscriberNet
 from transcription.note_decoding import TranscribedNote, decode_notes, note_spans
 from transcription.note_pitch import NotePitch
 from utils import checkpoint, config
@@ -56,9 +55,9 @@ class PhonemeEntropies:
     sung: float
 
 
-def build_transcriber(hyperparams: Hyperparams) -> Transcriber:
+def build_transcriber(hyperparams: Hyperparams) -> TranscriberNet:
     """Build a transcriber of the sizes in the hyperparameters."""
-    return Transcriber(hyperparams.transcriber, hyperparams.audio.sample_rate)
+    return TranscriberNet(hyperparams.transcriber, hyperparams.audio.sample_rate)
 
 
 def with_knobs(hyperparams: Hyperparams, knobs: dict[str, Any]) -> Hyperparams:
@@ -74,7 +73,7 @@ def legacy_transcriber(source: Path, save_dir: Path, base: Hyperparams) -> Path:
     base: hyperparameters that its file does not hold. Errors as legacy.weights.convert_transcriber.
     """
 
-    def build(knobs: dict[str, Any]) -> tuple[Transcriber, Hyperparams]:
+    def build(knobs: dict[str, Any]) -> tuple[TranscriberNet, Hyperparams]:
         hyperparams = with_knobs(base, knobs)
         with torch.device("meta"):  # names and shapes alone, to compare the file with
             return build_transcriber(hyperparams), hyperparams
@@ -82,7 +81,7 @@ def legacy_transcriber(source: Path, save_dir: Path, base: Hyperparams) -> Path:
     return legacy_weights.convert_transcriber(source, save_dir, build)
 
 
-def load_transcriber(path: Path, device: torch.device) -> Loaded[Transcriber]:
+def load_transcriber(path: Path, device: torch.device) -> Loaded[TranscriberNet]:
     """Rebuild a transcriber from its checkpoint; errors as `utils.checkpoint.load`."""
     path = checkpoint.resolve(path, "transcriber")
     state = checkpoint.load(path, "transcriber")
@@ -94,7 +93,7 @@ def load_transcriber(path: Path, device: torch.device) -> Loaded[Transcriber]:
     return Loaded(network.to(device).eval(), hyperparams, state["data"], path, state["step"])
 
 
-def transcribe(loaded: Loaded[Transcriber], wav: Tensor, sample_rate: int) -> Transcribed:
+def transcribe(loaded: Loaded[TranscriberNet], wav: Tensor, sample_rate: int) -> Transcribed:
     """Transcribe phonemes, F0 and notes of a recording, wav (S,) or (C, S) at any rate in Hz.
 
     T = 1 + S // transcriber.hop_length at the network's rate; a recording of no samples has one
@@ -108,7 +107,7 @@ def transcribe(loaded: Loaded[Transcriber], wav: Tensor, sample_rate: int) -> Tr
 
 @torch.no_grad()
 def transcribe_at_rate(
-    network: Transcriber, knobs: TranscriberKnobs, wav: Tensor, sample_rate: int
+    network: TranscriberNet, knobs: Transcriber, wav: Tensor, sample_rate: int
 ) -> Transcribed:
     """Transcribe wav (S,) at the rate of the network, which is in eval mode; see `transcribe`."""
     hop, frames = knobs.hop_length, 1 + len(wav) // knobs.hop_length
@@ -140,7 +139,7 @@ def assemble(
     note: Tensor,
     f0: Tensor,
     wav: Tensor,
-    knobs: TranscriberKnobs,
+    knobs: Transcriber,
     sample_rate: int,
 ) -> Transcribed:
     """Decode notes from probabilities (T, 39), (T, 3) and an F0 track (T,) of wav (S,)."""

@@ -37,6 +37,7 @@ RESAMPLING: dict[str, Any] = {
     "resampling_method": "sinc_interp_kaiser",
     "beta": 14.769656459379492,
 }
+MOST_KEPT = 1 << 20  # weights of a kernel, 4 MB; 44,100 to 16,000 Hz has 0.1 M
 MAX_RESAMPLING_TAPS = 1 << 27  # weights of the polyphase kernel, 0.5 GB: rates without a ratio
 LOWEST_RATE, HIGHEST_RATE = 4000, 768_000  # Hz of a file
 MOST_CHANNELS = 64  # of a file
@@ -158,6 +159,9 @@ def resample(wav: Tensor, sample_rate: int, new_rate: int) -> Tensor:
             f"{sample_rate} Hz to {new_rate} Hz is a ratio of {original}:{new}, too fine to "
             "resample directly; convert the file to a usual rate first (44100, 48000, ... Hz)"
         )
+    # Making a kernel takes longer than using it on a sentence; a very large one is not kept.
+    make = _resampler if original * new <= MOST_KEPT else _resampler.__wrapped__
+    resampler = make(sample_rate, new_rate, wav.dtype).to(wav.device)
     # In blocks, each with the samples around it that the filter reaches: flat memory.
     zeros = RESAMPLING["lowpass_filter_width"] / RESAMPLING["rolloff"]
     margin = math.ceil(zeros / min(original, new)) + 2  # periods of `original` samples
@@ -167,11 +171,17 @@ def resample(wav: Tensor, sample_rate: int, new_rate: int) -> Tensor:
     for first in range(0, math.ceil(wav.shape[-1] / original), size):
         before = min(first, margin)
         part = wav[..., (first - before) * original : (first + size + margin) * original]
-        done = audio_functional.resample(part.contiguous(), sample_rate, new_rate, **RESAMPLING)
+        done = resampler(part.contiguous())
         place = result[..., first * new : (first + size) * new]
         place.copy_(done[..., before * new : before * new + place.shape[-1]])
         scratch.forget()
     return result
+
+
+@lru_cache(maxsize=8)
+def _resampler(sample_rate: int, new_rate: int, dtype: torch.dtype) -> nn.Module:
+    """Return what resamples (..., S) of one type."""
+    return audio_functional.Resample(sample_rate, new_rate, **RESAMPLING, dtype=dtype)
 
 
 def to_mono(wav: Tensor) -> Tensor:
@@ -567,6 +577,17 @@ def active_level(wav: Tensor, block_length: int) -> float:
         return -math.inf
     sounding = power >= power.max() * 10 ** (-ACTIVE_RANGE / 10)
     return 10 * math.log10(power[sounding].mean().item())
+
+
+def levelled(wav: Tensor, level: float, block_length: int, peak: float = math.inf) -> Tensor:
+    """Return (S,) at an active level in dBFS, softer where it would rise above `peak`.
+
+    Raises ValueError for silence.
+    """
+    now = active_level(wav, block_length)
+    if now == -math.inf:
+        raise ValueError("the rendering is silent")
+    return wav * min(10 ** ((level - now) / 20), peak / wav.abs().max().item())
 
 
 def loudness(wav: Tensor, sample_rate: int) -> float:

@@ -169,7 +169,7 @@ def start_from(
     """Begin with the weights (moving average, if any) of another run; errors as `load`.
 
     What the other run has not, or has in another shape, stays as it was initialised; the lines
-    returned say what. ValueError when that would be more than half of the parameters. own_buffers
+    returned say what. ValueError when those are over two thirds of all values. own_buffers
     describe the new run's corpus and stay as they are; growing tensors may have more rows than the
     other run's, which become the first ones.
     """
@@ -186,7 +186,7 @@ def start_from(
             rows[: len(tensor)] = tensor
             fitting[name] = rows
     new = [name for name in own if name not in fitting and name not in own_buffers]
-    if 2 * sum(own[name].numel() for name in new) > sum(t.numel() for t in own.values()):
+    if 3 * sum(own[name].numel() for name in new) > 2 * sum(t.numel() for t in own.values()):
         load_weights(module, tensors, path)  # says what differs
     module.load_state_dict({**own, **fitting})
     parts = ", ".join(dict.fromkeys(name.rpartition(".")[0] or name for name in new))

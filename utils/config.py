@@ -11,20 +11,22 @@ import argparse
 import dataclasses
 import difflib
 import reprlib
+import sys
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
-from hyperparams import PRESET_ALIASES, PRESETS, REMOVED, RENAMED, SUPERSEDED, Hyperparams
+from hyperparams import ADDED, PRESET_ALIASES, PRESETS, REMOVED, RENAMED, SUPERSEDED, Hyperparams
 from utils.files import reading
-from utils.flags import device_option, feature_option, option, step_option
+from utils.flags import command_line, device_option, feature_option, option, step_option
 from utils.paths import SAVE
 
+AddFlags = Callable[[argparse.ArgumentParser], None]
 H = TypeVar("H")  # Hyperparams, or any dataclass whose fields are dataclasses
 
 LARGEST_CONFIG = 1 << 20  # bytes
@@ -199,13 +201,15 @@ def current_names(
     renamed: Mapping[str, str] = RENAMED,
     removed: Mapping[str, Any] = REMOVED,
     superseded: Mapping[str, str] = SUPERSEDED,
+    added: Mapping[str, Any] = ADDED,
 ) -> dict[str, Any]:
     """Translate stored hyperparameters of an older version to today's names.
 
     renamed maps `section.name` to its new `section.name`; removed maps `section.name` to the value
     at which the knob did nothing. Any other value of a removed knob stays, so that `from_dict`
     refuses it by name. superseded knobs touch no weight and are left out at any value: another does
-    their work with a value of its own.
+    their work with a value of its own. added maps a knob that a version may not have known to what
+    that version did.
     """
     result: dict[str, Any] = {}
     for section, knobs in values.items():
@@ -221,6 +225,10 @@ def current_names(
                 continue
             new_section, _, new_name = renamed.get(key, key).partition(".")
             result.setdefault(new_section, {})[new_name] = value
+    for key, value in added.items():
+        section, _, name = key.partition(".")
+        if isinstance(result.get(section), dict):
+            result[section].setdefault(name, value)
     return result
 
 
@@ -419,3 +427,24 @@ def _example(base: Any) -> str:
     section = _sections(base)[0]
     name, value = next(iter(_values(getattr(base, section)).items()))
     return f"{section}.{name}={value}"
+
+
+def run_parser(description: str, add_flags: AddFlags | None = None) -> argparse.ArgumentParser:
+    """Build the command line of a training script.
+
+    description: the script's docstring, of which `--help` shows the first two paragraphs.
+    add_flags: adds what only this script has.
+    """
+    parser = command_line("\n\n".join(description.split("\n\n")[:2]))
+    add_run_arguments(parser, presets())
+    if add_flags is not None:
+        add_flags(parser)
+    return parser
+
+
+def answer_early(description: str | None, add_flags: AddFlags | None = None) -> None:
+    """Answer --help and wrong flags of this process' command line, which end it, as `train` does.
+
+    A script calls it before torch is loaded.
+    """
+    run_parser(description or "", add_flags).parse_args(sys.argv[1:])

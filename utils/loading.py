@@ -11,7 +11,7 @@ from torch import nn
 
 from hyperparams import Hyperparams
 from inpainter.diffusion import Denoiser
-from inpainter.unet import UNet1d
+from inpainter.unet import SpectralUNet1d, UNet1d
 from network import PostNet, TransformerTTS, build_postnet, build_transformer
 from utils import checkpoint, config
 from utils.audio import Standardiser
@@ -72,13 +72,10 @@ def build_unet(hyperparams: Hyperparams, num_symbols: int) -> UNet1d:
     """Return an untrained F of the inpainter of these sizes."""
     audio = hyperparams.audio
     unet = hyperparams.unet
-    # Imported late: a song needs one of the three.
-    kind: type[UNet1d]
-    if unet.mel:
+    kind: type[UNet1d] = SpectralUNet1d
+    if unet.mel:  # late, as the next: most songs need neither
         from inpainter.mel_unet import MelUNet1d as kind
-    elif unet.mdct:
-        from inpainter.spectral_unet import SpectralUNet1d as kind
-    else:
+    elif not unet.mdct:
         from legacy.patches import PatchUNet1d as kind
     return kind(
         unet,
@@ -100,18 +97,20 @@ def denoiser_of(network: nn.Module, hyperparams: Hyperparams) -> Denoiser:
 
 
 @overload
-def load(
+def load_network(
     reference: Path, kind: Literal["transformer"], device: torch.device, step: int | None = None
 ) -> Loaded[TransformerTTS]: ...
 @overload
-def load(
+def load_network(
     reference: Path, kind: Literal["postnet"], device: torch.device, step: int | None = None
 ) -> Loaded[PostNet]: ...
 @overload
-def load(
+def load_network(
     reference: Path, kind: Literal["inpainter"], device: torch.device, step: int | None = None
 ) -> Loaded[UNet1d]: ...
-def load(reference: Path, kind: str, device: torch.device, step: int | None = None) -> Loaded[Any]:
+def load_network(
+    reference: Path, kind: str, device: torch.device, step: int | None = None
+) -> Loaded[Any]:
     """Rebuild a `transformer`, a `postnet` or an `inpainter` (F; see `denoiser_of`).
 
     reference, step: a file, a run's folder or name, see utils.checkpoint.resolve. Weights are the

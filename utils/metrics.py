@@ -1,4 +1,4 @@
-"""What a rendering is worth: attention health, spectral distances, word error.
+"""What a rendering is worth: spectral distances, word error.
 
 Every function takes arrays of one item and returns plain numbers. Higher is not always better:
 the docstring says which way is good.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 
 import librosa
 import numpy as np
@@ -18,59 +17,6 @@ from utils.audio_functional import edit_distance
 LINEAR_FLOOR = float(np.log(1e-2))  # of linear magnitudes: 88 dB under a full-scale sine's peak
 COEFFICIENTS = 13  # of the mel cepstrum, c_1 … c_13; c_0, the level, is left out
 MEL_FLOOR = float(np.log(1e-4))  # the same for a band of the area-normalised filterbank
-
-
-@dataclass(frozen=True)
-class AttentionHealth:
-    """Does the rendering read the text once, in order, to its end?
-
-    focus: mean over steps of the largest weight (Ren et al. 2019, 1905.09263, section 3.2), 1 =
-    sharp. diagonality: attention mass near the straight path, 1 = on it. coverage: share of words
-    that were read, 1 = all. skipped, repeated: positions of words never read, and of words read
-    again after the attention had gone on to a later word.
-    """
-
-    focus: float
-    diagonality: float
-    coverage: float
-    skipped: tuple[int, ...]
-    repeated: tuple[int, ...]
-
-    def as_dict(self) -> dict[str, object]:
-        """Plain values for report.json."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-
-
-DIAGONAL_WIDTH = 0.2  # relative width of the band that counts as diagonal (1710.08969)
-REPEAT_STEPS = 2  # decoder steps on an earlier word that make a repetition, not a wobble
-
-
-def attention_health(weights: np.ndarray, words: Sequence[tuple[int, int]]) -> AttentionHealth:
-    """Judge one alignment.
-
-    weights (T, N): attention of each decoder step over the valid symbols, rows sum to 1; words:
-    (first, last) symbol of each word, inclusive, in order. Raises ValueError on an empty matrix.
-    """
-    steps, symbols = weights.shape
-    if not steps or not symbols:
-        raise ValueError(f"attention of {steps} steps over {symbols} symbols: nothing to judge")
-    n, t = np.arange(symbols) / symbols, np.arange(steps) / steps
-    band = np.exp(-((n[None] - t[:, None]) ** 2) / (2 * DIAGONAL_WIDTH**2))  # (T, N)
-    word_of = np.full(symbols, -1)
-    for index, (first, last) in enumerate(words):
-        word_of[first : last + 1] = index
-    path = word_of[weights.argmax(-1)]  # (T,) word read at each step, −1 between words
-    path = path[path >= 0]
-    read = set(path.tolist())
-    furthest = np.maximum.accumulate(path) if len(path) else path
-    behind, counts = np.unique(path[path < furthest], return_counts=True)
-    return AttentionHealth(
-        focus=float(weights.max(-1).mean()),
-        diagonality=float((weights * band).sum(-1).mean()),
-        coverage=len(read) / len(words) if words else 1.0,
-        skipped=tuple(i for i in range(len(words)) if i not in read),
-        repeated=tuple(int(w) for w, c in zip(behind, counts, strict=True) if c >= REPEAT_STEPS),
-    )
 
 
 def aligned_distance(prediction: np.ndarray, target: np.ndarray) -> float:

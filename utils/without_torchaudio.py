@@ -1,4 +1,4 @@
-"""Five functions as torchaudio.functional has them, for machines without torchaudio.
+"""Five things as torchaudio has them, for machines without it.
 
 They take its place in utils/audio_functional.py, and are as exact or more so:
 tests/utils/test_audio_functional.py compares both, function by function.
@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-@lru_cache(maxsize=8)
-def _sinc_kernels(
+def sinc_kernels(
     original: int, new: int, zeros: int, rolloff: float, beta: float
 ) -> tuple[Tensor, int]:
     """Return the low-pass filters of all output phases, (new, 1, taps), and their reach.
@@ -37,25 +35,37 @@ def _sinc_kernels(
     return kernels[:, None], reach
 
 
-def resample(
-    wav: Tensor,
-    sample_rate: int,
-    new_rate: int,
-    lowpass_filter_width: int,
-    rolloff: float,
-    resampling_method: str,
-    beta: float,
-) -> Tensor:
+class Resample(nn.Module):
     """Resample (..., S) by a windowed sinc; the length is ⌈S · new / old⌉."""
-    if resampling_method != "sinc_interp_kaiser":
-        raise ValueError(f"resampling_method {resampling_method!r}: only sinc_interp_kaiser")
-    divisor = math.gcd(sample_rate, new_rate)
-    original, new = sample_rate // divisor, new_rate // divisor
-    kernels, reach = _sinc_kernels(original, new, lowpass_filter_width, rolloff, beta)
-    flat = F.pad(wav.reshape(-1, 1, wav.shape[-1]), (reach, reach + original))
-    done = F.conv1d(flat, kernels.to(wav), stride=original)  # (N, new, periods)
-    length = math.ceil(new * wav.shape[-1] / original)
-    return done.transpose(1, 2).reshape(*wav.shape[:-1], -1)[..., :length]
+
+    def __init__(
+        self,
+        orig_freq: int,
+        new_freq: int,
+        resampling_method: str,
+        lowpass_filter_width: int,
+        rolloff: float,
+        beta: float,
+        dtype: torch.dtype,
+    ) -> None:
+        """Make the kernels; as torchaudio.transforms.Resample, of Kaiser windows alone."""
+        super().__init__()
+        if resampling_method != "sinc_interp_kaiser":
+            raise ValueError(f"resampling_method {resampling_method!r}: only sinc_interp_kaiser")
+        divisor = math.gcd(orig_freq, new_freq)
+        self.original, self.new = orig_freq // divisor, new_freq // divisor
+        kernels, self.reach = sinc_kernels(
+            self.original, self.new, lowpass_filter_width, rolloff, beta
+        )
+        self.kernels: Tensor
+        self.register_buffer("kernels", kernels.to(dtype), persistent=False)
+
+    def forward(self, wav: Tensor) -> Tensor:
+        """Resample (..., S)."""
+        flat = F.pad(wav.reshape(-1, 1, wav.shape[-1]), (self.reach, self.reach + self.original))
+        done = F.conv1d(flat, self.kernels, stride=self.original)  # (N, new, periods)
+        length = math.ceil(self.new * wav.shape[-1] / self.original)
+        return done.transpose(1, 2).reshape(*wav.shape[:-1], -1)[..., :length]
 
 
 def melscale_fbanks(

@@ -101,7 +101,7 @@ class Again:
 
 
 @dataclass(frozen=True)
-class Manner:
+class RenderOptions:
     """How a plan is sung: quality, seed, networks."""
 
     quality: str = "standard"
@@ -113,7 +113,7 @@ class Manner:
     mel_inpainter: str = NO_RUN  # where one ships, that
 
     @classmethod
-    def of(cls, fields: Fields, runs: Runs) -> Manner:
+    def of(cls, fields: Fields, runs: Runs) -> RenderOptions:
         """Check what the page sends: networks are names that `runs` knows."""
         qualities = tuple(sorted(QUALITIES, key=lambda name: name != "standard"))
         return cls(
@@ -143,7 +143,7 @@ def regions_of(fields: Fields, seconds: float) -> tuple[tuple[float, float], ...
 
 
 @dataclass(frozen=True)
-class Files:
+class SessionFiles:
     """The files that a request reads, and the names that its owner knows them by."""
 
     folder: Path  # of LYRICS, PLAN and LEXICON, those of them that are there
@@ -163,8 +163,8 @@ class Files:
 
 def song_request(
     choice: Choice,
-    manner: Manner,
-    files: Files,
+    manner: RenderOptions,
+    files: SessionFiles,
     runs: Runs,
     out: Path,
     planned: bool = False,
@@ -200,12 +200,14 @@ def song_request(
     )
 
 
-def _is_turned_off(manner: Manner, runs: Runs) -> bool:
+def _is_turned_off(manner: RenderOptions, runs: Runs) -> bool:
     """Tell whether the inpainter on mels, which ships, is not to be used."""
     return bool(runs[MEL_INPAINTER]) and manner.mel_inpainter == NO_RUN
 
 
-def _lyrics(choice: Choice, files: Files, planned: bool, again: Again | None) -> Lyrics | None:
+def _lyrics(
+    choice: Choice, files: SessionFiles, planned: bool, again: Again | None
+) -> Lyrics | None:
     """Return the words that are laid on the melody; None: it carries its own."""
     if again is not None and again.words:
         return read_lyrics(files.folder / LYRICS)
@@ -214,7 +216,7 @@ def _lyrics(choice: Choice, files: Files, planned: bool, again: Again | None) ->
     return read_lyrics(files.folder / LYRICS)
 
 
-def _melody(choice: Choice, files: Files, planned: bool) -> MelodyRequest:
+def _melody(choice: Choice, files: SessionFiles, planned: bool) -> MelodyRequest:
     """Return the melody of a choice, or that of PLAN, which has transposition and tempo in it."""
     if planned:
         return MelodyRequest(str(files.folder / PLAN))
@@ -240,8 +242,8 @@ def _melody(choice: Choice, files: Files, planned: bool) -> MelodyRequest:
 
 def shell_arguments(
     choice: Choice,
-    manner: Manner,
-    files: Files,
+    manner: RenderOptions,
+    files: SessionFiles,
     runs: Runs,
     out: str,
     planned: bool = False,
@@ -274,7 +276,9 @@ def shell_arguments(
     ]
 
 
-def _melody_arguments(choice: Choice, files: Files, planned: bool) -> list[tuple[str, object]]:
+def _melody_arguments(
+    choice: Choice, files: SessionFiles, planned: bool
+) -> list[tuple[str, object]]:
     if planned:
         return [("--melody", PLAN)]
     source = choice.melody
@@ -298,7 +302,9 @@ def _melody_arguments(choice: Choice, files: Files, planned: bool) -> list[tuple
     return given
 
 
-def _network_arguments(manner: Manner, runs: Runs, has_song: bool) -> list[tuple[str, object]]:
+def _network_arguments(
+    manner: RenderOptions, runs: Runs, has_song: bool
+) -> list[tuple[str, object]]:
     """Return the flags of networks that are no defaults."""
     given: list[tuple[str, object]] = []
     for flag, kind in (("--checkpoint", "transformer"), ("--postnet", "postnet")):

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from singing.request import CancelledError, ProgressEvent, listening
 from utils.flags import sentence
-from utils.progress import CancelledError, ProgressEvent, listening
 
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
 ENDED = (DONE, FAILED, CANCELLED)
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Job:
+class RenderJob:
     """One rendering, as it waits, runs and ends."""
 
     owner: str  # session
@@ -71,8 +71,8 @@ class RenderQueue:
     def __init__(self, most_waiting: int) -> None:
         """Start without any job."""
         self.most_waiting = most_waiting
-        self._waiting: deque[Job] = deque()
-        self._running: Job | None = None
+        self._waiting: deque[RenderJob] = deque()
+        self._running: RenderJob | None = None
         self._is_closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="rendering", daemon=True)
@@ -80,18 +80,18 @@ class RenderQueue:
 
     def submit(
         self, owner: str, title: str, work: Callable[[], Any], discard: Callable[[], Any]
-    ) -> Job:
+    ) -> RenderJob:
         """Queue a job; ValueError when the owner has one already, or the queue is full.
 
         discard: called instead of `work` where the job is refused, or cancelled while it waits.
         """
         try:
-            return self._submit(Job(owner, work, discard, title))
+            return self._submit(RenderJob(owner, work, discard, title))
         except ValueError:
             discard()
             raise
 
-    def _submit(self, job: Job) -> Job:
+    def _submit(self, job: RenderJob) -> RenderJob:
         with self._changed:
             if any(other.owner == job.owner for other in self._jobs()):
                 raise ValueError("a rendering of yours is under way: wait for it, or cancel it")
@@ -103,13 +103,13 @@ class RenderQueue:
             self._changed.notify_all()
             return job
 
-    def ahead(self, job: Job) -> int:
+    def ahead(self, job: RenderJob) -> int:
         """Return how many jobs are worked off before this one."""
         with self._changed:
             jobs = self._jobs()
             return jobs.index(job) if job in jobs else 0
 
-    def cancel(self, job: Job) -> None:
+    def cancel(self, job: RenderJob) -> None:
         """Take a waiting job out; end a running one at its next step."""
         with self._changed:
             if job.state in ENDED:
@@ -121,7 +121,7 @@ class RenderQueue:
                 job.discard()
             self._changed.notify_all()
 
-    def wait(self, job: Job, seconds: float) -> bool:
+    def wait(self, job: RenderJob, seconds: float) -> bool:
         """Wait for the end of a job; tell whether it has ended."""
         with self._changed:
             return self._changed.wait_for(lambda: job.state in ENDED, seconds)
@@ -137,7 +137,7 @@ class RenderQueue:
             self._changed.notify_all()
         self._thread.join(seconds)
 
-    def _jobs(self) -> list[Job]:
+    def _jobs(self) -> list[RenderJob]:
         return [*([self._running] if self._running else []), *self._waiting]
 
     def _run(self) -> None:
@@ -155,7 +155,7 @@ class RenderQueue:
                 job.work = _nothing  # lets go of what it holds
                 self._changed.notify_all()
 
-    def _work(self, job: Job) -> str:
+    def _work(self, job: RenderJob) -> str:
         """Work a job off; return the state that it ends in."""
         try:
             with listening(job.hear):

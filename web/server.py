@@ -36,7 +36,7 @@ from starlette.staticfiles import StaticFiles
 from utils.flags import sentence
 from web.choices import MELODIES, PLAN, QUALITIES
 from web.guard import Guard
-from web.render_queue import Job, RenderQueue
+from web.render_queue import RenderJob, RenderQueue
 from web.service import Service
 from web.sessions import Session, SessionStore
 from web.settings import Settings
@@ -58,7 +58,7 @@ class Server:
         self.service = Service(settings)
         self.sessions = SessionStore(settings)
         self.queue = RenderQueue(settings.most_waiting)
-        self.jobs: dict[str, Job] = {}  # the last one of each session
+        self.jobs: dict[str, RenderJob] = {}  # the last one of each session
 
     def app(self) -> Starlette:
         """Return the ASGI application."""

@@ -37,8 +37,8 @@ from web.choices import (
     PLAN,
     Again,
     Choice,
-    Files,
-    Manner,
+    RenderOptions,
+    SessionFiles,
     lexicon_text,
     lexicon_word,
     regions_of,
@@ -49,7 +49,7 @@ from web.choices import (
 from web.fields import Fields, optional_text, text
 from web.plans import KnownBacking, SessionPlan, edited_melody, syllable_counts
 from web.reports import take_report
-from web.sessions import Session, Take, Upload
+from web.sessions import Session, SessionTake, Upload
 from web.settings import MEL_INPAINTER, Settings, describe_runs, find_runs
 from web.uploads import audio_suffix, score_suffix
 
@@ -57,7 +57,7 @@ INPUTS = "inputs"  # folder of a take with the texts that it was made from
 MOST_PRONUNCIATIONS = 500
 
 
-Prepared = tuple[str, Callable[[], Take], Callable[[], None]]
+Prepared = tuple[str, Callable[[], SessionTake], Callable[[], None]]
 
 
 class Service:
@@ -234,7 +234,7 @@ class Service:
         if plan is None:
             raise ValueError("there is no plan yet: compose a melody")
         runs = self.runs()
-        manner = Manner.of(fields, runs)
+        manner = RenderOptions.of(fields, runs)
         again, accompaniment = None, session.uploads.get("accompaniment")
         if fields.get("regions"):
             again, before = self._again(session, fields)
@@ -257,7 +257,7 @@ class Service:
             raise
         title = f"{again.ranges} s of take {again.take}" if again else "the whole song"
 
-        def work() -> Take:
+        def work() -> SessionTake:
             try:
                 paths, remarks = self._sung(request, manner.takes)
             except BaseException:
@@ -266,7 +266,7 @@ class Service:
             about = take_report(folder, again, request.seed, title, shell_command(arguments))
             about["remarks"] = grouped(remarks)
             names = tuple(path.name for path in paths)
-            take = Take(number, folder, names, accompaniment, plan, about)
+            take = SessionTake(number, folder, names, accompaniment, plan, about)
             session.add_take(take, self.settings.most_takes)
             return take
 
@@ -280,7 +280,7 @@ class Service:
         judge = TakeJudge.load(self.settings.demo / "transcriber.pt", device)
         return sing_takes(request, TakesRequest(takes), device, judge)
 
-    def _again(self, session: Session, fields: Fields) -> tuple[Again, Take]:
+    def _again(self, session: Session, fields: Fields) -> tuple[Again, SessionTake]:
         """Return the parts of a take that are to be sung again, and that take."""
         take = session.take(fields.get("take"))
         if "vocal.wav" not in take.names or take.accompaniment is None:
@@ -291,7 +291,7 @@ class Service:
 
     def _snapshot(
         self, session: Session, folder: Path, again: Again | None, accompaniment: Upload | None
-    ) -> Files:
+    ) -> SessionFiles:
         """Copy the texts that a take is made from: the session's may change meanwhile."""
         folder.mkdir(parents=True)
         for name in (LYRICS, PLAN, LEXICON):
@@ -346,14 +346,14 @@ class Service:
     ) -> SongRequest:
         """Return the request of a plan; networks as the page sends them."""
         runs = self.runs()
-        manner = replace(Manner.of({**fields, "seed": 0}, runs), seed=choice.seed)
+        manner = replace(RenderOptions.of({**fields, "seed": 0}, runs), seed=choice.seed)
         files = self._files(session)
         return song_request(choice, manner, files, runs, session.path("plan"), planned)
 
     def _default_request(self, session: Session) -> SongRequest:
         """Return a request for the first checkpoint of each kind."""
         runs = self.runs()
-        manner = Manner.of({}, runs)
+        manner = RenderOptions.of({}, runs)
         return SongRequest(
             session.path("plan"),
             runs["transformer"][manner.transformer],
@@ -381,8 +381,8 @@ class Service:
             torch.empty(0), 0, seconds, open=opened, harmonies=session.harmonies, key=key
         )
 
-    def _files(self, session: Session) -> Files:
+    def _files(self, session: Session) -> SessionFiles:
         """Return the files of a session as they stand."""
         paths = {kind: upload.path for kind, upload in session.uploads.items()}
         names = {upload.path: upload.name for upload in session.uploads.values()}
-        return Files(session.folder, paths.get("accompaniment"), paths.get("melody"), names)
+        return SessionFiles(session.folder, paths.get("accompaniment"), paths.get("melody"), names)

@@ -27,7 +27,7 @@ class Upload:
 
 
 @dataclass(frozen=True)
-class Take:
+class SessionTake:
     """A rendering that is finished, and what it was made from."""
 
     number: int
@@ -48,7 +48,7 @@ class Session:
         self.uploads: dict[str, Upload] = {}  # accompaniment, melody
         self.lexicon: dict[str, str] = {}  # word → ARPAbet
         self.plan: SessionPlan | None = None
-        self.takes: list[Take] = []
+        self.takes: list[SessionTake] = []
         self.harmonies: dict[Any, Any] = {}
         self._number = 0
         self._take = 0
@@ -84,14 +84,14 @@ class Session:
             if kind == "accompaniment":
                 self.harmonies.clear()
 
-    def add_take(self, take: Take, most: int) -> None:
+    def add_take(self, take: SessionTake, most: int) -> None:
         """Keep a take; the oldest goes when there are too many."""
         with self.lock:
             self.takes.append(take)
             while len(self.takes) > most:
                 shutil.rmtree(self.takes.pop(0).folder, ignore_errors=True)
 
-    def take(self, number: object) -> Take:
+    def take(self, number: object) -> SessionTake:
         """Return a take by its number; ValueError without it."""
         for take in self.takes:
             if take.number == number:

@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+import tiny_corpora
 from campaigns import sources
 from campaigns.children import Child
 from campaigns.targets import differences, without_pictures
@@ -308,13 +309,13 @@ def killed_jobs(work: Path, kinds: tuple[str, ...] = ()) -> Iterator[Killed]:
     work = work / "kills"
     work.mkdir()
     speech = sources.speech_corpus(work / "speech", 14)
-    songs = sources.stem_corpus(work / "songs", 8)
+    songs = tiny_corpora.stem_corpus(work / "songs", 8)
     feature = work / "feature"
     for command, corpus, name in (("ljspeech", speech, "x"), ("stems", songs, "s")):
         task = partial(sources.prepare, command, corpus, feature, name)
         made = Child(task, work / "log.txt")
         assert made.wait().code == 0, (work / "log.txt").read_text()
-    sources.add_scores(feature / "s")
+    tiny_corpora.add_scores(feature / "s")
     makers: dict[str, Callable[[], Killed]] = {
         "transformer": lambda: Training("transformer", work, feature),
         "prepare ljspeech": lambda: Preparation("ljspeech", work, speech),

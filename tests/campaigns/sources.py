@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +12,9 @@ import soundfile
 import tiny_chain
 import torch
 from tiny import TINY, TINY_FLAGS
+from tiny_corpora import RATE
 
 import prepare_data
-from corpora.cache import write_index
 from music.midi import write_midi
 from music.notation import read_notation
 from text.symbols import SYMBOLS
@@ -23,7 +22,6 @@ from utils.loading import build_unet
 
 ROOT = Path(__file__).resolve().parents[2]
 SPOKEN = ("the wind blows", "hello again", "sing it once more", "we are late", "come home now")
-RATE = 16000
 SHARES = ("--validation-share", "0.3", "--test-share", "0.12", "--workers", "0")
 XML = """<score-partwise version="3.1"><part-list><score-part id="P1"><part-name>Voice</part-name>
 </score-part></part-list><part id="P1"><measure number="1"><attributes><divisions>2</divisions>
@@ -42,14 +40,6 @@ SONGS = (
     'notes: "D" D4/2 E4/2 F#4 z D4~ | "G" D4 E4*3 |\nwords: hel-lo to _ all\n',
 )
 CONTAINER = '<container><rootfiles><rootfile full-path="score.xml"/></rootfiles></container>'
-SUNG = {  # of a song of stems: a word of two symbols, a rest, another word
-    "pitch": [60, 60, 64],
-    "onset": [0.25, 0.4, 1.0],
-    "offset": [0.4, 0.75, 1.5],
-    "position": [1, 2, 1],
-    "slur": [0, 0, 0],
-    "notes": [[0.25, 0.75, 60], [1.0, 1.5, 64]],
-}
 
 
 def speech_corpus(directory: Path, count: int) -> Path:
@@ -68,34 +58,10 @@ def speech_corpus(directory: Path, count: int) -> Path:
     return directory
 
 
-def stem_corpus(directory: Path, count: int) -> Path:
-    """Write songs of two seconds, a folder with vocal and accompaniment each."""
-    time = np.arange(2 * RATE) / RATE
-    for number in range(count):
-        folder = directory / f"song-{number:02d}"
-        folder.mkdir(parents=True)
-        vocal = np.zeros(len(time))
-        for onset, offset, pitch in SUNG["notes"]:
-            hertz = 440 * 2 ** ((pitch - 69) / 12)
-            vocal += np.sin(2 * np.pi * hertz * time) * ((time >= onset) & (time < offset))
-        drone = np.sin(2 * np.pi * (110 + number) * time)
-        soundfile.write(folder / "vocal.wav", 0.3 * vocal, RATE)
-        soundfile.write(folder / "accompaniment.wav", 0.2 * drone, RATE)
-    return directory
-
-
 def prepare(command: str, corpus: Path, feature: Path, name: str) -> int:
     """Run prepare_data.py as a user does."""
     flags = ("--name", name, "--feature-dir", str(feature), *SHARES)
     return prepare_data.main([command, str(corpus), *flags, *TINY_FLAGS])
-
-
-def add_scores(directory: Path) -> None:
-    """Write into an index of stems what a songbook would have: symbols and notes of every song."""
-    index = json.loads((directory / "index.json").read_text())
-    for item in index["items"]:
-        item |= {"symbols": ["S", "IY1", "AA1"], "score": SUNG}
-    write_index(directory, {k: v for k, v in index.items() if k != "checksum"})
 
 
 def build_weights(folder: Path) -> Path:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import tiny_corpora
 import torch
 from campaigns import sources
 from campaigns.children import Child
@@ -133,11 +134,11 @@ def corpus_targets(work: Path) -> list[Target]:
     """Return the targets that prepare_data.py and the trainings read."""
     feature = work / "feature"
     speech = sources.speech_corpus(work / "speech", 8)
-    songs = sources.stem_corpus(work / "songs", 6)
+    songs = tiny_corpora.stem_corpus(work / "songs", 6)
     for command, corpus, name in (("ljspeech", speech, "x"), ("stems", songs, "s")):
         made = Child(partial(sources.prepare, command, corpus, feature, name), work / "log.txt")
         assert made.wait().code == 0, (work / "log.txt").read_text()
-    sources.add_scores(feature / "s")
+    tiny_corpora.add_scores(feature / "s")
     sound = feature / "x"
 
     def with_damage(name: str, place: str, read: Read) -> Read:

@@ -8,16 +8,8 @@ import numpy as np
 import pytest
 from backing import render_backing
 
-from composer.chords import (
-    NO_CHORD,
-    Chart,
-    chord_name,
-    parse_chart,
-    parse_chord,
-    parse_spans,
-    read_chart,
-)
-from composer.harmony import analyse
+from composer.chords import parse_chart, parse_chord, parse_spans, read_chart
+from composer.harmony import NO_CHORD, Chart, analyse, chord_name
 
 MINOR = 12
 

@@ -12,21 +12,21 @@ import numpy as np
 import pytest
 from backing import render_backing
 
-from composer.chords import chord_tones
-from composer.compose import LEAP, compose, distances, rhyme, sample_rhythm, stress_lift, tempo_map
-from composer.counts import (
-    CountedNote,
-    WrittenSong,
-    count_song,
-    empty_table,
+from composer.compose import (
+    LEAP,
+    compose,
+    distances,
     interval_class,
     log_share,
     read_table,
-    read_written,
+    rhyme,
+    sample_rhythm,
     strength,
+    stress_lift,
 )
-from composer.harmony import Confidence, Harmony, Key, analyse
-from composer.layout import Grid, PlacedLine, UnplacedLine
+from composer.counts import CountedNote, WrittenSong, count_song, empty_table, read_written
+from composer.harmony import Confidence, Harmony, Key, analyse, chord_tones
+from composer.layout import Grid, PlacedLine, UnplacedLine, tempo_map
 from hyperparams import Composer
 from music.score import Score
 from music.underlay import text_syllables

@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 from backing import SAMPLE_RATE, Backing, render_backing
 
-from composer.chords import NO_CHORD, chord_name, chord_tones
-from composer.harmony import Harmony, Key, analyse, estimate_key, viterbi
+from composer.harmony import (
+    NO_CHORD,
+    Harmony,
+    Key,
+    analyse,
+    chord_name,
+    chord_tones,
+    estimate_key,
+    viterbi,
+)
 
 MINOR = 12
 # name: chords, key, tempo, metre, pattern, lead-in

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import prepare_data
 from corpora import singer as singer_file
@@ -141,11 +142,16 @@ def test_what_is_drawn_is_sung() -> None:
     end = round((arrangement.phrases[1].syllables[0].onset - 0.15) * 16000)
     breath = sung.wav[end - 3200 : end]
     assert breath.std() > 0.01 and rest.start < end - 3200
+    assert sung.neutral[end - 3200 : end].std() < 1e-3 * sung.neutral.std()
+    loud = dataclasses.replace(manner, phrase_dynamics=12.0)
+    swelled = sing_arrangement(arrangement, dataclasses.replace(take, manner=loud), Singer(), 16000)
+    torch.testing.assert_close(swelled.neutral, sung.neutral, atol=1e-4, rtol=0)
+    assert not torch.allclose(swelled.wav, sung.wav, atol=1e-2)
 
 
 @needs_voice
 @needs_accompanist
-def test_a_performing_songbook_stores_its_contours(tmp_path: Path) -> None:
+def test_a_songbook_stores_its_contours(tmp_path: Path) -> None:
     songs = tmp_path / "scores"
     songs.mkdir()
     (songs / "tune.song").write_text(TUNE)

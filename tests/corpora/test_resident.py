@@ -16,7 +16,7 @@ from corpora import packing, resident
 from corpora.stores import FeatureStore
 from hyperparams import Training
 from preprocess import MelLinearBatches, TextMelBatches
-from training.feeding import fed
+from training.batching import fed
 from utils import checkpoint, config
 
 torch.set_num_threads(1)

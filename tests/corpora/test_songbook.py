@@ -16,7 +16,7 @@ from corpora import accompanist, singer
 from corpora.accompanist import missing_program
 from corpora.records import Split
 from corpora.singer import VOICE_ALPHABET, Manner, Singer, missing_packages
-from corpora.songbook import Settings, find_songs, split_with_songs
+from corpora.songbook import SongbookSettings, find_songs, split_with_songs
 from corpora.stores import FeatureStore, StemStore
 from corpora.takes import VOICE_RANGE, arrange, take_of
 from music.inputs import BREATH_SECONDS, breaths, item_groups
@@ -128,7 +128,7 @@ def test_faults_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(FileNotFoundError, match="--soundfont"):
         accompanist.find_soundfont(tmp_path / "none.sf2")
     with pytest.raises(ValueError, match="at least one of 5 s"):
-        Settings(takes=0)
+        SongbookSettings(takes=0)
     monkeypatch.setattr(singer, "missing_packages", lambda: "the package hibari is missing")
     with pytest.raises(RuntimeError, match="hibari"):
         Singer()

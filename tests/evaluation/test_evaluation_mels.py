@@ -26,7 +26,7 @@ from singing.mels import MelInpainter
 from text.symbols import SYMBOLS
 from transcription.transcribe import build_transcriber
 from utils import config
-from utils.loading import build_unet, load
+from utils.loading import build_unet, load_network
 
 HP = config.build("mel", FILE, (), config.presets())
 BANDS, RATE = HP.audio.n_mels, HP.audio.sample_rate
@@ -66,7 +66,7 @@ class Stems:
 def test_a_phrase_is_restored_at_its_place(mel_weights: Path) -> None:
     score = {"pitch": [60], "onset": [0.0], "offset": [0.8], "notes": [[0.0, 0.8, 60]]}
     item = {"id": "a@0.001", "symbols": ["IY1"], "score": score}
-    loaded = load(mel_weights, "inpainter", torch.device("cpu"))
+    loaded = load_network(mel_weights, "inpainter", torch.device("cpu"))
     places, stems = {"a@0.001": PhrasePlace("a@0", 1.5)}, Stems()
     phrases = PhraseInpainter(loaded, stems, places, [item], 0)
     restorer = PhraseRestorer(MelInpainter(loaded), phrases)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from composer.chords import NO_CHORD
+from composer.harmony import NO_CHORD
 from evaluation.score_metrics import chord_tone_ratio, onset_to_beat
 
 C_MAJOR, A_MINOR = 0, 12 + 9

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 import benchmark
-from evaluation.whole_song import write_song
+from evaluation.whole_song import write_example
 from text.lyrics import read_lyrics
 from utils.audio import read_audio
 
 
 def test_the_example_is_repeated_to_the_length(tmp_path: Path) -> None:
-    assert write_song(tmp_path, 100.0) == 18
+    assert write_example(tmp_path, 100.0) == 18
     wav, rate = read_audio(tmp_path / "backing.wav")
     assert wav.shape == (2, 100 * rate) and wav[:, -rate:].abs().max() > 0.01
     assert (wav[:, : 30 * rate] - wav[:, round(32.5 * rate) :][:, : 30 * rate]).abs().max() == 0

@@ -22,8 +22,7 @@ from inpainter.blocks import (
 from inpainter.context import Context, ContextEncoder
 from inpainter.diffusion import Denoiser
 from inpainter.spectral import ModifiedCosineTransform, NoiseShape
-from inpainter.spectral_unet import SpectralUNet1d
-from inpainter.unet import UNet1d
+from inpainter.unet import SpectralUNet1d, UNet1d
 from legacy.patches import PatchUNet1d
 from network import count_flops
 from utils import config

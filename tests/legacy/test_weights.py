@@ -15,7 +15,7 @@ from hyperparams import Hyperparams, UNet
 from inpainter.diffusion import Denoiser
 from legacy import weights as published
 from legacy.patches import PatchUNet1d
-from transcription.network import Transcriber
+from transcription.network import TranscriberNet
 from utils import checkpoint, config
 
 torch.set_num_threads(1)
@@ -213,13 +213,13 @@ def test_bad_tensors_are_named(published_file: Path, tensor: torch.Tensor, messa
         published.read_inpainter(published_file, make_network())
 
 
-def build_transcriber(knobs: dict) -> tuple[Transcriber, Hyperparams]:
+def build_transcriber(knobs: dict) -> tuple[TranscriberNet, Hyperparams]:
     knobs = dict(knobs)
     sample_rate = knobs.pop("sample_rate")
     base = config.preset("base")
     hyperparams = replace(base, transcriber=replace(base.transcriber, **knobs))
     with torch.device("meta"):
-        return Transcriber(hyperparams.transcriber, sample_rate), hyperparams
+        return TranscriberNet(hyperparams.transcriber, sample_rate), hyperparams
 
 
 CONFIGURATION = {
@@ -251,7 +251,7 @@ CONFIGURATION = {
 def test_stored_transcription_is_reproduced() -> None:
     path = FIXTURES / "published_transcriber_tiny.pt"
     weights, hyperparams = published.read_transcriber(path, build_transcriber)
-    network = Transcriber(hyperparams.transcriber, hyperparams.audio.sample_rate).eval()
+    network = TranscriberNet(hyperparams.transcriber, hyperparams.audio.sample_rate).eval()
     network.load_state_dict(weights)
     with np.load(FIXTURES / "published_transcriber_tiny_io.npz") as stored:
         io = {name: torch.from_numpy(stored[name]) for name in stored}
@@ -305,7 +305,7 @@ def test_impossible_configurations_are_named(change: dict, message: str) -> None
 def test_transcriber_pools_and_pads_nothing_away() -> None:
     hyperparams = replace(config.preset("base").transcriber, width=16, phoneme_width=16)
     torch.manual_seed(0)
-    network = Transcriber(hyperparams, 16000).eval()
+    network = TranscriberNet(hyperparams, 16000).eval()
     with torch.no_grad():
         heard = network(0.1 * torch.randn(2, 16000))
         alone = network(0.1 * torch.ones(1, 16000))

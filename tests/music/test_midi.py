@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from melody_strategies import QUICK, melodies, scores, ticks
 
-from music.midi import save, write_midi
+from music.midi import save_midi, write_midi
 from music.midi_tracks import read_midi
 from music.score import Lyric, Melody, Score
 
@@ -58,7 +58,7 @@ def write(path: Path, *tracks: list[Event], type: int = 1) -> Path:
                 text = value if value.isascii() or max(value) <= "ÿ" else utf8(value)
                 track.append(mido.MetaMessage("lyrics", text=text, time=time))
         file.tracks.append(track)
-    save(file, path)
+    save_midi(file, path)
     return path
 
 
@@ -221,7 +221,7 @@ def karaoke(tmp_path: Path, name: str, track: str, texts: tuple[str, ...], voice
     for number in range(len(texts)):
         file.tracks[1].append(mido.Message("note_on", note=60 + number, time=0))
         file.tracks[1].append(mido.Message("note_off", note=60 + number, time=480))
-    save(file, tmp_path / name)
+    save_midi(file, tmp_path / name)
     return tmp_path / name
 
 

@@ -11,7 +11,7 @@ from hyperparams import Audio, Synthesis
 from singing.chain import sharpened, waveform
 from transcription.transcribe import load_transcriber
 from utils.audio import Features
-from utils.loading import load
+from utils.loading import load_network
 from utils.metrics import frame_difference_ratio
 
 DEMO = Path(__file__).resolve().parents[2] / "save" / "demo"
@@ -23,7 +23,7 @@ def test_the_weights_that_ship_fit_their_networks(path: Path) -> None:
         loaded = load_transcriber(path, torch.device("cpu"))
     else:
         kind = "postnet" if path.stem == "source" else path.stem
-        loaded = load(path, kind, torch.device("cpu"))
+        loaded = load_network(path, kind, torch.device("cpu"))
     assert all(torch.isfinite(tensor).all() for tensor in loaded.network.state_dict().values())
 
 

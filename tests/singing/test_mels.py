@@ -18,15 +18,15 @@ import synthesis
 from music.midi import write_midi
 from music.midi_tracks import read_midi
 from music.score import Lyric, Melody, Note, TempoMap
-from singing.hearing import Heard
+from singing.hearing import TakeTranscript
 from singing.mels import InpaintedMel, MelInpainter, MelTracks, frame_mask, frames_touching
 from singing.takes import WEIGHTS
 from singing.wordless import LONGEST_PIECE, pieces_of
 from text.symbols import SYMBOLS
-from transcription.network import Transcriber
+from transcription.network import TranscriberNet
 from transcription.take_judge import TakeJudge
 from utils import config
-from utils.loading import build_unet, load
+from utils.loading import build_unet, load_network
 
 HP = config.build("mel", FILE, (), config.presets())
 BANDS, HOP = HP.audio.n_mels, HP.audio.hop_length
@@ -95,6 +95,12 @@ def song(tmp_path: Path) -> Path:
     return write(tmp_path / "song.wav", music(2.0))
 
 
+@pytest.fixture
+def words_over_song(tune: Callable[..., Path], song: Path) -> tuple[object, ...]:
+    """Flags of three words on their notes, over an accompaniment."""
+    return ("--accompaniment", song, "--melody", tune("oh", "my", "oh"))
+
+
 def draft_of(folder: Path) -> np.ndarray:
     return integers(folder / "draft.wav")[:, 0] / 2.0**31
 
@@ -104,7 +110,7 @@ def draft_of(folder: Path) -> np.ndarray:
 
 @pytest.fixture
 def stage(mel_weights: Path) -> MelInpainter:
-    loaded = load(mel_weights / "mel.pt", "inpainter", torch.device("cpu"))
+    loaded = load_network(mel_weights / "mel.pt", "inpainter", torch.device("cpu"))
     few = ["mel_inpainting.num_steps=2", "mel_inpainting.draft_steps=3"]
     loaded.hyperparams = config.build("own", None, few, {"own": loaded.hyperparams})
     return MelInpainter(loaded)
@@ -188,14 +194,13 @@ def test_pieces_are_cut_where_it_is_quiet() -> None:
 @pytest.mark.usefixtures("no_picture")
 def test_takes_are_judged_as_they_will_be_sung(
     restore: Callable[..., Any],
-    tune: Callable[..., Path],
-    song: Path,
+    words_over_song: tuple[object, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Restored, not as the transformer leaves them: the judge hears what is written."""
     judge = tmp_path / "judge.pt"
-    save(judge, "transcriber", Transcriber(TINY.transcriber, TINY.audio.sample_rate), TINY)
+    save(judge, "transcriber", TranscriberNet(TINY.transcriber, TINY.audio.sample_rate), TINY)
     heard: list[torch.Tensor] = []
 
     def score(self: TakeJudge, rendered: Any, sample_rate: int) -> dict[str, float]:
@@ -203,7 +208,7 @@ def test_takes_are_judged_as_they_will_be_sung(
         return dict.fromkeys(WEIGHTS, float(len(heard)))
 
     monkeypatch.setattr(TakeJudge, "__call__", score)
-    flags = ("--accompaniment", song, "--melody", tune("oh", "my", "oh"), "--transcriber", judge)
+    flags = (*words_over_song, "--transcriber", judge)
     report = restore(*flags, "--takes", 2)
     assert report["phrase_seeds"] == [1] and len(heard) == 2
     start = round(report["lines"][0]["start"] * 16000)
@@ -217,28 +222,26 @@ def test_words_are_restored_and_none_is_the_chain_without(
     restore: Callable[..., Any],
     run: Run,
     weights: Path,
-    tune: Callable[..., Path],
-    song: Path,
+    words_over_song: tuple[object, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    flags = ("--accompaniment", song, "--melody", tune("oh", "my", "oh"))
-    report = restore(*flags)
+    report = restore(*words_over_song)
     assert report["mel_inpainter"]["step"] == 3 and report["mel_inpainting"]["draft_steps"] == 2
     assert report["mel"]["conditions"] == ["mel", "phoneme", "pitch"]
     assert report["mel"]["network_evaluations"] == 2 * report["mel"]["windows"]
     assert len(report["lines"]) == 1 and report["lines"][0]["text"] == "oh my oh"
     restored = draft_of(tmp_path / "out")
-    again = restore(*flags, "--set", "mel_inpainting.batch_size=1", out="single")
+    again = restore(*words_over_song, "--set", "mel_inpainting.batch_size=1", out="single")
     assert again["mel"]["windows"] == report["mel"]["windows"] > 1
     assert np.abs(draft_of(tmp_path / "single") - restored).max() < 1e-3
-    restore(*flags, "--mel-inpainter", "none", out="none")
+    restore(*words_over_song, "--mel-inpainter", "none", out="none")
     capsys.readouterr()
     monkeypatch.setattr(synthesis, "MEL_INPAINTER", tmp_path / "nowhere.pt")
     common = ("--inpainter", "none", *QUICK, "--checkpoint", weights / "singer.pt")
     on = ("--set", "synthesis.restore=true")
-    assert run(*common, *flags, *on, out="plain") == 0
+    assert run(*common, *words_over_song, *on, out="plain") == 0
     assert "no inpainter on mels" in capsys.readouterr().err
     names = ("draft.wav", "vocal.wav", "mix.wav")
     for name in names:  # what is not there changes nothing
@@ -246,7 +249,7 @@ def test_words_are_restored_and_none_is_the_chain_without(
     assert not np.allclose(draft_of(tmp_path / "none"), restored, atol=1e-3)
     monkeypatch.setattr(synthesis, "MEL_INPAINTER", Path(report["mel_inpainter"]["path"]))
     off = ("--set", "synthesis.restore=false")
-    assert run(*common, *flags, *off, out="off") == 0  # not chosen: the knob counts
+    assert run(*common, *words_over_song, *off, out="off") == 0  # not chosen: the knob counts
     assert "words without" in capsys.readouterr().err
     for name in names:
         assert (tmp_path / "off" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
@@ -340,10 +343,12 @@ def test_the_waveform_stage_makes_the_vocal_of_a_wordless_draft(
 # ---------------------------------------------------------------------------- takes
 
 
-def fake_heard(wav: torch.Tensor, rate: int) -> Heard:
+def fake_heard(wav: torch.Tensor, rate: int) -> TakeTranscript:
     """One note of 67.3 from 0.2 s on, on AA."""
     frames = 1 + len(wav) // 320
-    return Heard(((0.2, len(wav) / rate, 67.3),), ("",) * 10 + ("AA1",) * (frames - 10), 0.02)
+    return TakeTranscript(
+        ((0.2, len(wav) / rate, 67.3),), ("",) * 10 + ("AA1",) * (frames - 10), 0.02
+    )
 
 
 @pytest.mark.usefixtures("no_picture")
@@ -384,7 +389,7 @@ def test_a_take_is_continued_in_its_range(
     restore: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     notes = tuple((0.5 * i, 0.5 * i + 0.4, 70.0 + i % 3) for i in range(8))
-    heard = Heard(notes, ("AA1",) * 250, 0.02)
+    heard = TakeTranscript(notes, ("AA1",) * 250, 0.02)
     monkeypatch.setattr(synthesis, "listener", lambda *_: lambda *_: heard)
     wav, rate = soundfile.read(EXAMPLES / "evening-sun.ogg", frames=12 * 22050)
     backing = write(tmp_path / "song.wav", wav, rate)
@@ -423,7 +428,9 @@ def test_new_words_are_sung_on_the_notes_that_are_heard(
     assert (old != new)[9600:19200].mean() > 0.9
     report = restore(*flags, "--melody", "none", out="spoken")
     assert report["melody"] == {"source": "none"} and report["mel"] is None
-    monkeypatch.setattr(synthesis, "listener", lambda *_: lambda *_: Heard((), ("",) * 9, 0.02))
+    monkeypatch.setattr(
+        synthesis, "listener", lambda *_: lambda *_: TakeTranscript((), ("",) * 9, 0.02)
+    )
     assert restore(*flags, out="deaf")["melody"] == {"source": "none"}
 
 
@@ -459,8 +466,7 @@ def test_what_does_not_go_together_is_refused(
     run: Run,
     weights: Path,
     mel_weights: Path,
-    tune: Callable[..., Path],
-    song: Path,
+    words_over_song: tuple[object, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -472,9 +478,8 @@ def test_what_does_not_go_together_is_refused(
         (tmp_path / path.name).symlink_to(path)
     hp = config.build("own", None, ["audio.hop_length=128"], {"own": HP})
     save(tmp_path / "rate.pt", "inpainter", build_unet(hp, len(SYMBOLS)), hp, **data_of())
-    melody = ("--accompaniment", song, "--melody", tune("oh", "my", "oh"))
     common = ("--mel-inpainter", "mel.pt", "--inpainter", "none")
-    assert run("--checkpoint", weights / "singer.pt", *common, *melody, *flags) == 2
+    assert run("--checkpoint", weights / "singer.pt", *common, *words_over_song, *flags) == 2
     said = capsys.readouterr().err
     assert all(word in said for word in words), said
     assert not (tmp_path / "out").exists()

@@ -17,7 +17,7 @@ from inpainter.windows import seam_roughness
 from singing.mixing import channel_gains, join, mix, paste, to_channels
 from singing.request import SongFiles
 from singing.song import (
-    Recording,
+    AudioFile,
     draft_gain,
     open_song,
     parse_ranges,
@@ -176,10 +176,10 @@ def test_ranges_stand_in_samples_of_the_file_and_of_the_network(tmp_path: Path) 
 # ---------------------------------------------------------------------------- pasted parts
 
 
-def recording_of(samples: np.ndarray, rate: int, subtype: str = "PCM_16") -> Recording:
+def recording_of(samples: np.ndarray, rate: int, subtype: str = "PCM_16") -> AudioFile:
     bits = {"PCM_16": 16, "PCM_24": 24}[subtype]
     whole = np.round(samples * 2 ** (bits - 1)).astype(np.int64) << (32 - bits)
-    return Recording(Path("take.wav"), whole.astype(np.int32), rate, subtype)
+    return AudioFile(Path("take.wav"), whole.astype(np.int32), rate, subtype)
 
 
 @settings(max_examples=15, deadline=None)

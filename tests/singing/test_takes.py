@@ -17,7 +17,7 @@ from singing import takes as takes_file
 from singing.takes import WEIGHTS, rank_performances, total
 from singing.voice import Phrase
 from transcription.labels import PHONEME_CLASSES, phoneme_class
-from transcription.network import Transcriber
+from transcription.network import TranscriberNet
 from transcription.note_decoding import TranscribedNote
 from transcription.take_judge import TakeJudge, note_f1, path_log_ratio, phrase_scores
 from transcription.transcribe import Transcribed
@@ -30,7 +30,7 @@ def judge(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str,
     """The flag that names a tiny transcriber with random weights."""
     path = tmp_path_factory.mktemp("judge") / "transcriber.pt"
     torch.manual_seed(1)
-    save(path, "transcriber", Transcriber(TINY.transcriber, TINY.audio.sample_rate), TINY)
+    save(path, "transcriber", TranscriberNet(TINY.transcriber, TINY.audio.sample_rate), TINY)
     return "--transcriber", path
 
 

@@ -110,3 +110,19 @@ def test_structure_wants_all_the_contrast_of_what_can_be_known() -> None:
     longer = torch.cat([target, torch.zeros(1, 50, 40)], 1)
     again, same = structure_loss(spoilt, longer, length)
     torch.testing.assert_close(again / same, torch.tensor(0.0), atol=1e-4, rtol=0)
+
+
+def test_the_structure_of_quiet_frames_is_exact_under_autocast() -> None:
+    """In bfloat16 the local variances of a nearly constant mel far from zero would be noise."""
+    torch.manual_seed(0)
+    target = -1.7 + 0.1 * torch.randn(2, 40, 20)
+    length = torch.tensor([40, 33])
+    mel = (target + 0.05 * torch.randn(2, 40, 20)).requires_grad_()
+    results = []
+    for enabled in (False, True):
+        mel.grad = None
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            total, _ = structure_loss(mel, target, length)
+        total.backward()
+        results.append((total.detach(), mel.grad.clone()))
+    torch.testing.assert_close(results[0], results[1])

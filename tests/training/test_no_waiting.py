@@ -23,8 +23,8 @@ import prepare_data
 from corpora.stores import open_features
 from train_postnet import PostNetExperiment
 from train_transformer import TransformerExperiment
+from training.batching import fed
 from training.experiment import Experiment, seeded_context
-from training.feeding import fed
 from training.runlog import Interruption
 from training.trainer import Trainer
 from utils import config, distributed

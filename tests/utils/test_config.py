@@ -182,6 +182,15 @@ def test_renamed_and_removed_knobs_of_older_checkpoints_are_translated() -> None
     assert config.from_dict(base, Hyperparams) == Hyperparams()
 
 
+def test_what_a_checkpoint_is_too_old_to_know_is_what_it_did() -> None:
+    """The transformers from before `history` could be false have one, whatever the default."""
+    stored = config.to_dict(Hyperparams())
+    assert not config.from_dict(stored, Hyperparams).transformer.history
+    del stored["transformer"]["history"], stored["transformer"]["contour"]
+    old = config.from_dict(stored, Hyperparams).transformer
+    assert old.history and not old.contour
+
+
 def test_steps_and_seed_are_flags_of_their_own() -> None:
     parser = argparse.ArgumentParser()
     config.add_run_arguments(parser, config.presets())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.journal import Journal
+from utils.files import Journal
 
 
 def test_it_continues_where_it_was_interrupted(tmp_path: Path) -> None:

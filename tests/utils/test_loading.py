@@ -10,7 +10,7 @@ import torch
 from tiny_chain import weights
 
 from utils import checkpoint
-from utils.loading import load
+from utils.loading import load_network
 
 __all__ = ["weights"]  # a fixture
 resource = pytest.importorskip("resource")  # not on Windows
@@ -41,7 +41,7 @@ def test_sizes_that_the_file_does_not_hold_are_refused_without_memory(
     changed(weights / "singer.pt", path, "hyperparams.transformer", **{knob: value})
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ValueError, match=r"large\.pt"):
-        load(path, "transformer", CPU)
+        load_network(path, "transformer", CPU)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 1024  # KiB
 
 
@@ -54,4 +54,4 @@ def test_data_of_another_form_is_named(
 ) -> None:
     path = changed(weights / "singer.pt", tmp_path / "odd.pt", "data", **values)
     with pytest.raises(ValueError, match=r"odd\.pt"):
-        load(path, "transformer", CPU)
+        load_network(path, "transformer", CPU)

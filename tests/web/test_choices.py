@@ -18,8 +18,8 @@ from web.choices import (
     PLAN,
     Again,
     Choice,
-    Files,
-    Manner,
+    RenderOptions,
+    SessionFiles,
     shell_arguments,
     shell_command,
     song_request,
@@ -55,7 +55,7 @@ choices = st.builds(
     seed=st.just(0),
 )
 manners = st.builds(
-    Manner,
+    RenderOptions,
     quality=st.sampled_from(("standard", "draft", "best")),
     seed=st.integers(0, 99),
     transformer=st.sampled_from(("demo", "mine")),
@@ -78,7 +78,7 @@ manners = st.builds(
 def test_the_command_makes_the_request(
     folder: Path,
     choice: Choice,
-    manner: Manner,
+    manner: RenderOptions,
     planned: bool,
     again: bool,
     has_song: bool,
@@ -92,7 +92,7 @@ def test_the_command_makes_the_request(
     before = Path.cwd()
     os.chdir(folder)
     try:
-        files = Files(Path(), Path("my song.wav") if has_song else None, Path("a tune.mid"))
+        files = SessionFiles(Path(), Path("my song.wav") if has_song else None, Path("a tune.mid"))
         part = Again(1, Path("vocal.wav"), ((1.0, 2.5), (3.0, 4.0)), "la" if planned else None)
         rest = (choice, manner, files, RUNS)
         asked = {"planned": planned, "again": part if again else None}

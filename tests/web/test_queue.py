@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from utils.progress import ProgressEvent, tell
+from singing.request import ProgressEvent, tell
 from web.render_queue import CANCELLED, DONE, FAILED, RUNNING, WAITING, RenderQueue
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from singing.request import CancelledError, ProgressBar, ProgressEvent, listening, tell
 from utils.files import staged
-from utils.progress import CancelledError, ProgressBar, ProgressEvent, listening, tell
 
 
 def test_a_listener_hears_stages_and_steps() -> None:

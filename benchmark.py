@@ -5,6 +5,7 @@
     python benchmark.py --rows unet --compile # compiled as well, two minutes more
     python benchmark.py --device cuda --precision bfloat16 --compile
     python benchmark.py --peers               # beside other projects, those that are installed
+    python benchmark.py --song 4              # four minutes of song, sung by the weights that ship
 
 Each row stands beside its limit on this machine, measured just before: see training/costs.py. On a
 GPU a training step also says what share it reaches of the bfloat16 products measured there.
@@ -23,6 +24,11 @@ from utils.flags import command_line, device_option, exit_code, option
 def measure_rows(arguments: argparse.Namespace) -> None:
     """Measure the rows of the command line."""
     config.preset(arguments.preset)  # refuse an unknown name before waiting for torch
+    if arguments.song:
+        from evaluation.whole_song import song_cost
+
+        print(song_cost(arguments.song, arguments.device, arguments.threads))
+        return None
     if arguments.peers:
         from training.peers import measure_peers
 
@@ -49,6 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="the same work by torchaudio, librosa, SpeechT5 of transformers and ESPnet2, in turn, "
         "one thread (default: not)",
+    )
+    parser.add_argument(
+        "--song",
+        type=float,
+        metavar="MINUTES",
+        help="one run of synthesis.py on the example, repeated to this length, instead of the rows",
     )
     arguments = parser.parse_args(argv)
     return exit_code("benchmark.py", lambda: measure_rows(arguments))

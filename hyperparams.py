@@ -462,6 +462,7 @@ class Training:
     batch_size: int = 32  # items a batch may hold
     segment_frames: int = 0  # random fixed-length crops; 0 = whole items
     batch_workers: int = 0  # processes that make batches, for a fast GPU; 0 = a thread of this one
+    corpus_on_device: bool = False  # spectrograms stay in a GPU's memory, batches are cut there
     learning_rate: float = 1e-3  # peak
     schedule: str = "noam"  # noam | cosine | constant, each after the warm-up
     warmup_steps: int = 4000  # steps to the peak of the learning rate
@@ -491,6 +492,11 @@ class Training:
                 raise ValueError(
                     f"{name} = {getattr(self, name)!r} is not one of {', '.join(values)}"
                 )
+        if self.corpus_on_device and self.batch_workers:
+            raise ValueError(
+                f"corpus_on_device with batch_workers = {self.batch_workers}: other processes "
+                "would need a corpus each; choose one of the two"
+            )
 
 
 @dataclass(frozen=True)
@@ -583,6 +589,15 @@ class Hyperparams:
                 f"inpainter_training.segment_frames = {self.inpainter_training.segment_frames}: "
                 "expected the frames of a window"
             )
+        without = {"inpainter": self.inpainter_training, "transcriber": self.transcriber_training}
+        if self.postnet.kind == "source":
+            without["postnet"] = self.postnet_training
+        for name, training in without.items():
+            if training.corpus_on_device:
+                raise ValueError(
+                    f"{name}_training.corpus_on_device: only transformer and PostNet (kind cbhg) "
+                    "learn from spectrograms that can stay there"
+                )
 
     @property
     def sampling(self) -> Inpainting:

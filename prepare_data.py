@@ -5,7 +5,7 @@
     python prepare_data.py stems DIR --name NAME     # vocals with aligned accompaniments
     python prepare_data.py published                 # the earlier project's audio, where it was put
     python prepare_data.py songbook DIR --name NAME  # scores, sung: NAME and NAME-stems
-    python prepare_data.py merge NAME                # after all jobs of ljspeech … --shard 3/16
+    python prepare_data.py merge NAME                # after all jobs with --shard NUMBER/16
     python prepare_data.py pack NAME                 # into few large files, for large corpora
     python prepare_data.py singing DIR --name NAME   # recorded singing: NAME, and NAME-stems
     python prepare_data.py align NAME DIR            # when each phoneme is said (optional)
@@ -19,12 +19,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from corpora.flags import parse
 
@@ -32,22 +30,34 @@ if __name__ == "__main__":  # --help and a wrong flag are answered before torch 
     if sys.argv[1:]:
         parse(sys.argv[1:], __doc__)
 
-from corpora import phoneme_times, shards, songbook, songs, speech, speech_check
-from corpora.cache import INDEX_NAME, BuildReport, index_changes, read_index, worker_context
+from corpora import phoneme_times, songbook, songs, speech, speech_check, sung
+from corpora.cache import (
+    INDEX_NAME,
+    BuildReport,
+    Outcome,
+    fingerprint,
+    index_changes,
+    read_index,
+    worker_context,
+)
 from corpora.ljspeech import read_ljspeech
 from corpora.packed import PACKED, check_packed
 from corpora.packing import pack
-from corpora.recordings import Recording, find_recordings
+from corpora.recordings import find_recordings
 from corpora.records import (
     SPLITS,
     TAKE_MARK,
+    ArrayPair,
     Rejection,
+    Shard,
     SongbookSettings,
     Split,
     StemPair,
     id_fault,
 )
+from corpora.shards import Head, Parts, Unit, build_shard, merge
 from corpora.stems import read_stems
+from corpora.summary import print_guesses, print_recordings, print_songs, print_summary
 from hyperparams import Hyperparams
 from legacy import songs as earlier
 from preprocess import FeatureStore, StemStore, TextMelDataset
@@ -56,11 +66,17 @@ from text.symbols import SYMBOLS
 from training.mel_drafts import make_drafts
 from transcription.recordings import prepare_recordings
 from utils import checkpoint, config, distributed
-from utils.files import reading, write_json
+from utils.files import Journal, reading, sha256_of
 from utils.flags import guarded
 from utils.loading import load_network
 
 FEW_RECORDINGS = 8  # below it a split by recording takes too large a share, or leaves one empty
+WHOLE = {  # commands that take no --shard, and why
+    "merge": "it brings the shards together: give it the name alone",
+    "pack": "it writes one behind the other what has been merged",
+    "drafts": "one process makes all drafts, those that are there already are kept",
+    "check": "it compares the whole corpus with its index",
+}
 CHECKS = {speech.KIND: speech_check.check_speech, songs.KIND: songs.check_songs}
 
 
@@ -74,6 +90,11 @@ def main(arguments: list[str] | None = None) -> int:
     def prepare() -> int:
         if getattr(options, "workers", 0) < 0:
             raise ValueError(f"--workers {options.workers}: expected 0 or more")
+        if options.shard is not None and options.command in WHOLE:
+            raise ValueError(
+                f"--shard {options.shard}: {options.command} cannot be done in shards: "
+                f"{WHOLE[options.command]}"
+            )
         if getattr(options, "workers", 0):
             worker_context(speech.__name__)  # imports while the corpus is being read
         try:
@@ -123,27 +144,40 @@ def split_from(options: argparse.Namespace) -> Split:
     return Split(options.seed, options.validation_share, options.test_share)
 
 
+def shard_from(options: argparse.Namespace) -> Shard | None:
+    """Return the part of the corpus that the flags ask for; None: all of it."""
+    return None if options.shard is None else Shard.parse(options.shard)
+
+
+def lexicon_mark(options: argparse.Namespace) -> str | None:
+    """Return the checksum of the user's lexicon."""
+    return sha256_of(options.lexicon) if options.lexicon else None
+
+
 def prepare_ljspeech(options: argparse.Namespace) -> int:
     """Prepare a corpus in the layout of LJ Speech."""
-    directory, split = target(options), split_from(options)
+    directory, split, shard = target(options), split_from(options), shard_from(options)
     audio = hyperparams_of(options).audio
     utterances, rejections = read_ljspeech(options.directory)
-    entries, unpronounceable = speech.pronounce(utterances, Pronouncer(options.lexicon))
-    arguments = (
-        entries,
-        directory,
-        options.directory.resolve().name,
-        audio,
-        SYMBOLS,
-        split,
-        options.workers,
-        rejections + unpronounceable,
-        options.strict,
-    )
-    if options.shard is not None:
-        print(shards.build_shard(shards.Shard.parse(options.shard), *arguments))
+    corpus, pronouncer = options.directory.resolve().name, Pronouncer(options.lexicon)
+    if shard is not None:
+        spoken = [speech.pronounce([one], pronouncer) for one in shard.of(utterances)]
+        entries = [entry for found, _ in spoken for entry in found]
+        units = [Unit(len(found), tuple(faults)) for found, faults in spoken]
+        texts = [(one.id, one.text, one.normalised) for one in utterances]
+        mark = fingerprint(texts, lexicon_mark(options))
+        index = speech.speech_head(corpus, audio, SYMBOLS, split, options.linear)
+        head = Head("ljspeech", index, len(utterances), mark, rejections)
+
+        def make(journal: Journal) -> Iterator[Outcome]:
+            common = corpus, audio, split, options.workers, journal, options.linear
+            return speech.extract_all(entries, directory, *common)
+
+        print(build_shard(shard, directory, head, units, make, options.strict))
         return 0
-    report = speech.build_speech(*arguments)
+    entries, unpronounceable = speech.pronounce(utterances, pronouncer)
+    rest = options.workers, rejections + unpronounceable, options.strict, options.linear
+    report = speech.build_speech(entries, directory, corpus, audio, SYMBOLS, split, *rest)
     print_summary(report)
     print_guesses(report.index["items"])
     return 0
@@ -151,10 +185,32 @@ def prepare_ljspeech(options: argparse.Namespace) -> int:
 
 def merge_shards(options: argparse.Namespace) -> int:
     """Make the index of a corpus that was prepared in shards."""
-    report = shards.merge(target(options), options.strict)
-    print_summary(report)
-    print_guesses(report.index["items"])
+    parts = Parts(target(options))
+    if parts.head.layout in (sung.SONGBOOK, sung.SINGING):
+        if parts.kind == songs.KIND:
+            name = parts.directory.name.removesuffix("-stems")
+            raise ValueError(
+                f"{parts.directory}: these are the stems of {name}: python prepare_data.py merge "
+                f"{name} makes both"
+            )
+        renderings = sung.merged_renderings(parts)
+        if parts.head.layout == sung.SINGING:
+            print_recordings(renderings)
+        print_reports(sung.merged(parts, renderings, options.strict))
+        return 0
+    print_reports([merge(parts, options.strict)])
+    parts.remove()
     return 0
+
+
+def print_reports(reports: Iterable[BuildReport]) -> None:
+    """Say what came of each corpus, as it is made."""
+    for report in reports:
+        if report.index["kind"] == songs.KIND:
+            print_songs(report)
+        else:
+            print_summary(report)
+            print_guesses(report.index["items"])
 
 
 def pack_corpus(options: argparse.Namespace) -> int:
@@ -171,10 +227,13 @@ def pack_corpus(options: argparse.Namespace) -> int:
 
 def align_corpus(options: argparse.Namespace) -> int:
     """Find the times of the phonemes of a prepared speech corpus."""
-    directory = target(options)
+    directory, shard = target(options), shard_from(options)
     utterances, _ = read_ljspeech(options.directory)
-    count, rejections = phoneme_times.build_phoneme_times(directory, utterances, options.workers)
-    print(f"{directory}: {count} items aligned, {len(rejections)} could not be")
+    count, rejections = phoneme_times.build_phoneme_times(
+        directory, utterances, options.workers, shard
+    )
+    what = f"{directory}{f', shard {shard.name}' if shard else ''}"
+    print(f"{what}: {count} items aligned, {len(rejections)} could not be")
     for rejection in rejections:
         print(f"  {rejection.id}: {rejection.reason}")
     return 0
@@ -182,24 +241,9 @@ def align_corpus(options: argparse.Namespace) -> int:
 
 def prepare_stems(options: argparse.Namespace) -> int:
     """Prepare pairs of aligned stems."""
-    directory, split = target(options), split_from(options)
-    audio = hyperparams_of(options).audio
-    pairs, rejections = read_stems(
-        options.directory, options.vocal_name, options.accompaniment_name
-    )
-    report = songs.build_songs(
-        pairs,
-        directory,
-        options.directory.resolve().name,
-        audio,
-        split,
-        options.workers,
-        rejections,
-        options.strict,
-        options.loudness,
-    )
-    print_songs(report, options.loudness)
-    return 0
+    names = options.vocal_name, options.accompaniment_name
+    pairs, rejections = read_stems(options.directory, *names)
+    return prepare_pairs(options, "stems", pairs, rejections, split_from(options))
 
 
 def prepare_published(options: argparse.Namespace) -> int:
@@ -209,71 +253,69 @@ def prepare_published(options: argparse.Namespace) -> int:
             f"--test-share {options.test_share}: the test split of this corpus is "
             f"{earlier.FILES['test']}; leave the flag out"
         )
-    directory = target(options)
-    audio = hyperparams_of(options).audio
     pairs, rejections = earlier.read_published(options.directory)
-    report = songs.build_songs(
-        pairs,
-        directory,
-        options.directory.resolve().name,
-        audio,
-        Split(options.seed, options.validation_share, 0.0, earlier.TEST_PREFIX),
-        options.workers,
-        rejections,
-        options.strict,
-        options.loudness,
-    )
-    print_songs(report, options.loudness)
+    split = Split(options.seed, options.validation_share, 0.0, earlier.TEST_PREFIX)
+    return prepare_pairs(options, "published", pairs, rejections, split)
+
+
+def prepare_pairs(
+    options: argparse.Namespace,
+    layout: str,
+    pairs: Sequence[StemPair | ArrayPair],
+    rejections: list[Rejection],
+    split: Split,
+) -> int:
+    """Prepare pairs of stems, or a shard of them."""
+    directory, shard = target(options), shard_from(options)
+    audio = hyperparams_of(options).audio
+    corpus = options.directory.resolve().name
+    common = corpus, audio, split, options.workers
+    if shard is None:
+        rest = rejections, options.strict, options.loudness
+        print_songs(songs.build_songs(pairs, directory, *common, *rest))
+        return 0
+    mine = shard.of(pairs)
+    index = songs.songs_head(corpus, audio, split, options.loudness)
+    head = Head(layout, index, len(pairs), fingerprint([pair.id for pair in pairs]), rejections)
+
+    def make(journal: Journal) -> Iterator[Outcome]:
+        return songs.make_all(mine, directory, *common, journal, options.loudness)
+
+    print(build_shard(shard, directory, head, [Unit()] * len(mine), make, options.strict))
     return 0
-
-
-def print_songs(report: BuildReport, loudness: float) -> None:
-    """Say what came of a corpus of songs, their levels, and what is remarkable about them."""
-    print_summary(report)
-    rms = ", ".join(f"{name} {value:.3f}" for name, value in report.index["statistics"].items())
-    print(f"loudness: mixes at {loudness:g} LUFS; RMS of the train split: {rms}")
-    for item in report.index["items"]:
-        for remark in item["remarks"]:
-            print(f"  {item['id']}: {remark}")
 
 
 def prepare_songbook(options: argparse.Namespace) -> int:
     """Sing a folder of scores: phrases with scores under NAME, stems under NAME-stems."""
-    directory, asked = target(options), split_from(options)
+    directory, shard = target(options), shard_from(options)
     audio = hyperparams_of(options).audio
     settings = SongbookSettings(options.takes, options.seconds, options.seed, options.performance)
-    renderings, rejections = songbook.render_songs(
-        options.directory,
-        directory,
-        audio,
-        settings,
-        options.soundfont,
-        options.lexicon,
-        options.workers,
+    takes, rejections = songbook.find_takes(
+        options.directory, directory, audio, settings, options.soundfont, options.lexicon
     )
-    songbook.remove_others(renderings, directory)
-    split = songbook.split_with_songs([rendering.id for rendering in renderings], asked)
-    corpus = options.directory.resolve().name
-    entries = songbook.entries(renderings, directory)
-    pairs = songbook.stem_pairs(renderings, directory)
-    places = directory, directory.with_name(f"{directory.name}-stems")
-    common = audio, split, options.workers
-    report = speech.build_speech(
-        entries, places[0], corpus, audio, SYMBOLS, *common[1:], rejections, options.strict
+    mine = takes if shard is None else shard.of(takes)
+    source = options.directory.resolve().name
+    renderings = songbook.render_takes(mine, options.workers, source)
+    pairs = {pair.id: pair for pair in songbook.stem_pairs(sung.usable(renderings), directory)}
+    common = audio, split_from(options), options.workers, options.strict
+    corpus = sung.SungCorpus(
+        sung.SONGBOOK, directory, source, *common, linear=options.linear, pairs=pairs
     )
-    print_summary(report)
-    scores = {r.id: {name: r.made[name] for name in ("symbols", "score")} for r in renderings}
-    print_summary(
-        songs.build_songs(pairs, places[1], corpus, *common, (), options.strict, scores=scores)
-    )
-    phoneme_times.write_phoneme_times(places[0], songbook.timed_phrases(renderings))
-    phoneme_times.write_phoneme_times(places[1], songbook.timed_songs(renderings))
+    if shard is None:
+        print_reports(sung.built(corpus, renderings, rejections))
+        return 0
+    font = takes[0].soundfont.name if takes else ""
+    ids = [take.id for take in takes]
+    mark = fingerprint(ids, asdict(settings), font, lexicon_mark(options))
+    head = sung.shard_head(corpus, len(takes), mark, rejections, stems=True)
+    for line in sung.build_sung_shard(corpus, shard, renderings, head):
+        print(line)
     return 0
 
 
 def prepare_singing(options: argparse.Namespace) -> int:
     """Cut recorded singing into phrases with scores, and pair it with its accompaniments."""
-    directory, asked = target(options), split_from(options)
+    directory, shard = target(options), shard_from(options)
     audio = hyperparams_of(options).audio
     voice = options.voice or options.name
     if fault := id_fault(voice):
@@ -287,93 +329,30 @@ def prepare_singing(options: argparse.Namespace) -> int:
         )
     transcriber = checkpoint.resolve(options.transcriber, "transcriber")
     suffix = f"{TAKE_MARK}0" if whole_songs else ""
+    mine = found if shard is None else shard.of(found)
     common = options.lexicon, options.workers
-    made = prepare_recordings(found, directory, audio, transcriber, suffix, *common)
-    renderings = [rendering for rendering in made if rendering.record is not None]
-    songbook.remove_others(renderings, directory)
-    rejections += [Rejection(r.id, r.fault) for r in made if r.fault is not None]
-    rejections += [Rejection(**entry) for r in renderings for entry in r.made["left_out"]]
-    print_recordings(renderings)
-    write_json(directory / "report.json", recordings_report(renderings, rejections), indent=1)
-    entries = songbook.entries(renderings, directory)
-    if not entries:
-        raise ValueError(
-            f"{options.directory}: no phrase is usable"
-            + "".join(f"\n  {r.id}: {r.reason}" for r in rejections[:20])
-        )
-    split = songbook.split_with_songs([entry.utterance.id for entry in entries], asked)
-    corpus, rest = options.directory.resolve().name, (options.workers, rejections, options.strict)
-    print_summary(speech.build_speech(entries, directory, corpus, audio, SYMBOLS, split, *rest))
-    phoneme_times.write_phoneme_times(directory, songbook.timed_phrases(renderings))
-    return prepare_sung_stems(options, found, renderings, split)
-
-
-def prepare_sung_stems(
-    options: argparse.Namespace,
-    recordings: Sequence[Recording],
-    renderings: Sequence[songbook.Rendering],
-    split: Split,
-) -> int:
-    """Pair the recordings that have an accompaniment beside them with it, as NAME-stems."""
-    backings = {r.wav_path: r.accompaniment for r in recordings if r.accompaniment is not None}
-    sources = {r.id: r.wav_path for r in recordings}
-    pairs, with_stems = [], []
-    for rendering in renderings:
-        path = sources[rendering.id.partition(TAKE_MARK)[0]]
-        if path in backings and rendering.made["phrases"]:
-            pairs.append(StemPair(rendering.id, path, (backings[path],)))
-            with_stems.append(rendering)
+    renderings = prepare_recordings(mine, directory, audio, transcriber, suffix, *common)
+    print_recordings(sung.usable(renderings))
+    pairs = {
+        r.id + suffix: StemPair(r.id + suffix, r.wav_path, (r.accompaniment,))
+        for r in found
+        if r.accompaniment is not None
+    }
     if not pairs:
         print("no X_accompaniment.* beside a recording: no stems for the inpainter")
-        return 0
-    directory = target(options).with_name(f"{options.name}-stems")
-    audio = hyperparams_of(options).audio
-    report = songs.build_songs(
-        pairs,
-        directory,
-        options.directory.resolve().name,
-        audio,
-        split,
-        options.workers,
-        (),
-        options.strict,
-        options.loudness,
-        {r.id: {name: r.made[name] for name in ("symbols", "score")} for r in with_stems},
+    corpus = sung.SungCorpus(
+        *(sung.SINGING, directory, options.directory.resolve().name, audio, split_from(options)),
+        *(options.workers, options.strict, options.loudness, options.linear, pairs),
     )
-    print_songs(report, options.loudness)
-    phoneme_times.write_phoneme_times(directory, songbook.timed_songs(with_stems))
+    if shard is None:
+        print_reports(sung.built(corpus, renderings, rejections))
+        return 0
+    ids = [(recording.id, recording.voice) for recording in found]
+    mark = fingerprint(ids, suffix, sha256_of(transcriber), lexicon_mark(options))
+    head = sung.shard_head(corpus, len(found), mark, rejections, stems=bool(pairs))
+    for line in sung.build_sung_shard(corpus, shard, renderings, head):
+        print(line)
     return 0
-
-
-def print_recordings(renderings: Sequence[songbook.Rendering]) -> None:
-    """Say of each recording what was found in it, and how far it is what it is said to be."""
-    for rendering in renderings:
-        record, report = rendering.made, rendering.made["report"]
-        seconds = sum(phrase["end"] - phrase["start"] for phrase in record["phrases"])
-        noise = report["over_noise"]
-        rests = "no rest to hear noise in" if noise is None else f"{noise:.0f} dB over its rests"
-        sources = ", ".join(f"{name} {source}" for name, source in report["sources"].items())
-        print(
-            f"{rendering.id}: {len(record['phrases'])} phrases, {seconds:.0f} of "
-            f"{report['seconds']:.0f} s; pitch {report['pitch']:.0%} within 50 cents, words "
-            f"{report['words']:.0%} recognised; {report['level']:.0f} dBFS, {rests}; {sources}"
-        )
-        for remark in record["remarks"]:
-            print(f"  {rendering.id}: {remark}")
-
-
-def recordings_report(
-    renderings: Sequence[songbook.Rendering], rejections: Sequence[Rejection]
-) -> dict[str, Any]:
-    """Return what report.json says of a corpus of recorded singing."""
-    return {
-        "recordings": {
-            rendering.id: rendering.made["report"]
-            | {"phrases": len(rendering.made["phrases"]), "remarks": rendering.made["remarks"]}
-            for rendering in renderings
-        },
-        "left_out": [asdict(rejection) for rejection in rejections],
-    }
 
 
 def prepare_drafts(options: argparse.Namespace) -> int:
@@ -404,54 +383,6 @@ def prepare_drafts(options: argparse.Namespace) -> int:
         f"--drafts {made}"
     )
     return 0
-
-
-def print_summary(report: BuildReport) -> None:
-    """Say what was made, kept, converted, removed and skipped."""
-    items = report.index["items"]
-    hours = sum(item["num_samples"] for item in items) / report.index["sample_rate"] / 3600
-    print(
-        f"{report.directory}: {len(items)} items, {hours:.2f} h ({count_splits(items)}); "
-        f"{len(items) - report.kept} made, {report.kept} kept"
-    )
-    print(
-        f"disk: {report.num_bytes / 1e6:.1f} MB, {report.num_bytes / hours / 1e6:.0f} MB per hour "
-        f"of audio"
-    )
-    warn_of_empty_splits(items)
-    for conversion, count in Counter(c for i in items for c in i["conversions"]).items():
-        print(f"converted: {count} recordings from {conversion}")
-    if report.removed:
-        print(f"removed: {len(report.removed)} arrays of items that are no longer in the corpus")
-    print(f"skipped: {len(report.rejections)} items")
-    for rejection in report.rejections:
-        print(f"  {rejection.id or '(no id)'}: {rejection.reason}")
-    print(f"verify with: python prepare_data.py check {report.directory.name}")
-
-
-def print_guesses(items: list[dict[str, Any]]) -> None:
-    """Say which words the dictionary does not have: a lexicon can correct them."""
-    guessed = Counter(word for item in items for word in item["guessed"])
-    if guessed:
-        words = ", ".join(f"{word} ({count})" for word, count in guessed.most_common(20))
-        print(f"guessed pronunciations: {len(guessed)} words: {words}")
-
-
-def count_splits(items: list[dict[str, Any]]) -> str:
-    """Word the sizes of the splits."""
-    counts = Counter(item["split"] for item in items)
-    return ", ".join(f"{counts[name]} {name}" for name in SPLITS)
-
-
-def warn_of_empty_splits(items: list[dict[str, Any]]) -> None:
-    """Say that training will miss a split, while it is cheap to change."""
-    missing = [name for name in SPLITS if name not in {item["split"] for item in items}]
-    if missing:
-        print(
-            f"warning: no item in {' and '.join(missing)}; training needs train and validation. "
-            "Run again with larger shares (--validation-share, --test-share) or another --seed: "
-            "what is made is kept"
-        )
 
 
 def check_corpus(options: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from corpora.packed import PackedItems
 from corpora.records import song_of
+from corpora.resident import Resident
 from corpora.stores import FeatureStore, StemStore, frame_counts
 from music.inputs import Movable, ScoreBatch, ScoreTracks, collate_scores
 from training.batching import (
@@ -76,7 +77,8 @@ class TextMelBatch(Movable):
     def is_sung(self) -> Tensor:
         """Which items have a score, (B,) bool; the others are spoken."""
         if self.score is None:
-            return torch.zeros(len(self.ids), dtype=torch.bool, device=self.mel.device)
+            lengths = self.symbol_lengths  # on the host in a batch that the host reads
+            return torch.zeros(len(self.ids), dtype=torch.bool, device=lengths.device)
         return self.score.is_sung
 
     def select(self, row: int) -> TextMelBatch:
@@ -152,6 +154,12 @@ class TextMelDataset:
         self.times = store.phoneme_times()
         self.lengths = frame_counts(self.items)
         self.voices: dict[str, int] = {}  # number of each voice that a network tells apart
+        self.resident: Resident | None = None
+
+    def keep_on(self, device: torch.device) -> None:
+        """Keep all mels on a device from now on; ValueError when they do not fit."""
+        self.resident = Resident(self.store, self.items, ["mel"], device)
+        self.standardise.to(device)
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -165,7 +173,10 @@ class TextMelDataset:
         """Read an item."""
         item = self.items[number]
         symbols = torch.tensor([self.store.symbol_ids[symbol] for symbol in item["symbols"]])
-        mel = torch.from_numpy(self.store.array("mel", item["id"]).astype(np.float32))
+        if self.resident is not None:
+            mel = self.resident.rows("mel", number)
+        else:
+            mel = torch.from_numpy(self.store.array("mel", item["id"]).astype(np.float32))
         phoneme_times = torch.zeros(len(symbols), 2)
         times = self.times.get(item["id"])
         if times is not None and len(times["onset"]) == len(symbols):
@@ -219,6 +230,13 @@ class MelLinearDataset:
         self.lengths = frame_counts(self.items)
         if segment_frames:
             self.lengths = self.lengths.clip(max=segment_frames)
+        self.resident: Resident | None = None
+
+    def keep_on(self, device: torch.device) -> None:
+        """Keep all spectrograms on a device from now on; ValueError when they do not fit."""
+        self.resident = Resident(self.store, self.items, self.standardise, device)
+        for standardiser in self.standardise.values():
+            standardiser.to(device)
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -234,13 +252,15 @@ class MelLinearDataset:
         room = item["num_frames"] - length
         start = min(int(place * (room + 1)), room)
         mel, linear = (
-            standardise(self._read(kind, item["id"], start, length))
+            standardise(self._read(kind, number, item["id"], start, length))
             for kind, standardise in self.standardise.items()
         )
         return item["id"], mel, linear
 
-    def _read(self, kind: str, id: str, start: int, length: int) -> Tensor:
-        crop = self.store.array(kind, id)[start : start + length]
+    def _read(self, kind: str, number: int, id: str, start: int, length: int) -> Tensor:
+        if self.resident is not None:
+            return self.resident.rows(kind, number, start, start + length)
+        crop = self.store.rows(kind, id, start, start + length)
         return torch.from_numpy(crop.astype(np.float32))
 
     def collate(self, segments: Sequence[tuple[str, Tensor, Tensor]]) -> MelLinearBatch:

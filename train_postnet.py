@@ -125,6 +125,8 @@ class PostNetExperiment(Experiment[PostNet, MelLinearBatch]):
             world.barrier()
             store.elsewhere["mel"] = mels
             experiment.data["teacher"] = str(arguments.transformer)
+        if hyperparams.postnet_training.corpus_on_device:
+            experiment.training_batches.dataset.keep_on(world.device)
         return experiment
 
     def batches(

@@ -131,8 +131,8 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
         if recogniser is not None:
             from evaluation.recognisers import spoken_words  # late: the judge is optional
 
-            texts = {item["id"]: item["text"] for item in self.validation.dataset.items}
-            self.words = [spoken_words(texts[id]) for id in self.phrases.ids]
+            texts = (store.entries[id]["text"] for id in self.phrases.ids)
+            self.words = [spoken_words(text) for text in texts]
         self.true_pitch: dict[int, np.ndarray] = {}  # F0 (T,) in Hz of sung phrases, made once
         sung_kinds = self.training_batches.dataset.timed_kinds()
         self.model.knows_durations.fill_(False in sung_kinds)
@@ -156,7 +156,10 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
                 recogniser = WhisperRecogniser()
             except ImportError as error:
                 print(f"`best` is chosen without the words that are understood: {error}")
-        return cls(hyperparams, store, recogniser, (start or {}).get("voices", ()))
+        experiment = cls(hyperparams, store, recogniser, (start or {}).get("voices", ()))
+        if hyperparams.transformer_training.corpus_on_device:
+            experiment.training_batches.dataset.keep_on(world.device)
+        return experiment
 
     def batches(
         self, position: Position, rank: int = 0, world_size: int = 1

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
@@ -32,6 +32,7 @@ import torch
 from tqdm import tqdm
 
 from corpora.records import Rejection, id_fault
+from corpora.statistics import Moments
 from utils.files import UNREADABLE, FolderLock, Journal, sha256_of, write_bytes, write_json
 
 INDEX_VERSION = 1  # raised when the meaning of an index or of its arrays changes
@@ -230,6 +231,24 @@ def strays(directory: Path, arrays: Sequence[str], ids: set[str]) -> list[Path]:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What became of one entry of a corpus: an item of its index, or the reason of a rejection."""
+
+    id: str
+    item: dict[str, Any] | None
+    record: dict[str, Any] | None  # for the journal
+    fault: str | None
+    kept: bool
+    moments: dict[str, Moments] = field(default_factory=dict)  # of spectrograms
+
+    @property
+    def remarks(self) -> list[Rejection]:
+        """What is remarkable about the item; with --strict it counts as a fault."""
+        found = [] if self.item is None else self.item.get("remarks", [])
+        return [Rejection(self.id, remark) for remark in found]
+
+
+@dataclass(frozen=True)
 class BuildReport:
     """What a build did, for the summary."""
 
@@ -248,10 +267,15 @@ class BuildReport:
         arrays: Sequence[str],
         rejections: Sequence[Rejection],
         kept: int,
+        others: Sequence[str] = (),
     ) -> BuildReport:
-        """Finish a build: remove the arrays of no item, count the bytes of the others."""
+        """Finish a build: remove the arrays of no item, count the bytes of the others.
+
+        others: kinds of arrays that another build may have left.
+        """
         ids = {item["id"] for item in index["items"]}
         removed = strays(directory, arrays, ids)
+        removed += strays(directory, [kind for kind in others if kind not in arrays], set())
         for path in removed:
             path.unlink()
         paths = (directory / name / f"{id}.npy" for name in arrays for id in ids)

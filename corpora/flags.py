@@ -24,11 +24,6 @@ def parse(arguments: list[str], description: str | None) -> argparse.Namespace:
     spoken.add_argument(
         "--lexicon", type=Path, metavar="FILE", help="pronunciations that win over the dictionary"
     )
-    spoken.add_argument(
-        "--shard",
-        metavar="NUMBER/COUNT",
-        help="prepare one of COUNT parts, on any machine that sees --feature-dir; then: merge NAME",
-    )
     merged = commands.add_parser("merge", help="the index of a corpus prepared in shards")
     merged.set_defaults(command="merge")
     merged.add_argument("name", help="corpus below --feature-dir")
@@ -38,6 +33,7 @@ def parse(arguments: list[str], description: str | None) -> argparse.Namespace:
     packed.set_defaults(command="pack")
     packed.add_argument("name", help="corpus below --feature-dir")
     feature_option(packed)
+    add_linear_argument(spoken)
     stems = commands.add_parser("stems", help="songs as vocal and accompaniment, two files each")
     stems.set_defaults(command="stems")
     add_build_arguments(stems)
@@ -53,6 +49,7 @@ def parse(arguments: list[str], description: str | None) -> argparse.Namespace:
     sung = commands.add_parser("songbook", help="scores with lyrics, sung by a free voice")
     sung.set_defaults(command="songbook")
     add_build_arguments(sung)
+    add_linear_argument(sung)
     sung.add_argument("--takes", type=int, default=SongbookSettings.takes, help="of each song")
     sung.add_argument(
         "--performance",
@@ -78,12 +75,14 @@ def parse(arguments: list[str], description: str | None) -> argparse.Namespace:
         "--lexicon", type=Path, metavar="FILE", help="pronunciations that win over the dictionary"
     )
     network_option(recorded, "transcriber")
+    add_linear_argument(recorded)
     add_loudness_argument(recorded)
     aligned = commands.add_parser("align", help="when each phoneme of a speech corpus is said")
     aligned.set_defaults(command="align")
     aligned.add_argument("name", help="corpus below --feature-dir, prepared by ljspeech")
     aligned.add_argument("directory", type=Path, metavar="DIR", help="what it was prepared from")
     add_place_arguments(aligned)
+    add_shard_argument(aligned, "align NAME DIR, without it")
     drafts = commands.add_parser("drafts", help="a transformer's mels of a songbook's songs")
     drafts.set_defaults(command="drafts")
     drafts.add_argument("name", help="songbook below --feature-dir; its stems are NAME-stems")
@@ -95,6 +94,8 @@ def parse(arguments: list[str], description: str | None) -> argparse.Namespace:
     check.set_defaults(command="check")
     check.add_argument("name", help="corpus below --feature-dir")
     add_place_arguments(check)
+    for whole in (merged, packed, drafts, check):
+        add_shard_argument(whole)
     return parser.parse_args(arguments)
 
 
@@ -123,7 +124,29 @@ def add_build_arguments(
     parser.add_argument("--validation-share", type=float, default=Split.validation_share)
     parser.add_argument("--test-share", type=float, default=Split.test_share)
     parser.add_argument("--seed", type=int, default=Split.seed, help="of the split by id")
+    add_shard_argument(parser, "merge NAME")
     config.add_hyperparameter_arguments(parser, config.presets())
+
+
+def add_linear_argument(parser: argparse.ArgumentParser) -> None:
+    """Add where the linear spectrograms of PostNet's training come from."""
+    parser.add_argument(
+        "--linear",
+        choices=("stored", "on-the-fly"),
+        default="stored",
+        help="on-the-fly: keep the waveform in 16 bits, half of the bytes, instead",
+    )
+
+
+def add_shard_argument(parser: argparse.ArgumentParser, afterwards: str | None = None) -> None:
+    """Add the part that is to be prepared; afterwards: the command that ends it, if there is one.
+
+    Commands that cannot be divided have a flag too, hidden: they refuse it and say why.
+    """
+    text = f"prepare one of COUNT parts, wherever --feature-dir can be seen; then: {afterwards}"
+    parser.add_argument(
+        "--shard", metavar="NUMBER/COUNT", help=text if afterwards else argparse.SUPPRESS
+    )
 
 
 def add_loudness_argument(parser: argparse.ArgumentParser) -> None:

@@ -3,13 +3,13 @@
     python prepare_data.py pack NAME     # feature/NAME → feature/NAME-packed
 
     packed.json           the index without its items; sizes and checksums of all files
-    mel.00000.npy …       the arrays of many items, one behind the other, (frames, bins) float16
+    mel.00000.npy …       the arrays of many items, one behind the other, (frames, bins)
     items.jsonl           the items of the index, one a line, with their phoneme times
     items.npy             a row for each item: ROW
 
-All but packed.json is mapped into memory: opening a million items reads a few kilobytes, and an
-item costs the pages that it lies on. Two files an item and 1.6 kB of JSON in memory become some
-hundred files for 10,000 hours.
+All but packed.json is read where it is wanted: opening a million items reads a few kilobytes, and
+an item costs its row, its line and its frames. Two files an item and 1.6 kB of JSON in memory
+become some hundred files for 10,000 hours.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ from tqdm import tqdm
 
 from corpora.records import SPLITS
 from utils.files import reading, sha256_of
+from utils.part_files import ArrayFile, OpenFiles
 
 PACKED, ITEMS, ROWS = "packed.json", "items.jsonl", "items.npy"
 PACK_VERSION = 1
+BLOCK = 1 << 15  # rows read at a time for a column
+RECENT = 1 << 12  # items whose numbers are remembered
 ROW = np.dtype(
     [
         ("id_hash", "<u8"),  # first 8 bytes of the SHA-256 of the id
@@ -48,16 +51,75 @@ def id_hash(id: str) -> int:
     return int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "little")
 
 
+class PackedTable:
+    """The rows and lines of a packed corpus, each read when it is asked for.
+
+    Read, not mapped: what has been looked at stays in the system's cache and not in this process,
+    whose memory does not grow with the corpus.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.files = Path(directory), OpenFiles()
+        with reading(self.directory / ROWS):
+            self._rows = ArrayFile(self.files, self.directory / ROWS)
+            if self._rows.dtype != ROW:
+                raise ValueError(f"{self.directory / ROWS}: rows of {self._rows.dtype}")
+        self._recent: dict[str, int] = {}  # id → number: an item is read before its arrays
+        self._by_hash: tuple[np.ndarray, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return self._rows.length
+
+    def row(self, number: int) -> np.void:
+        """Read the row of an item."""
+        return self._rows.read(number, number + 1)[0]
+
+    def column(self, name: str) -> np.ndarray:
+        """Read a field of ROW of all items."""
+        found = np.empty(len(self), dtype=ROW[name])
+        for start in range(0, len(self), BLOCK):
+            rows = self._rows.read(start, min(start + BLOCK, len(self)))
+            found[start : start + BLOCK] = rows[name]
+        return found
+
+    def item(self, number: int) -> dict[str, Any]:
+        """Read an item."""
+        row = self.row(number)
+        path = self.directory / ITEMS
+        with reading(path):
+            line = self.files.read(path, int(row["line"]), int(row["line_bytes"]))
+            item: dict[str, Any] = json.loads(line)
+            if len(self._recent) >= RECENT:
+                self._recent.clear()
+            self._recent[item["id"]] = number
+            return item
+
+    def number_of(self, id: str) -> int:
+        """Return the number of an item; KeyError for an id that is not there."""
+        if (known := self._recent.get(id)) is not None:
+            return known
+        if self._by_hash is None:
+            hashes = self.column("id_hash")
+            order = np.argsort(hashes, kind="stable")
+            self._by_hash = hashes[order], order
+        hashes, order = self._by_hash
+        wanted = np.uint64(id_hash(id))
+        place = int(np.searchsorted(hashes, wanted))
+        while place < len(hashes) and hashes[place] == wanted:
+            number = int(order[place])
+            if self.item(number)["id"] == id:
+                return number
+            place += 1
+        raise KeyError(id)
+
+
 class PackedItems(Sequence[dict[str, Any]]):
     """The items of a packed corpus, or some of them, each read when it is asked for."""
 
-    def __init__(self, directory: Path, numbers: np.ndarray | None = None) -> None:
-        self.directory = Path(directory)
-        with reading(self.directory / ROWS):
-            self.rows = np.load(self.directory / ROWS, mmap_mode="r")
-            self._lines = np.memmap(self.directory / ITEMS, dtype=np.uint8, mode="r")
-        self.numbers = np.arange(len(self.rows)) if numbers is None else numbers
-        self._by_hash: tuple[np.ndarray, np.ndarray] | None = None
+    def __init__(self, table: PackedTable, numbers: np.ndarray | None = None) -> None:
+        self.table = table
+        self.numbers = np.arange(len(table)) if numbers is None else numbers
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -70,87 +132,67 @@ class PackedItems(Sequence[dict[str, Any]]):
     def __getitem__(self, place: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
         """Read an item, or a list of them."""
         if isinstance(place, slice):
-            return [self._read(number) for number in self.numbers[place].tolist()]
-        return self._read(int(self.numbers[place]))
+            return [self.table.item(number) for number in self.numbers[place].tolist()]
+        return self.table.item(int(self.numbers[place]))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Read the items one by one."""
-        return map(self._read, self.numbers.tolist())
-
-    def _read(self, number: int) -> dict[str, Any]:
-        row = self.rows[number]
-        line = self._lines[row["line"] : row["line"] + row["line_bytes"]]
-        with reading(self.directory / ITEMS):
-            return json.loads(line.tobytes())
+        return (self.table.item(int(number)) for number in self.numbers)
 
     def of_split(self, split: str) -> PackedItems:
         """Return the items of a split."""
-        chosen = self.rows["split"][self.numbers] == SPLITS.index(split)
-        return PackedItems(self.directory, self.numbers[np.flatnonzero(chosen)])
+        return PackedItems(
+            self.table, self.numbers[np.flatnonzero(self.column("split") == SPLITS.index(split))]
+        )
 
     def column(self, name: str) -> np.ndarray:
         """Return a field of ROW of all items, without reading one."""
-        return self.rows[name][self.numbers]
-
-    def number_of(self, id: str) -> int:
-        """Return the number of an item; KeyError for an id that is not there."""
-        if self._by_hash is None:
-            hashes = np.asarray(self.rows["id_hash"])
-            order = np.argsort(hashes, kind="stable")
-            self._by_hash = hashes[order], order
-        hashes, order = self._by_hash
-        wanted = np.uint64(id_hash(id))
-        place = int(np.searchsorted(hashes, wanted))
-        while place < len(hashes) and hashes[place] == wanted:
-            number = int(order[place])
-            if self._read(number)["id"] == id:
-                return number
-            place += 1
-        raise KeyError(id)
+        return self.table.column(name)[self.numbers]
 
 
 class PackedArrays:
-    """The arrays of one kind of a packed corpus, (T, C) float16 by memory map."""
+    """The arrays of one kind of a packed corpus, (T, C)."""
 
-    def __init__(self, items: PackedItems, kind: str) -> None:
-        self.items, self.kind = items, kind
-        self._files: dict[int, np.ndarray] = {}
+    def __init__(self, table: PackedTable, kind: str) -> None:
+        self.table, self.kind = table, kind
+        self._files: dict[int, ArrayFile] = {}
 
-    def of(self, id: str) -> np.ndarray:
-        """Return the array of an item."""
-        row = self.items.rows[self.items.number_of(id)]
-        number, first = int(row["file"]), int(row["first_frame"])
+    def of(self, id: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Read rows start … stop of the array of an item."""
+        row = self.table.row(self.table.number_of(id))
+        number, first, frames = int(row["file"]), int(row["first_frame"]), int(row["num_frames"])
         if number not in self._files:
-            path = self.items.directory / shard_name(self.kind, number)
-            self._files[number] = np.load(path, mmap_mode="r")
-        return self._files[number][first : first + int(row["num_frames"])]
+            path = self.table.directory / shard_name(self.kind, number)
+            self._files[number] = ArrayFile(self.table.files, path)
+        stop = frames if stop is None else min(stop, frames)
+        return self._files[number].read(first + start, first + max(start, stop))
 
 
 class PackedEntries(Mapping[str, dict[str, Any]]):
     """The items of a packed corpus by id, each read when it is asked for."""
 
-    def __init__(self, entries: PackedItems) -> None:
-        self.entries = entries
+    def __init__(self, table: PackedTable) -> None:
+        self.table = table
 
     def __len__(self) -> int:
         """Return the number of items."""
-        return len(self.entries.rows)
+        return len(self.table)
 
     def __iter__(self) -> Iterator[str]:
         """Yield the ids."""
-        return (item["id"] for item in self.entries)
+        return (item["id"] for item in PackedItems(self.table))
 
     def __getitem__(self, id: str) -> dict[str, Any]:
         """Return an item; KeyError for an id that is not there."""
-        return self.entries._read(self.entries.number_of(id))
+        return self.table.item(self.table.number_of(id))
 
 
 class PackedTimes(Mapping[str, dict[str, list[float]]]):
     """The phoneme times of a packed corpus, {id: {onset, offset}}, read when asked for."""
 
-    def __init__(self, entries: PackedItems) -> None:
-        self.entries = entries
-        self.count = int(np.count_nonzero(entries.rows["timed"]))
+    def __init__(self, table: PackedTable) -> None:
+        self.table = table
+        self.count = int(np.count_nonzero(table.column("timed")))
 
     def __len__(self) -> int:
         """Return the number of items with times."""
@@ -158,12 +200,12 @@ class PackedTimes(Mapping[str, dict[str, list[float]]]):
 
     def __iter__(self) -> Iterator[str]:
         """Yield the ids of the items with times."""
-        numbers = np.flatnonzero(np.asarray(self.entries.rows["timed"]))
-        return (self.entries._read(int(number))["id"] for number in numbers)
+        numbers = np.flatnonzero(self.table.column("timed"))
+        return (self.table.item(int(number))["id"] for number in numbers)
 
     def __getitem__(self, id: str) -> dict[str, list[float]]:
         """Return the times of an item; KeyError where it has none."""
-        return self.entries._read(self.entries.number_of(id))["phoneme_times"]
+        return self.table.item(self.table.number_of(id))["phoneme_times"]
 
 
 def shard_name(kind: str, number: int) -> str:
@@ -182,7 +224,7 @@ def read_packed(directory: Path) -> dict[str, Any]:
             size = (path.parent / name).stat().st_size
             if size != entry["bytes"]:
                 raise ValueError(f"{path.parent / name}: {size} bytes, expected {entry['bytes']}")
-    return {**index, "items": PackedItems(directory)}
+    return {**index, "items": PackedItems(PackedTable(directory))}
 
 
 def check_packed(directory: Path) -> list[str]:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from corpora.packed import ITEMS, PACK_VERSION, PACKED, ROW, ROWS, id_hash, shard_name
 from corpora.records import SPLITS
+from corpora.speech import DTYPES, columns_of, speech_arrays
 from corpora.stores import FeatureStore
 from utils.files import sha256_of, write_json
 
@@ -21,15 +22,15 @@ HEADER_BYTES = 128  # of a .npy file of version 1.0: room for any number of fram
 
 def pack(store: FeatureStore, directory: Path, shard_bytes: int = SHARD_BYTES) -> PackWriter:
     """Pack a prepared speech corpus into `directory`, in the order of its index."""
-    audio = store.index["audio"]
-    bins = {"mel": audio["n_mels"], "linear": audio["n_fft"] // 2 + 1}
+    bins = {kind: columns_of(store.index, kind) for kind in speech_arrays(store.index)}
     writer = PackWriter(directory, bins, shard_bytes)
     times = store.phoneme_times()
     for item in tqdm(store.index["items"], desc=f"packing {store.directory.name}", unit="item"):
         found = times.get(item["id"])
         entry = item if found is None else {**item, "phoneme_times": found}
         writer.add(entry, {kind: store.array(kind, item["id"]) for kind in bins})
-    writer.close({**store.index, "pitch_range": store.pitch_range()})
+    known = {"pitch_range": store.pitch_range(), "voices": store.voices()}
+    writer.close({**store.index, **known})
     return writer
 
 
@@ -50,12 +51,12 @@ class PackWriter:
         self._arrays: dict[str, Any] = {}
 
     def add(self, item: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-        """Append an item and its arrays (T, C) float16."""
+        """Append an item and its arrays (T, C)."""
         frames = item["num_frames"]
         if self.file < 0 or self.frame + frames > self.frames_per_file:
             self._next_file()
         for kind, file in self._arrays.items():
-            array = np.ascontiguousarray(arrays[kind], dtype="<f2")
+            array = np.ascontiguousarray(arrays[kind], dtype=DTYPES[kind])
             if array.shape != (frames, self.bins[kind]):
                 raise ValueError(f"{item['id']}: {kind} is {array.shape}, not of {frames} frames")
             file.write(array.data)
@@ -83,9 +84,9 @@ class PackWriter:
         self._arrays = {}
 
     def _header(self, kind: str, frames: int) -> bytes:
-        """Return the .npy header of (frames, bins) float16, of the same length for any frames."""
+        """Return the .npy header of (frames, bins), of the same length for any frames."""
         shape = (frames, self.bins[kind])
-        fields = f"{{'descr': '<f2', 'fortran_order': False, 'shape': {shape}, }}"
+        fields = f"{{'descr': '{DTYPES[kind]}', 'fortran_order': False, 'shape': {shape}, }}"
         length = HEADER_BYTES - 10  # behind magic, version and these two bytes
         text = fields.ljust(length - 1).encode() + b"\n"
         return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + text

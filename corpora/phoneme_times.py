@@ -8,19 +8,20 @@ not need them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from corpora.aligner import ForcedAligner
 from corpora.cache import read_index, run_parallel
-from corpora.records import Rejection, Utterance
+from corpora.records import Rejection, Shard, Utterance
 from corpora.stores import PHONEME_TIMES, PHONEME_TIMES_VERSION, read_phoneme_times
 from text.symbols import word_spans
 from utils.audio import read_wav
 from utils.files import sweep_abandoned, write_json
 
 RATE = 16000  # Hz, of the acoustic model
+SHARD = "phoneme_times."  # then 3-of-16.json: the times that a shard has found
 SAVE_EVERY = 100  # items; what an interruption may cost
 
 
@@ -85,15 +86,24 @@ def write_phoneme_times(
     directory: Path, known: Mapping[str, Mapping[str, Sequence[float]]]
 ) -> None:
     """Store {id: {onset, offset}} beside the index of feature/NAME."""
-    write_json(directory / PHONEME_TIMES, {"version": PHONEME_TIMES_VERSION, "items": known})
+    _write(directory / PHONEME_TIMES, known, known)
+
+
+def _write(
+    path: Path, known: Mapping[str, Mapping[str, Sequence[float]]], order: Iterable[str]
+) -> None:
+    """Store times in the order of the corpus, however they were come by."""
+    items = {id: known[id] for id in order if id in known}
+    write_json(path, {"version": PHONEME_TIMES_VERSION, "items": items})
 
 
 def build_phoneme_times(
-    directory: Path, utterances: Sequence[Utterance], workers: int
+    directory: Path, utterances: Sequence[Utterance], workers: int, shard: Shard | None = None
 ) -> tuple[int, list[Rejection]]:
     """Align the items of feature/NAME that are not yet aligned, or whose symbols have changed.
 
-    Returns how many are aligned now, and the items that could not be. Restartable.
+    Returns how many are aligned now, and the items that could not be. Restartable. A shard writes
+    its times to a file of its own; the build without one takes over what the shards have found.
     """
     wavs = {utterance.id: utterance.wav_path for utterance in utterances}
     items = [item for item in read_index(directory)["items"] if item["id"] in wavs]
@@ -102,24 +112,30 @@ def build_phoneme_times(
             f"no item of {directory} is among the recordings: give the folder that the corpus was "
             "prepared from"
         )
+    items = items if shard is None else list(shard.of(items))
     sweep_abandoned(directory)
     lengths = {item["id"]: len(item["symbols"]) for item in items}
-    known = {
-        id: times
-        for id, times in read_phoneme_times(directory).items()
-        if len(times["onset"]) == lengths.get(id)
-    }
+    target = directory / (PHONEME_TIMES if shard is None else f"{SHARD}{shard.name}.json")
+    parts = [path for path in sorted(directory.glob(f"{SHARD}*-of-*.json")) if path != target]
+    known = dict[str, dict[str, list[float]]]()
+    for path in [directory / PHONEME_TIMES, *(parts if shard is None else [target])]:
+        found = read_phoneme_times(directory, path.name).items()
+        known |= {id: times for id, times in found if len(times["onset"]) == lengths.get(id)}
     tasks = [
         AlignmentTask(item["id"], wavs[item["id"]], tuple(item["symbols"]))
         for item in items
         if item["id"] not in known
     ]
     rejections = []
+    if not tasks:
+        _write(target, known, lengths)
     for count, (id, result) in enumerate(run_parallel(align, tasks, workers, "align"), start=1):
         if isinstance(result, str):
             rejections.append(Rejection(id, result))
         else:
             known[id] = result
         if count % SAVE_EVERY == 0 or count == len(tasks):
-            write_phoneme_times(directory, known)
+            _write(target, known, lengths)
+    for path in parts if shard is None else []:
+        path.unlink()
     return len(known), rejections

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import numpy as np
-
-if TYPE_CHECKING:
-    pass
-
-import re
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 LOUDNESS = -18.0  # LUFS of the mix: the RMS of both stems is then about diffusion.sigma_data, 0.1
 MAX_ID_LENGTH = 200  # bytes; file systems allow 255 for a name, suffixes and temporaries included
 SPLITS = ("train", "validation", "test")
 TAKE_MARK = "@"  # SONG@TAKE: what stands before it decides on the split, of its phrases too
+
+Piece = TypeVar("Piece")
 
 
 @dataclass(frozen=True)
@@ -120,6 +118,32 @@ class Split:
         if position < self.test_share:
             return "test"
         return "validation" if position < self.test_share + self.validation_share else "train"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of `count` equal parts of a corpus: every count-th unit from the number-th on."""
+
+    number: int  # from 1
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read `3/16`; ValueError for anything else."""
+        found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+        shard = cls(int(found[1]), int(found[2])) if found else cls(0, 0)
+        if not 1 <= shard.number <= shard.count:
+            raise ValueError(f"--shard {text}: expected NUMBER/COUNT, from 1/16 to 16/16 for 16")
+        return shard
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return f"{self.number}-of-{self.count}"
+
+    def of(self, units: Sequence[Piece]) -> Sequence[Piece]:
+        """Return the units of this shard."""
+        return units[self.number - 1 :: self.count]
 
 
 def strict_message(rejections: Sequence[Rejection]) -> str:

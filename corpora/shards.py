@@ -1,141 +1,237 @@
 """Preparing a corpus in shards, by as many processes on as many machines as there are.
 
-    python prepare_data.py ljspeech DIR --name NAME --shard 3/16     # one of 16 jobs, any order
+    python prepare_data.py songbook DIR --name NAME --shard 3/16     # one of 16 jobs, any order
     python prepare_data.py merge NAME                                # after all of them
 
-A shard makes the arrays of every n-th utterance in feature/NAME and writes what the index needs to
-feature/NAME/shards/3-of-16: part.jsonl, a line for each utterance, and moments.npy, exact
-statistics of each. `merge` reads these alone, no audio and no array, in the order of the corpus:
-index, journal and statistics equal those of one process byte by byte.
+A shard takes every n-th unit of the corpus (an utterance, a pair of stems, a take, a recording),
+makes its arrays in feature/NAME, and writes what the index needs to feature/NAME/shards/3-of-16:
+part.jsonl, a line for each unit, and moments.npy, exact statistics of each item. `merge` reads
+these, no audio and no array, in the order of the corpus: index, journal and statistics equal those
+of one process byte by byte.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from corpora.cache import BuildReport, fingerprint, open_cache
-from corpora.records import Rejection, Split, strict_message
-from corpora.speech import ARRAYS, KIND, Entry, Outcome, extract_all, finish, index_head
+from corpora import songs, speech
+from corpora.cache import BuildReport, Outcome, open_cache
+from corpora.records import Rejection, Shard, Split, strict_message
 from corpora.statistics import Moments
 from utils.files import FolderLock, Journal, atomic, reading, write_text
 
-if TYPE_CHECKING:
-    from hyperparams import Audio
-
 FOLDER = "shards"
 PART, MOMENTS = "part.jsonl", "moments.npy"
+PART_VERSION = 2
+ARRAYS_OF = {speech.KIND: speech.speech_arrays, songs.KIND: songs.songs_arrays}
+FINISH = {speech.KIND: speech.finish_speech, songs.KIND: songs.finish_songs}
 
 
 @dataclass(frozen=True)
-class Shard:
-    """One of `count` equal parts of a corpus: every count-th utterance from the number-th on."""
+class Unit:
+    """What one unit of a corpus has become before its arrays are made."""
 
-    number: int  # from 1
-    count: int
+    entries: int = 1  # arrays to be made of it, of each kind
+    rejections: tuple[Rejection, ...] = ()
+    rendering: str | None = None  # songs/ID/song.json says what was sung
 
-    @classmethod
-    def parse(cls, text: str) -> Shard:
-        """Read `3/16`; ValueError for anything else."""
-        found = re.fullmatch(r"(\d+)/(\d+)", text)
-        shard = cls(int(found[1]), int(found[2])) if found else cls(0, 0)
-        if not 1 <= shard.number <= shard.count:
-            raise ValueError(f"--shard {text}: expected NUMBER/COUNT, from 1/16 to 16/16 for 16")
-        return shard
 
-    @property
-    def name(self) -> str:
-        """The name of its folder."""
-        return f"{self.number}-of-{self.count}"
+@dataclass(frozen=True)
+class Head:
+    """What all shards of a corpus have in common."""
+
+    layout: str  # subcommand of prepare_data.py
+    index: Mapping[str, Any]  # its entries that are known before any item is
+    units: int  # of the whole corpus
+    corpus: str  # fingerprint of it
+    rejections: Sequence[Rejection]  # those that are of no unit
+    stems: bool = False  # of a sung corpus: its stems have shards too, in NAME-stems
+    version: int = PART_VERSION
 
 
 def build_shard(
     shard: Shard,
-    entries: Sequence[Entry],
     directory: Path,
-    corpus: str,
-    audio: Audio,
-    symbol_table: Sequence[str],
-    split: Split,
-    workers: int,
-    rejections: Sequence[Rejection] = (),
+    head: Head,
+    units: Sequence[Unit],
+    make: Callable[[Journal], Iterator[Outcome]],
     strict: bool = False,
 ) -> str:
     """Make the arrays of one shard of feature/NAME, and its part; return a line about it.
 
-    An interrupted shard goes on where it stopped. With `strict` a rejection raises ValueError.
+    units: those of the shard; make: yields what became of all their entries, in order. An
+    interrupted shard goes on where it stopped. With `strict` a rejection raises ValueError.
     """
     folder = directory / FOLDER / shard.name
     busy = f"{folder} is being prepared by another process: wait for it, or take another shard"
     with FolderLock(folder, busy):
-        for name in ARRAYS:
+        for name in ARRAYS_OF[head.index["kind"]](head.index):
             (directory / name).mkdir(parents=True, exist_ok=True)
-        mine = entries[shard.number - 1 :: shard.count]
-        journal = Journal(folder / "journal.jsonl")
-        outcomes = list(extract_all(mine, directory, corpus, audio, split, workers, journal))
-        faults = [Rejection(o.id, o.fault or "") for o in outcomes if o.item is None]
-        if strict and (found := [*rejections, *faults]):
-            raise ValueError(strict_message(found))
-        head = {
-            "index": index_head(corpus, audio, symbol_table, split),
-            "entries": len(entries),
-            "corpus": fingerprint([(e.utterance.id, e.symbols, e.score) for e in entries]),
-            "rejections": [asdict(rejection) for rejection in rejections],
-        }
-        measured = [_as_array(o.moments) for o in outcomes if o.item is not None]
-        moments = np.stack(measured) if measured else np.zeros(0)
-        with atomic(folder / MOMENTS) as temporary, open(temporary, "wb") as file:
-            np.save(file, moments)
-        lines = [
-            {"id": o.id, "item": o.item, "record": o.record, "fault": o.fault} for o in outcomes
-        ]
-        write_text(
-            folder / PART, "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in [head, *lines])
-        )
-    kept = sum(outcome.kept for outcome in outcomes)
+        outcomes = list(make(Journal(folder / "journal.jsonl")))
+        faults = [r for unit in units for r in unit.rejections]
+        faults += [Rejection(o.id, o.fault or "") for o in outcomes if o.item is None]
+        if strict:
+            found = [*head.rejections, *faults, *(r for o in outcomes for r in o.remarks)]
+            if found:
+                raise ValueError(strict_message(found))
+        _write_moments(folder, outcomes)
+        _write_part(folder, head, units, outcomes)
+    made = sum(outcome.item is not None for outcome in outcomes)
     return (
-        f"{folder}: {len(outcomes) - len(faults)} items, {kept} of them kept, {len(faults)} "
+        f"{folder}: {made} items, {sum(o.kept for o in outcomes)} of them kept, {len(faults)} "
         f"faulty; after all {shard.count} shards: python prepare_data.py merge {directory.name}"
     )
 
 
-def merge(directory: Path, strict: bool = False) -> BuildReport:
-    """Make the index of feature/NAME from its shards, and remove them.
+def _write_moments(folder: Path, outcomes: Sequence[Outcome]) -> None:
+    measured = [_as_array(o.moments) for o in outcomes if o.item is not None and o.moments]
+    with atomic(folder / MOMENTS) as temporary, open(temporary, "wb") as file:
+        np.save(file, np.stack(measured) if measured else np.zeros(0))
 
-    Raises FileNotFoundError for a shard that is missing, ValueError for shards of different
-    corpora or settings, and what `build_speech` raises.
+
+def _write_part(
+    folder: Path, head: Head, units: Sequence[Unit], outcomes: Sequence[Outcome]
+) -> None:
+    lines = [json.dumps(asdict(head), ensure_ascii=False)]
+    rest = iter(outcomes)
+    for unit in units:
+        made = [next(rest) for _ in range(unit.entries)]
+        line = {
+            "rejections": [asdict(rejection) for rejection in unit.rejections],
+            "rendering": unit.rendering,
+            "outcomes": [
+                {"id": o.id, "item": o.item, "record": o.record, "fault": o.fault} for o in made
+            ],
+        }
+        lines.append(json.dumps(line, ensure_ascii=False))
+    write_text(folder / PART, "".join(line + "\n" for line in lines))
+
+
+class Parts:
+    """The parts of all shards of feature/NAME, read in the order of the corpus.
+
+    Raises FileNotFoundError for a shard that is missing, ValueError for shards of different corpora
+    or settings.
     """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.folder = directory / FOLDER
+        self.shards = _shards_of(self.folder)
+        heads = [self._head(shard) for shard in self.shards]
+        for shard, head in zip(self.shards, heads, strict=True):
+            names = [key for key in head if head[key] != heads[0].get(key)]
+            if names:
+                raise ValueError(
+                    f"{self.folder / shard.name}: another {', '.join(names)} than "
+                    f"{self.shards[0].name}: prepare it again with the same flags and corpus"
+                )
+        self.head = Head(
+            **{**heads[0], "rejections": [Rejection(**entry) for entry in heads[0]["rejections"]]}
+        )
+        self.kind: str = self.head.index["kind"]
+        self.split = Split(**self.head.index["split"])
+
+    def _head(self, shard: Shard) -> dict[str, Any]:
+        path = self.folder / shard.name / PART
+        with reading(path), open(path, encoding="utf-8") as file:
+            head: dict[str, Any] = json.loads(file.readline())
+            if head.get("version") != PART_VERSION:
+                raise ValueError(
+                    f"{path}: a part of version {head.get('version', 1)}, expected {PART_VERSION}: "
+                    "prepare that shard again, its arrays are kept"
+                )
+            return head
+
+    def units(self) -> Iterator[Unit]:
+        """Yield what became of every unit before its arrays were made."""
+        for line, _ in self._lines():
+            rejections = tuple(Rejection(**entry) for entry in line["rejections"])
+            yield Unit(len(line["outcomes"]), rejections, line["rendering"])
+
+    def rejections(self) -> list[Rejection]:
+        """List what was rejected before any array was made."""
+        return [*self.head.rejections, *(r for unit in self.units() for r in unit.rejections)]
+
+    def renderings(self) -> list[str]:
+        """List the ids of songs/ID/song.json."""
+        return [unit.rendering for unit in self.units() if unit.rendering is not None]
+
+    def ids(self) -> list[str]:
+        """List the ids of all entries, faulty ones included."""
+        return [entry["id"] for line, _ in self._lines() for entry in line["outcomes"]]
+
+    def outcomes(self, split: Split, journal: Journal) -> Iterator[Outcome]:
+        """Yield what became of every entry; fill the journal, and put the items into `split`."""
+        for line, moments in self._lines():
+            for entry in line["outcomes"]:
+                item, measured = entry["item"], dict[str, Moments]()
+                if entry["record"] is not None:
+                    journal.add(entry["record"])
+                if item is not None:
+                    item["split"] = split.of(item["id"])
+                    if self.kind == speech.KIND:
+                        measured = _from_array(next(moments), item["num_frames"], self._bins)
+                yield Outcome(entry["id"], item, entry["record"], entry["fault"], False, measured)
+
+    @property
+    def _bins(self) -> tuple[int, int]:
+        audio = self.head.index["audio"]
+        return audio["n_mels"], audio["n_fft"] // 2 + 1
+
+    def _lines(self) -> Iterator[tuple[dict[str, Any], Iterator[np.ndarray]]]:
+        """Yield the lines of all units, with the moments of their shard, those not yet taken."""
+        parts = [_part(self.folder / shard.name) for shard in self.shards]
+        for position in range(self.head.units):
+            yield next(parts[position % len(parts)])
+
+    def remove(self) -> None:
+        """Delete the parts, which an index has taken the place of."""
+        shutil.rmtree(self.folder)
+
+
+def _part(folder: Path) -> Iterator[tuple[dict[str, Any], Iterator[np.ndarray]]]:
+    """Yield the lines of one shard, and its moments as one iterator."""
+    moments = iter(np.load(folder / MOMENTS, mmap_mode="r"))
+    with reading(folder / PART), open(folder / PART, encoding="utf-8") as file:
+        file.readline()  # the head
+        for line in file:
+            yield json.loads(line), moments
+
+
+def merge(
+    parts: Parts,
+    strict: bool = False,
+    split: Split | None = None,
+    rejections: Sequence[Rejection] | None = None,
+) -> BuildReport:
+    """Make the index of feature/NAME from its shards; see the `finish` of its kind for errors.
+
+    split, rejections: where others than the shards' are wanted.
+    """
+    directory = parts.directory
     busy = f"{directory} is being prepared by another process: wait for it"
     with FolderLock(directory, busy):
-        shards = _shards_of(directory / FOLDER)
-        heads = []
-        for shard in shards:
-            path = directory / FOLDER / shard.name / PART
-            with reading(path), open(path, encoding="utf-8") as file:
-                heads.append(json.loads(file.readline()))
-        for shard, head in zip(shards, heads, strict=True):
-            if head != heads[0]:
-                names = [key for key in head if head[key] != heads[0].get(key)]
-                raise ValueError(
-                    f"{directory / FOLDER / shard.name}: another {', '.join(names)} than "
-                    f"{shards[0].name}: prepare it again with the same flags and corpus"
-                )
-        head = heads[0]
-        rejections = [Rejection(**rejection) for rejection in head["rejections"]]
-        journal = open_cache(directory, KIND, ARRAYS)
-        outcomes = _outcomes(directory / FOLDER, shards, head, journal)
-        report = finish(
-            directory, head["index"], outcomes, journal, head["entries"], rejections, strict
+        split = split or parts.split
+        journal = open_cache(directory, parts.kind, ARRAYS_OF[parts.kind](parts.head.index))
+        return FINISH[parts.kind](
+            directory,
+            {**parts.head.index, "split": dataclasses.asdict(split)},
+            parts.outcomes(split, journal),
+            journal,
+            parts.head.units,
+            parts.rejections() if rejections is None else rejections,
+            strict,
         )
-        shutil.rmtree(directory / FOLDER)
-        return report
 
 
 def _shards_of(folder: Path) -> list[Shard]:
@@ -154,48 +250,19 @@ def _shards_of(folder: Path) -> list[Shard]:
         shown = ", ".join(missing[:10]) + (" …" if len(missing) > 10 else "")
         raise FileNotFoundError(
             f"{folder}: {len(missing)} of {count} shards are missing or unfinished: {shown}. Make "
-            "each with: python prepare_data.py ljspeech DIR --name "
-            f"{folder.parent.name} --shard NUMBER/{count}"
+            "each with the command that makes the corpus, such as: python prepare_data.py ljspeech "
+            f"DIR --name {folder.parent.name} --shard NUMBER/{count}"
         )
     return whole
 
 
-def _outcomes(
-    folder: Path, shards: Sequence[Shard], head: dict[str, Any], journal: Journal
-) -> Iterator[Outcome]:
-    """Yield what became of every utterance, in the order of the corpus; fill the journal."""
-    bins = (head["index"]["audio"]["n_mels"], head["index"]["audio"]["n_fft"] // 2 + 1)
-    parts = [_part(folder / shard.name, bins) for shard in shards]
-    for position in range(head["entries"]):
-        outcome = next(parts[position % len(parts)])
-        if outcome.record is not None:
-            journal.add(outcome.record)
-        yield outcome
-
-
-def _part(folder: Path, bins: tuple[int, int]) -> Iterator[Outcome]:
-    """Yield the outcomes of one shard, in order."""
-    moments = np.load(folder / MOMENTS, mmap_mode="r")
-    row = 0
-    with open(folder / PART, encoding="utf-8") as file:
-        file.readline()  # the head
-        for line in file:
-            entry = json.loads(line)
-            measured: dict[str, Moments] = {}
-            if entry["item"] is not None:
-                measured = _from_array(moments[row], entry["item"]["num_frames"], bins)
-                row += 1
-            yield Outcome(
-                entry["id"], entry["item"], entry["record"], entry["fault"], False, measured
-            )
-
-
-def _as_array(moments: dict[str, Moments]) -> np.ndarray:
+def _as_array(moments: Mapping[str, Moments]) -> np.ndarray:
     """Return means, then deviations, of all kinds, (2, M + F) float64."""
+    kinds = speech.MEASURED
     return np.stack(
         [
-            np.concatenate([moments[kind].mean for kind in ARRAYS]),
-            np.concatenate([moments[kind].deviation for kind in ARRAYS]),
+            np.concatenate([moments[kind].mean for kind in kinds]),
+            np.concatenate([moments[kind].deviation for kind in kinds]),
         ]
     )
 
@@ -203,4 +270,4 @@ def _as_array(moments: dict[str, Moments]) -> np.ndarray:
 def _from_array(rows: np.ndarray, count: int, bins: tuple[int, int]) -> dict[str, Moments]:
     """Undo `_as_array` for an item of `count` frames."""
     parts = [np.split(np.asarray(row), [bins[0]]) for row in rows]
-    return {kind: Moments(count, parts[0][k], parts[1][k]) for k, kind in enumerate(ARRAYS)}
+    return {k: Moments(count, parts[0][n], parts[1][n]) for n, k in enumerate(speech.MEASURED)}

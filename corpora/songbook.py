@@ -123,16 +123,15 @@ def find_songs(directory: Path) -> tuple[list[Path], list[Rejection]]:
     return songs, rejections
 
 
-def render_songs(
+def find_takes(
     directory: Path,
     target: Path,
     audio: Audio,
     settings: SongbookSettings,
     soundfont: Path | None = None,
     lexicon: Path | None = None,
-    workers: int = 0,
-) -> tuple[list[Rendering], list[Rejection]]:
-    """Render every song of DIR in every take below `target`, keeping what is there already.
+) -> tuple[list[TakeTask], list[Rejection]]:
+    """List every take of every song of DIR, to be rendered below `target`.
 
     Raises RuntimeError when the voice or fluidsynth is missing, FileNotFoundError without songs or
     soundfont; both name the command to run.
@@ -156,11 +155,14 @@ def render_songs(
         for path in songs
         for number in range(settings.takes)
     ]
+    return tasks, rejections
+
+
+def render_takes(tasks: Sequence[TakeTask], workers: int, source: str) -> list[Rendering]:
+    """Render takes, keeping what is there already; `source` names the corpus."""
     batches = [tasks[start : start + BATCH] for start in range(0, len(tasks), BATCH)]
-    done = run_parallel(render_batch, batches, workers, f"singing {directory.name}")
-    renderings = [rendering for batch in done for rendering in batch]
-    rejections += [Rejection(r.id, r.fault) for r in renderings if r.fault is not None]
-    return [r for r in renderings if r.record is not None], rejections
+    done = run_parallel(render_batch, batches, workers, f"singing {source}")
+    return [rendering for batch in done for rendering in batch]
 
 
 def render_batch(tasks: Sequence[TakeTask]) -> list[Rendering]:

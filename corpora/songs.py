@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from corpora.alignment import pair_remarks
 from corpora.cache import (
     INDEX_VERSION,
     BuildReport,
+    Outcome,
     exclusive,
     fingerprint,
     kept_record,
@@ -46,7 +47,7 @@ from corpora.records import (
     strict_message,
 )
 from utils.audio import convert, cpu_features, loudness, read_audio
-from utils.files import UNREADABLE, sha256_of
+from utils.files import UNREADABLE, Journal, sha256_of
 
 if TYPE_CHECKING:
     from hyperparams import Audio
@@ -201,32 +202,43 @@ def build_songs(
     Faulty songs are left out; remarks (lengths, lag, roles, clipping) keep the song. With `strict`
     either raises ValueError and the index is not written; so does a corpus without a usable song.
     """
-    rejections = list(rejections)
     if strict and rejections:
         raise ValueError(strict_message(rejections))
     journal = open_cache(directory, KIND, ARRAYS)
+    outcomes = make_all(
+        pairs, directory, corpus, audio, split, workers, journal, target_loudness, scores
+    )
+    head = songs_head(corpus, audio, split, target_loudness)
+    return finish_songs(directory, head, outcomes, journal, len(pairs), rejections, strict)
+
+
+def make_all(
+    pairs: Sequence[StemPair | ArrayPair],
+    directory: Path,
+    corpus: str,
+    audio: Audio,
+    split: Split,
+    workers: int,
+    journal: Journal,
+    target_loudness: float = LOUDNESS,
+    scores: Mapping[str, dict[str, Any]] | None = None,
+) -> Iterator[Outcome]:
+    """Make the arrays of all pairs, in their order; the journal grows song by song."""
     tasks = [
         SongTask(pair, directory, audio, target_loudness, journal.records.get(pair.id))
         for pair in pairs
     ]
-    items, kept = [], 0
     for song in run_parallel(make_song, tasks, workers, f"stems of {corpus}"):
-        if song.fault is not None:
-            rejections.append(Rejection(song.id, song.fault))
-            continue
-        assert song.record is not None  # one of the two: record or fault
-        journal.add(song.record)
-        kept += song.kept
-        items.append(_item(song.record, split) | (scores or {}).get(song.id, {}))
-    remarks = [Rejection(item["id"], remark) for item in items for remark in item["remarks"]]
-    if strict and (rejections or remarks):
-        raise ValueError(strict_message([*rejections, *remarks]))
-    if not items:
-        raise ValueError(
-            f"{corpus}: none of {len(pairs)} pairs is usable"
-            + "".join(f"\n  {r.id}: {r.reason}" for r in rejections[:20])
-        )
-    index = {
+        item = None
+        if song.record is not None:
+            journal.add(song.record)
+            item = _item(song.record, split) | (scores or {}).get(song.id, {})
+        yield Outcome(song.id, item, song.record, song.fault, song.kept)
+
+
+def songs_head(corpus: str, audio: Audio, split: Split, target_loudness: float) -> dict[str, Any]:
+    """Return the entries of an index that are known before any item is."""
+    return {
         "version": INDEX_VERSION,
         "kind": KIND,
         "corpus": corpus,
@@ -234,6 +246,37 @@ def build_songs(
         "audio": {"sample_rate": audio.sample_rate},  # all that these arrays depend on
         "loudness": target_loudness,
         "split": dataclasses.asdict(split),
+    }
+
+
+def finish_songs(
+    directory: Path,
+    head: dict[str, Any],
+    outcomes: Iterable[Outcome],
+    journal: Journal,
+    num_pairs: int,
+    rejections: Sequence[Rejection],
+    strict: bool,
+) -> BuildReport:
+    """Write the index of all outcomes, in their order; see `build` for what it raises."""
+    rejections, remarks = list(rejections), list[Rejection]()
+    items, kept = [], 0
+    for outcome in outcomes:
+        if outcome.item is None:
+            rejections.append(Rejection(outcome.id, outcome.fault or ""))
+            continue
+        remarks += outcome.remarks
+        kept += outcome.kept
+        items.append(outcome.item)
+    if strict and (rejections or remarks):
+        raise ValueError(strict_message([*rejections, *remarks]))
+    if not items:
+        raise ValueError(
+            f"{head['corpus']}: none of {num_pairs} pairs is usable"
+            + "".join(f"\n  {r.id}: {r.reason}" for r in rejections[:20])
+        )
+    index = {
+        **head,
         "statistics": statistics(items),
         "items": items,
         "skipped": [dataclasses.asdict(rejection) for rejection in rejections],
@@ -242,6 +285,11 @@ def build_songs(
     ids = {item["id"] for item in items}
     journal.keep_only(ids)
     return BuildReport.of(directory, index, ARRAYS, rejections, kept)
+
+
+def songs_arrays(index: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the kinds of arrays that the items of an index have."""
+    return ARRAYS
 
 
 def _item(record: dict[str, Any], split: Split) -> dict[str, Any]:

@@ -1,24 +1,29 @@
 """Utterances to feature/NAME: mel/ID.npy (T, M), linear/ID.npy (T, F) and index.json.
 
-Arrays are float16 natural logs, not standardised: 0.01 neper of rounding at the floor, half the
-disk. Statistics over the train split are exact: float64 moments of each item, merged in the order
+Spectrograms are float16 natural logs, not standardised: 0.01 neper of rounding at the floor, half
+the disk. Instead of linear/ there may be wav/ID.npy (T, hop), the waveform rounded to 16 bits, that
+linear spectrograms are made of when they are wanted; the mel is of that waveform too. Statistics
+over the train split are exact: float64 moments of each item, merged in the order
 of the index, whatever the number of workers.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from corpora import on_the_fly
 from corpora.cache import (
     INDEX_VERSION,
     BuildReport,
+    Outcome,
     exclusive,
     fingerprint,
     kept_record,
@@ -38,7 +43,11 @@ if TYPE_CHECKING:
     from text.frontend import Pronouncer
 
 KIND = "speech"
-ARRAYS = ("mel", "linear")
+STORED, ON_THE_FLY = "stored", "on-the-fly"  # linear spectrograms
+KINDS = {STORED: ("mel", "linear"), ON_THE_FLY: ("mel", on_the_fly.KIND)}  # arrays of an item
+DTYPES = {"mel": "<f2", "linear": "<f2", on_the_fly.KIND: "<i2"}
+EVERY_KIND = ("mel", "linear", on_the_fly.KIND)
+MEASURED = ("mel", "linear")  # statistics of the index
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,7 @@ class ExtractionTask:
     directory: Path
     audio: Audio
     record: dict[str, Any] | None  # of an earlier build
+    linear: str = STORED
 
 
 @dataclass(frozen=True)
@@ -68,18 +78,24 @@ def extract(task: ExtractionTask) -> Extraction:
     """Make the arrays of one utterance, or keep those that an earlier build left intact."""
     try:
         source = sha256_of(task.wav_path)
-        mark = fingerprint(INDEX_VERSION, source, dataclasses.asdict(task.audio))
+        kind = [] if task.linear == STORED else [task.linear]
+        mark = fingerprint(INDEX_VERSION, source, dataclasses.asdict(task.audio), *kind)
         if record := kept_record(task.record, mark, task.directory, task.id):
             fault = _length_fault(record["num_frames"], task.num_symbols)
-            return Extraction(task.id, record, fault, True, _stored_moments(task))
+            return Extraction(task.id, record, fault, True, _stored_moments(task, record))
         mono, conversions = _read(task)
     except (OSError, ValueError) as error:
         return Extraction(task.id, None, str(error), False, {})
     except UNREADABLE as error:  # one bad file never ends a build
         return Extraction(task.id, None, f"{task.wav_path}: {error!r}", False, {})
-    spectrograms = dict(zip(ARRAYS, cpu_features(task.audio)(mono[None]), strict=True))
-    arrays = {kind: values[0].numpy().astype(np.float16) for kind, values in spectrograms.items()}
-    checksums = {k: save_array(task.directory / k / f"{task.id}.npy", a) for k, a in arrays.items()}
+    arrays = dict[str, np.ndarray]()
+    if task.linear == ON_THE_FLY:
+        arrays[on_the_fly.KIND] = on_the_fly.waveform_rows(mono, task.audio.hop_length)
+        mono = torch.from_numpy(on_the_fly.samples_of(arrays[on_the_fly.KIND], len(mono)))
+    spectrograms = dict(zip(MEASURED, cpu_features(task.audio)(mono[None]), strict=True))
+    arrays |= {kind: values[0].numpy().astype(np.float16) for kind, values in spectrograms.items()}
+    paths = {kind: task.directory / kind / f"{task.id}.npy" for kind in KINDS[task.linear]}
+    checksums = {kind: save_array(path, arrays[kind]) for kind, path in paths.items()}
     record = {
         "id": task.id,
         "fingerprint": mark,
@@ -88,7 +104,7 @@ def extract(task: ExtractionTask) -> Extraction:
         "sha256": checksums,
         "conversions": list(conversions),
     }
-    moments = {kind: Moments.of(array) for kind, array in arrays.items()}
+    moments = {kind: Moments.of(arrays[kind]) for kind in MEASURED}
     return Extraction(task.id, record, None, False, moments)
 
 
@@ -108,8 +124,18 @@ def _read(task: ExtractionTask) -> tuple[Tensor, tuple[str, ...]]:
     return mono, info.conversions
 
 
-def _stored_moments(task: ExtractionTask) -> dict[str, Moments]:
-    return {kind: Moments.of(np.load(task.directory / kind / f"{task.id}.npy")) for kind in ARRAYS}
+def _stored_moments(task: ExtractionTask, record: dict[str, Any]) -> dict[str, Moments]:
+    arrays = {k: np.load(task.directory / k / f"{task.id}.npy") for k in KINDS[task.linear]}
+    return moments_of(arrays, record["num_samples"], task.audio)
+
+
+def moments_of(arrays: dict[str, np.ndarray], num_samples: int, audio: Audio) -> dict[str, Moments]:
+    """Measure the spectrograms of an item, from its stored arrays."""
+    if on_the_fly.KIND in arrays:
+        rows = arrays[on_the_fly.KIND]
+        linear = on_the_fly.linear_frames(rows, 0, num_samples, 0, len(rows), audio)
+        arrays = {**arrays, "linear": linear}
+    return {kind: Moments.of(arrays[kind]) for kind in MEASURED}
 
 
 def _length_fault(num_frames: int, num_symbols: int) -> str | None:
@@ -159,6 +185,7 @@ def build_speech(
     workers: int,
     rejections: Sequence[Rejection] = (),
     strict: bool = False,
+    linear: str = STORED,
 ) -> BuildReport:
     """Build or complete feature/NAME from pronounced utterances.
 
@@ -168,22 +195,10 @@ def build_speech(
     """
     if strict and rejections:
         raise ValueError(strict_message(rejections))
-    journal = open_cache(directory, KIND, ARRAYS)
-    outcomes = extract_all(entries, directory, corpus, audio, split, workers, journal)
-    head = index_head(corpus, audio, symbol_table, split)
-    return finish(directory, head, outcomes, journal, len(entries), rejections, strict)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one utterance: its entry of the index, or the reason of its rejection."""
-
-    id: str
-    item: dict[str, Any] | None
-    record: dict[str, Any] | None  # for the journal
-    fault: str | None
-    kept: bool
-    moments: dict[str, Moments]
+    journal = open_cache(directory, KIND, KINDS[linear])
+    outcomes = extract_all(entries, directory, corpus, audio, split, workers, journal, linear)
+    head = speech_head(corpus, audio, symbol_table, split, linear)
+    return finish_speech(directory, head, outcomes, journal, len(entries), rejections, strict)
 
 
 def extract_all(
@@ -194,6 +209,7 @@ def extract_all(
     split: Split,
     workers: int,
     journal: Journal,
+    linear: str = STORED,
 ) -> Iterator[Outcome]:
     """Make the arrays of all entries, in their order; the journal grows item by item."""
     tasks = [
@@ -204,6 +220,7 @@ def extract_all(
             directory,
             audio,
             journal.records.get(entry.utterance.id),
+            linear,
         )
         for entry in entries
     ]
@@ -218,11 +235,11 @@ def extract_all(
         yield Outcome(result.id, item, result.record, result.fault, result.kept, result.moments)
 
 
-def index_head(
-    corpus: str, audio: Audio, symbol_table: Sequence[str], split: Split
+def speech_head(
+    corpus: str, audio: Audio, symbol_table: Sequence[str], split: Split, linear: str = STORED
 ) -> dict[str, Any]:
     """Return the entries of an index that are known before any item is."""
-    return {
+    head = {
         "version": INDEX_VERSION,
         "kind": KIND,
         "corpus": corpus,
@@ -231,9 +248,22 @@ def index_head(
         "symbols": list(symbol_table),
         "split": dataclasses.asdict(split),
     }
+    return head if linear == STORED else {**head, "linear": linear}
 
 
-def finish(
+def speech_arrays(index: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the kinds of arrays that the items of an index have."""
+    return KINDS[index.get("linear", STORED)]
+
+
+def columns_of(index: Mapping[str, Any], kind: str) -> int:
+    """Return the columns of the arrays of a kind: M, F, or the samples of a hop."""
+    audio = index["audio"]
+    bins = {"mel": audio["n_mels"], "linear": audio["n_fft"] // 2 + 1}
+    return {**bins, on_the_fly.KIND: audio["hop_length"]}[kind]
+
+
+def finish_speech(
     directory: Path,
     head: dict[str, Any],
     outcomes: Iterable[Outcome],
@@ -262,13 +292,13 @@ def finish(
         )
     index = {
         **head,
-        "statistics": {kind: moments[kind].statistics() for kind in ARRAYS},
+        "statistics": {kind: moments[kind].statistics() for kind in MEASURED},
         "items": items,
         "skipped": [dataclasses.asdict(rejection) for rejection in rejections],
     }
     write_index(directory, index)
     journal.keep_only({item["id"] for item in items})
-    return BuildReport.of(directory, index, ARRAYS, rejections, kept)
+    return BuildReport.of(directory, index, speech_arrays(index), rejections, kept, EVERY_KIND)
 
 
 def _item(entry: Entry, record: dict[str, Any], split: Split) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from corpora import on_the_fly
 from corpora.cache import INDEX_NAME, read_index
 from corpora.packed import (
     PACKED,
@@ -24,9 +25,12 @@ from corpora.packed import (
     read_packed,
 )
 from corpora.records import FULL_SCALE
+from corpora.speech import ON_THE_FLY
+from hyperparams import Audio
 from utils.audio import Standardiser
 from utils.files import UNREADABLE, Unreadable, reading
 
+OF_ONE = ("voices", "linear")  # entries of an index that do not hold for others beside it
 PHONEME_TIMES = "phoneme_times.json"
 PHONEME_TIMES_VERSION = 1
 
@@ -70,22 +74,29 @@ class Store:
         """Return {id: {onset, offset: s of every symbol}} of the items whose times are known."""
         items = self.index["items"]
         if isinstance(items, PackedItems):
-            return PackedTimes(items)
+            return PackedTimes(items.table)
         return read_phoneme_times(self.directory)
 
     def array(self, kind: str, id: str) -> np.ndarray:
-        """Open an array of an item by memory map; Unreadable when it is missing or damaged."""
+        """Open an array of an item; Unreadable when it is missing or damaged."""
+        return self.rows(kind, id)
+
+    def rows(self, kind: str, id: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Read rows start … stop of an array of an item, no others: from a pack, or by memory map.
+
+        Raises Unreadable when it is missing or damaged.
+        """
         items = self.index["items"]
         if isinstance(items, PackedItems) and kind not in self.elsewhere:
-            arrays = self._packed.setdefault(kind, PackedArrays(items, kind))
+            arrays = self._packed.setdefault(kind, PackedArrays(items.table, kind))
             with reading(self.directory / PACKED):
-                return arrays.of(id)
+                return arrays.of(id, start, stop)
         path = self.elsewhere.get(kind, self.directory / kind) / f"{id}.npy"
         try:
             array = np.load(path, mmap_mode="r")
             if array.dtype.kind not in "fi" or array.shape != (shape := self.shape(kind, id)):
                 raise ValueError(f"{array.dtype} {array.shape}, expected numbers {shape}")
-            return array
+            return array[start:stop]
         except (*UNREADABLE, OSError, ValueError) as error:
             raise Unreadable(
                 f"{path}: not readable ({error}); see: python prepare_data.py check "
@@ -100,7 +111,7 @@ class Store:
     def entries(self) -> Mapping[str, dict[str, Any]]:
         """The index's items by id."""
         if isinstance(items := self.index["items"], PackedItems):
-            return PackedEntries(items)
+            return PackedEntries(items.table)
         return {item["id"]: item for item in self.index["items"]}
 
     def check_audio(self, audio: Any) -> None:
@@ -120,7 +131,10 @@ class Store:
 
 
 class FeatureStore(Store):
-    """Spectrograms with text: mel (T, M) and linear (T, F), float16 raw natural logs."""
+    """Spectrograms with text: mel (T, M) and linear (T, F), float16 raw natural logs.
+
+    Linear ones are stored, or made of the stored waveform (see corpora.on_the_fly).
+    """
 
     kind = "speech"
     command = "ljspeech"
@@ -138,8 +152,27 @@ class FeatureStore(Store):
                 self.pitch_range(self.index["items"])
 
     def shape(self, kind: str, id: str) -> tuple[int, int]:
-        """Return (T, M) of a mel, (T, F) of a linear spectrogram."""
-        return self.entries[id]["num_frames"], len(self.statistics[kind]["mean"])
+        """Return (T, M) of a mel, (T, F) of a linear spectrogram, (T, hop) of a waveform."""
+        columns = self._audio.hop_length if kind == on_the_fly.KIND else None
+        return self.entries[id]["num_frames"], columns or len(self.statistics[kind]["mean"])
+
+    @cached_property
+    def _audio(self) -> Audio:
+        return Audio(**self.index["audio"])
+
+    def rows(self, kind: str, id: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Read frames start … stop of a spectrogram of an item; see `Store.rows`."""
+        is_made = kind == "linear" and self.index.get("linear") == ON_THE_FLY
+        if not is_made or kind in self.elsewhere:
+            return super().rows(kind, id, start, stop)
+        item = self.entries[id]
+        num_samples, frames = item["num_samples"], item["num_frames"]
+        stop = frames if stop is None else min(stop, frames)
+        if start >= stop:
+            return np.zeros((0, self.shape(kind, id)[1]), dtype=np.float16)
+        first, last = on_the_fly.rows_needed(start, stop - start, frames, self._audio)
+        rows = super().rows(on_the_fly.KIND, id, first, last)
+        return on_the_fly.linear_frames(rows, first, num_samples, start, stop - start, self._audio)
 
     def for_checkpoint(self) -> dict[str, Any]:
         """Return what a network needs of its corpus to be used without it."""
@@ -148,6 +181,8 @@ class FeatureStore(Store):
 
     def voices(self) -> list[str]:
         """Return the names of the voices that items have, in their order."""
+        if "voices" in self.index:  # of a pack
+            return list(self.index["voices"])
         return list(dict.fromkeys(i["voice"] for i in self.index["items"] if i.get("voice")))
 
     def adopt_statistics(self, statistics: dict[str, dict[str, list[float]]]) -> None:
@@ -202,8 +237,9 @@ class JointFeatureStore(FeatureStore):
             kind: self._pooled([store.statistics[kind] for store in self.parts.values()])
             for kind in first.statistics
         }
+        own = {name: value for name, value in first.index.items() if name not in OF_ONE}
         self.index = {
-            **first.index,
+            **own,
             "corpus": " + ".join(store.index["corpus"] for store in self.parts.values()),
             "statistics": self.statistics,
             "items": [
@@ -225,12 +261,12 @@ class JointFeatureStore(FeatureStore):
         variance = (share * (std**2 + mean**2)).sum(0) - pooled**2
         return {"mean": pooled.tolist(), "std": np.sqrt(variance).tolist()}
 
-    def array(self, kind: str, id: str) -> np.ndarray:
-        """Open an array of item CORPUS/ID by memory map; ValueError when it is not readable."""
+    def rows(self, kind: str, id: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Read rows of an array of item CORPUS/ID; see `Store.rows`."""
         if kind in self.elsewhere:
-            return super().array(kind, id)
+            return super().rows(kind, id, start, stop)
         corpus, _, own = id.partition("/")
-        return self.parts[corpus].array(kind, own)
+        return self.parts[corpus].rows(kind, own, start, stop)
 
     def phoneme_times(self) -> Mapping[str, dict[str, list[float]]]:
         """Return the times of all corpora that were aligned."""
@@ -284,9 +320,11 @@ class StemStore(Store):
             return {name: self.index[name] for name in names}
 
 
-def read_phoneme_times(directory: Path) -> dict[str, dict[str, list[float]]]:
+def read_phoneme_times(
+    directory: Path, name: str = PHONEME_TIMES
+) -> dict[str, dict[str, list[float]]]:
     """The aligned items of feature/NAME by id; empty when the corpus was never aligned."""
-    path = Path(directory) / PHONEME_TIMES
+    path = Path(directory) / name
     if not path.is_file():
         return {}
     try:

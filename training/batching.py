@@ -242,7 +242,7 @@ def fed(batches: Iterable[tuple[Any, Any]], device: torch.device) -> Iterator[Fe
     copies = torch.cuda.Stream(device)
     waiting: tuple[Fed, torch.cuda.Event] | None = None
     for batch, position in batches:
-        pinned = batch.map(torch.Tensor.pin_memory)
+        pinned = batch.map(_pinned)
         with torch.cuda.stream(copies):
             on_device = pinned.map(lambda tensor: tensor.to(device, non_blocking=True))
             arrived = copies.record_event()
@@ -251,6 +251,11 @@ def fed(batches: Iterable[tuple[Any, Any]], device: torch.device) -> Iterator[Fe
         waiting = Fed(pinned, on_device, position), arrived
     if waiting is not None:
         yield _arrived(*waiting, device)
+
+
+def _pinned(tensor: torch.Tensor) -> torch.Tensor:
+    """Pin a tensor of the host; what is on the device already (a resident corpus) stays."""
+    return tensor.pin_memory() if tensor.device.type == "cpu" else tensor
 
 
 def _arrived(batch: Fed, arrived: torch.cuda.Event, device: torch.device) -> Fed:

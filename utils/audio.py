@@ -294,6 +294,20 @@ class Features(nn.Module):
         """(B, S) → natural log of the magnitude, floored, (B, T, F) float32."""
         return self._log(self._magnitude(wav))
 
+    def linear_of_frames(self, samples: np.ndarray, first: int, count: int, start: int) -> Tensor:
+        """Return frames first … first + count of `linear`, (count, F), from the samples they cover.
+
+        samples: (S,) float32, a part of a waveform from sample `start` on; what it lacks of the
+        frames lies beyond the waveform's ends. Equal to `linear` of the whole bit by bit.
+        """
+        low = first * self.hop_length - self.n_fft // 2
+        high = low + (count - 1) * self.hop_length + self.n_fft
+        skipped = max(0, low - start)
+        part = torch.from_numpy(samples[skipped : max(skipped, high - start)])
+        before = max(0, start - low)
+        padded = F.pad(part, (before, high - low - before - len(part)))
+        return self._log(self._magnitude(padded[None], center=False))[0]
+
     def mel(self, wav: Tensor) -> Tensor:
         """(B, S) → natural log of the mel magnitude, floored, (B, T, M) float32."""
         return self._log(self._to_mel(self._magnitude(wav)))
@@ -303,7 +317,7 @@ class Features(nn.Module):
         magnitude = self._magnitude(wav)
         return self._log(self._to_mel(magnitude)), self._log(magnitude)
 
-    def _magnitude(self, wav: Tensor) -> Tensor:
+    def _magnitude(self, wav: Tensor, center: bool = True) -> Tensor:
         if wav.dim() != 2:
             raise ValueError(f"features take (B, S), found shape {tuple(wav.shape)}")
         with torch.autocast(wav.device.type, enabled=False):
@@ -313,7 +327,7 @@ class Features(nn.Module):
                 self.hop_length,
                 self.win_length,
                 self.window,
-                center=True,
+                center=center,
                 pad_mode="constant",
                 return_complex=True,
             )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from corpora import packed, packing
 from corpora.phoneme_times import write_phoneme_times
 from corpora.stores import FeatureStore
 from preprocess import MelLinearBatches, TextMelBatches, TextMelDataset
+from utils import part_files
 
 
 @pytest.fixture
@@ -103,13 +106,13 @@ def test_an_item_is_read_when_it_is_asked_for(
 ) -> None:
     packing.pack(store, tmp_path / "packed")
     read: list[int] = []
-    one = packed.PackedItems._read
+    one = packed.PackedTable.item
 
     def counted(self, number: int):
         read.append(number)
         return one(self, number)
 
-    monkeypatch.setattr(packed.PackedItems, "_read", counted)
+    monkeypatch.setattr(packed.PackedTable, "item", counted)
     other = FeatureStore(tmp_path / "packed")
     training = replace(TINY.transformer_training, batch_frames=100, batch_size=1)
     batches = TextMelBatches(other, "train", training, prefetch=0)
@@ -117,4 +120,69 @@ def test_an_item_is_read_when_it_is_asked_for(
     next(batches((0, 0)))
     assert 1 <= len(set(read)) <= 1
     with pytest.raises(KeyError):
-        other.index["items"].number_of("nobody")
+        other.index["items"].table.number_of("nobody")
+
+
+def test_nothing_is_mapped_and_few_files_are_open(
+    store: FeatureStore, tmp_path: Path, monkeypatch
+) -> None:
+    """The memory of a process does not grow with what it has read of a corpus."""
+    monkeypatch.setattr(part_files, "MOST_OPEN", 3)
+    writer = packing.pack(store, tmp_path / "packed", shard_bytes=60_000)
+    assert writer.file > 4
+    other = FeatureStore(tmp_path / "packed")
+    training = replace(TINY.transformer_training, batch_frames=200)
+    stream = TextMelBatches(other, "train", training, prefetch=0)((0, 0))
+    for _ in range(8):
+        next(stream)
+    items = other.index["items"]
+    assert isinstance(items, packed.PackedItems)
+    assert len(items.table.files._open) == 3
+    assert items.table._by_hash is None  # an item's number is known when its arrays are read
+    maps = Path("/proc/self/maps")
+    if maps.is_file():
+        assert str(tmp_path / "packed") not in maps.read_text()
+    # Another process opens its own.
+    copy = pickle.loads(pickle.dumps(other))
+    assert not copy.index["items"].table.files._open
+    id = items[0]["id"]
+    assert np.array_equal(copy.array("mel", id), store.array("mel", id))
+
+
+def test_parts_of_files_are_read_by_threads(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(part_files, "MOST_OPEN", 1)
+    arrays = [np.arange(600).reshape(100, 6) + 1000 * k for k in range(4)]
+    for number, array in enumerate(arrays):
+        np.save(tmp_path / f"{number}.npy", array)
+    files = part_files.OpenFiles()
+    opened = [part_files.ArrayFile(files, tmp_path / f"{number}.npy") for number in range(4)]
+
+    def read(place: int) -> bool:
+        number, start = place % 4, place % 90
+        return bool(
+            (opened[number].read(start, start + 7) == arrays[number][start : start + 7]).all()
+        )
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(read, range(400)))
+    assert opened[0].read(5, 5).shape == (0, 6)
+    with pytest.raises(ValueError, match=r"0\.npy ends"):
+        opened[0].read(99, 101)
+    monkeypatch.delattr(part_files.os, "pread")
+    assert all(map(read, range(40)))
+
+
+def test_voices_are_known_without_reading_the_items(
+    speech_corpus, tmp_path: Path, monkeypatch
+) -> None:
+    shares = ["--validation-share", "0.3", "--test-share", "0.1", "--workers", "0"]
+    where = ["--feature-dir", str(tmp_path / "feature")]
+    command = ["ljspeech", str(speech_corpus(6)), "--name", "x", *shares, *where]
+    assert prepare_data.main(command) == 0
+    made = FeatureStore(tmp_path / "feature" / "x")
+    for number, item in enumerate(made.index["items"]):
+        item["voice"] = ("ann", "bob")[number % 2]
+    packing.pack(made, tmp_path / "packed")
+    other = FeatureStore(tmp_path / "packed")
+    monkeypatch.setattr(packed.PackedTable, "item", None)
+    assert other.voices() == made.voices() == ["ann", "bob"]

@@ -35,11 +35,13 @@ from module import (
     harmonic_mels,
     has_times,
     interval_log_prior,
+    looked_up,
     padding_mask,
-    phoneme_context,
     place_in_interval,
+    symbol_shares,
 )
 from utils.audio import mel_filterbank
+from utils.ragged import Ragged, packed, ragged, unpacked
 
 if TYPE_CHECKING:
     import hyperparams
@@ -119,14 +121,13 @@ class TransformerTTS(nn.Module):
             [hp.width] * (hp.encoder_prenet_layers + 1),
             hp.encoder_prenet_kernel,
             hp.dropout,
-            nn.ReLU,
         )
         self.encoder_prenet_out = nn.Linear(hp.width, hp.width)
         self.encoder_positions = ScaledPositions(hp.width)
         self.encoder = nn.ModuleList(EncoderLayer(*layer) for _ in range(hp.encoder_layers))
         self.encoder_norm = nn.LayerNorm(hp.width)
 
-        self.duration = ConvStack([hp.width, hp.width], 3, hp.dropout, nn.ReLU)
+        self.duration = ConvStack([hp.width, hp.width], 3, hp.dropout)
         self.duration_out = nn.Linear(hp.width, 1)
         nn.init.constant_(self.duration_out.bias, math.log(1.0 + TYPICAL_SECONDS / frame_seconds))
         self.knows_durations: Tensor
@@ -183,43 +184,66 @@ class TransformerTTS(nn.Module):
 
         voice (B,): who sings, 0 or None = the first voice.
         """
+        memory, rows, is_padding, maps = self._encode(
+            symbols, symbol_lengths, score, weight_heads, voice
+        )
+        return unpacked(rows, memory), is_padding, maps
+
+    def _encode(
+        self,
+        symbols: Tensor,
+        symbol_lengths: Tensor,
+        score: ScoreBatch | None,
+        weight_heads: int,
+        voice: Tensor | None,
+    ) -> tuple[Tensor, Ragged | None, Tensor, list[Tensor]]:
+        """Encode as `encode` does; the memory is in the rows that are returned, if any."""
         is_padding = padding_mask(symbol_lengths, symbols.shape[1])  # (B, N)
-        x = self.symbol(symbols)  # (B, N, D)
+        gap = max(self.hp.encoder_prenet_kernel // 2, 1)  # what the convolutions see
+        rows = ragged(symbol_lengths, symbols.shape[1], gap)
+        x = self.symbol(packed(rows, symbols))  # (B, N, D)
         if score is None:
-            zero = torch.zeros_like(symbols)
+            zero = torch.zeros(x.shape[:2], dtype=torch.long, device=x.device)
             pitch, position, slur, duration = zero, zero, zero, zero.to(x.dtype)
         else:
-            pitch, position, slur = score.pitch, score.position, score.slur
-            duration = torch.log1p(score.duration)  # log(1 + seconds): 0 stays 0, spoken
+            parts = (score.pitch, score.position, score.slur, score.duration)
+            pitch, position, slur, duration = (packed(rows, part) for part in parts)
+            duration = torch.log1p(duration)  # log(1 + seconds): 0 stays 0, spoken
         x = x + self.symbol_pitch(pitch) + self.symbol_slur(slur)
         x = x + self.symbol_position(position.clamp_max(self.hp.max_symbol_position))
         x = x + self.symbol_duration(duration[..., None].to(x.dtype))
-        x = self.encoder_prenet_out(self.encoder_prenet(x, is_padding))
-        x = self.dropout(self.encoder_positions(x))
+        no_symbol = is_padding if rows is None else rows.is_padding
+        x = self.encoder_prenet_out(self.encoder_prenet(x, no_symbol))
+        x = self.dropout(self.encoder_positions(x, rows))
         may_attend = ~is_padding[:, None, None, :]  # (B, 1, 1, N)
         maps = []
         for layer in self.encoder:
-            x, weights = layer(x, may_attend, weight_heads)
+            x, weights = layer(x, may_attend, weight_heads, rows)
             if weights is not None:
                 maps.append(weights)
-        return self.with_voice(self.encoder_norm(x), voice), is_padding, maps
+        return self.with_voice(self.encoder_norm(x), voice, rows), rows, is_padding, maps
 
-    def with_voice(self, x: Tensor, voice: Tensor | None) -> Tensor:
+    def with_voice(self, x: Tensor, voice: Tensor | None, rows: Ragged | None = None) -> Tensor:
         """Add the embedding of voices (B,) to x (B, T, D); the first one's, 0, is zero for good."""
         if self.voice is None or voice is None:
             return x
-        return x + self.voice(voice)[:, None].to(x.dtype)  # (B, 1, D)
+        number = voice[:, None]  # (B, 1)
+        if rows is not None:
+            number = rows.pack(number.expand(rows.shape))
+        return x + self.voice(number).to(x.dtype)
 
-    def predict_timing(self, memory: Tensor, is_padding: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict log-durations (speech) and onset shifts (song) from memory (B, N, D).
+    def predict_timing(
+        self, memory: Tensor, is_padding: Tensor, rows: Ragged | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Predict log-durations (speech) and onset shifts (song) from memory (B, N, D), or in rows.
 
         ln(1 + frames) of each symbol, and the frames by which it begins after its slot in the
-        score, which places vowels but not consonants: (B, N) each, 0 on padding.
+        score, which places vowels but not consonants: (B, N) each, 0 on padding (B, N).
         """
-        hidden = self.duration(memory, is_padding)
+        hidden = self.duration(memory, is_padding if rows is None else rows.is_padding)
         heads = self.duration_out(hidden), self.onset_shift_out(hidden)
         log_durations, shifts = (
-            head.squeeze(-1).float().masked_fill(is_padding, 0.0) for head in heads
+            unpacked(rows, head).squeeze(-1).float().masked_fill(is_padding, 0.0) for head in heads
         )
         return log_durations, shifts
 
@@ -329,10 +353,11 @@ class TransformerTTS(nn.Module):
         heads = hp.heads if need_weights else 0
         frames = history.shape[1]
         steps = -(-frames // r)
-        memory, symbol_padding, encoder_maps = self.encode(
+        memory, symbol_rows, symbol_padding, encoder_maps = self._encode(
             symbols, symbol_lengths, score, heads, voice
         )
         times = self.times(score, phoneme_times)
+        rows = ragged(-(-mel_lengths // r), steps)
         previous = F.pad(history, (0, 0, r, (steps - 1) * r - frames))  # mean frames first
         x, guided_maps, maps = self.decode(
             previous.reshape(len(history), steps, r * self.n_mels),  # (B, steps, r·M)
@@ -341,14 +366,17 @@ class TransformerTTS(nn.Module):
             voice,
             hp.guided_heads * guided,
             heads,
+            (rows, symbol_rows),
         )
         maps.encoder = encoder_maps
-        mel_before = self.to_mel(x).float().reshape(len(x), steps * r, self.n_mels)[:, :frames]
+        mel_before = unpacked(rows, self.to_mel(x).float())  # (B, steps, r·M)
+        mel_before = mel_before.reshape(len(history), steps * r, self.n_mels)[:, :frames]
+        context = memory, symbol_padding, times, score, symbol_rows
         return TransformerOutput(
             mel_before,
-            self.refine(mel_before, mel_lengths, memory, symbol_padding, times, score),
-            self.to_stop(x).squeeze(-1),
-            *self.predict_timing(memory, symbol_padding),
+            self.refine(mel_before, mel_lengths, *context),
+            unpacked(rows, self.to_stop(x)).squeeze(-1),
+            *self.predict_timing(memory, symbol_padding, symbol_rows),
             guided_maps,
             maps,
         )
@@ -361,26 +389,31 @@ class TransformerTTS(nn.Module):
         voice: Tensor | None = None,
         guided_heads: int = 0,
         heads: int = 0,
+        rows: tuple[Ragged | None, Ragged | None] = (None, None),
     ) -> tuple[Tensor, list[Tensor], AttentionMaps]:
         """Run the decoder on all steps: previous (B, steps, r·M) → (B, steps, D).
 
         context: memory (B, N, D), its padding (B, N), `times`, the score; of `previous` a network
-        without a history uses the shape alone. Also returns the cross-attention of the guided
+        without a history uses the shape alone. rows: of the result, and of the memory. Also
+        returns the cross-attention of the guided
         heads by guided layer, and the weights of `heads` heads by layer.
         """
         memory, symbol_padding, times, score = context
         batch, steps = previous.shape[:2]
-        x = self.with_voice(self.step_notes(score, times, 0, steps, batch), voice)
+        own_rows, memory_rows = rows
+        notes = self.step_notes(score, times, 0, steps, batch, own_rows)
+        x = self.with_voice(notes, voice, own_rows)
         if self.decoder_prenet is not None:
-            x = self.decoder_prenet(previous, keep) + x
-        x = self.dropout(self.decoder_positions(x))
+            keep = None if keep is None else packed(own_rows, keep)
+            x = self.decoder_prenet(packed(own_rows, previous), keep) + x
+        x = self.dropout(self.decoder_positions(x, own_rows))
         mask = self.cross_mask(symbol_padding, times, 0, steps).to(x.dtype)
         maps = AttentionMaps()
         guided_maps = []
         for index, layer in enumerate(self.decoder):
             is_guided = guided_heads and index >= self.hp.decoder_layers - self.hp.guided_layers
             cross_heads = heads or guided_heads * is_guided
-            x, weights = layer(x, memory, mask, own_heads=heads, cross_heads=cross_heads)
+            x, weights = layer(x, memory, mask, heads, cross_heads, own_rows, memory_rows)
             if heads:
                 maps.decoder.append(weights.own)
                 maps.cross.append(weights.cross)
@@ -395,8 +428,9 @@ class TransformerTTS(nn.Module):
         start: int,
         steps: int,
         batch: int,
+        rows: Ragged | None = None,
     ) -> Tensor:
-        """Embed the notes of the steps start … start + steps − 1: (B, steps, D).
+        """Embed the notes of the steps start … start + steps − 1: (B, steps, D), or in `rows`.
 
         The current note and the position in it; for speech, note 0 and the position in the symbol.
         With `contour` also the pitch against the note, where the score says it.
@@ -404,9 +438,11 @@ class TransformerTTS(nn.Module):
         r = self.reduction_factor
         frames = start * r, (start + steps) * r
         pitch, place, contour = self.frame_score(score, times, *frames, batch)
-        notes = self.frame_notes(pitch, place)
+        by_step = (packed(rows, part.view(batch, steps, r)) for part in (pitch, place))
+        notes = self.frame_notes(*by_step)
         if contour is not None:
-            notes = notes + self.contour(contour.reshape(batch, steps, -1).to(notes.dtype))
+            contour = packed(rows, contour.reshape(batch, steps, -1))
+            notes = notes + self.contour(contour.to(notes.dtype))
         return notes
 
     def frame_score(
@@ -448,24 +484,28 @@ class TransformerTTS(nn.Module):
         symbol_padding: Tensor,
         times: tuple[Tensor, Tensor] | None,
         score: ScoreBatch | None,
+        memory_rows: Ragged | None = None,
     ) -> Tensor:
         """Add the mel postnet's residual to a whole mel: (B, T, M) → (B, T, M).
 
         A decoder step makes r frames at once from one context; the postnet sees the symbol (memory
-        (B, N, D) at its `times`) and the note of each frame.
+        (B, N, D), or in `memory_rows`, at its `times`) and the note of each frame.
         """
-        frames = mel_before.shape[1]
-        is_padding = padding_mask(mel_lengths, frames)
-        frame_times = torch.arange(frames, device=memory.device) * self.frame_seconds
-        context = memory.new_zeros(len(memory), frames, memory.shape[-1] + 2)
-        if times is not None:
-            context = phoneme_context(memory, symbol_padding, times[0], frame_times)
-        pitch, place, contour = self.frame_score(score, times, 0, frames, len(memory))
-        if isinstance(self.mel_postnet, MelPostnet):
-            return mel_before + self.mel_postnet(mel_before, context, pitch, is_padding)
-        if contour is None:
-            contour = memory.new_zeros(*pitch.shape, 2)
-        return mel_before + self.mel_postnet(mel_before, context, pitch, place, contour, is_padding)
+        batch, frames, _ = mel_before.shape
+        rows = ragged(mel_lengths, frames, gap=self.mel_postnet.reach)
+        is_padding = padding_mask(mel_lengths, frames) if rows is None else rows.is_padding
+        if times is None:
+            shares = memory.new_zeros(batch, frames, symbol_padding.shape[1] + 2)
+        else:
+            frame_times = torch.arange(frames, device=memory.device) * self.frame_seconds
+            shares = symbol_shares(symbol_padding, times[0], frame_times)
+        symbols = looked_up(self.mel_postnet.symbol, memory, shares, memory_rows)
+        pitch, place, contour = self.frame_score(score, times, 0, frames, batch)
+        told = [mel_before, symbols, pitch]
+        if isinstance(self.mel_postnet, ConvNextPostnet):
+            told += [place, memory.new_zeros(*pitch.shape, 2) if contour is None else contour]
+        residual = self.mel_postnet(*(packed(rows, part) for part in told), is_padding)
+        return mel_before + unpacked(rows, residual)
 
     # -- the frames, free-running --------------------------------------------------------------
 
@@ -667,7 +707,7 @@ class PostNet(nn.Module):
     def __init__(self, hp: hyperparams.Postnet, n_mels: int, n_linear: int) -> None:
         super().__init__()
         self.bank = ConvBank(n_mels, hp.width, hp.bank_kernels)
-        self.projection = ConvStack([hp.bank_kernels * hp.width, hp.width], 3, hp.dropout, nn.ReLU)
+        self.projection = ConvStack([hp.bank_kernels * hp.width, hp.width], 3, hp.dropout)
         self.projection_out = MaskedConv(hp.width, n_mels, 3)
         self.to_highway = nn.Linear(n_mels, hp.width)
         self.highways = nn.Sequential(*(Highway(hp.width) for _ in range(hp.highway_layers)))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import TINY
 
-from module import phoneme_context
+from module import symbol_shares
 from music.inputs import ScoreBatch
 from network import PostNet, TransformerTTS
 
@@ -139,9 +139,13 @@ def test_cached_decoding_equals_full_pass(network: TransformerTTS, mode: str) ->
         keep=keep_masks(network, [3, 4], steps),
         need_weights=True,
     )
-    torch.testing.assert_close(out.mel, full.mel, atol=1e-5, rtol=1e-5)
-    for cached, whole in zip(out.attention.cross, full.attention.cross, strict=True):
-        torch.testing.assert_close(cached, whole, atol=1e-5, rtol=1e-5)
+    for i, length in enumerate(out.mel_lengths.tolist()):
+        valid = -(-length // network.reduction_factor)
+        torch.testing.assert_close(out.mel[i, :length], full.mel[i, :length], atol=1e-5, rtol=1e-5)
+        for cached, whole in zip(out.attention.cross, full.attention.cross, strict=True):
+            torch.testing.assert_close(
+                cached[i, :, :valid], whole[i, :, :valid], atol=1e-5, rtol=1e-5
+            )
     if mode == "durations":
         assert out.ended_by == ["durations", "durations"]
         expected = (phoneme_times[..., 1].amax(1) / FRAME).round().tolist()
@@ -182,6 +186,46 @@ def test_an_item_does_not_depend_on_its_batch(network: TransformerTTS, mode: str
             keep=None if keep is None else keep[i : i + 1, :steps],
         )
         torch.testing.assert_close(forced.mel[i, :t], single.mel[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_items_in_a_row_are_the_padded_batch(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU padding is left out: outputs and gradients are those of the padded batch."""
+    torch.manual_seed(0)
+    hp = replace(TINY.transformer, reduction_factor=2, voices=2, contour=True, postnet_kernel=5)
+    network = TransformerTTS(hp, NUM_SYMBOLS, N_MELS, FRAME).eval()
+    with torch.no_grad():
+        for weight in (network.mel_postnet.out.weight, network.voice.weight):
+            weight.normal_(std=0.2)
+        network.contour.weight.normal_(std=0.2)
+    symbols, lengths = torch.randint(1, NUM_SYMBOLS, (3, 12)), torch.tensor([12, 5, 8])
+    frames, history = torch.tensor([60, 25, 90]), torch.randn(3, 90, N_MELS)
+    learn_times(network, mode)
+    score = random_score(symbols, 90) if mode in ("score", "sung times") else None
+    if score is not None:
+        score = replace(score, frame_contour=torch.randn(3, 90, 2))
+    times = predicted_by(network, symbols, lengths, score)
+    times = None if times is None else times.detach()
+    keep = keep_masks(network, [7, 8, 9], 45)
+    is_valid = torch.arange(90) < frames[:, None]  # (B, T)
+    steps = is_valid[:, ::2]
+    found = []
+    for rows in (True, False):
+        if not rows:
+            monkeypatch.setattr("network.ragged", lambda *_, **__: None)
+        network.zero_grad()
+        voice = torch.tensor([0, 1, 2])
+        arguments = (symbols, lengths, history, frames, score, times, keep)
+        out = network(*arguments, guided=True, voice=voice)
+        values = [out.mel * is_valid[..., None], out.mel_before * is_valid[..., None]]
+        values += [out.stop_logits * steps, out.log_durations, out.onset_shifts]
+        values += [weights * steps[:, None, :, None] for weights in out.guided]
+        sum(value.square().mean() for value in values).backward()
+        found.append((values, {name: p.grad for name, p in network.named_parameters()}))
+    for a, b in zip(found[0][0], found[1][0], strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    for name, gradient in found[0][1].items():
+        torch.testing.assert_close(gradient, found[1][1][name], atol=1e-5, rtol=1e-4)
 
 
 def test_dropout_of_the_prenet_is_seeded_and_never_sleeps(network: TransformerTTS) -> None:
@@ -252,13 +296,14 @@ def test_the_postnet_of_the_mel_knows_what_sounds_at_its_frame(network: Transfor
     padding = torch.zeros(1, 2, dtype=torch.bool)
     interval = torch.tensor([[[0.0, 0.5], [0.5, 1.0]]])
     times = torch.arange(50) * 0.02
-    heard = phoneme_context(memory, padding, interval, times)
+    shares = symbol_shares(padding, interval, times)
+    heard = torch.cat([shares[..., :-2] @ memory, shares[..., -2:]], -1)
     torch.testing.assert_close(heard[0, 2, :-2], memory[0, 0], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(heard[0, 45, :-2], memory[0, 1], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(heard[0, 25, :-2], memory[0].mean(0), atol=0.1, rtol=0.1)
     since, until = heard[0, :, -2], heard[0, :, -1]
     assert since[0] > 0.9 and until[0] < 0.01 and until[24] > 0.4 and since[20] < 0.01
-    assert not phoneme_context(memory, padding, torch.zeros(1, 2, 2), times).any()
+    assert not symbol_shares(padding, torch.zeros(1, 2, 2), times).any()
 
 
 def test_predicted_durations_lie_end_to_end(network: TransformerTTS) -> None:

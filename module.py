@@ -111,7 +111,7 @@ class _DroppedReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         (made,) = ctx.saved_tensors
-        return torch.ops.aten.threshold_backward(gradients[0] * ctx.scale, made, 0), None
+        return torch.ops.aten.threshold_backward(gradients[0], made, 0).mul_(ctx.scale), None
 
 
 class _DroppedSum(torch.autograd.Function):

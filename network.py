@@ -457,7 +457,7 @@ class TransformerTTS(nn.Module):
 
         Pitch (B, T), MIDI number, 0 = none; place (B, T) in the note or, for speech, in the symbol,
         0 … 1; contour (B, T, 2), semitones above the note and 1 where known, None when the network
-        or the score has none.
+        is told none.
         """
         device = self.to_mel.weight.device
         pitch = torch.zeros(batch, last - first, dtype=torch.long, device=device)
@@ -471,7 +471,9 @@ class TransformerTTS(nn.Module):
             has_score = score.is_sung  # (B,)
             sung = F.pad(score.frame_position, pad)[:, first:last]
             place = torch.where(has_score[:, None], sung, place)
-            if self.hp.contour and score.frame_contour is not None:
+        if self.hp.contour:  # zeros where none is known: ranks share its gradient in every step
+            contour = torch.zeros(batch, last - first, 2, device=device)
+            if score is not None and score.frame_contour is not None:
                 missing = max(0, last - score.frame_contour.shape[1])
                 contour = F.pad(score.frame_contour, (0, 0, 0, missing))[:, first:last]
         return pitch, place, contour

@@ -404,13 +404,13 @@ def test_layers_start_from_different_weights() -> None:
 def test_every_parameter_is_trained() -> None:
     """A scored batch reaches all parameters: none is dead, none would stall DDP."""
     torch.manual_seed(0)
-    network = TransformerTTS(TINY.transformer, NUM_SYMBOLS, N_MELS, FRAME)
-    symbols = torch.randint(1, NUM_SYMBOLS, (2, 6))
+    hp = replace(TINY.transformer, contour=True, voices=1)
+    network = TransformerTTS(hp, NUM_SYMBOLS, N_MELS, FRAME)
+    symbols, lengths = torch.randint(1, NUM_SYMBOLS, (2, 6)), torch.tensor([6, 6])
+    mel, frames, voice = torch.randn(2, 24, N_MELS), torch.tensor([24, 24]), torch.tensor([0, 0])
     for score in (random_score(symbols, 24), None):
         network.zero_grad()
-        out = network(
-            symbols, torch.tensor([6, 6]), torch.randn(2, 24, N_MELS), torch.tensor([24, 24]), score
-        )
+        out = network(symbols, lengths, mel, frames, score, voice=voice)
         timing = out.log_durations.sum() + out.onset_shifts.sum()
         (out.mel.sum() + out.stop_logits.sum() + timing).backward()
         unused = [name for name, p in network.named_parameters() if p.grad is None]

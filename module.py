@@ -264,6 +264,30 @@ class KeyValueCache:
         return 0 if self.stored is None else self.stored.numel() * self.stored.element_size()
 
 
+class StaticKeyValueCache:
+    """Keys and values of one self-attention layer in storage of fixed size.
+
+    stored: (2, B, H, capacity, D/H), keys first, zeros where no step has been. The position is a
+    tensor, no shape depends on it: a step is one graph, which a GPU replays.
+    """
+
+    def __init__(self, capacity: int, like: Tensor) -> None:
+        """like: keys (B, H, any, D/H) of another layer, for the sizes, kind and device."""
+        batch, heads, _, depth = like.shape
+        self.stored = like.new_zeros(2, batch, heads, capacity, depth)
+
+    def put(self, new: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        """Store new (2, B, H, D/H) at position (1,); return keys and values of all steps."""
+        self.stored.index_copy_(3, position, new[:, :, :, None])
+        keys, values = self.stored.unbind()
+        return keys, values
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the storage in bytes."""
+        return self.stored.numel() * self.stored.element_size()
+
+
 class Attention(nn.Module):
     """Multi-head scaled dot-product attention.
 
@@ -455,14 +479,19 @@ class DecoderLayerStep:
     W [x; context] = W_x x + W_c context split into its halves.
     """
 
-    def __init__(self, layer: DecoderLayer, memory: Tensor) -> None:
-        """Compute the keys and values of memory (B, N, D), the encoded symbols, once."""
-        self.layer, self.cache = layer, KeyValueCache()
+    def __init__(self, layer: DecoderLayer, memory: Tensor, capacity: int = 0) -> None:
+        """Compute the keys and values of memory (B, N, D), the encoded symbols, once.
+
+        capacity: steps of a cache of fixed size; 0 = one that grows.
+        """
+        self.layer = layer
         self.heads, self.width = layer.own.heads, memory.shape[-1]
         keys_values = (layer.own.to_query, layer.own.to_key_value)
         self.own_in, self.own_out = self._split(layer.own, keys_values)
         self.cross_in, self.cross_out = self._split(layer.cross, (layer.cross.to_query,))
         self.keys, self.values = (t.contiguous() for t in layer.cross.keys_values(memory))
+        self.cache: KeyValueCache | StaticKeyValueCache
+        self.cache = StaticKeyValueCache(capacity, self.keys) if capacity else KeyValueCache()
 
     def _split(
         self, attention: Attention, projections: Sequence[nn.Linear]
@@ -475,11 +504,17 @@ class DecoderLayerStep:
         return (weight, bias), out[:, -self.width :].T.contiguous()
 
     def __call__(
-        self, x: Tensor, cross_mask: Tensor | None, cross_heads: int = 0
+        self,
+        x: Tensor,
+        cross_mask: Tensor | None,
+        cross_heads: int = 0,
+        position: Tensor | None = None,
+        is_past: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Map x (B, D) → (B, D), and the weights (B, cross_heads, 1, N) of the first heads.
 
-        cross_mask: additive, broadcastable to (B, H, 1, N), None = all symbols alike.
+        cross_mask: additive, broadcastable to (B, H, 1, N), None = all symbols alike. For a cache
+        of fixed size position (1,) and is_past (1, 1, 1, capacity), the steps to attend to.
         """
         layer, batch = self.layer, len(x)
         depth = self.width // self.heads
@@ -487,8 +522,12 @@ class DecoderLayerStep:
         products = F.linear(layer.own_norm(x), *self.own_in)  # (B, 4·D)
         new = products[:, self.width : 3 * self.width].view(batch, 2, self.heads, depth)
         query = products[:, : self.width].view(batch, self.heads, 1, depth)
-        keys, values = self.cache.append(new.transpose(0, 1))
-        context = F.scaled_dot_product_attention(query, keys, values).view(batch, -1)
+        if isinstance(self.cache, KeyValueCache):
+            keys, values = self.cache.append(new.transpose(0, 1))
+        else:
+            assert position is not None
+            keys, values = self.cache.put(new.transpose(0, 1), position)
+        context = F.scaled_dot_product_attention(query, keys, values, is_past).view(batch, -1)
         x = torch.addmm(x + products[:, 3 * self.width :], context, self.own_out)
 
         # Attention to the symbols.

@@ -9,9 +9,9 @@ H heads, D width. Spectrograms are standardised (utils/audio.py) on both sides o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -524,6 +524,7 @@ class TransformerTTS(nn.Module):
         predict_durations: bool = True,
         need_weights: bool = False,
         voice: Tensor | None = None,
+        static_cache: bool | None = None,
     ) -> Generated:
         """Decode a batch with cached keys and values; the encoder and the mel postnet run once.
 
@@ -532,6 +533,9 @@ class TransformerTTS(nn.Module):
         without one a maximum before which the stop head may end the item, but not before
         min_frames (B,). predict_durations: speech follows the predicted times and ends with them,
         if the network has learnt such. voice (B,): who sings, 0 or None = the first voice.
+        static_cache: keys and values in storage of fixed size, for which a step has one shape; on
+        a CUDA device it is captured as a graph and replayed. None: there alone, since a CPU is
+        faster with a cache that grows. Equal to rounding.
         """
         was_training = self.training
         self.eval()
@@ -539,14 +543,19 @@ class TransformerTTS(nn.Module):
             state = _DecodingState(
                 self, symbols, symbol_lengths, seeds, score, predict_durations, voice
             )
+            is_static = symbols.device.type == "cuda" if static_cache is None else static_cache
             low = torch.ones_like(max_frames) if min_frames is None else min_frames
             if state.predicted_frames is not None:
                 spoken_frames = state.predicted_frames.maximum(low).minimum(max_frames)
                 max_frames = torch.where(state.has_score, max_frames, spoken_frames)
             r = self.reduction_factor
             min_steps, max_steps = -(-low // r), -(-max_frames // r)  # (B,) each
-            run = state.run if self.hp.history else state.run_at_once
-            mel_before, end = run(min_steps, max_steps, stop_threshold, need_weights)
+            if self.hp.history:
+                state.prepare(int(max_steps.max()) if is_static else 0, need_weights)
+                mel_before, end = state.run(min_steps, max_steps, stop_threshold)
+            else:
+                made = state.run_at_once(min_steps, max_steps, stop_threshold, need_weights)
+                mel_before, end = made
             mel_lengths = torch.minimum(end * r, max_frames)
             mel_before = mel_before[:, : int(mel_lengths.max())]
             context = state.memory, state.symbol_padding, state.times, score
@@ -566,6 +575,7 @@ class _DecodingState:
     """State between decoder steps: caches, dropout streams, recorded weights."""
 
     BLOCK = 64  # steps whose dropout masks, positions, notes and priors are made at once
+    STEPS_UNREAD = 16  # after which static steps look whether all items have ended
 
     def __init__(
         self,
@@ -597,36 +607,61 @@ class _DecodingState:
         if self.predicted_frames is not None:
             self.has_times = torch.ones_like(self.has_score)
         self.may_stop = not bool(self.has_times.all())
-        self.layers = [
-            DecoderLayerStep(cast("DecoderLayer", layer), memory) for layer in network.decoder
-        ]
         heads = (network.to_mel, network.to_stop)  # one product for both
         self.out = tuple(torch.cat([getattr(h, n) for h in heads]) for n in ("weight", "bias"))
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.recorded: list[list[Tensor]] = [[] for _ in network.decoder]
-        self.position = 0
-        self.masks: tuple[Tensor | None, ...] = ()  # of the steps of a block, (B, 1, N)
+        self.layers: list[DecoderLayerStep] = []
 
-    def _prepare_block(self) -> None:
-        """Compute what the next BLOCK steps need and no output changes."""
-        network, steps = self.network, self.BLOCK
-        device = self.symbol_padding.device
-        draw = cast("DecoderPrenet", network.decoder_prenet).draw_keep
-        self.keep = torch.stack([draw(steps, g) for g in self.generators]).to(device)
-        codes = network.decoder_positions.codes(self.position, steps)
-        batch = len(self.generators)
-        notes = network.step_notes(self.score, self.times, self.position, steps, batch)
-        notes = network.with_voice(notes, self.voice)
-        self.ahead = (notes + codes).unbind(1)  # of each step, (B, D)
-        masks = network.cross_mask(self.symbol_padding, self.times, self.position, steps)
-        if self.times is not None:
-            self.masks = masks.unbind(2)  # of each step, (B, 1, N)
+    def prepare(self, capacity: int, need_weights: bool) -> None:
+        """Make the caches: of a capacity in steps, or growing ones for 0.
+
+        need_weights: record the cross-attention of all heads.
+        """
+        network, batch = self.network, len(self.generators)
+        capacity = -(-capacity // self.BLOCK) * self.BLOCK
+        self.layers = [
+            DecoderLayerStep(cast("DecoderLayer", layer), self.memory, capacity)
+            for layer in network.decoder
+        ]
+        self.weight_heads = network.hp.heads if need_weights else 0
+        self.is_static, self.count = capacity > 0, 0  # steps so far
+        width = network.reduction_factor * network.n_mels
+        device = self.memory.device
+        self.previous = torch.zeros(batch, width, device=device)  # mean frames first
+        if self.is_static:
+            self.position = torch.zeros(1, dtype=torch.long, device=device)
+            self.places = torch.arange(capacity, device=device)
+            self._fill_block()
+            self.take_step = self.static_step
+            if device.type == "cuda":
+                self.take_step = _Replayed(self.static_step, self._rewind)
         else:
-            is_free = not bool(self.symbol_padding.any())
-            self.masks = (None if is_free else masks[:, :, 0],) * steps
+            self.take_step = self.step
+
+    def _rewind(self) -> None:
+        """Go back to the first step, after steps whose results do not count."""
+        self.position.zero_()
+        self.previous.zero_()
+
+    def _block(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute what the next BLOCK steps need and no output changes.
+
+        Dropout masks (B, BLOCK, 2, hidden), positions and notes (B, BLOCK, D), and the additive
+        masks of the symbols (B, 1, BLOCK or 1, N).
+        """
+        network, steps = self.network, self.BLOCK
+        draw = cast("DecoderPrenet", network.decoder_prenet).draw_keep
+        keep = torch.stack([draw(steps, g) for g in self.generators])
+        keep = keep.to(self.memory.device, non_blocking=True)
+        codes = network.decoder_positions.codes(self.count, steps)
+        batch = len(self.generators)
+        notes = network.step_notes(self.score, self.times, self.count, steps, batch)
+        ahead = network.with_voice(notes, self.voice) + codes
+        return keep, ahead, network.cross_mask(self.symbol_padding, self.times, self.count, steps)
 
     def run(
-        self, min_steps: Tensor, max_steps: Tensor, stop_threshold: float, need_weights: bool
+        self, min_steps: Tensor, max_steps: Tensor, stop_threshold: float
     ) -> tuple[Tensor, Tensor]:
         """Decode until every item has ended: mel (B, steps · r, M) and the items' steps (B,).
 
@@ -635,18 +670,25 @@ class _DecodingState:
         network, batch = self.network, len(max_steps)
         end = max_steps.clone()  # (B,), as known so far
         groups = []
-        width = network.reduction_factor * network.n_mels
-        previous = torch.zeros(batch, width, device=max_steps.device)  # mean frames first
         threshold = torch.logit(torch.tensor(stop_threshold)).item()
-        step, last = 0, int(end.max())
-        while step < last:
-            previous, stop_logit = self.step(previous, need_weights)
-            groups.append(previous)
-            step += 1
-            if self.may_stop and bool((wants := stop_logit > threshold).any()):
-                stops = wants & (step >= min_steps) & (step < end) & ~self.has_times
-                end = torch.where(stops, step, end)
-                last = int(end.max())
+        last = int(end.max())
+        # Whether all have ended is read from the device, which a replayed step does not wait for.
+        every = self.STEPS_UNREAD if self.is_static else 1
+        while self.count < last:
+            frames, stop_logit, recorded = self.take_step()
+            groups.append(frames.clone() if self.is_static else frames)
+            for layer, weights in zip(self.recorded, recorded, strict=False):
+                layer.append(weights.clone() if self.is_static else weights)
+            self.count += 1
+            if self.may_stop:
+                wants = stop_logit > threshold
+                if self.is_static or bool(wants.any()):
+                    wants = wants & (self.count >= min_steps) & (self.count < end)
+                    end = torch.where(wants & ~self.has_times, self.count, end)
+                if self.count % every == 0:
+                    last = int(end.max())
+            if self.is_static and self.count % self.BLOCK == 0 and self.count < last:
+                self._fill_block()
         return torch.stack(groups, dim=1).view(batch, -1, network.n_mels), end
 
     def run_at_once(
@@ -673,30 +715,99 @@ class _DecodingState:
         is_limit = (end == max_steps).tolist()
         return [by if at else "stop head" for by, at in zip(limits, is_limit, strict=True)]
 
-    def step(self, previous: Tensor, need_weights: bool) -> tuple[Tensor, Tensor]:
-        """Decode r frames: previous (B, r·M) → the next (B, r·M) and their stop logit (B,)."""
-        network = self.network
-        k = self.position % self.BLOCK
+    def step(self) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Decode r frames: (B, r·M), their stop logit (B,) and the cross-attention asked for."""
+        k = self.count % self.BLOCK
         if k == 0:
-            self._prepare_block()
-        prenet = cast("DecoderPrenet", network.decoder_prenet)
-        x = prenet(previous[:, None], self.keep[:, k : k + 1])[:, 0]
-        x = x + self.ahead[k]
+            self.keep, ahead, masks = self._block()
+            self.ahead = ahead.unbind(1)  # of each step, (B, D)
+            is_free = self.times is None and not bool(self.symbol_padding.any())
+            self.masks = (
+                (None,) * self.BLOCK if is_free else masks.expand(-1, -1, self.BLOCK, -1).unbind(2)
+            )  # of each step, (B, 1, N)
         mask = self.masks[k]
-        if mask is not None:
-            mask = mask[:, :, None]  # (B, 1, 1, N)
-        heads = network.hp.heads if need_weights else 0
-        for layer, recorded in zip(self.layers, self.recorded, strict=True):
-            x, weights = layer(x, mask, heads)
+        mask = None if mask is None else mask[:, :, None]  # (B, 1, 1, N)
+        return self._decoded(self.keep[:, k : k + 1], self.ahead[k], mask)
+
+    def static_step(self) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Decode r frames as `step` does, with the position on the device: one shape for all."""
+        k = self.position % self.BLOCK  # (1,)
+        made = self._decoded(
+            self.block_keep.index_select(1, k),
+            self.block_ahead.index_select(1, k)[:, 0],
+            self.block_masks.index_select(2, k),
+            self.position,
+            (self.places <= self.position)[None, None, None],
+        )
+        self.position.add_(1)
+        return made
+
+    def _fill_block(self) -> None:
+        """Write what the next BLOCK steps need to where static steps read it."""
+        keep, ahead, masks = self._block()
+        masks = masks.expand(-1, -1, self.BLOCK, -1)
+        if self.count == 0:
+            self.block_keep, self.block_ahead = keep.clone(), ahead.clone()
+            self.block_masks = masks.clone(memory_format=torch.contiguous_format)
+            return
+        self.block_keep.copy_(keep)
+        self.block_ahead.copy_(ahead)
+        self.block_masks.copy_(masks)
+
+    def _decoded(
+        self,
+        keep: Tensor,
+        ahead: Tensor,
+        mask: Tensor | None,
+        position: Tensor | None = None,
+        is_past: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Run the decoder for a step: keep (B, 1, 2, hidden), ahead (B, D), mask (B, 1, 1, N)."""
+        network = self.network
+        prenet = cast("DecoderPrenet", network.decoder_prenet)
+        x = prenet(self.previous[:, None], keep)[:, 0] + ahead
+        recorded = []
+        for layer in self.layers:
+            x, weights = layer(x, mask, self.weight_heads, position, is_past)
             if weights is not None:
                 recorded.append(weights)
-        self.position += 1
         out = F.linear(network.decoder_norm(x), *self.out)  # (B, r·M + 1)
-        return out[:, :-1], out[:, -1]
+        if position is None:
+            self.previous = out[:, :-1]
+        else:
+            self.previous.copy_(out[:, :-1])
+        return out[:, :-1], out[:, -1], recorded
 
     def cross_maps(self) -> list[Tensor]:
         """Return the recorded cross-attention, (B, H, steps, N) per layer, if any."""
         return [torch.cat(layer, dim=2) for layer in self.recorded if layer]
+
+
+class _Replayed:
+    """A step of fixed shapes, captured as a CUDA graph: one launch instead of a hundred.
+
+    It reads and writes the same memory each time; its results are overwritten by the next.
+    """
+
+    WARM_UP = 3  # steps in which libraries choose their kernels, before the capture
+
+    def __init__(self, step: Callable[[], Any], rewind: Callable[[], None]) -> None:
+        """rewind: undo steps whose results do not count."""
+        ahead = torch.cuda.Stream()
+        ahead.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(ahead):
+            for _ in range(self.WARM_UP):
+                step()
+        torch.cuda.current_stream().wait_stream(ahead)
+        rewind()
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.made = step()
+
+    def __call__(self) -> Any:
+        """Take the step; return what it makes."""
+        self.graph.replay()
+        return self.made
 
 
 class PostNet(nn.Module):

@@ -40,6 +40,17 @@ def autocast_of_meta() -> Iterator[None]:
         yield
 
 
+class NoReading(TorchFunctionMode):
+    """Raise where a value is read from a tensor: on a GPU the step would wait there."""
+
+    READS = ("item", "cpu", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__")
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "")
+        assert name not in self.READS, f"{name} of a tensor of shape {tuple(args[0].shape)}"
+        return function(*args, **(kwargs or {}))
+
+
 class NoCopies(TorchFunctionMode):
     """Raise where a tensor of the host is copied to the device while the step waits for it.
 

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch._dynamo
+from no_waiting import NoReading
 from tiny import TINY
 
 from module import symbol_shares
 from music.inputs import ScoreBatch
-from network import PostNet, TransformerTTS
+from network import PostNet, TransformerTTS, _DecodingState
 
 N_MELS, N_LINEAR, NUM_SYMBOLS, FRAME = 20, 65, 30, 0.016
 
@@ -152,6 +154,59 @@ def test_cached_decoding_equals_full_pass(network: TransformerTTS, mode: str) ->
         assert out.mel_lengths.tolist() == expected
     else:
         assert out.mel_lengths.tolist() == [211, 150]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_cache_of_fixed_size_decodes_the_same(network: TransformerTTS, mode: str) -> None:
+    symbols = torch.randint(1, NUM_SYMBOLS, (2, 9))
+    symbols[1, 6:] = 0
+    lengths, frames = torch.tensor([9, 6]), torch.tensor([211, 150])
+    score = random_score(symbols, 211) if mode in ("score", "sung times") else None
+    learn_times(network, mode)
+    if mode == "free":  # one item ends by the stop head, between two looks at it
+        with torch.no_grad():
+            network.to_stop.weight.normal_(std=2.0)
+            network.to_stop.bias.fill_(-3.0)
+    growing, static = (
+        network.generate(
+            *(symbols, lengths, [3, 4], frames, torch.tensor([37, 37])),
+            score=score,
+            need_weights=True,
+            static_cache=is_static,
+        )
+        for is_static in (False, True)
+    )
+    assert growing.ended_by == static.ended_by
+    assert ("stop head" in growing.ended_by) == (mode == "free")
+    assert torch.equal(growing.mel_lengths, static.mel_lengths)
+    torch.testing.assert_close(growing.mel, static.mel, atol=1e-5, rtol=1e-5)
+    steps = -(-growing.mel.shape[1] // network.reduction_factor)
+    for a, b in zip(growing.attention.cross, static.attention.cross, strict=True):
+        torch.testing.assert_close(a[:, :, :steps], b[:, :, :steps], atol=1e-5, rtol=1e-5)
+
+
+def test_a_static_step_is_one_graph_that_reads_nothing() -> None:
+    """Neither its shapes nor its code depend on the position: a GPU can replay it."""
+    torch.manual_seed(0)
+    network = TransformerTTS(TINY.transformer, NUM_SYMBOLS, N_MELS, FRAME).eval()
+    symbols = torch.randint(1, NUM_SYMBOLS, (2, 9))
+    inputs = symbols, torch.tensor([9, 6]), [3, 4], random_score(symbols, 400), True
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    with torch.inference_mode():
+        plain, compiled = (_DecodingState(network, *inputs) for _ in range(2))
+        for state in (plain, compiled):
+            state.prepare(100, need_weights=True)
+        step = torch.compile(compiled.static_step, backend="eager", fullgraph=True)
+        for _ in range(5):
+            with NoReading():
+                frames, stop, _ = plain.static_step()
+            same, again, _ = step()
+            torch.testing.assert_close(frames, same)
+            torch.testing.assert_close(stop, again)
+    assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
+    assert plain.position.item() == compiled.position.item() == 5
 
 
 @pytest.mark.parametrize("mode", MODES)

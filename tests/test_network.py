@@ -243,16 +243,22 @@ def test_an_item_does_not_depend_on_its_batch(network: TransformerTTS, mode: str
         torch.testing.assert_close(forced.mel[i, :t], single.mel[0], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("history", [True, False])
 @pytest.mark.parametrize("mode", MODES)
-def test_items_in_a_row_are_the_padded_batch(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_items_in_a_row_are_the_padded_batch(
+    mode: str, history: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On a CPU padding is left out: outputs and gradients are those of the padded batch."""
     torch.manual_seed(0)
     hp = replace(TINY.transformer, reduction_factor=2, voices=2, contour=True, postnet_kernel=5)
+    hp = replace(hp, history=history)
     network = TransformerTTS(hp, NUM_SYMBOLS, N_MELS, FRAME).eval()
     with torch.no_grad():
         for weight in (network.mel_postnet.out.weight, network.voice.weight):
             weight.normal_(std=0.2)
         network.contour.weight.normal_(std=0.2)
+        for block in getattr(network.mel_postnet, "blocks", ()):
+            block.out.weight.normal_(std=0.2)
     symbols, lengths = torch.randint(1, NUM_SYMBOLS, (3, 12)), torch.tensor([12, 5, 8])
     frames, history = torch.tensor([60, 25, 90]), torch.randn(3, 90, N_MELS)
     learn_times(network, mode)
@@ -473,8 +479,8 @@ def test_every_parameter_is_trained() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_autocast_gives_finite_output(dtype: torch.dtype) -> None:
-    network = TransformerTTS(TINY.transformer, NUM_SYMBOLS, N_MELS, FRAME)
+def test_autocast_gives_finite_output_and_gradients(dtype: torch.dtype) -> None:
+    network = TransformerTTS(TINY.transformer, NUM_SYMBOLS, N_MELS, FRAME).train()
     symbols = torch.randint(1, NUM_SYMBOLS, (2, 6))
     with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
         out = network(
@@ -487,6 +493,9 @@ def test_autocast_gives_finite_output(dtype: torch.dtype) -> None:
         )
     assert out.mel.isfinite().all() and out.stop_logits.isfinite().all()
     assert all(w.isfinite().all() for w in out.guided)
+    timing = out.log_durations.sum() + out.onset_shifts.sum()
+    (out.mel.sum() + out.stop_logits.float().sum() + timing).backward()
+    assert all(p.grad.isfinite().all() for p in network.parameters())
 
 
 def test_postnet_ignores_padding() -> None:

@@ -11,11 +11,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from utils.ragged import Ragged, packed, unpacked
 
 # ---------------------------------------------------------------------------------------------
 # Sequences: masks, positions, convolutions that ignore padding
@@ -53,26 +56,77 @@ class ScaledPositions(nn.Module):
         positions = torch.arange(start, start + length, device=self.alpha.device)
         return self.alpha * sinusoid(positions, self.width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rows: Ragged | None = None) -> Tensor:
         """Map (B, T, D) → (B, T, D)."""
-        return x + self.codes(0, x.shape[1]).to(x.dtype)
+        if rows is None:
+            return x + self.codes(0, x.shape[1]).to(x.dtype)
+        codes = sinusoid(torch.arange(rows.shape[1]), self.width)[rows.position]  # (R, D)
+        return x + (self.alpha * codes).to(x.dtype)
 
 
-def dropout(x: Tensor, p: float) -> Tensor:
-    """Zero a share p of the values and scale up the rest, so that the mean stays.
+def dropout_mask(x: Tensor, p: float) -> Tensor | None:
+    """Draw a mask like x: 0 with probability p, else 1 / (1 − p). None where dropout is torch's.
 
     On a CPU one 64-bit draw serves eight values, with p rounded to a multiple of 1/256: torch draws
     one number per value, which is an eighth of a training step. A compiler draws in its own way.
     """
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
-        return F.dropout(x, p)
     threshold = round(p * 256)
-    if threshold == 0:
-        return x
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or threshold == 0:
+        return None
     words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-    is_kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= threshold
-    # One product, forwards and backwards: a product with booleans converts on every pass.
-    return x * is_kept.to(x.dtype).mul_(256.0 / (256 - threshold))
+    octets = words.view(torch.uint8)[: x.numel()].view(x.shape)
+    mask = torch.empty(x.shape, dtype=x.dtype)
+    torch.ge(octets, threshold, out=mask)  # a tenth of the time of booleans made numbers
+    return mask.mul_(256.0 / (256 - threshold))
+
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    """Zero a share p of the values and scale up the rest, so that the mean stays."""
+    mask = dropout_mask(x, p)
+    return F.dropout(x, p) if mask is None else x * mask
+
+
+def dropped_relu(x: Tensor, p: float) -> Tensor:
+    """Return dropout(relu(x)); on a CPU no mask is kept for the backward pass."""
+    mask = dropout_mask(x, p)
+    return F.dropout(F.relu(x), p) if mask is None else _DroppedReLU.apply(x, mask)
+
+
+def dropped_sum(x: Tensor, y: Tensor, p: float) -> Tensor:
+    """Return x + dropout(y), on a CPU in one pass over memory."""
+    mask = dropout_mask(y, p)
+    return x + F.dropout(y, p) if mask is None else _DroppedSum.apply(x, y, mask)
+
+
+class _DroppedReLU(torch.autograd.Function):
+    """relu(x) · mask: its derivative is that of the mask where the result is positive."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Tensor) -> Tensor:
+        ctx.scale = mask.amax()
+        made = x.relu().mul_(mask)
+        ctx.save_for_backward(made)
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        (made,) = ctx.saved_tensors
+        return torch.ops.aten.threshold_backward(gradients[0], made, 0).mul_(ctx.scale), None
+
+
+class _DroppedSum(torch.autograd.Function):
+    """x + y · mask."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
+        ctx.save_for_backward(mask)
+        ctx.dtype = x.dtype
+        return torch.addcmul(x, y, mask)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        gradient, (mask,) = gradients[0], ctx.saved_tensors
+        return gradient.to(ctx.dtype), gradient.to(mask.dtype) * mask, None
 
 
 class Dropout(nn.Module):
@@ -85,6 +139,14 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map a tensor of any shape."""
         return dropout(x, self.p) if self.training else x
+
+    def relu(self, x: Tensor) -> Tensor:
+        """Return dropout(relu(x))."""
+        return dropped_relu(x, self.p) if self.training else F.relu(x)
+
+    def added(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return x + dropout(y)."""
+        return dropped_sum(x, y, self.p) if self.training else x + y
 
 
 class MaskedConv(nn.Module):
@@ -104,14 +166,40 @@ class MaskedConv(nn.Module):
 
     def forward(self, x: Tensor, is_padding: Tensor | None = None) -> Tensor:
         """Map x (B, T, C), is_padding (B, T) or None → (B, T, C_out)."""
-        if is_padding is not None:
-            x = x.masked_fill(is_padding[..., None], 0.0)
-        x = F.pad(x.transpose(1, 2), self.pad)  # (B, C, T + kernel - 1)
-        return self.conv(x).transpose(1, 2)  # (B, T, C_out)
+        if is_padding is not None and not torch.compiler.is_compiling():
+            x = _Surrounded.apply(x, (~is_padding)[..., None].to(x.dtype), *self.pad)
+        else:  # a compiler makes one pass of it by itself
+            x = x if is_padding is None else x.masked_fill(is_padding[..., None], 0.0)
+            x = F.pad(x, (0, 0, *self.pad))  # (B, T + kernel - 1, C)
+        # As an image of height 1 whose channels come last in memory: nothing is transposed.
+        image = x.transpose(1, 2).unsqueeze(2)  # (B, C, 1, T + kernel - 1)
+        made = F.conv2d(image, self.conv.weight.unsqueeze(2), self.conv.bias)
+        return made.squeeze(2).transpose(1, 2)  # (B, T, C_out)
+
+
+class _Surrounded(torch.autograd.Function):
+    """x · is_valid (B, T, C) between zeros: before + T + after positions, written once."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, is_valid: Tensor, before: int, after: int) -> Tensor:
+        ctx.save_for_backward(is_valid)
+        ctx.before = before
+        batch, length, channels = x.shape
+        made = x.new_empty(batch, before + length + after, channels)
+        made[:, :before] = 0.0
+        made[:, before + length :] = 0.0
+        torch.mul(x, is_valid, out=made[:, before : before + length])
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        (is_valid,) = ctx.saved_tensors
+        inside = gradients[0][:, ctx.before : ctx.before + is_valid.shape[1]]
+        return inside * is_valid, None, None, None
 
 
 class ConvStack(nn.Module):
-    """Apply convolution → layer norm → activation → dropout, several times.
+    """Apply convolution → layer norm → ReLU → dropout, several times.
 
     Layer norm in place of Tacotron's batch norm: an item does not depend on padding, batch size or
     the number of processes.
@@ -122,7 +210,6 @@ class ConvStack(nn.Module):
         sizes: list[int],
         kernel_size: int,
         dropout: float,
-        activation: type[nn.Module],
         causal: bool = False,
     ) -> None:
         super().__init__()
@@ -130,13 +217,12 @@ class ConvStack(nn.Module):
             MaskedConv(a, b, kernel_size, causal) for a, b in pairwise(sizes)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(size) for size in sizes[1:])
-        self.activation = activation()
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, is_padding: Tensor | None = None) -> Tensor:
         """Map x (B, T, sizes[0]) → (B, T, sizes[-1])."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = self.dropout(self.activation(norm(conv(x, is_padding))))
+            x = self.dropout.relu(norm(conv(x, is_padding)))
         return x
 
 
@@ -178,6 +264,30 @@ class KeyValueCache:
         return 0 if self.stored is None else self.stored.numel() * self.stored.element_size()
 
 
+class StaticKeyValueCache:
+    """Keys and values of one self-attention layer in storage of fixed size.
+
+    stored: (2, B, H, capacity, D/H), keys first, zeros where no step has been. The position is a
+    tensor, no shape depends on it: a step is one graph, which a GPU replays.
+    """
+
+    def __init__(self, capacity: int, like: Tensor) -> None:
+        """like: keys (B, H, any, D/H) of another layer, for the sizes, kind and device."""
+        batch, heads, _, depth = like.shape
+        self.stored = like.new_zeros(2, batch, heads, capacity, depth)
+
+    def put(self, new: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        """Store new (2, B, H, D/H) at position (1,); return keys and values of all steps."""
+        self.stored.index_copy_(3, position, new[:, :, :, None])
+        keys, values = self.stored.unbind()
+        return keys, values
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the storage in bytes."""
+        return self.stored.numel() * self.stored.element_size()
+
+
 class Attention(nn.Module):
     """Multi-head scaled dot-product attention.
 
@@ -198,9 +308,9 @@ class Attention(nn.Module):
         batch, steps, width = x.shape
         return x.view(batch, steps, self.heads, width // self.heads).transpose(1, 2)
 
-    def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Project memory (B, N, D) to keys and values, (B, H, N, D/H) each."""
-        keys, values = self.to_key_value(memory).chunk(2, dim=-1)
+    def keys_values(self, memory: Tensor, rows: Ragged | None = None) -> tuple[Tensor, Tensor]:
+        """Project memory (B, N, D), or in `rows`, to keys and values, (B, H, N, D/H) each."""
+        keys, values = unpacked(rows, self.to_key_value(memory)).chunk(2, dim=-1)
         return self.split(keys), self.split(values)
 
     def forward(
@@ -211,16 +321,17 @@ class Attention(nn.Module):
         mask: Tensor | None = None,
         is_causal: bool = False,
         weight_heads: int = 0,
+        rows: Ragged | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend from x to the keys.
 
-        x (B, T, D); keys, values (B, H, N, D/H); mask broadcastable to (B, H, T, N): boolean
-        (True = may attend) or an additive log prior. Returns the output (B, T, D) and, for the
-        first `weight_heads` heads, their weights (B, weight_heads, T, N) or None.
+        x (B, T, D), or in `rows`; keys, values (B, H, N, D/H); mask broadcastable to (B, H, T, N):
+        boolean (True = may attend) or an additive log prior. Returns the output like x and, for
+        the first `weight_heads` heads, their weights (B, weight_heads, T, N) or None.
         """
-        query = self.split(self.to_query(x))  # (B, H, T, D/H)
+        query = self.split(unpacked(rows, self.to_query(x)))  # (B, H, T, D/H)
         context = attend(query, keys, values, mask, is_causal)  # (B, H, T, D/H)
-        context = context.transpose(1, 2).flatten(2)  # (B, T, D)
+        context = packed(rows, context.transpose(1, 2).flatten(2))  # (B, T, D)
         weights = None
         if weight_heads:
             weights = attention_weights(
@@ -274,7 +385,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, D) → (B, T, D)."""
-        return self.contract(self.dropout(F.relu(self.expand(x))))
+        return self.contract(self.dropout.relu(self.expand(x)))
 
 
 class EncoderLayer(nn.Module):
@@ -289,16 +400,20 @@ class EncoderLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(
-        self, x: Tensor, may_attend: Tensor, weight_heads: int = 0
+        self,
+        x: Tensor,
+        may_attend: Tensor,
+        weight_heads: int = 0,
+        rows: Ragged | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Map x (B, N, D), may_attend (B, 1, 1, N) → (B, N, D), and weights on request."""
+        """Map x (B, N, D), or in `rows`, and may_attend (B, 1, 1, N) → the same, and weights."""
         normed = self.attention_norm(x)
-        keys, values = self.attention.keys_values(normed)
+        keys, values = self.attention.keys_values(normed, rows)
         context, weights = self.attention(
-            normed, keys, values, may_attend, weight_heads=weight_heads
+            normed, keys, values, may_attend, weight_heads=weight_heads, rows=rows
         )
-        x = x + self.dropout(context)
-        return x + self.dropout(self.feedforward(self.feedforward_norm(x))), weights
+        x = self.dropout.added(x, context)
+        return self.dropout.added(x, self.feedforward(self.feedforward_norm(x))), weights
 
 
 @dataclass
@@ -329,25 +444,30 @@ class DecoderLayer(nn.Module):
         cross_mask: Tensor,
         own_heads: int = 0,
         cross_heads: int = 0,
+        rows: Ragged | None = None,
+        memory_rows: Ragged | None = None,
     ) -> tuple[Tensor, LayerWeights]:
         """Decode a whole sequence at once; `DecoderLayerStep` goes step by step.
 
-        x (B, T, D); memory (B, N, D), the encoded symbols; cross_mask broadcastable to
-        (B, H, T, N), additive. Returns (B, T, D) and the weights of the first own_heads /
-        cross_heads heads.
+        x (B, T, D), or in `rows`; memory (B, N, D), or in `memory_rows`, the encoded symbols;
+        cross_mask broadcastable to (B, H, T, N), additive. Returns x decoded and the weights of
+        the first own_heads / cross_heads heads.
         """
         normed = self.own_norm(x)
-        keys, values = self.own.keys_values(normed)
-        context, own = self.own(normed, keys, values, is_causal=True, weight_heads=own_heads)
-        x = x + self.dropout(context)
+        keys, values = self.own.keys_values(normed, rows)
+        context, own = self.own(
+            normed, keys, values, is_causal=True, weight_heads=own_heads, rows=rows
+        )
+        x = self.dropout.added(x, context)
         context, cross = self.cross(
             self.cross_norm(x),
-            *self.cross.keys_values(memory),
+            *self.cross.keys_values(memory, memory_rows),
             cross_mask,
             weight_heads=cross_heads,
+            rows=rows,
         )
-        x = x + self.dropout(context)
-        x = x + self.dropout(self.feedforward(self.feedforward_norm(x)))
+        x = self.dropout.added(x, context)
+        x = self.dropout.added(x, self.feedforward(self.feedforward_norm(x)))
         return x, LayerWeights(own, cross)
 
 
@@ -359,14 +479,19 @@ class DecoderLayerStep:
     W [x; context] = W_x x + W_c context split into its halves.
     """
 
-    def __init__(self, layer: DecoderLayer, memory: Tensor) -> None:
-        """Compute the keys and values of memory (B, N, D), the encoded symbols, once."""
-        self.layer, self.cache = layer, KeyValueCache()
+    def __init__(self, layer: DecoderLayer, memory: Tensor, capacity: int = 0) -> None:
+        """Compute the keys and values of memory (B, N, D), the encoded symbols, once.
+
+        capacity: steps of a cache of fixed size; 0 = one that grows.
+        """
+        self.layer = layer
         self.heads, self.width = layer.own.heads, memory.shape[-1]
         keys_values = (layer.own.to_query, layer.own.to_key_value)
         self.own_in, self.own_out = self._split(layer.own, keys_values)
         self.cross_in, self.cross_out = self._split(layer.cross, (layer.cross.to_query,))
         self.keys, self.values = (t.contiguous() for t in layer.cross.keys_values(memory))
+        self.cache: KeyValueCache | StaticKeyValueCache
+        self.cache = StaticKeyValueCache(capacity, self.keys) if capacity else KeyValueCache()
 
     def _split(
         self, attention: Attention, projections: Sequence[nn.Linear]
@@ -379,11 +504,17 @@ class DecoderLayerStep:
         return (weight, bias), out[:, -self.width :].T.contiguous()
 
     def __call__(
-        self, x: Tensor, cross_mask: Tensor | None, cross_heads: int = 0
+        self,
+        x: Tensor,
+        cross_mask: Tensor | None,
+        cross_heads: int = 0,
+        position: Tensor | None = None,
+        is_past: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Map x (B, D) → (B, D), and the weights (B, cross_heads, 1, N) of the first heads.
 
-        cross_mask: additive, broadcastable to (B, H, 1, N), None = all symbols alike.
+        cross_mask: additive, broadcastable to (B, H, 1, N), None = all symbols alike. For a cache
+        of fixed size position (1,) and is_past (1, 1, 1, capacity), the steps to attend to.
         """
         layer, batch = self.layer, len(x)
         depth = self.width // self.heads
@@ -391,8 +522,12 @@ class DecoderLayerStep:
         products = F.linear(layer.own_norm(x), *self.own_in)  # (B, 4·D)
         new = products[:, self.width : 3 * self.width].view(batch, 2, self.heads, depth)
         query = products[:, : self.width].view(batch, self.heads, 1, depth)
-        keys, values = self.cache.append(new.transpose(0, 1))
-        context = F.scaled_dot_product_attention(query, keys, values).view(batch, -1)
+        if isinstance(self.cache, KeyValueCache):
+            keys, values = self.cache.append(new.transpose(0, 1))
+        else:
+            assert position is not None
+            keys, values = self.cache.put(new.transpose(0, 1), position)
+        context = F.scaled_dot_product_attention(query, keys, values, is_past).view(batch, -1)
         x = torch.addmm(x + products[:, 3 * self.width :], context, self.own_out)
 
         # Attention to the symbols.
@@ -440,8 +575,8 @@ class DecoderPrenet(nn.Module):
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
         """Map x (B, T, M), keep (B, T, 2, hidden) or None (drawn anew) → (B, T, D)."""
         for index, layer in enumerate(self.layers):
-            x = F.relu(layer(x))
-            x = dropout(x, self.dropout) if keep is None else x * keep[:, :, index]
+            x = layer(x)
+            x = dropped_relu(x, self.dropout) if keep is None else F.relu(x) * keep[:, :, index]
         return self.out(x)
 
 
@@ -452,20 +587,17 @@ class FrameNotes(nn.Module):
 
     def __init__(self, num_pitches: int, reduction_factor: int, width: int) -> None:
         super().__init__()
-        self.reduction_factor = reduction_factor
         self.pitch = nn.Embedding(num_pitches, self.EMBEDDING)
         self.hidden = nn.Linear(reduction_factor * (self.EMBEDDING + 1), width)
         self.out = nn.Linear(width, width)
 
     def forward(self, frame_pitch: Tensor, frame_position: Tensor) -> Tensor:
-        """Map frame_pitch and frame_position (B, T) → (B, steps, D), T = r · steps.
+        """Map frame_pitch and frame_position (B, steps, r) → (B, steps, D).
 
         frame_pitch: MIDI number, 0 = none; frame_position: in the note, 0 … 1.
         """
-        batch, frames = frame_pitch.shape
         x = torch.cat([self.pitch(frame_pitch), frame_position[..., None]], dim=-1)
-        x = x.reshape(batch, frames // self.reduction_factor, -1)  # (B, steps, r·(E + 1))
-        return self.out(F.relu(self.hidden(x)))
+        return self.out(F.relu(self.hidden(x.flatten(2))))  # from (B, steps, r·(E + 1))
 
 
 def has_times(interval: Tensor) -> Tensor:
@@ -505,23 +637,36 @@ OVERLAP_WIDTH = 0.02  # s around a boundary in which both symbols count: a frame
 BOUNDARY_WIDTH = 0.05  # s over which the nearness of a boundary fades: a consonant's length
 
 
-def phoneme_context(
-    memory: Tensor, is_padding: Tensor, interval: Tensor, frame_times: Tensor
-) -> Tensor:
-    """Look up the symbols at the frames: memory (B, N, D) → (B, T, D + 2).
+def symbol_shares(is_padding: Tensor, interval: Tensor, frame_times: Tensor) -> Tensor:
+    """Return which symbols sound at the frames, and how near their bounds are: (B, T, N + 2).
 
-    interval (B, N, 2) s; is_padding (B, N); frame_times (T,) s. The last two features are the
-    nearness of the symbol's onset and offset, 1 … 0. Around a boundary both neighbours are mixed,
-    over OVERLAP_WIDTH. Items without times get zeros.
+    is_padding (B, N); interval (B, N, 2) s; frame_times (T,) s. Shares of the symbols sum to 1;
+    around a boundary both neighbours are mixed, over OVERLAP_WIDTH. The last two features are the
+    nearness of the symbol's onset and offset, 1 … 0. Items without times get zeros.
     """
     prior = interval_log_prior(interval, frame_times, OVERLAP_WIDTH)  # (B, T, N)
     share = prior.masked_fill(is_padding[:, None], -torch.inf).softmax(-1)
     since = (frame_times[None, :, None] - interval[:, None, :, 0]).clamp_min(0.0)  # (B, T, N)
     until = (interval[:, None, :, 1] - frame_times[None, :, None]).clamp_min(0.0)
     near = [(share * (-distance / BOUNDARY_WIDTH).exp()).sum(-1) for distance in (since, until)]
-    symbols = share.to(memory.dtype) @ memory  # (B, T, D)
-    context = torch.cat([symbols, torch.stack(near, dim=-1).to(symbols.dtype)], dim=-1)
-    return context * has_times(interval)[:, None, None]
+    shares = torch.cat([share, torch.stack(near, dim=-1)], dim=-1)  # (B, T, N + 2)
+    return shares * has_times(interval)[:, None, None].to(shares.dtype)
+
+
+def looked_up(
+    linear: nn.Linear, memory: Tensor, shares: Tensor, memory_rows: Ragged | None = None
+) -> Tensor:
+    """Apply a layer to the symbols that sound at each frame, and their bounds: → (B, T, width).
+
+    linear: of D + 2 inputs, and more that are zero here; memory (B, N, D), or in `memory_rows`;
+    shares (B, T, N + 2): of `symbol_shares`. The symbols are projected, not each frame's mixture of
+    them: there are more frames than symbols.
+    """
+    weight, depth = linear.weight, memory.shape[-1]
+    symbols = unpacked(memory_rows, F.linear(memory, weight[:, :depth]))  # (B, N, width)
+    bounds = weight[:, depth : depth + 2].T.to(symbols.dtype).expand(len(symbols), -1, -1)
+    told = torch.cat([symbols, bounds], dim=1)  # (B, N + 2, width)
+    return torch.baddbmm(linear.bias.to(told.dtype), shares.to(told.dtype), told)
 
 
 class MelPostnet(nn.Module):
@@ -543,6 +688,7 @@ class MelPostnet(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
+        self.reach = kernel_size - 1  # frames that a convolution sees
         self.mel = nn.Linear(n_mels, width)
         self.symbol = nn.Linear(symbol_width + 2, width)
         self.pitch = nn.Embedding(num_pitches, width)
@@ -556,15 +702,15 @@ class MelPostnet(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, mel: Tensor, context: Tensor, pitch: Tensor, is_padding: Tensor) -> Tensor:
-        """Map mel (B, T, M), context (B, T, D + 2), pitch, is_padding (B, T) → (B, T, M).
+    def forward(self, mel: Tensor, symbols: Tensor, pitch: Tensor, is_padding: Tensor) -> Tensor:
+        """Map mel (B, T, M), symbols (B, T, width), pitch, is_padding (B, T) → (B, T, M).
 
-        context: of `phoneme_context`.
+        symbols: of `looked_up` by `symbol`.
         """
-        score = F.gelu(self.symbol(context) + self.pitch(pitch))
+        score = F.gelu(symbols + self.pitch(pitch))
         x = self.mel(mel) + self.context(score, is_padding)
         for norm, conv in zip(self.norms, self.convs, strict=True):
-            x = x + self.dropout(F.gelu(conv(norm(x), is_padding)))
+            x = self.dropout.added(x, F.gelu(conv(norm(x), is_padding)))
         return self.out(x).float()
 
 
@@ -642,6 +788,7 @@ class ConvNextPostnet(nn.Module):
         harmonics: Tensor,
     ) -> None:
         super().__init__()
+        self.reach = kernel_size // 2  # frames that a convolution sees, either way
         self.harmonics: Tensor
         self.register_buffer("harmonics", harmonics, persistent=False)  # (P, M)
         self.mel = nn.Linear(2 * n_mels, width)
@@ -659,7 +806,7 @@ class ConvNextPostnet(nn.Module):
     def forward(
         self,
         mel: Tensor,
-        context: Tensor,
+        symbols: Tensor,
         pitch: Tensor,
         place: Tensor,
         contour: Tensor,
@@ -667,19 +814,23 @@ class ConvNextPostnet(nn.Module):
     ) -> Tensor:
         """Map mel (B, T, M) and what each frame is told → (B, T, M).
 
-        context (B, T, D + 2): of `phoneme_context`; pitch (B, T): MIDI number, 0 = none; place
-        (B, T): in the note or symbol, 0 … 1; contour (B, T, 2): semitones above the note, 1 where
-        known; is_padding (B, T).
+        symbols (B, T, width): of `looked_up` by `symbol`; pitch (B, T): MIDI number, 0 = none;
+        place (B, T): in the note or symbol, 0 … 1; contour (B, T, 2): semitones above the note, 1
+        where known; is_padding (B, T).
         """
-        told = torch.cat(
-            [context, place[..., None].to(context.dtype), contour.to(context.dtype)], -1
-        )
+        told = torch.cat([place[..., None], contour], -1)  # (B, T, 3)
+        symbols = symbols + F.linear(told, self.frame.weight[:, -told.shape[-1] :])
         mel = torch.cat([mel, self.harmonics_at(pitch, contour).to(mel.dtype)], -1)
-        x = self.norm(self.mel(mel) + self.frame(told) + self.pitch(pitch))
+        x = self.norm(self.mel(mel) + symbols + self.pitch(pitch))
         is_valid = ~is_padding[..., None]
         for block in self.blocks:
             x = block(x, is_valid.to(x.dtype))
         return self.out(self.out_norm(x)).float()
+
+    @property
+    def symbol(self) -> nn.Linear:
+        """The layer that is told the symbols, and last the place and the contour."""
+        return self.frame
 
     def harmonics_at(self, pitch: Tensor, contour: Tensor) -> Tensor:
         """Return the mels of the harmonics, pitch (B, T), contour (B, T, 2) → (B, T, M).

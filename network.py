@@ -9,9 +9,9 @@ H heads, D width. Spectrograms are standardised (utils/audio.py) on both sides o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,11 +35,13 @@ from module import (
     harmonic_mels,
     has_times,
     interval_log_prior,
+    looked_up,
     padding_mask,
-    phoneme_context,
     place_in_interval,
+    symbol_shares,
 )
 from utils.audio import mel_filterbank
+from utils.ragged import Ragged, packed, ragged, unpacked
 
 if TYPE_CHECKING:
     import hyperparams
@@ -119,14 +121,13 @@ class TransformerTTS(nn.Module):
             [hp.width] * (hp.encoder_prenet_layers + 1),
             hp.encoder_prenet_kernel,
             hp.dropout,
-            nn.ReLU,
         )
         self.encoder_prenet_out = nn.Linear(hp.width, hp.width)
         self.encoder_positions = ScaledPositions(hp.width)
         self.encoder = nn.ModuleList(EncoderLayer(*layer) for _ in range(hp.encoder_layers))
         self.encoder_norm = nn.LayerNorm(hp.width)
 
-        self.duration = ConvStack([hp.width, hp.width], 3, hp.dropout, nn.ReLU)
+        self.duration = ConvStack([hp.width, hp.width], 3, hp.dropout)
         self.duration_out = nn.Linear(hp.width, 1)
         nn.init.constant_(self.duration_out.bias, math.log(1.0 + TYPICAL_SECONDS / frame_seconds))
         self.knows_durations: Tensor
@@ -183,43 +184,66 @@ class TransformerTTS(nn.Module):
 
         voice (B,): who sings, 0 or None = the first voice.
         """
+        memory, rows, is_padding, maps = self._encode(
+            symbols, symbol_lengths, score, weight_heads, voice
+        )
+        return unpacked(rows, memory), is_padding, maps
+
+    def _encode(
+        self,
+        symbols: Tensor,
+        symbol_lengths: Tensor,
+        score: ScoreBatch | None,
+        weight_heads: int,
+        voice: Tensor | None,
+    ) -> tuple[Tensor, Ragged | None, Tensor, list[Tensor]]:
+        """Encode as `encode` does; the memory is in the rows that are returned, if any."""
         is_padding = padding_mask(symbol_lengths, symbols.shape[1])  # (B, N)
-        x = self.symbol(symbols)  # (B, N, D)
+        gap = max(self.hp.encoder_prenet_kernel // 2, 1)  # what the convolutions see
+        rows = ragged(symbol_lengths, symbols.shape[1], gap)
+        x = self.symbol(packed(rows, symbols))  # (B, N, D)
         if score is None:
-            zero = torch.zeros_like(symbols)
+            zero = torch.zeros(x.shape[:2], dtype=torch.long, device=x.device)
             pitch, position, slur, duration = zero, zero, zero, zero.to(x.dtype)
         else:
-            pitch, position, slur = score.pitch, score.position, score.slur
-            duration = torch.log1p(score.duration)  # log(1 + seconds): 0 stays 0, spoken
+            parts = (score.pitch, score.position, score.slur, score.duration)
+            pitch, position, slur, duration = (packed(rows, part) for part in parts)
+            duration = torch.log1p(duration)  # log(1 + seconds): 0 stays 0, spoken
         x = x + self.symbol_pitch(pitch) + self.symbol_slur(slur)
         x = x + self.symbol_position(position.clamp_max(self.hp.max_symbol_position))
         x = x + self.symbol_duration(duration[..., None].to(x.dtype))
-        x = self.encoder_prenet_out(self.encoder_prenet(x, is_padding))
-        x = self.dropout(self.encoder_positions(x))
+        no_symbol = is_padding if rows is None else rows.is_padding
+        x = self.encoder_prenet_out(self.encoder_prenet(x, no_symbol))
+        x = self.dropout(self.encoder_positions(x, rows))
         may_attend = ~is_padding[:, None, None, :]  # (B, 1, 1, N)
         maps = []
         for layer in self.encoder:
-            x, weights = layer(x, may_attend, weight_heads)
+            x, weights = layer(x, may_attend, weight_heads, rows)
             if weights is not None:
                 maps.append(weights)
-        return self.with_voice(self.encoder_norm(x), voice), is_padding, maps
+        return self.with_voice(self.encoder_norm(x), voice, rows), rows, is_padding, maps
 
-    def with_voice(self, x: Tensor, voice: Tensor | None) -> Tensor:
+    def with_voice(self, x: Tensor, voice: Tensor | None, rows: Ragged | None = None) -> Tensor:
         """Add the embedding of voices (B,) to x (B, T, D); the first one's, 0, is zero for good."""
         if self.voice is None or voice is None:
             return x
-        return x + self.voice(voice)[:, None].to(x.dtype)  # (B, 1, D)
+        number = voice[:, None]  # (B, 1)
+        if rows is not None:
+            number = rows.pack(number.expand(rows.shape))
+        return x + self.voice(number).to(x.dtype)
 
-    def predict_timing(self, memory: Tensor, is_padding: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict log-durations (speech) and onset shifts (song) from memory (B, N, D).
+    def predict_timing(
+        self, memory: Tensor, is_padding: Tensor, rows: Ragged | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Predict log-durations (speech) and onset shifts (song) from memory (B, N, D), or in rows.
 
         ln(1 + frames) of each symbol, and the frames by which it begins after its slot in the
-        score, which places vowels but not consonants: (B, N) each, 0 on padding.
+        score, which places vowels but not consonants: (B, N) each, 0 on padding (B, N).
         """
-        hidden = self.duration(memory, is_padding)
+        hidden = self.duration(memory, is_padding if rows is None else rows.is_padding)
         heads = self.duration_out(hidden), self.onset_shift_out(hidden)
         log_durations, shifts = (
-            head.squeeze(-1).float().masked_fill(is_padding, 0.0) for head in heads
+            unpacked(rows, head).squeeze(-1).float().masked_fill(is_padding, 0.0) for head in heads
         )
         return log_durations, shifts
 
@@ -329,10 +353,11 @@ class TransformerTTS(nn.Module):
         heads = hp.heads if need_weights else 0
         frames = history.shape[1]
         steps = -(-frames // r)
-        memory, symbol_padding, encoder_maps = self.encode(
+        memory, symbol_rows, symbol_padding, encoder_maps = self._encode(
             symbols, symbol_lengths, score, heads, voice
         )
         times = self.times(score, phoneme_times)
+        rows = ragged(-(-mel_lengths // r), steps)
         previous = F.pad(history, (0, 0, r, (steps - 1) * r - frames))  # mean frames first
         x, guided_maps, maps = self.decode(
             previous.reshape(len(history), steps, r * self.n_mels),  # (B, steps, r·M)
@@ -341,14 +366,17 @@ class TransformerTTS(nn.Module):
             voice,
             hp.guided_heads * guided,
             heads,
+            (rows, symbol_rows),
         )
         maps.encoder = encoder_maps
-        mel_before = self.to_mel(x).float().reshape(len(x), steps * r, self.n_mels)[:, :frames]
+        mel_before = unpacked(rows, self.to_mel(x).float())  # (B, steps, r·M)
+        mel_before = mel_before.reshape(len(history), steps * r, self.n_mels)[:, :frames]
+        context = memory, symbol_padding, times, score, symbol_rows
         return TransformerOutput(
             mel_before,
-            self.refine(mel_before, mel_lengths, memory, symbol_padding, times, score),
-            self.to_stop(x).squeeze(-1),
-            *self.predict_timing(memory, symbol_padding),
+            self.refine(mel_before, mel_lengths, *context),
+            unpacked(rows, self.to_stop(x)).squeeze(-1),
+            *self.predict_timing(memory, symbol_padding, symbol_rows),
             guided_maps,
             maps,
         )
@@ -361,26 +389,31 @@ class TransformerTTS(nn.Module):
         voice: Tensor | None = None,
         guided_heads: int = 0,
         heads: int = 0,
+        rows: tuple[Ragged | None, Ragged | None] = (None, None),
     ) -> tuple[Tensor, list[Tensor], AttentionMaps]:
         """Run the decoder on all steps: previous (B, steps, r·M) → (B, steps, D).
 
         context: memory (B, N, D), its padding (B, N), `times`, the score; of `previous` a network
-        without a history uses the shape alone. Also returns the cross-attention of the guided
+        without a history uses the shape alone. rows: of the result, and of the memory. Also
+        returns the cross-attention of the guided
         heads by guided layer, and the weights of `heads` heads by layer.
         """
         memory, symbol_padding, times, score = context
         batch, steps = previous.shape[:2]
-        x = self.with_voice(self.step_notes(score, times, 0, steps, batch), voice)
+        own_rows, memory_rows = rows
+        notes = self.step_notes(score, times, 0, steps, batch, own_rows)
+        x = self.with_voice(notes, voice, own_rows)
         if self.decoder_prenet is not None:
-            x = self.decoder_prenet(previous, keep) + x
-        x = self.dropout(self.decoder_positions(x))
+            keep = None if keep is None else packed(own_rows, keep)
+            x = self.decoder_prenet(packed(own_rows, previous), keep) + x
+        x = self.dropout(self.decoder_positions(x, own_rows))
         mask = self.cross_mask(symbol_padding, times, 0, steps).to(x.dtype)
         maps = AttentionMaps()
         guided_maps = []
         for index, layer in enumerate(self.decoder):
             is_guided = guided_heads and index >= self.hp.decoder_layers - self.hp.guided_layers
             cross_heads = heads or guided_heads * is_guided
-            x, weights = layer(x, memory, mask, own_heads=heads, cross_heads=cross_heads)
+            x, weights = layer(x, memory, mask, heads, cross_heads, own_rows, memory_rows)
             if heads:
                 maps.decoder.append(weights.own)
                 maps.cross.append(weights.cross)
@@ -395,8 +428,9 @@ class TransformerTTS(nn.Module):
         start: int,
         steps: int,
         batch: int,
+        rows: Ragged | None = None,
     ) -> Tensor:
-        """Embed the notes of the steps start … start + steps − 1: (B, steps, D).
+        """Embed the notes of the steps start … start + steps − 1: (B, steps, D), or in `rows`.
 
         The current note and the position in it; for speech, note 0 and the position in the symbol.
         With `contour` also the pitch against the note, where the score says it.
@@ -404,9 +438,11 @@ class TransformerTTS(nn.Module):
         r = self.reduction_factor
         frames = start * r, (start + steps) * r
         pitch, place, contour = self.frame_score(score, times, *frames, batch)
-        notes = self.frame_notes(pitch, place)
+        by_step = (packed(rows, part.view(batch, steps, r)) for part in (pitch, place))
+        notes = self.frame_notes(*by_step)
         if contour is not None:
-            notes = notes + self.contour(contour.reshape(batch, steps, -1).to(notes.dtype))
+            contour = packed(rows, contour.reshape(batch, steps, -1))
+            notes = notes + self.contour(contour.to(notes.dtype))
         return notes
 
     def frame_score(
@@ -421,7 +457,7 @@ class TransformerTTS(nn.Module):
 
         Pitch (B, T), MIDI number, 0 = none; place (B, T) in the note or, for speech, in the symbol,
         0 … 1; contour (B, T, 2), semitones above the note and 1 where known, None when the network
-        or the score has none.
+        is told none.
         """
         device = self.to_mel.weight.device
         pitch = torch.zeros(batch, last - first, dtype=torch.long, device=device)
@@ -435,7 +471,9 @@ class TransformerTTS(nn.Module):
             has_score = score.is_sung  # (B,)
             sung = F.pad(score.frame_position, pad)[:, first:last]
             place = torch.where(has_score[:, None], sung, place)
-            if self.hp.contour and score.frame_contour is not None:
+        if self.hp.contour:  # zeros where none is known: ranks share its gradient in every step
+            contour = torch.zeros(batch, last - first, 2, device=device)
+            if score is not None and score.frame_contour is not None:
                 missing = max(0, last - score.frame_contour.shape[1])
                 contour = F.pad(score.frame_contour, (0, 0, 0, missing))[:, first:last]
         return pitch, place, contour
@@ -448,24 +486,28 @@ class TransformerTTS(nn.Module):
         symbol_padding: Tensor,
         times: tuple[Tensor, Tensor] | None,
         score: ScoreBatch | None,
+        memory_rows: Ragged | None = None,
     ) -> Tensor:
         """Add the mel postnet's residual to a whole mel: (B, T, M) → (B, T, M).
 
         A decoder step makes r frames at once from one context; the postnet sees the symbol (memory
-        (B, N, D) at its `times`) and the note of each frame.
+        (B, N, D), or in `memory_rows`, at its `times`) and the note of each frame.
         """
-        frames = mel_before.shape[1]
-        is_padding = padding_mask(mel_lengths, frames)
-        frame_times = torch.arange(frames, device=memory.device) * self.frame_seconds
-        context = memory.new_zeros(len(memory), frames, memory.shape[-1] + 2)
-        if times is not None:
-            context = phoneme_context(memory, symbol_padding, times[0], frame_times)
-        pitch, place, contour = self.frame_score(score, times, 0, frames, len(memory))
-        if isinstance(self.mel_postnet, MelPostnet):
-            return mel_before + self.mel_postnet(mel_before, context, pitch, is_padding)
-        if contour is None:
-            contour = memory.new_zeros(*pitch.shape, 2)
-        return mel_before + self.mel_postnet(mel_before, context, pitch, place, contour, is_padding)
+        batch, frames, _ = mel_before.shape
+        rows = ragged(mel_lengths, frames, gap=self.mel_postnet.reach)
+        is_padding = padding_mask(mel_lengths, frames) if rows is None else rows.is_padding
+        if times is None:
+            shares = memory.new_zeros(batch, frames, symbol_padding.shape[1] + 2)
+        else:
+            frame_times = torch.arange(frames, device=memory.device) * self.frame_seconds
+            shares = symbol_shares(symbol_padding, times[0], frame_times)
+        symbols = looked_up(self.mel_postnet.symbol, memory, shares, memory_rows)
+        pitch, place, contour = self.frame_score(score, times, 0, frames, batch)
+        told = [mel_before, symbols, pitch]
+        if isinstance(self.mel_postnet, ConvNextPostnet):
+            told += [place, memory.new_zeros(*pitch.shape, 2) if contour is None else contour]
+        residual = self.mel_postnet(*(packed(rows, part) for part in told), is_padding)
+        return mel_before + unpacked(rows, residual)
 
     # -- the frames, free-running --------------------------------------------------------------
 
@@ -482,6 +524,7 @@ class TransformerTTS(nn.Module):
         predict_durations: bool = True,
         need_weights: bool = False,
         voice: Tensor | None = None,
+        static_cache: bool | None = None,
     ) -> Generated:
         """Decode a batch with cached keys and values; the encoder and the mel postnet run once.
 
@@ -490,6 +533,9 @@ class TransformerTTS(nn.Module):
         without one a maximum before which the stop head may end the item, but not before
         min_frames (B,). predict_durations: speech follows the predicted times and ends with them,
         if the network has learnt such. voice (B,): who sings, 0 or None = the first voice.
+        static_cache: keys and values in storage of fixed size, for which a step has one shape; on
+        a CUDA device it is captured as a graph and replayed. None: there alone, since a CPU is
+        faster with a cache that grows. Equal to rounding.
         """
         was_training = self.training
         self.eval()
@@ -497,14 +543,19 @@ class TransformerTTS(nn.Module):
             state = _DecodingState(
                 self, symbols, symbol_lengths, seeds, score, predict_durations, voice
             )
+            is_static = symbols.device.type == "cuda" if static_cache is None else static_cache
             low = torch.ones_like(max_frames) if min_frames is None else min_frames
             if state.predicted_frames is not None:
                 spoken_frames = state.predicted_frames.maximum(low).minimum(max_frames)
                 max_frames = torch.where(state.has_score, max_frames, spoken_frames)
             r = self.reduction_factor
             min_steps, max_steps = -(-low // r), -(-max_frames // r)  # (B,) each
-            run = state.run if self.hp.history else state.run_at_once
-            mel_before, end = run(min_steps, max_steps, stop_threshold, need_weights)
+            if self.hp.history:
+                state.prepare(int(max_steps.max()) if is_static else 0, need_weights)
+                mel_before, end = state.run(min_steps, max_steps, stop_threshold)
+            else:
+                made = state.run_at_once(min_steps, max_steps, stop_threshold, need_weights)
+                mel_before, end = made
             mel_lengths = torch.minimum(end * r, max_frames)
             mel_before = mel_before[:, : int(mel_lengths.max())]
             context = state.memory, state.symbol_padding, state.times, score
@@ -524,6 +575,7 @@ class _DecodingState:
     """State between decoder steps: caches, dropout streams, recorded weights."""
 
     BLOCK = 64  # steps whose dropout masks, positions, notes and priors are made at once
+    STEPS_UNREAD = 16  # after which static steps look whether all items have ended
 
     def __init__(
         self,
@@ -555,36 +607,61 @@ class _DecodingState:
         if self.predicted_frames is not None:
             self.has_times = torch.ones_like(self.has_score)
         self.may_stop = not bool(self.has_times.all())
-        self.layers = [
-            DecoderLayerStep(cast("DecoderLayer", layer), memory) for layer in network.decoder
-        ]
         heads = (network.to_mel, network.to_stop)  # one product for both
         self.out = tuple(torch.cat([getattr(h, n) for h in heads]) for n in ("weight", "bias"))
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.recorded: list[list[Tensor]] = [[] for _ in network.decoder]
-        self.position = 0
-        self.masks: tuple[Tensor | None, ...] = ()  # of the steps of a block, (B, 1, N)
+        self.layers: list[DecoderLayerStep] = []
 
-    def _prepare_block(self) -> None:
-        """Compute what the next BLOCK steps need and no output changes."""
-        network, steps = self.network, self.BLOCK
-        device = self.symbol_padding.device
-        draw = cast("DecoderPrenet", network.decoder_prenet).draw_keep
-        self.keep = torch.stack([draw(steps, g) for g in self.generators]).to(device)
-        codes = network.decoder_positions.codes(self.position, steps)
-        batch = len(self.generators)
-        notes = network.step_notes(self.score, self.times, self.position, steps, batch)
-        notes = network.with_voice(notes, self.voice)
-        self.ahead = (notes + codes).unbind(1)  # of each step, (B, D)
-        masks = network.cross_mask(self.symbol_padding, self.times, self.position, steps)
-        if self.times is not None:
-            self.masks = masks.unbind(2)  # of each step, (B, 1, N)
+    def prepare(self, capacity: int, need_weights: bool) -> None:
+        """Make the caches: of a capacity in steps, or growing ones for 0.
+
+        need_weights: record the cross-attention of all heads.
+        """
+        network, batch = self.network, len(self.generators)
+        capacity = -(-capacity // self.BLOCK) * self.BLOCK
+        self.layers = [
+            DecoderLayerStep(cast("DecoderLayer", layer), self.memory, capacity)
+            for layer in network.decoder
+        ]
+        self.weight_heads = network.hp.heads if need_weights else 0
+        self.is_static, self.count = capacity > 0, 0  # steps so far
+        width = network.reduction_factor * network.n_mels
+        device = self.memory.device
+        self.previous = torch.zeros(batch, width, device=device)  # mean frames first
+        if self.is_static:
+            self.position = torch.zeros(1, dtype=torch.long, device=device)
+            self.places = torch.arange(capacity, device=device)
+            self._fill_block()
+            self.take_step = self.static_step
+            if device.type == "cuda":
+                self.take_step = _Replayed(self.static_step, self._rewind)
         else:
-            is_free = not bool(self.symbol_padding.any())
-            self.masks = (None if is_free else masks[:, :, 0],) * steps
+            self.take_step = self.step
+
+    def _rewind(self) -> None:
+        """Go back to the first step, after steps whose results do not count."""
+        self.position.zero_()
+        self.previous.zero_()
+
+    def _block(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute what the next BLOCK steps need and no output changes.
+
+        Dropout masks (B, BLOCK, 2, hidden), positions and notes (B, BLOCK, D), and the additive
+        masks of the symbols (B, 1, BLOCK or 1, N).
+        """
+        network, steps = self.network, self.BLOCK
+        draw = cast("DecoderPrenet", network.decoder_prenet).draw_keep
+        keep = torch.stack([draw(steps, g) for g in self.generators])
+        keep = keep.to(self.memory.device, non_blocking=True)
+        codes = network.decoder_positions.codes(self.count, steps)
+        batch = len(self.generators)
+        notes = network.step_notes(self.score, self.times, self.count, steps, batch)
+        ahead = network.with_voice(notes, self.voice) + codes
+        return keep, ahead, network.cross_mask(self.symbol_padding, self.times, self.count, steps)
 
     def run(
-        self, min_steps: Tensor, max_steps: Tensor, stop_threshold: float, need_weights: bool
+        self, min_steps: Tensor, max_steps: Tensor, stop_threshold: float
     ) -> tuple[Tensor, Tensor]:
         """Decode until every item has ended: mel (B, steps · r, M) and the items' steps (B,).
 
@@ -593,18 +670,25 @@ class _DecodingState:
         network, batch = self.network, len(max_steps)
         end = max_steps.clone()  # (B,), as known so far
         groups = []
-        width = network.reduction_factor * network.n_mels
-        previous = torch.zeros(batch, width, device=max_steps.device)  # mean frames first
         threshold = torch.logit(torch.tensor(stop_threshold)).item()
-        step, last = 0, int(end.max())
-        while step < last:
-            previous, stop_logit = self.step(previous, need_weights)
-            groups.append(previous)
-            step += 1
-            if self.may_stop and bool((wants := stop_logit > threshold).any()):
-                stops = wants & (step >= min_steps) & (step < end) & ~self.has_times
-                end = torch.where(stops, step, end)
-                last = int(end.max())
+        last = int(end.max())
+        # Whether all have ended is read from the device, which a replayed step does not wait for.
+        every = self.STEPS_UNREAD if self.is_static else 1
+        while self.count < last:
+            frames, stop_logit, recorded = self.take_step()
+            groups.append(frames.clone() if self.is_static else frames)
+            for layer, weights in zip(self.recorded, recorded, strict=False):
+                layer.append(weights.clone() if self.is_static else weights)
+            self.count += 1
+            if self.may_stop:
+                wants = stop_logit > threshold
+                if self.is_static or bool(wants.any()):
+                    wants = wants & (self.count >= min_steps) & (self.count < end)
+                    end = torch.where(wants & ~self.has_times, self.count, end)
+                if self.count % every == 0:
+                    last = int(end.max())
+            if self.is_static and self.count % self.BLOCK == 0 and self.count < last:
+                self._fill_block()
         return torch.stack(groups, dim=1).view(batch, -1, network.n_mels), end
 
     def run_at_once(
@@ -631,30 +715,99 @@ class _DecodingState:
         is_limit = (end == max_steps).tolist()
         return [by if at else "stop head" for by, at in zip(limits, is_limit, strict=True)]
 
-    def step(self, previous: Tensor, need_weights: bool) -> tuple[Tensor, Tensor]:
-        """Decode r frames: previous (B, r·M) → the next (B, r·M) and their stop logit (B,)."""
-        network = self.network
-        k = self.position % self.BLOCK
+    def step(self) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Decode r frames: (B, r·M), their stop logit (B,) and the cross-attention asked for."""
+        k = self.count % self.BLOCK
         if k == 0:
-            self._prepare_block()
-        prenet = cast("DecoderPrenet", network.decoder_prenet)
-        x = prenet(previous[:, None], self.keep[:, k : k + 1])[:, 0]
-        x = x + self.ahead[k]
+            self.keep, ahead, masks = self._block()
+            self.ahead = ahead.unbind(1)  # of each step, (B, D)
+            is_free = self.times is None and not bool(self.symbol_padding.any())
+            self.masks = (
+                (None,) * self.BLOCK if is_free else masks.expand(-1, -1, self.BLOCK, -1).unbind(2)
+            )  # of each step, (B, 1, N)
         mask = self.masks[k]
-        if mask is not None:
-            mask = mask[:, :, None]  # (B, 1, 1, N)
-        heads = network.hp.heads if need_weights else 0
-        for layer, recorded in zip(self.layers, self.recorded, strict=True):
-            x, weights = layer(x, mask, heads)
+        mask = None if mask is None else mask[:, :, None]  # (B, 1, 1, N)
+        return self._decoded(self.keep[:, k : k + 1], self.ahead[k], mask)
+
+    def static_step(self) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Decode r frames as `step` does, with the position on the device: one shape for all."""
+        k = self.position % self.BLOCK  # (1,)
+        made = self._decoded(
+            self.block_keep.index_select(1, k),
+            self.block_ahead.index_select(1, k)[:, 0],
+            self.block_masks.index_select(2, k),
+            self.position,
+            (self.places <= self.position)[None, None, None],
+        )
+        self.position.add_(1)
+        return made
+
+    def _fill_block(self) -> None:
+        """Write what the next BLOCK steps need to where static steps read it."""
+        keep, ahead, masks = self._block()
+        masks = masks.expand(-1, -1, self.BLOCK, -1)
+        if self.count == 0:
+            self.block_keep, self.block_ahead = keep.clone(), ahead.clone()
+            self.block_masks = masks.clone(memory_format=torch.contiguous_format)
+            return
+        self.block_keep.copy_(keep)
+        self.block_ahead.copy_(ahead)
+        self.block_masks.copy_(masks)
+
+    def _decoded(
+        self,
+        keep: Tensor,
+        ahead: Tensor,
+        mask: Tensor | None,
+        position: Tensor | None = None,
+        is_past: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Run the decoder for a step: keep (B, 1, 2, hidden), ahead (B, D), mask (B, 1, 1, N)."""
+        network = self.network
+        prenet = cast("DecoderPrenet", network.decoder_prenet)
+        x = prenet(self.previous[:, None], keep)[:, 0] + ahead
+        recorded = []
+        for layer in self.layers:
+            x, weights = layer(x, mask, self.weight_heads, position, is_past)
             if weights is not None:
                 recorded.append(weights)
-        self.position += 1
         out = F.linear(network.decoder_norm(x), *self.out)  # (B, r·M + 1)
-        return out[:, :-1], out[:, -1]
+        if position is None:
+            self.previous = out[:, :-1]
+        else:
+            self.previous.copy_(out[:, :-1])
+        return out[:, :-1], out[:, -1], recorded
 
     def cross_maps(self) -> list[Tensor]:
         """Return the recorded cross-attention, (B, H, steps, N) per layer, if any."""
         return [torch.cat(layer, dim=2) for layer in self.recorded if layer]
+
+
+class _Replayed:
+    """A step of fixed shapes, captured as a CUDA graph: one launch instead of a hundred.
+
+    It reads and writes the same memory each time; its results are overwritten by the next.
+    """
+
+    WARM_UP = 3  # steps in which libraries choose their kernels, before the capture
+
+    def __init__(self, step: Callable[[], Any], rewind: Callable[[], None]) -> None:
+        """rewind: undo steps whose results do not count."""
+        ahead = torch.cuda.Stream()
+        ahead.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(ahead):
+            for _ in range(self.WARM_UP):
+                step()
+        torch.cuda.current_stream().wait_stream(ahead)
+        rewind()
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.made = step()
+
+    def __call__(self) -> Any:
+        """Take the step; return what it makes."""
+        self.graph.replay()
+        return self.made
 
 
 class PostNet(nn.Module):
@@ -667,7 +820,7 @@ class PostNet(nn.Module):
     def __init__(self, hp: hyperparams.Postnet, n_mels: int, n_linear: int) -> None:
         super().__init__()
         self.bank = ConvBank(n_mels, hp.width, hp.bank_kernels)
-        self.projection = ConvStack([hp.bank_kernels * hp.width, hp.width], 3, hp.dropout, nn.ReLU)
+        self.projection = ConvStack([hp.bank_kernels * hp.width, hp.width], 3, hp.dropout)
         self.projection_out = MaskedConv(hp.width, n_mels, 3)
         self.to_highway = nn.Linear(n_mels, hp.width)
         self.highways = nn.Sequential(*(Highway(hp.width) for _ in range(hp.highway_layers)))

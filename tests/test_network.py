@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch._dynamo
+from no_waiting import NoReading
 from tiny import TINY
 
-from module import phoneme_context
+from module import symbol_shares
 from music.inputs import ScoreBatch
-from network import PostNet, TransformerTTS
+from network import PostNet, TransformerTTS, _DecodingState
 
 N_MELS, N_LINEAR, NUM_SYMBOLS, FRAME = 20, 65, 30, 0.016
 
@@ -139,15 +141,72 @@ def test_cached_decoding_equals_full_pass(network: TransformerTTS, mode: str) ->
         keep=keep_masks(network, [3, 4], steps),
         need_weights=True,
     )
-    torch.testing.assert_close(out.mel, full.mel, atol=1e-5, rtol=1e-5)
-    for cached, whole in zip(out.attention.cross, full.attention.cross, strict=True):
-        torch.testing.assert_close(cached, whole, atol=1e-5, rtol=1e-5)
+    for i, length in enumerate(out.mel_lengths.tolist()):
+        valid = -(-length // network.reduction_factor)
+        torch.testing.assert_close(out.mel[i, :length], full.mel[i, :length], atol=1e-5, rtol=1e-5)
+        for cached, whole in zip(out.attention.cross, full.attention.cross, strict=True):
+            torch.testing.assert_close(
+                cached[i, :, :valid], whole[i, :, :valid], atol=1e-5, rtol=1e-5
+            )
     if mode == "durations":
         assert out.ended_by == ["durations", "durations"]
         expected = (phoneme_times[..., 1].amax(1) / FRAME).round().tolist()
         assert out.mel_lengths.tolist() == expected
     else:
         assert out.mel_lengths.tolist() == [211, 150]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_cache_of_fixed_size_decodes_the_same(network: TransformerTTS, mode: str) -> None:
+    symbols = torch.randint(1, NUM_SYMBOLS, (2, 9))
+    symbols[1, 6:] = 0
+    lengths, frames = torch.tensor([9, 6]), torch.tensor([211, 150])
+    score = random_score(symbols, 211) if mode in ("score", "sung times") else None
+    learn_times(network, mode)
+    if mode == "free":  # one item ends by the stop head, between two looks at it
+        with torch.no_grad():
+            network.to_stop.weight.normal_(std=2.0)
+            network.to_stop.bias.fill_(-3.0)
+    growing, static = (
+        network.generate(
+            *(symbols, lengths, [3, 4], frames, torch.tensor([37, 37])),
+            score=score,
+            need_weights=True,
+            static_cache=is_static,
+        )
+        for is_static in (False, True)
+    )
+    assert growing.ended_by == static.ended_by
+    assert ("stop head" in growing.ended_by) == (mode == "free")
+    assert torch.equal(growing.mel_lengths, static.mel_lengths)
+    torch.testing.assert_close(growing.mel, static.mel, atol=1e-5, rtol=1e-5)
+    steps = -(-growing.mel.shape[1] // network.reduction_factor)
+    for a, b in zip(growing.attention.cross, static.attention.cross, strict=True):
+        torch.testing.assert_close(a[:, :, :steps], b[:, :, :steps], atol=1e-5, rtol=1e-5)
+
+
+def test_a_static_step_is_one_graph_that_reads_nothing() -> None:
+    """Neither its shapes nor its code depend on the position: a GPU can replay it."""
+    torch.manual_seed(0)
+    network = TransformerTTS(TINY.transformer, NUM_SYMBOLS, N_MELS, FRAME).eval()
+    symbols = torch.randint(1, NUM_SYMBOLS, (2, 9))
+    inputs = symbols, torch.tensor([9, 6]), [3, 4], random_score(symbols, 400), True
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    with torch.inference_mode():
+        plain, compiled = (_DecodingState(network, *inputs) for _ in range(2))
+        for state in (plain, compiled):
+            state.prepare(100, need_weights=True)
+        step = torch.compile(compiled.static_step, backend="eager", fullgraph=True)
+        for _ in range(5):
+            with NoReading():
+                frames, stop, _ = plain.static_step()
+            same, again, _ = step()
+            torch.testing.assert_close(frames, same)
+            torch.testing.assert_close(stop, again)
+    assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
+    assert plain.position.item() == compiled.position.item() == 5
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -182,6 +241,52 @@ def test_an_item_does_not_depend_on_its_batch(network: TransformerTTS, mode: str
             keep=None if keep is None else keep[i : i + 1, :steps],
         )
         torch.testing.assert_close(forced.mel[i, :t], single.mel[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("history", [True, False])
+@pytest.mark.parametrize("mode", MODES)
+def test_items_in_a_row_are_the_padded_batch(
+    mode: str, history: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU padding is left out: outputs and gradients are those of the padded batch."""
+    torch.manual_seed(0)
+    hp = replace(TINY.transformer, reduction_factor=2, voices=2, contour=True, postnet_kernel=5)
+    hp = replace(hp, history=history)
+    network = TransformerTTS(hp, NUM_SYMBOLS, N_MELS, FRAME).eval()
+    with torch.no_grad():
+        for weight in (network.mel_postnet.out.weight, network.voice.weight):
+            weight.normal_(std=0.2)
+        network.contour.weight.normal_(std=0.2)
+        for block in getattr(network.mel_postnet, "blocks", ()):
+            block.out.weight.normal_(std=0.2)
+    symbols, lengths = torch.randint(1, NUM_SYMBOLS, (3, 12)), torch.tensor([12, 5, 8])
+    frames, history = torch.tensor([60, 25, 90]), torch.randn(3, 90, N_MELS)
+    learn_times(network, mode)
+    score = random_score(symbols, 90) if mode in ("score", "sung times") else None
+    if score is not None:
+        score = replace(score, frame_contour=torch.randn(3, 90, 2))
+    times = predicted_by(network, symbols, lengths, score)
+    times = None if times is None else times.detach()
+    keep = keep_masks(network, [7, 8, 9], 45)
+    is_valid = torch.arange(90) < frames[:, None]  # (B, T)
+    steps = is_valid[:, ::2]
+    found = []
+    for rows in (True, False):
+        if not rows:
+            monkeypatch.setattr("network.ragged", lambda *_, **__: None)
+        network.zero_grad()
+        voice = torch.tensor([0, 1, 2])
+        arguments = (symbols, lengths, history, frames, score, times, keep)
+        out = network(*arguments, guided=True, voice=voice)
+        values = [out.mel * is_valid[..., None], out.mel_before * is_valid[..., None]]
+        values += [out.stop_logits * steps, out.log_durations, out.onset_shifts]
+        values += [weights * steps[:, None, :, None] for weights in out.guided]
+        sum(value.square().mean() for value in values).backward()
+        found.append((values, {name: p.grad for name, p in network.named_parameters()}))
+    for a, b in zip(found[0][0], found[1][0], strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    for name, gradient in found[0][1].items():
+        torch.testing.assert_close(gradient, found[1][1][name], atol=1e-5, rtol=1e-4)
 
 
 def test_dropout_of_the_prenet_is_seeded_and_never_sleeps(network: TransformerTTS) -> None:
@@ -252,13 +357,14 @@ def test_the_postnet_of_the_mel_knows_what_sounds_at_its_frame(network: Transfor
     padding = torch.zeros(1, 2, dtype=torch.bool)
     interval = torch.tensor([[[0.0, 0.5], [0.5, 1.0]]])
     times = torch.arange(50) * 0.02
-    heard = phoneme_context(memory, padding, interval, times)
+    shares = symbol_shares(padding, interval, times)
+    heard = torch.cat([shares[..., :-2] @ memory, shares[..., -2:]], -1)
     torch.testing.assert_close(heard[0, 2, :-2], memory[0, 0], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(heard[0, 45, :-2], memory[0, 1], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(heard[0, 25, :-2], memory[0].mean(0), atol=0.1, rtol=0.1)
     since, until = heard[0, :, -2], heard[0, :, -1]
     assert since[0] > 0.9 and until[0] < 0.01 and until[24] > 0.4 and since[20] < 0.01
-    assert not phoneme_context(memory, padding, torch.zeros(1, 2, 2), times).any()
+    assert not symbol_shares(padding, torch.zeros(1, 2, 2), times).any()
 
 
 def test_predicted_durations_lie_end_to_end(network: TransformerTTS) -> None:
@@ -359,13 +465,13 @@ def test_layers_start_from_different_weights() -> None:
 def test_every_parameter_is_trained() -> None:
     """A scored batch reaches all parameters: none is dead, none would stall DDP."""
     torch.manual_seed(0)
-    network = TransformerTTS(TINY.transformer, NUM_SYMBOLS, N_MELS, FRAME)
-    symbols = torch.randint(1, NUM_SYMBOLS, (2, 6))
+    hp = replace(TINY.transformer, contour=True, voices=1)
+    network = TransformerTTS(hp, NUM_SYMBOLS, N_MELS, FRAME)
+    symbols, lengths = torch.randint(1, NUM_SYMBOLS, (2, 6)), torch.tensor([6, 6])
+    mel, frames, voice = torch.randn(2, 24, N_MELS), torch.tensor([24, 24]), torch.tensor([0, 0])
     for score in (random_score(symbols, 24), None):
         network.zero_grad()
-        out = network(
-            symbols, torch.tensor([6, 6]), torch.randn(2, 24, N_MELS), torch.tensor([24, 24]), score
-        )
+        out = network(symbols, lengths, mel, frames, score, voice=voice)
         timing = out.log_durations.sum() + out.onset_shifts.sum()
         (out.mel.sum() + out.stop_logits.sum() + timing).backward()
         unused = [name for name, p in network.named_parameters() if p.grad is None]
@@ -373,8 +479,8 @@ def test_every_parameter_is_trained() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_autocast_gives_finite_output(dtype: torch.dtype) -> None:
-    network = TransformerTTS(TINY.transformer, NUM_SYMBOLS, N_MELS, FRAME)
+def test_autocast_gives_finite_output_and_gradients(dtype: torch.dtype) -> None:
+    network = TransformerTTS(TINY.transformer, NUM_SYMBOLS, N_MELS, FRAME).train()
     symbols = torch.randint(1, NUM_SYMBOLS, (2, 6))
     with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
         out = network(
@@ -387,6 +493,9 @@ def test_autocast_gives_finite_output(dtype: torch.dtype) -> None:
         )
     assert out.mel.isfinite().all() and out.stop_logits.isfinite().all()
     assert all(w.isfinite().all() for w in out.guided)
+    timing = out.log_durations.sum() + out.onset_shifts.sum()
+    (out.mel.sum() + out.stop_logits.float().sum() + timing).backward()
+    assert all(p.grad.isfinite().all() for p in network.parameters())
 
 
 def test_postnet_ignores_padding() -> None:

@@ -11,10 +11,10 @@ import pytest
 import soundfile
 import tiny_chain
 import torch
+from no_waiting import NoReading
 from tiny import TINY, TINY_FLAGS
 from tiny_runs import resumed_equals_whole
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 import evaluate
 import prepare_data
@@ -386,17 +386,6 @@ def test_missing_corpora_and_wrong_kinds_are_said(
     rate = ["--set", "audio.sample_rate=22050"]
     assert train_inpainter.main(flags(feature_dir, tmp_path / "save", *rate)) == 2
     assert "22050" in capsys.readouterr().err
-
-
-class NoReading(TorchFunctionMode):
-    """Raise where a value is read from a tensor: on a GPU the step would wait there."""
-
-    READS = ("item", "cpu", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__")
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        name = getattr(function, "__name__", "")
-        assert name not in self.READS, f"{name} of a tensor of shape {tuple(args[0].shape)}"
-        return function(*args, **(kwargs or {}))
 
 
 def test_a_step_reads_nothing_from_its_device(store: StemStore, monkeypatch) -> None:

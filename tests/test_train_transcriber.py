@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from no_waiting import META, assert_unread, take_steps
 from tiny import TINY, TINY_FLAGS
-from tiny_corpora import RATE, add_scores, stem_corpus
+from tiny_corpora import RATE, SUNG, add_scores, stem_corpus
 
 import evaluate
 import prepare_data
@@ -38,7 +39,7 @@ from transcription.labels import PHONEME_CLASSES, SILENCE, phoneme_class
 from transcription.network import Transcription
 from transcription.note_decoding import TranscribedNote
 from transcription.transcribe import Transcribed, build_transcriber, load_transcriber, transcribe
-from utils import checkpoint
+from utils import checkpoint, config
 from utils.audio import read_wav
 from utils.loading import Loaded
 
@@ -60,6 +61,29 @@ def feature_dir(tmp_path: Path) -> Path:
 @pytest.fixture
 def experiment(feature_dir: Path) -> TranscriberExperiment:
     return TranscriberExperiment(HP, StemStore(feature_dir / "x"), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("share", ["0.0", "0.5"])
+def test_a_step_reads_nothing_from_its_device(
+    share: str, feature_dir: Path, tmp_path: Path
+) -> None:
+    """Also where half of the vocals are speech, which counts for no note."""
+    knobs = ("transcriber_training.ema_decay=0.9", f"transcriber.speech_share={share}")
+    hp = config.build("t", None, knobs, {"t": HP})
+    experiment = TranscriberExperiment(hp, StemStore(feature_dir / "x"), META, NoiseAsSpeech())
+    assert_unread(take_steps(experiment, tmp_path / "run", 2), 2)
+
+
+class NoiseAsSpeech:
+    """Windows of noise, said to be spoken."""
+
+    name, items = "noise", (0,)
+
+    def scored(self) -> list[dict]:
+        return [{"id": "noise", "symbols": ["S", "IY1", "AA1"], "score": {**SUNG, "notes": []}}]
+
+    def window(self, number: int, place: float, samples: int) -> tuple[str, int, torch.Tensor]:
+        return "noise", 0, torch.randn(samples)
 
 
 def test_sung_times_replace_the_slots_of_the_score(feature_dir: Path) -> None:

@@ -70,17 +70,27 @@ def augment(
     rate = 2 ** (semitones.double() / 12)  # (B,)
     wav = resample_by(vocal, rate, samples)
     if in_room.any():
+        rows = chosen_rows(in_room, wav.device)
         impulses = room_impulses(seconds[in_room], level[in_room], sample_rate, generator)
-        wav[in_room] = convolve(wav[in_room], impulses.to(wav.device, non_blocking=True))
+        wav[rows] = convolve(wav[rows], impulses.to(wav.device, non_blocking=True))
     if is_mixed.any():
-        backing = resample_by(accompaniment[is_mixed], rate[is_mixed], samples)
-        wav[is_mixed] = add_at(wav[is_mixed], backing, balance[is_mixed])
+        rows = chosen_rows(is_mixed, wav.device)
+        backing = resample_by(accompaniment[rows], rate[is_mixed], samples)
+        wav[rows] = add_at(wav[rows], backing, balance[is_mixed])
     if is_noisy.any():
-        noise = torch.randn(int(is_noisy.sum()), samples, generator=generator).to(
-            wav.device, non_blocking=True
-        )
-        wav[is_noisy] = add_at(wav[is_noisy], noise, ratio[is_noisy])
+        rows = chosen_rows(is_noisy, wav.device)
+        noise = torch.randn(len(rows), samples, generator=generator)
+        noise = noise.to(wav.device, non_blocking=True)
+        wav[rows] = add_at(wav[rows], noise, ratio[is_noisy])
     return Augmented(wav * decibels(gain).to(wav.device, non_blocking=True)[:, None], rate)
+
+
+def chosen_rows(is_chosen: Tensor, device: torch.device) -> Tensor:
+    """Return the numbers of the rows of a host's mask (B,) on a device, which is not waited for.
+
+    A mask of the host as an index of a device's tensor would be: it is copied on the way.
+    """
+    return is_chosen.nonzero()[:, 0].to(device, non_blocking=True)
 
 
 def resample_by(wav: Tensor, rate: Tensor, samples: int) -> Tensor:
@@ -133,9 +143,8 @@ def add_at(wav: Tensor, other: Tensor, balance: Tensor) -> Tensor:
     """Return wav + other (B, S), the first `balance` (B,) dB louder; wav where one is silent."""
     powers = [signal.square().mean(1) for signal in (wav, other)]
     both_sound = (powers[0] > SILENT_POWER) & (powers[1] > SILENT_POWER)
-    scale = (powers[0] / powers[1].clamp_min(SILENT_POWER)).sqrt() / decibels(balance).to(
-        wav.device
-    )
+    gain = decibels(balance).to(wav.device, non_blocking=True)
+    scale = (powers[0] / powers[1].clamp_min(SILENT_POWER)).sqrt() / gain
     return wav + other * torch.where(both_sound, scale, 1.0)[:, None]
 
 

@@ -6,6 +6,8 @@ T frames or decoder steps, M features.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -62,23 +64,54 @@ def structure_loss(prediction: Tensor, target: Tensor, lengths: Tensor) -> tuple
     standardised; lengths (B,).
     """
     is_valid = ~padding_mask(lengths, target.shape[1])  # (B, T)
-    x, y = (mel.float() * is_valid[..., None] for mel in (prediction, target))
-    maps = torch.stack([x, y, x * x, y * y, x * y])  # (5, B, T, M)
-    # Variances are small differences of large moments: in bfloat16 they are noise, some below zero.
-    with torch.autocast(x.device.type, enabled=False):
-        maps = _window(x.shape[1], x.device) @ maps @ _window(x.shape[2], x.device)
-    mean_x, mean_y, xx, yy, xy = maps.unbind()  # (B, T, M) each
+    inside = is_valid[..., None].to(torch.float32)
+    x, y = (mel.float() * inside for mel in (prediction, target))
+    mean_x, xx, xy = _LocalMean.apply(torch.stack([x, x * x, x * y])).unbind()  # (B, T, M) each
+    mean_y, yy = _local_mean(torch.stack([y, y * y])).unbind()
     covariance = xy - mean_x * mean_y
     variances = (xx - mean_x.square()).clamp_min(0) + (yy - mean_y.square()).clamp_min(0)
     contrast = (2 * covariance + CONTRAST_FLOOR) / (variances + CONTRAST_FLOOR)
     return ((1 - contrast).sum(-1) * is_valid).sum(), is_valid.sum() * target.shape[-1]
 
 
-def _window(size: int, device: torch.device) -> Tensor:
-    """Return the Gaussian window around every position as a symmetric matrix (size, size).
+class _LocalMean(torch.autograd.Function):
+    """`_local_mean`, which is symmetric: the gradient's way back is the same."""
 
-    Products with it are faster than convolutions of one channel.
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor) -> Tensor:
+        return _local_mean(maps)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Tensor:
+        return _local_mean(gradients[0])
+
+
+BLOCK = 64  # frames whose window is one matrix product, WINDOW_REACH frames around them included
+
+
+def _local_mean(maps: Tensor) -> Tensor:
+    """Weight maps (…, T, M) with the Gaussian window around every frame and band; zeros outside.
+
+    By products, which are faster than convolutions of one channel: over bands with one matrix,
+    over time with one for every block of frames, since it reaches no further.
     """
+    *shape, frames, bands = maps.shape
+    step = BLOCK - 2 * WINDOW_REACH
+    blocks = -(-frames // step)
+    padded = F.pad(
+        maps.reshape(-1, frames, bands),
+        (0, 0, WINDOW_REACH, blocks * step - frames + WINDOW_REACH),
+    )
+    parts = padded.unfold(1, BLOCK, step).transpose(2, 3)  # (n, blocks, BLOCK, M)
+    window = _window(BLOCK, maps.device)[WINDOW_REACH:-WINDOW_REACH]  # (step, BLOCK)
+    # Variances are small differences of large moments: in bfloat16 they are noise, some below zero.
+    with torch.autocast(maps.device.type, enabled=False):
+        made = torch.matmul(window, parts).flatten(1, 2)[:, :frames]  # (n, T, M)
+        return (made @ _window(bands, maps.device)).view(*shape, frames, bands)
+
+
+def _window(size: int, device: torch.device) -> Tensor:
+    """Return the Gaussian window around each of `size` positions: a symmetric matrix."""
     position = torch.arange(size, device=device)
     distance = (position[:, None] - position[None]).abs()
     weight = torch.exp(-(distance**2) / (2 * WINDOW_STD**2)) * (distance <= WINDOW_REACH)

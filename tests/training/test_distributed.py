@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import contour_ranks
 import pytest
 import torch
 from torch import nn
@@ -25,17 +27,20 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
-def test_two_processes_train_like_one_at_the_same_global_batch(tmp_path: Path) -> None:
+def in_two_processes(script: Path, *arguments: Any) -> None:
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
         *("--master-addr", "127.0.0.1", "--master-port", str(free_port())),
-        *(TOY, tmp_path / "two"),
+        *(script, *arguments),
     ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [*command, "--set", "postnet_training.steps=4"], env=environment, check=True, timeout=600
-    )
+    paths = os.pathsep.join(str(TOY.parents[depth]) for depth in (1, 2))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+    subprocess.run(command, env=environment, check=True, timeout=600)
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+def test_two_processes_train_like_one_at_the_same_global_batch(tmp_path: Path) -> None:
+    in_two_processes(TOY, tmp_path / "two", "--set", "postnet_training.steps=4")
     assert make_trainer(tmp_path / "one", with_training(accumulate=2, steps=4)).run() == 0
     two, one = (tmp_path / name / "postnet" / "toy" for name in ("two", "one"))
     lines = [read_stats(directory) for directory in (two, one)]
@@ -50,6 +55,19 @@ def test_two_processes_train_like_one_at_the_same_global_batch(tmp_path: Path) -
     for part in ("model", "ema"):
         for name in ("inner.weight", "inner.bias", "outer.weight", "outer.bias"):
             torch.testing.assert_close(states[0][part][name], states[1][part][name])
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+def test_a_rank_whose_batch_knows_no_contour_shares_its_gradient(tmp_path: Path) -> None:
+    """One rank sings with a contour of its pitch, the other speaks: neither waits for the other."""
+    in_two_processes(Path(contour_ranks.__file__), tmp_path / "gradients.pt")
+    model = contour_ranks.network()
+    for rank in (0, 1):
+        (contour_ranks.loss(model, rank) / 2).backward()
+    together = torch.load(tmp_path / "gradients.pt")
+    assert together["contour.weight"].abs().max() > 0
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(together[name], parameter.grad, atol=1e-5, rtol=1e-4)
 
 
 def test_one_process_needs_no_group() -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 
 import torch
+from torch.nn import functional as F
 
 from module import interval_log_prior
 from training.losses import (
+    CONTRAST_FLOOR,
+    WINDOW_REACH,
+    WINDOW_STD,
     diagonal_penalty,
     guided_attention_loss,
     masked_l1,
@@ -126,3 +130,29 @@ def test_the_structure_of_quiet_frames_is_exact_under_autocast() -> None:
         total.backward()
         results.append((total.detach(), mel.grad.clone()))
     torch.testing.assert_close(results[0], results[1])
+
+
+def test_structure_is_that_of_the_whole_gaussian_window() -> None:
+    """Products block by block give what one convolution gives, its gradient too."""
+    lengths = torch.tensor([130, 54, 109])  # more than two blocks, one, and one frame more
+    prediction = torch.randn(3, 130, 20, requires_grad=True)
+    target = torch.randn(3, 130, 20)
+    place = torch.arange(-WINDOW_REACH, WINDOW_REACH + 1)
+    line = torch.exp(-(place**2) / (2 * WINDOW_STD**2))
+    kernel = (line[:, None] * line / line.sum() ** 2)[None, None]
+
+    def mean(maps: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(maps[:, None], kernel, padding=WINDOW_REACH)[:, 0]
+
+    is_valid = torch.arange(130) < lengths[:, None]
+    x, y = (mel * is_valid[..., None] for mel in (prediction, target))
+    covariance = mean(x * y) - mean(x) * mean(y)
+    variances = sum((mean(z * z) - mean(z) ** 2).clamp_min(0) for z in (x, y))
+    contrast = (2 * covariance + CONTRAST_FLOOR) / (variances + CONTRAST_FLOOR)
+    expected = ((1 - contrast) * is_valid[..., None]).sum()
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # whose variances would be too coarse
+        total, count = structure_loss(prediction, target, lengths)
+    assert count.item() == int(lengths.sum()) * 20
+    torch.testing.assert_close(total, expected, rtol=1e-4, atol=1e-2)
+    found, wanted = (torch.autograd.grad(t, prediction)[0] for t in (total, expected))
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)

@@ -1,84 +1,27 @@
 """A training step queues work for its device and reads nothing back: tensors without data prove it.
 
-On the device `meta` a tensor has a shape but no values: whatever would wait for a GPU, such as
-item(), cpu(), bool(), tolist() or a mask of a data-dependent size, raises there. Tensors of the
-host keep theirs.
+The transcriber's are in test_train_transcriber.py, the inpainter's in test_train_inpainter.py.
 """
 
 from __future__ import annotations
 
-import itertools
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import torch._dynamo
+from no_waiting import assert_unread, take_steps
 from tiny import TINY
-from torch.overrides import TorchFunctionMode
 from toy_training import ToyExperiment, with_training
 
 import prepare_data
 from corpora.stores import open_features
 from train_postnet import PostNetExperiment
 from train_transformer import TransformerExperiment
-from training.batching import fed
-from training.experiment import Experiment, seeded_context
-from training.runlog import Interruption
-from training.trainer import Trainer
-from utils import config, distributed
+from training.experiment import seeded_context
+from utils import config
 
-META = torch.device("meta")
 CLASSES = {"transformer": TransformerExperiment, "postnet": PostNetExperiment}
-
-
-@pytest.fixture(autouse=True)
-def autocast_of_meta(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let code that switches autocast off do so on a device that has none."""
-    autocast = torch.autocast
-
-    def of_device(device_type: str, *arguments: Any, **options: Any) -> Any:
-        return (
-            nullcontext() if device_type == "meta" else autocast(device_type, *arguments, **options)
-        )
-
-    monkeypatch.setattr(torch, "autocast", of_device)
-
-
-class NoCopies(TorchFunctionMode):
-    """Raise where a tensor of the host is copied to the device while the step waits for it."""
-
-    def __torch_function__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        options, name = kwargs or {}, getattr(function, "__name__", "")
-        made = function(*args, **options)
-        if not isinstance(made, torch.Tensor) or made.device != META:
-            return made
-        assert name not in ("tensor", "as_tensor") or isinstance(args[0], torch.Tensor), name
-        if name == "to" and args[0].device.type == "cpu":
-            assert options.get("non_blocking"), f"a copy of {tuple(made.shape)} is waited for"
-        return made
-
-
-def take_steps(experiment: Experiment[Any, Any], directory: Path, count: int) -> Trainer:
-    """Take steps on the device without data; return the trainer, its ledger unread."""
-    trainer = Trainer(experiment, directory, distributed.World(META))
-    stream = fed(experiment.batches(experiment.start), META)
-    batches = iter(list(itertools.islice(stream, count * trainer.training.accumulate)))
-    with NoCopies():
-        for _ in range(count):
-            trainer._step(batches, Interruption())
-    trainer._release()
-    return trainer
-
-
-def assert_unread(trainer: Trainer, count: int) -> None:
-    assert trainer.step == count and [step.step for step in trainer.ledger.steps] == [*range(count)]
-    assert not trainer.meter.steps
-    with pytest.raises(RuntimeError, match="meta"):  # what a log would do
-        trainer._account()
 
 
 @pytest.fixture

@@ -1,0 +1,83 @@
+"""Items behind one another in a row: nothing is lost, nothing leaks from one into the next."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from module import Dropout, MaskedConv, dropout, dropped_relu, dropped_sum
+from utils.ragged import Ragged, packed, ragged, unpacked
+
+
+@pytest.mark.parametrize("gap", [0, 2])
+def test_a_row_holds_every_valid_position_once(gap: int) -> None:
+    lengths = torch.tensor([4, 7, 1])
+    rows = Ragged(lengths, 7, gap)
+    x = torch.randn(3, 7, 5, requires_grad=True)
+    row = rows.pack(x)
+    assert row.shape == (1, 12 + 2 * gap, 5)
+    expected = torch.cat([item[:n] for item, n in zip(x, lengths.tolist(), strict=True)])
+    assert torch.equal(row[~rows.is_padding], expected)
+    assert not row[rows.is_padding].any() and int(rows.is_padding.sum()) == 2 * gap
+    assert rows.position[~rows.is_padding[0]].tolist() == [*range(4), *range(7), 0]
+    back = rows.unpack(row)
+    is_valid = torch.arange(7) < lengths[:, None]
+    assert torch.equal(back, x * is_valid[..., None])
+    back.backward(torch.ones_like(back))  # of padding too: it must not arrive anywhere
+    assert torch.equal(x.grad, is_valid[..., None].expand_as(x).float())
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_convolution_along_the_row_sees_one_item(causal: bool) -> None:
+    torch.manual_seed(0)
+    conv = MaskedConv(5, 6, 5, causal)
+    lengths = torch.tensor([9, 3, 12])
+    is_padding = torch.arange(12) >= lengths[:, None]
+    x = torch.randn(3, 12, 5)
+    rows = Ragged(lengths, 12, gap=max(conv.pad))
+    weights = torch.randn(3, 12, 6) * ~is_padding[..., None]
+    results = []
+    for run in (
+        lambda v: conv(v, is_padding),
+        lambda v: rows.unpack(conv(rows.pack(v), rows.is_padding)),
+    ):
+        own = x.clone().requires_grad_()
+        conv.zero_grad()
+        made = run(own) * ~is_padding[..., None]
+        (made * weights).sum().backward()
+        results.append((made, own.grad, conv.conv.weight.grad.clone()))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_there_is_no_row_where_nothing_is_padded_or_lengths_are_unknown() -> None:
+    assert ragged(torch.tensor([5, 5]), 5) is None
+    assert ragged(torch.tensor([5, 4]), 5) is not None
+    assert ragged(torch.tensor([5, 4], device="meta"), 5) is None
+    x = torch.randn(2, 5, 3)
+    assert packed(None, x) is x and unpacked(None, x) is x
+
+
+def test_dropout_in_one_pass_is_dropout() -> None:
+    """With the same draw: values and gradients; about a share p is dropped, the mean stays."""
+    x, y, gradient = torch.randn(3, 40, 65).unbind()
+    plain = {
+        dropped_relu: lambda a, _, p: dropout(torch.relu(a), p),
+        dropped_sum: lambda a, b, p: a + dropout(b, p),
+    }
+    for fused, reference in plain.items():
+        found = []
+        for run in (fused, reference):
+            a, b = x.clone().requires_grad_(), y.clone().requires_grad_()
+            torch.manual_seed(3)
+            made = run(a, 0.4) if run is dropped_relu else run(a, b, 0.4)
+            made.backward(gradient)
+            found.append((made, a.grad, b.grad))
+        for ours, theirs in zip(*found, strict=True):
+            if theirs is not None:
+                torch.testing.assert_close(ours, theirs)
+    kept = dropout(torch.ones(100_000), 0.1)
+    assert kept.mean().item() == pytest.approx(1.0, abs=0.01)
+    assert (kept == 0).float().mean().item() == pytest.approx(0.1, abs=0.01)
+    layer = Dropout(0.4).eval()
+    assert torch.equal(layer.relu(x), torch.relu(x)) and torch.equal(layer.added(x, y), x + y)

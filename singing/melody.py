@@ -13,8 +13,8 @@ from composer.compose import compose
 from composer.harmony import Harmony, analyse, chord_name
 from music.score import TOLERANCE, Melody, Note, Syllable
 from music.underlay import Underlay, lay_lyrics, sing
+from singing.ranges import moved_into, range_remark
 from singing.request import COMPOSE, NONE, TEMPO_OF_ACCOMPANIMENT, MelodyRequest, SongRequest
-from singing.voice import range_remark
 from text.remarks import remark
 from utils.files import reading
 
@@ -66,6 +66,10 @@ class MelodyVoice(Protocol):
     @property
     def pitch_range(self) -> tuple[int, int] | None:
         """Lowest and highest note (MIDI) of its training; None when it only speaks."""
+
+    @property
+    def own_range(self) -> tuple[int, int] | None:
+        """The same of the one singer; None where the checkpoint does not tell singers apart."""
 
     @property
     def composer(self) -> Composer:
@@ -133,7 +137,7 @@ def make_melody(
     """
     melody = resolve_melody(request, voice)
     if melody.source == COMPOSE:
-        composer = replace(voice.composer, **composer_changes(melody))
+        composer = replace(moved_into(voice.composer, voice.own_range), **composer_changes(melody))
         make = compose_fitting if request.is_vocalise else compose
         result = _composed(
             melody, request.lyrics, backing, pronouncer, composer, request.seed, make

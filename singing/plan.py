@@ -26,6 +26,7 @@ from singing.melody import (
 from singing.networks import open_request, sampling_hyperparams, with_syllables
 from singing.output import finite
 from singing.pictures import melody_picture
+from singing.ranges import own_range, sung_range, voice_number
 from singing.request import NONE, SongRequest
 from text.frontend import Pronouncer
 from text.remarks import grouped
@@ -48,6 +49,7 @@ class PlannedVoice:
 
     path: Path
     pitch_range: tuple[int, int] | None  # MIDI; None when it only speaks
+    own_range: tuple[int, int] | None  # of the one singer, where there are several
     composer: Composer
 
 
@@ -94,8 +96,8 @@ def make_plan(request: SongRequest, backing: BackingAudio | None = None) -> Plan
     request = with_syllables(request)
     facts = load_facts(resolve(request.transformer, "transformer"), "transformer")
     hp = sampling_hyperparams(request, facts, "transformer")
-    known = facts.data.get("pitch_range")
-    voice = PlannedVoice(facts.path, (known[0], known[1]) if known else None, hp.composer)
+    own = own_range(facts.data, voice_number(facts.data, request.voice, facts.path))
+    voice = PlannedVoice(facts.path, own or sung_range(facts.data), own, hp.composer)
     if not request.has_words or resolve_melody(request, voice).source == NONE:
         raise ValueError(
             "--plan shows a melody and its words, and nothing is sung here: give --lyrics and an "

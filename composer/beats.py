@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from utils import scratch
-from utils.audio import mel_frequencies
+from utils.sound_files import mel_frequencies
 
 SILENCE = 1e-3  # level (-60 dBFS) below which a recording counts as silent
 BINS_PER_OCTAVE = 36

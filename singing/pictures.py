@@ -24,7 +24,6 @@ from singing.piano_roll import (
 )
 from utils.plotting import (
     PAGE,
-    Array,
     Region,
     draw_track,
     new_figure,
@@ -35,6 +34,7 @@ from utils.plotting import (
 if TYPE_CHECKING:
     from hyperparams import Audio
     from music.score import Score
+    from utils.plotting import Array
 
 MOST_LINES = 64  # nearly nine minutes sung; with more a picture is as large as the song
 WAVE, SPECTRUM = 0.24, 0.4  # inch: heights of a track's waveform and spectrogram

@@ -21,7 +21,7 @@ from utils.sound_files import AudioInfo, read_samples, resampled
 from utils.stored import load_facts
 
 if TYPE_CHECKING:
-    from composer.chords import Chart
+    from composer.harmony import Chart
     from singing.request import SongRequest
     from singing.song import SongAudio
 

@@ -24,7 +24,8 @@ def test_rates_change_as_in_torch(old: int, new: int, monkeypatch: pytest.Monkey
     assert ours.shape == expected.shape and ours.dtype == np.float32
     np.testing.assert_allclose(ours, expected, atol=3e-4)  # torchaudio's kernels are of float32
     exact = torch.from_numpy(wav).double()[None]
-    expected = without_torchaudio.resample(exact, old, new, **RESAMPLING)[0].numpy()
+    exactly = without_torchaudio.Resample(old, new, **RESAMPLING, dtype=torch.float64)
+    expected = exactly(exact)[0].numpy()
     np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 

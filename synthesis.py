@@ -159,7 +159,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--vary",
         choices=("melody", "performance"),
-        help="in what takes differ (default: the melody where it is composed)",
+        help="in what takes differ (default: the melody where it is composed); the judge finds "
+        "better melodies, but no better performances: choose those by ear, with --keep",
     )
     parser.add_argument(
         "--transcriber",

@@ -15,10 +15,10 @@ from __future__ import annotations
 import math
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from utils.config import answer_early
 
@@ -42,6 +42,7 @@ from singing.chain import (
     linear_from_mel,
     waveform,
 )
+from singing.ranges import FIRST_VOICE
 from text.symbols import word_spans
 from training.batching import Position
 from training.experiment import Experiment, StepContext, Term, starting_data
@@ -104,21 +105,23 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
         hyperparams: Hyperparams,
         store: FeatureStore,
         recogniser: Recogniser | None = None,
-        known_voices: Sequence[str] = (),
+        start: Mapping[str, Any] | None = None,
     ) -> None:
         """Build the network and open the batches.
 
         recogniser: judges the words of the free-running phrases; None leaves them unjudged.
-        known_voices: names of voices 1, 2, ... of the weights to begin with.
+        start: `data` of the weights to begin with: their voices keep numbers and ranges.
         """
         self.recogniser = recogniser
         self.hyperparams = self.hp = hyperparams
         self.model = build_transformer(hyperparams, len(store.symbols))
         self.data = store.for_checkpoint()
         if hyperparams.transformer.voices:
+            known = (start or {}).get("voices", ())
             self.data["voices"] = numbered_voices(
-                store.voices(), hyperparams.transformer.voices, known_voices
+                store.voices(), hyperparams.transformer.voices, known
             )
+            self.data["pitch_ranges"] = ranges_by_voice(store.pitch_ranges(), start or {})
         self.symbols = store.symbols
         self.mel_statistics = store.standardiser("mel")
         training = hyperparams.transformer_training
@@ -156,7 +159,7 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
                 recogniser = WhisperRecogniser()
             except ImportError as error:
                 print(f"`best` is chosen without the words that are understood: {error}")
-        experiment = cls(hyperparams, store, recogniser, (start or {}).get("voices", ()))
+        experiment = cls(hyperparams, store, recogniser, start)
         if hyperparams.transformer_training.corpus_on_device:
             experiment.training_batches.dataset.keep_on(world.device)
         return experiment
@@ -447,6 +450,23 @@ def numbered_voices(names: Sequence[str], most: int, known: Sequence[str] = ()) 
             f"{most}: --set transformer.voices={len(voices)}"
         )
     return voices
+
+
+def ranges_by_voice(
+    ranges: Mapping[str, Sequence[int]], start: Mapping[str, Any]
+) -> dict[str, list[int]]:
+    """Return the lowest and the highest note (MIDI) that each voice has learnt to sing.
+
+    ranges: of the corpus by name, "" = the first voice; start: `data` of the weights to begin with,
+    whose voices have sung their own songs as well.
+    """
+    known = dict(start.get("pitch_ranges", {}))
+    if not known and start.get("pitch_range") and not start.get("voices"):
+        known = {FIRST_VOICE: start["pitch_range"]}  # there was but one
+    for name, (low, high) in ranges.items():
+        before = known.get(name or FIRST_VOICE, (low, high))
+        known[name or FIRST_VOICE] = (min(low, before[0]), max(high, before[1]))
+    return {name: list(both) for name, both in known.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,28 +10,34 @@ Shapes: S samples, T frames, F bins, M mel bands, K beats.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
-import torch
 
 from utils import scratch
-from utils.audio import mel_frequencies, resample
+from utils.sound_files import mel_frequencies
 
 SILENCE = 1e-3  # level (-60 dBFS) below which a recording counts as silent
 BINS_PER_OCTAVE = 36
 LOWEST = 440.0 * 2.0 ** ((24 - 69) / 12)  # Hz, C1, lowest bin of the constant-Q transform
 BASS_OCTAVES, OCTAVES = 2, 6
 CHUNK = 512  # frames transformed at once: memory does not grow with the song
+HALF_BAND = 9  # taps on either side; what lies between the octave below and its mirror is free
 TUNING_STEP = 0.01  # semitones
+MOST_FRAMES = 4096  # that tuning and tempo are estimated from; of a longer song evenly spaced ones
 
 
-def frames_of(wav: np.ndarray, length: int, hop_length: int) -> Iterator[np.ndarray]:
-    """Yield centred frames of (S,) in chunks (up to CHUNK, length); silence around the ends."""
+def frames_of(
+    wav: np.ndarray, length: int, hop_length: int, every: int = 1
+) -> Iterator[np.ndarray]:
+    """Yield centred frames of (S,) in chunks (up to CHUNK, length); silence around the ends.
+
+    every: of how many chunks one is yielded.
+    """
     margin = length // 2
     count = 1 + (len(wav) + 2 * margin - length) // hop_length
-    for first in range(0, count, CHUNK):
+    for first in range(0, count, every * CHUNK):
         last = min(first + CHUNK, count) - 1
         low, high = first * hop_length - margin, last * hop_length - margin + length
         part = wav[max(0, low) : max(0, high)]
@@ -50,7 +56,7 @@ def constant_q(wav: np.ndarray, sample_rate: int, hop_length: int, lowest: float
     spacing = 2.0 ** (2.0 / BINS_PER_OCTAVE)  # from the neighbour below to the one above
     q = (spacing + 1.0) / (spacing - 1.0)  # centre frequency over bandwidth
     octaves: list[np.ndarray] = []
-    signal, rate, hop = torch.from_numpy(wav), float(sample_rate), hop_length
+    signal, rate, hop = wav, float(sample_rate), hop_length
     for octave in reversed(range(OCTAVES)):
         steps = octave + np.arange(BINS_PER_OCTAVE) / BINS_PER_OCTAVE
         frequencies = lowest * 2.0**steps
@@ -59,13 +65,35 @@ def constant_q(wav: np.ndarray, sample_rate: int, hop_length: int, lowest: float
         scale = np.sqrt(lengths * sample_rate / rate)
         parts = [
             np.hypot(part @ kernels.real, part @ kernels.imag)
-            for part in frames_of(signal.numpy(), len(kernels), hop)
+            for part in frames_of(signal, len(kernels), hop)
         ]
         octaves.insert(0, np.concatenate(parts) * scale)
         if octave:
-            signal, rate, hop = resample(signal, 2, 1), rate / 2, hop // 2
+            signal, rate, hop = halved(signal), rate / 2, hop // 2
     count = min(len(part) for part in octaves)
     return np.concatenate([part[:count] for part in octaves], axis=1)
+
+
+def halved(wav: np.ndarray) -> np.ndarray:
+    """Return (S,) at half its rate, (⌈S / 2⌉,), sample 0 where it was: a Kaiser half-band filter.
+
+    It is flat to 0.25 of the old Nyquist frequency, and 0.75 and more are 78 dB down: what folds
+    back between them reaches no octave below.
+    """
+    taps = np.arange(-HALF_BAND, HALF_BAND + 1, 2)  # the other ones are 0, but for the middle
+    window = np.i0(8.0 * np.sqrt(1 - np.square(taps / (HALF_BAND + 1)))) / np.i0(8.0)
+    kernel = (np.sinc(taps / 2) / 2 * window).astype(np.float32)
+    kernel *= 0.5 / kernel.sum()
+    reach = (HALF_BAND + 1) // 2
+    result = scratch.zeros_array((-(-len(wav) // 2),), np.dtype(np.float32))
+    for start, stop in scratch.blocks(len(result)):
+        first, last = max(0, start - reach), stop + reach
+        even, odd = wav[2 * start : 2 * stop : 2], wav[2 * first + 1 : 2 * last : 2]
+        missing = last - first - len(odd)
+        odd = np.pad(odd, (first - (start - reach), missing))
+        around = np.convolve(odd, kernel)[2 * reach - 1 :][: stop - start]
+        result[start:stop] = 0.5 * even + around
+    return result
 
 
 def _kernels(frequencies: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -86,7 +114,7 @@ def estimate_tuning(wav: np.ndarray, sample_rate: int) -> float:
     n_fft, hop_length = 2048, 512
     window = np.hanning(n_fft + 1)[:-1].astype(np.float32)
     pitches, levels = [], []
-    for part in frames_of(wav, n_fft, hop_length):
+    for part in frames_of(wav, n_fft, hop_length, -(-len(wav) // (hop_length * MOST_FRAMES))):
         spectrum = np.abs(np.fft.rfft(part * window))  # (T, F)
         left, middle, right = spectrum[:, :-2], spectrum[:, 1:-1], spectrum[:, 2:]
         loudest = spectrum.max(axis=1, keepdims=True)
@@ -162,7 +190,7 @@ def track_beats(
     """Return beats (K,) in s over the whole audio, their confidence, and notes on fallbacks."""
     duration = len(wav) / sample_rate
     hop_length = round(HOP_SECONDS * sample_rate)
-    envelope = onset_strength(wav, sample_rate, hop_length, sample_rate / 2)
+    envelope, low = onset_strengths(wav, sample_rate, hop_length, (sample_rate / 2, BASS))
     if envelope[EDGE:].max(initial=0.0) > ONSET_FLOOR and max(wav.max(), -wav.min()) > SILENCE:
         frame_rate = sample_rate / hop_length
         for bpm in (tempo, None if tempo else _slow_pulse(envelope, frame_rate)):
@@ -174,7 +202,6 @@ def track_beats(
                 times = _refined(frames, envelope) / frame_rate - ONSET_LAG
                 beats = _steady(times, duration)
                 if not tempo:
-                    low = onset_strength(wav, sample_rate, hop_length, BASS)
                     weight = envelope / envelope.max() + low / max(float(low.max()), 1e-9)
                     beats = _moderate(beats, weight, frame_rate)
                 return beats, confidence, []
@@ -186,18 +213,23 @@ def track_beats(
 # ---------------------------------------------------------------------------- onsets and tempo
 
 
-def onset_strength(
-    wav: np.ndarray, sample_rate: int, hop_length: int, highest: float
-) -> np.ndarray:
-    """Return the onset envelope (T,), dB of rise per mel band, of the sound below `highest` Hz."""
+def onset_strengths(
+    wav: np.ndarray, sample_rate: int, hop_length: int, highest: Sequence[float]
+) -> list[np.ndarray]:
+    """Return the onset envelopes (T,), dB of rise per mel band, of the sound below `highest` Hz."""
     n_fft = 4 * hop_length
-    filterbank = _mel_bands(sample_rate, n_fft, 128 if highest > BASS else 4, highest)
+    banks = [_mel_bands(sample_rate, n_fft, 128 if f > BASS else 4, f) for f in highest]
     window = np.hanning(n_fft + 1)[:-1].astype(np.float32)
-    power = [
-        np.square(np.abs(np.fft.rfft(part * window))) @ filterbank
-        for part in frames_of(wav, n_fft, hop_length)
-    ]
-    level = np.concatenate(power)  # (T, M)
+    power: list[list[np.ndarray]] = [[] for _ in banks]
+    for part in frames_of(wav, n_fft, hop_length):
+        squares = np.square(np.abs(np.fft.rfft(part * window)))
+        for rows, bank in zip(power, banks, strict=True):
+            rows.append(squares @ bank)
+    return [_rises(np.concatenate(rows), n_fft // (2 * hop_length)) for rows in power]
+
+
+def _rises(level: np.ndarray, delay: int) -> np.ndarray:
+    """Return the mean rise (T,) in dB of powers (T, M); a frame sees an attack `delay` earlier."""
     np.maximum(level, 1e-10, out=level)
     np.multiply(np.log10(level, out=level), 10.0, out=level)
     np.maximum(level, level.max() - DYNAMICS, out=level)
@@ -206,8 +238,7 @@ def onset_strength(
         for first in range(0, len(level) - 1, CHUNK)
     ]
     rise = np.concatenate(rises) if rises else np.zeros(0)
-    # A frame sees an attack half a window before its centre.
-    return np.pad(rise, (1 + n_fft // (2 * hop_length), 0))[: len(level)].astype(np.float32)
+    return np.pad(rise, (1 + delay, 0))[: len(level)].astype(np.float32)
 
 
 def _mel_bands(sample_rate: int, n_fft: int, bands: int, highest: float) -> np.ndarray:
@@ -226,7 +257,8 @@ def likely_tempo(envelope: np.ndarray, frame_rate: float) -> float:
     """
     width = int(TEMPO_WINDOW * frame_rate)
     padded = np.pad(envelope, width // 2, mode="linear_ramp", end_values=0.0)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, width)[: len(envelope)]
+    every = -(-len(envelope) // MOST_FRAMES)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, width)[: len(envelope) : every]
     hann = np.hanning(width + 1)[:-1]
     size = 1 << (2 * width - 1).bit_length()
     total = np.zeros(width)
@@ -238,7 +270,7 @@ def likely_tempo(envelope: np.ndarray, frame_rate: float) -> float:
     bpm = 60.0 * frame_rate / np.arange(1, width)  # of a lag in frames
     log_prior = -0.5 * np.square(np.log2(bpm / LIKELIEST_TEMPO))
     log_prior[bpm >= HIGHEST_TEMPO] = -np.inf
-    return float(bpm[np.argmax(np.log1p(1e6 * total[1:] / len(envelope)) + log_prior)])
+    return float(bpm[np.argmax(np.log1p(1e6 * total[1:] / len(windows)) + log_prior)])
 
 
 # ---------------------------------------------------------------------------- beats

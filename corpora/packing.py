@@ -29,8 +29,8 @@ def pack(store: FeatureStore, directory: Path, shard_bytes: int = SHARD_BYTES) -
         found = times.get(item["id"])
         entry = item if found is None else {**item, "phoneme_times": found}
         writer.add(entry, {kind: store.array(kind, item["id"]) for kind in bins})
-    known = {"pitch_range": store.pitch_range(), "voices": store.voices()}
-    writer.close({**store.index, **known})
+    known = {"pitch_range": store.pitch_range(), "pitch_ranges": store.pitch_ranges()}
+    writer.close({**store.index, **known, "voices": store.voices()})
     return writer
 
 

@@ -210,6 +210,18 @@ class FeatureStore(Store):
         pitches = [pitch for score in scores for _, _, pitch in score["notes"]]
         return [min(pitches), max(pitches)] if pitches else None
 
+    def pitch_ranges(self) -> dict[str, list[int]]:
+        """Return the same of each voice that sings, "" being the one without a name."""
+        if isinstance(self.index["items"], PackedItems):
+            return self.index.get("pitch_ranges", {})  # packed by an earlier version: unknown
+        items = [item for item in self.items("train") if item.get("score")]
+        names = dict.fromkeys(item.get("voice") or "" for item in items)
+        found = {
+            name: self.pitch_range([i for i in items if (i.get("voice") or "") == name])
+            for name in names
+        }
+        return {name: known for name, known in found.items() if known}
+
     def standardiser(self, kind: str) -> Standardiser:
         """Return the standardiser of `mel` or `linear`."""
         return Standardiser.from_statistics(self.statistics[kind])

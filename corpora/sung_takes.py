@@ -37,7 +37,7 @@ class SungArrangement:
     neutral (S,): the same without loudness and breaths, which the chain adds behind its networks;
     spans: of each phrase, from its first consonant to TAIL_SECONDS after its last note; sounding:
     by phrase and syllable the spans of the phonemes; curves: by phrase the start in s and F0 (T,)
-    in Hz at FRAME_RATE, as it was asked for.
+    in Hz at FRAME_RATE, as it was asked for; of a recording, as it was measured.
     """
 
     wav: torch.Tensor
@@ -88,7 +88,7 @@ def sing_arrangement(
 def contour_of(
     curves: Sequence[tuple[float, np.ndarray]], notes: Sequence[Note], start: float, end: float
 ) -> dict[str, Any]:
-    """Return the pitch of an item from `start` to `end` s against its notes, as it was asked for.
+    """Return the pitch of an item from `start` to `end` s against its notes.
 
     {rate: of the values in Hz, cents: by which F0 lies above the note that sounds, 0 in rests}.
     """

@@ -40,12 +40,12 @@ from text.frontend import Pronouncer
 from training.batching import evenly_spaced
 from transcription.transcribe import load_transcriber, transcribe
 from utils import config, distributed
-from utils.audio import AudioInfo
 from utils.checkpoint import resolve
 from utils.files import Journal
 from utils.loading import check_spectrograms, describe_weights, load_network
 from utils.metrics import frame_difference_ratio, frame_distance
 from utils.pitch import f0_track
+from utils.sound_files import AudioInfo
 
 if TYPE_CHECKING:
     from preprocess import StemBatch

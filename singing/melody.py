@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import Tensor
-
 from composer.compose import compose
-from composer.harmony import Harmony, analyse, chord_name
+from composer.harmony import Harmony, chord_name
 from music.score import TOLERANCE, Melody, Note, Syllable
 from music.underlay import Underlay, lay_lyrics, sing
+from singing.backing import BackingAudio
+from singing.ranges import moved_into, range_remark
 from singing.request import COMPOSE, NONE, TEMPO_OF_ACCOMPANIMENT, MelodyRequest, SongRequest
-from singing.voice import range_remark
 from text.remarks import remark
 from utils.files import reading
 
 if TYPE_CHECKING:
-    from composer.harmony import Chart
     from hyperparams import Composer
-    from singing.song import SongAudio
     from text.frontend import Pronouncer
     from text.lyrics import LyricLine
 
@@ -68,32 +65,12 @@ class MelodyVoice(Protocol):
         """Lowest and highest note (MIDI) of its training; None when it only speaks."""
 
     @property
+    def own_range(self) -> tuple[int, int] | None:
+        """The same of the one singer; None where the checkpoint does not tell singers apart."""
+
+    @property
     def composer(self) -> Composer:
         """The knobs of a melody composed for it."""
-
-
-@dataclass(frozen=True)
-class BackingAudio:
-    """The accompaniment that a melody is fitted to."""
-
-    wav: Tensor  # (S,) mono
-    sample_rate: int
-    seconds: float  # of its file: no note begins behind it
-    regions: tuple[tuple[float, float], ...] | None = None  # s, the parts sung; None = all
-    _known: dict[Any, Harmony] = field(default_factory=dict, repr=False, compare=False)
-
-    @classmethod
-    def of(cls, song: SongAudio, sample_rate: int) -> BackingAudio:
-        """Take the accompaniment of a song, and the parts to generate when it has a vocal."""
-        regions = song.regions if song.recording else None
-        return cls(song.accompaniment, sample_rate, song.seconds, regions)
-
-    def harmony(self, tempo: float | None = None, chords: Chart | None = None) -> Harmony:
-        """Analyse it; `tempo` in beats per minute and `chords` where they are known."""
-        asked = (tempo, chords)
-        if asked not in self._known:
-            self._known[asked] = analyse(self.wav.numpy(), self.sample_rate, tempo, chart=chords)
-        return self._known[asked]
 
 
 def resolve_melody(request: SongRequest, voice: MelodyVoice) -> MelodyRequest:
@@ -133,7 +110,7 @@ def make_melody(
     """
     melody = resolve_melody(request, voice)
     if melody.source == COMPOSE:
-        composer = replace(voice.composer, **composer_changes(melody))
+        composer = replace(moved_into(voice.composer, voice.own_range), **composer_changes(melody))
         make = compose_fitting if request.is_vocalise else compose
         result = _composed(
             melody, request.lyrics, backing, pronouncer, composer, request.seed, make

@@ -25,7 +25,7 @@ from singing.song import SongAudio, pad_to, write_recording
 from text.remarks import grouped, listed, remark
 from utils import plotting, scratch
 from utils.audio import resample, to_mono, write_wav
-from utils.files import write_json
+from utils.files import finite, write_json
 
 if TYPE_CHECKING:
     from hyperparams import Audio
@@ -269,12 +269,3 @@ def write_picture(
 def save_report(out: Path, content: Mapping[str, Any]) -> None:
     """Write report.json into the folder `out`."""
     write_json(out / "report.json", finite(content), indent=2)
-
-
-def finite(value: Any) -> Any:
-    """Replace numbers that JSON does not know (silence is -inf) by None, at any depth."""
-    if isinstance(value, dict):
-        return {name: finite(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -15,24 +15,24 @@ import numpy as np
 
 from composer.harmony import chord_name
 from music.midi import write_midi
+from singing.backing import BackingAudio
+from singing.facts import sampling_hyperparams, with_syllables
 from singing.melody import (
-    BackingAudio,
     MelodyResult,
     chord_changes,
     harmony_report,
     make_melody,
     resolve_melody,
 )
-from singing.networks import open_request, sampling_hyperparams, with_syllables
-from singing.output import finite
 from singing.pictures import melody_picture
+from singing.ranges import own_range, sung_range, voice_number
 from singing.request import NONE, SongRequest
 from text.frontend import Pronouncer
 from text.remarks import grouped
 from utils.checkpoint import resolve
-from utils.files import refuse_overwriting, staged, write_json
-from utils.loading import load_facts
+from utils.files import finite, refuse_overwriting, staged, write_json
 from utils.plotting import save_figure
+from utils.stored import load_facts
 
 if TYPE_CHECKING:
     from composer.harmony import Harmony
@@ -48,6 +48,7 @@ class PlannedVoice:
 
     path: Path
     pitch_range: tuple[int, int] | None  # MIDI; None when it only speaks
+    own_range: tuple[int, int] | None  # of the one singer, where there are several
     composer: Composer
 
 
@@ -94,16 +95,15 @@ def make_plan(request: SongRequest, backing: BackingAudio | None = None) -> Plan
     request = with_syllables(request)
     facts = load_facts(resolve(request.transformer, "transformer"), "transformer")
     hp = sampling_hyperparams(request, facts, "transformer")
-    known = facts.data.get("pitch_range")
-    voice = PlannedVoice(facts.path, (known[0], known[1]) if known else None, hp.composer)
+    own = own_range(facts.data, voice_number(facts.data, request.voice, facts.path))
+    voice = PlannedVoice(facts.path, own or sung_range(facts.data), own, hp.composer)
     if not request.has_words or resolve_melody(request, voice).source == NONE:
         raise ValueError(
             "--plan shows a melody and its words, and nothing is sung here: give --lyrics and an "
             "--accompaniment to compose for, or --melody FILE"
         )
     if backing is None and request.files is not None:
-        rate = hp.audio.sample_rate
-        backing = BackingAudio.of(open_request(request, rate), rate)
+        backing = BackingAudio.of_request(request, hp.audio.sample_rate)
     melody = make_melody(request, voice, Pronouncer(request.lexicon), backing, with_harmony=True)
     seconds = melody.underlay.score.duration if backing is None else backing.seconds
     remarks = (*getattr(request.lyrics, "remarks", ()), *melody.remarks)

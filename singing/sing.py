@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from singing.backing import BackingAudio
+from singing.facts import with_syllables
 from singing.inpaint import (
     InpaintedVocal,
     check_inpainter,
@@ -20,14 +22,13 @@ from singing.inpaint import (
     draft_as_vocal,
     inpaint_ranges,
 )
-from singing.melody import BackingAudio, MelodyResult, make_melody, resolve_melody
+from singing.melody import MelodyResult, make_melody, resolve_melody
 from singing.mixing import mix_song
 from singing.networks import (
     Networks,
     load_networks,
     requested_mels,
     requested_voice,
-    with_syllables,
 )
 from singing.output import (
     collect_remarks,

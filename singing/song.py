@@ -20,24 +20,13 @@ import torch
 from torch import Tensor
 
 from inpainter.windows import merge_ranges
+from singing.backing import backing_gain, check_finite, peak_of, read_accompaniment
 from singing.request import SongFiles
 from utils import scratch
-from utils.audio import (
-    AudioInfo,
-    active_level,
-    convert,
-    decode,
-    loudness,
-    read_audio,
-    resample,
-    rms_level,
-    to_mono,
-    write_samples,
-)
+from utils.audio import active_level, loudness, resample, to_mono, write_samples
 from utils.files import reading
+from utils.sound_files import AudioInfo, decode
 
-LONGEST_SONG = 3600.0  # s of an accompaniment
-SILENCE_LEVEL = -60.0  # dBFS RMS of a whole recording, below which it counts as silent
 TIME = re.compile(r"\s*(?:(\d+):)?(\d+(?:\.\d*)?|\.\d+)\s*")  # minutes, seconds
 RANGES_EXAMPLE = "START-END in seconds or minutes:seconds, as in 12.5-17.0,1:02-1:08.5"
 
@@ -88,7 +77,7 @@ def read_recording(path: Path) -> AudioFile:
     kept = {"PCM_S8": "PCM_U8", "DOUBLE": "DOUBLE"}  # wav knows no signed 8 bits
     written = kept.get(subtype, subtype if is_integer else "FLOAT")
     recording = AudioFile(path, samples, sample_rate, written)
-    check_finite(recording.wav(), path)
+    check_finite(recording.wav().numpy(), path)
     return recording
 
 
@@ -97,40 +86,6 @@ def write_recording(path: Path, recording: AudioFile) -> None:
     samples = recording.samples
     parts = (samples[start:stop] for start, stop in scratch.blocks(len(samples)))
     write_samples(path, parts, recording.sample_rate, recording.subtype, samples.shape[1])
-
-
-def read_accompaniment(path: Path, sample_rate: int) -> tuple[Tensor, AudioInfo]:
-    """Read mono (S,) at `sample_rate`, and what the file was; ValueError for NaN and silence."""
-    wav, file_rate = read_audio(path)
-    check_finite(wav, path)
-    seconds = wav.shape[1] / file_rate
-    if seconds > LONGEST_SONG:
-        raise ValueError(f"{path}: {seconds:.0f} s; expected at most {LONGEST_SONG:.0f} s of song")
-    with reading(path):
-        mono, info = convert(wav, file_rate, sample_rate)
-    level = rms_level(mono)
-    if level < SILENCE_LEVEL:
-        raise ValueError(
-            f"{path} is silent in mono ({level:.0f} dBFS RMS, expected at least "
-            f"{SILENCE_LEVEL:.0f}): there is nothing to sing to. To speak lyrics alone, leave "
-            "--accompaniment out"
-        )
-    return mono, info
-
-
-def check_finite(wav: Tensor, path: Path) -> None:
-    """Raise ValueError when samples (C, S) are NaN or infinite, saying how many and where."""
-    broken, first = 0, 0
-    for start, stop in scratch.blocks(wav.shape[1]):
-        is_broken = ~torch.isfinite(wav[:, start:stop]).all(0)
-        if not broken and is_broken.any():
-            first = start + int(is_broken.nonzero()[0])
-        broken += int(is_broken.sum())
-    if broken:
-        raise ValueError(
-            f"{path}: {broken} samples are NaN or infinite, the first is sample {first}; export "
-            "the recording again"
-        )
 
 
 def pad_to(wav: Tensor, length: int) -> Tensor:
@@ -158,22 +113,17 @@ def training_gain(
     With a vocal as in training: the loudness of the mix (`data["loudness"]`, LUFS). Without one the
     RMS of the accompaniment is brought to that of the corpus. A peak stays within full scale.
     """
-    rms = data.get("statistics", {}).get("accompaniment", sigma_data)
-    gain = rms / 10 ** (rms_level(accompaniment) / 20)
-    peak = peak_of(accompaniment)
-    if vocal is not None and "loudness" in data:
-        both = scaled(vocal, 1.0)
-        for start, stop in scratch.blocks(len(both)):
-            both[start:stop] += accompaniment[start:stop]
-        level = loudness(both, sample_rate)
-        gain = 10 ** ((data["loudness"] - level) / 20) if math.isfinite(level) else gain
-        peak = max(peak, peak_of(vocal))
-    return min(gain, 1.0 / peak)
-
-
-def peak_of(wav: Tensor) -> float:
-    """Return the largest magnitude of (S,)."""
-    return max(wav[a:b].abs().max().item() for a, b in scratch.blocks(len(wav)))
+    backing = accompaniment.cpu().numpy()
+    if vocal is None or "loudness" not in data:
+        return backing_gain(backing, data, sigma_data)
+    both = scaled(vocal, 1.0)
+    for start, stop in scratch.blocks(len(both)):
+        both[start:stop] += accompaniment[start:stop]
+    level = loudness(both, sample_rate)
+    if not math.isfinite(level):
+        return backing_gain(backing, data, sigma_data)
+    gain = 10 ** ((data["loudness"] - level) / 20)
+    return min(gain, 1.0 / max(peak_of(backing), peak_of(vocal.cpu().numpy())))
 
 
 def scaled(wav: Tensor, gain: float) -> Tensor:
@@ -318,7 +268,8 @@ def open_song(
     other continues in silence. Raises FileNotFoundError and ValueError for files and ranges that
     cannot be used.
     """
-    accompaniment, info = read_accompaniment(files.accompaniment, sample_rate)
+    backing, info = read_accompaniment(files.accompaniment, sample_rate)
+    accompaniment = torch.from_numpy(backing)
     if files.vocal is None:
         gain = training_gain(accompaniment, None, data, sigma_data, sample_rate)
         return SongAudio(

@@ -32,6 +32,7 @@ from singing.chain import (
     waveform,
 )
 from singing.performance import Performance, contour_of_pitch, performances, with_loudness
+from singing.ranges import own_range, sung_range, voice_names, voice_number
 from singing.request import ProgressBar
 from text.symbols import word_spans
 from utils import scratch
@@ -39,13 +40,11 @@ from utils.loading import Loaded, check_pair, load_network
 
 if TYPE_CHECKING:
     from hyperparams import Composer, Hyperparams, Synthesis
-    from music.score import Score
     from music.underlay import Underlay
     from text.frontend import Pronouncer
     from text.lyrics import LyricLine
     from utils.pitch import TimedNote
 
-FIRST_VOICE = "first"  # name of voice 0, which every transformer has
 BATCH = 32  # phrases decoded together: memory does not grow with the song
 
 # All phrases of a song → the same with other mels, before they get a sound.
@@ -144,8 +143,12 @@ class Voice:
     @property
     def pitch_range(self) -> tuple[int, int] | None:
         """Lowest and highest note (MIDI) of its training; None when it only speaks."""
-        known = self.transformer.data.get("pitch_range")
-        return (known[0], known[1]) if known else None
+        return self.own_range or sung_range(self.transformer.data)
+
+    @property
+    def own_range(self) -> tuple[int, int] | None:
+        """The same of the one singer; None where the checkpoint does not tell singers apart."""
+        return own_range(self.transformer.data, self.number)
 
     @torch.inference_mode()
     def waveforms(
@@ -201,15 +204,10 @@ class Voice:
         """Describe the networks for report.json."""
         return {
             "transformer": {"path": str(self.transformer.path), "step": self.transformer.step},
-            "voice": voice_names(self.transformer)[self.number],
+            "voice": voice_names(self.transformer.data)[self.number],
             "postnet": {"path": str(self.postnet.path), "step": self.postnet.step},
             "synthesis": asdict(self.hyperparams.synthesis),
         }
-
-
-def voice_names(transformer: Loaded) -> list[str]:
-    """Return the names of a transformer's voices, FIRST_VOICE in front."""
-    return [FIRST_VOICE, *transformer.data.get("voices", ())]
 
 
 def load_voice(
@@ -222,21 +220,8 @@ def load_voice(
     first = load_network(transformer, "transformer", device)
     second = load_network(postnet, "postnet", device)
     check_pair(first, second)
-    names = voice_names(first)
-    if name is not None and name not in names:
-        raise ValueError(f"--voice {name}: {first.path} has {', '.join(names)}")
-    number = 0 if name is None else names.index(name)
+    number = voice_number(first.data, name, first.path)
     return Voice(first, second, first.hyperparams, device, number=number)
-
-
-def range_remark(score: Score, known: tuple[int, int] | None) -> str | None:
-    """Return a remark on notes outside those that a voice was trained on; None without any."""
-    if known is None or not (outside := score.outside(*known)):
-        return None
-    return (
-        f"{len(outside)} of {len(score.notes)} notes are outside the voice's range, MIDI "
-        f"{known[0]} to {known[1]}: they are sung as written; --transpose N moves all"
-    )
 
 
 # ---------------------------------------------------------------------------- phrases

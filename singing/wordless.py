@@ -20,11 +20,11 @@ from inpainter.windows import merge_ranges
 from music.inputs import ScoreTracks
 from music.score import Lyric, Melody, Note
 from music.underlay import Underlay, sing
+from singing.backing import BackingAudio
 from singing.chain import f0_of_mel, f0_of_notes, linear_of, source_waveform, unlevelled
 from singing.hearing import AROUND, HEARD, Hear, like_the_take, parts_of
 from singing.melody import (
     LINE_LENGTHS,
-    BackingAudio,
     chord_changes,
     compose_fitting,
     composer_changes,
@@ -198,7 +198,7 @@ class WordlessSinger:
         knobs = replace(knobs, **chosen)
         try:
             bpm = None if melody.tempo is None else tempo_of(melody.tempo, backing)
-            harmony = analyse(backing.wav.numpy(), rate, bpm)
+            harmony = analyse(backing.wav, rate, bpm)
             if song.recording and ranges:
                 fitted_knobs, remarks = like_the_take(
                     song, ranges[0][0], harmony, knobs, self.hear, rate

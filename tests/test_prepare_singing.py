@@ -167,6 +167,9 @@ def test_a_plain_folder(
         check_phrases(tmp_path, f"{id}@0", truth, 0.03)
     items = FeatureStore(tmp_path / "feature" / "x").index["items"]
     assert {item["voice"] for item in items} == {"x"} and all(item["score"] for item in items)
+    for item in items:  # the pitch that was measured, against the notes
+        cents = np.array(item["score"]["contour"]["cents"])
+        assert 0 < np.median(np.abs(cents[cents != 0])) < 40
     stems = StemStore(tmp_path / "feature" / "x-stems").index["items"]
     assert [item["id"] for item in stems] == ["worded@0"] and stems[0]["score"]["notes"]
     report = json.loads((tmp_path / "feature" / "x" / "report.json").read_text())

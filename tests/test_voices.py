@@ -8,23 +8,27 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
 from test_network import FRAME, N_MELS, NUM_SYMBOLS, random_score
 from test_training_scripts import features, flags, model_of
 from tiny import TINY
-from tiny_chain import save
+from tiny_chain import save, write
 
 import train_transformer
 from corpora.cache import write_index
 from corpora.stores import FeatureStore
+from hyperparams import Composer
 from network import TransformerTTS
 from preprocess import TextMelDataset
+from singing.ranges import moved_into
 from text.symbols import SYMBOLS
-from train_transformer import numbered_voices
+from train_transformer import numbered_voices, ranges_by_voice
 from utils import checkpoint
 from utils.loading import build_transformer, load_network
 
 __all__ = ["features"]  # a fixture
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
 def transformer(voices: int) -> TransformerTTS:
@@ -124,6 +128,12 @@ def test_voices_are_trained_kept_and_grown(
     assert train_transformer.main([*arguments, "--set", "transformer.voices=3"]) == 0
     state = checkpoint.load(folder / "transformer" / "r" / "last.pt", "transformer")
     assert state["data"]["voices"] == ["ann", "bob"]
+    items = FeatureStore(features / "x").items("train")
+    for name, range_of_name in state["data"]["pitch_ranges"].items():
+        notes = [i["score"]["notes"] for i in items if i.get("voice", "first") == name]
+        pitches = [pitch for own in notes for *_, pitch in own]
+        assert range_of_name == [min(pitches), max(pitches)]
+    assert {"first", "ann", "bob"} >= set(state["data"]["pitch_ranges"])
     learnt = model_of(folder, "transformer")["voice.weight"]
     assert (learnt.abs().sum(1) > 0).tolist() == [False, True, True, False]
     # Another corpus of the first and a third singer: those that are known keep their rows.
@@ -134,6 +144,8 @@ def test_voices_are_trained_kept_and_grown(
     grown = checkpoint.load(folder / "transformer" / "more" / "last.pt", "transformer")
     assert grown["data"]["voices"] == ["ann", "bob", "cy"]
     assert torch.equal(grown["model"]["voice.weight"][:4], learnt)
+    kept = state["data"]["pitch_ranges"]
+    assert all(grown["data"]["pitch_ranges"][n] == kept[n] for n in ("ann", "bob") if n in kept)
     # The weights know no other scale than that of their own corpus.
     assert grown["data"]["statistics"] == state["data"]["statistics"]
     loaded = load_network(
@@ -167,3 +179,67 @@ def test_the_voice_is_chosen_by_name(
     assert "several.pt has first, ann, bob" in capsys.readouterr().err
     assert run("--lyrics", "we sing", "--voice", "ann") == 2
     assert "has first" in capsys.readouterr().err
+
+
+def test_ranges_of_voices_are_kept_and_grow() -> None:
+    ranges = {"": [50, 60], "ann": [60, 70]}
+    assert ranges_by_voice(ranges, {}) == {"first": [50, 60], "ann": [60, 70]}
+    start = {"voices": ["ann", "bob"], "pitch_ranges": {"ann": [65, 75], "bob": [40, 52]}}
+    grown = {"first": [50, 60], "ann": [60, 75], "bob": [40, 52]}
+    assert ranges_by_voice(ranges, start) == grown
+    # Weights of one voice, from before: what they sang is the first one's.
+    one = {"pitch_range": [48, 58]}
+    assert ranges_by_voice({"ann": [60, 70]}, one) == {"first": [48, 58], "ann": [60, 70]}
+    # Of several, from before: whose it was is not known.
+    assert ranges_by_voice({}, {**one, "voices": ["ann"]}) == {}
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        (None, (53, 72)),  # a checkpoint that does not tell voices apart
+        ((45, 80), (53, 72)),
+        ((40, 62), (43, 62)),
+        ((60, 84), (60, 79)),
+        ((60, 70), (60, 70)),
+        ((60, 62), (57, 65)),
+    ],
+)
+def test_a_range_moves_as_little_as_can_be(
+    own: tuple[int, int] | None, expected: tuple[int, int]
+) -> None:
+    moved = moved_into(Composer(), own)
+    assert (moved.low, moved.high) == expected
+    if own is None:
+        assert moved == Composer()
+
+
+def test_a_melody_is_composed_in_the_range_of_the_voice(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    hp = replace(TINY, transformer=replace(TINY.transformer, voices=2))
+    network = build_transformer(hp, len(SYMBOLS))
+    known = {"pitch_range": [40, 84], "voices": ["ann", "bob"]}
+    several = {"first": [53, 72], "ann": [64, 80], "bob": [41, 55]}
+    for name, more in (("new.pt", {"pitch_ranges": several}), ("old.pt", {})):
+        save(tmp_path / name, "transformer", network, hp, **known, **more)
+    wav, rate = soundfile.read(EXAMPLES / "evening-sun.ogg", frames=12 * 22050)
+    song = ("--accompaniment", write(tmp_path / "song.wav", wav, rate), "--plan")
+    common = ("--lyrics", "morning light on the window\noh stay with me", *song, "--checkpoint")
+
+    def pitches(*flags: object, weights: str = "new.pt") -> list[int]:
+        assert run(*common, tmp_path / weights, *flags, out="plan") == 0
+        notes = json.loads((tmp_path / "plan" / "plan.json").read_text())["notes"]
+        return sorted({note["pitch"] for note in notes})
+
+    plain = pitches()
+    assert plain == pitches("--voice", "first") == pitches("--voice", "bob", weights="old.pt")
+    for name in ("ann", "bob"):
+        low, high = several[name]
+        sung = pitches("--voice", name)
+        assert low <= sung[0] and sung[-1] <= high and sung != plain
+    capsys.readouterr()
+    wide = pitches("--voice", "bob", "--range", "60-72")  # who asks gets it, and hears of it
+    assert wide[0] >= 60 and "outside the voice's range, MIDI 41 to 55" in capsys.readouterr().out
+    assert run(*common, tmp_path / "new.pt", "--voice", "eve", out="plan") == 2
+    assert "new.pt has first, ann, bob" in capsys.readouterr().err

@@ -164,7 +164,8 @@ def compare(
     """Return (what forbids to resume `state`, what has changed harmlessly), a line each.
 
     Forbidden: a change of the sections that shape the network, of FIXED_KNOBS, of the corpus. The
-    rest of the training section may change; other sections do not concern the run.
+    rest of the training section may change; other sections do not concern the run, and what an
+    earlier version did not store of its corpus forbids nothing.
     """
     hyperparams, section = experiment.hyperparams, f"{experiment.kind}_training"
     stored = config.from_dict(state["hyperparams"], type(hyperparams))
@@ -178,7 +179,7 @@ def compare(
     forbidden += [
         f"data.{name}: another corpus, or prepared anew"
         for name, value in experiment.data.items()
-        if not equal(value, state["data"].get(name))
+        if name in state["data"] and not equal(value, state["data"][name])
     ]
     return forbidden, harmless
 

@@ -32,6 +32,7 @@ from corpora.sung_takes import LEVEL_BLOCK, PEAK, VOCAL_LEVEL, SungArrangement
 from music.inputs import TAIL_SECONDS, breaths, phrase_inputs
 from music.midi import write_midi
 from text.frontend import Pronouncer
+from transcription.contours import pitch_curve
 from transcription.forced_alignment import ALIGNED
 from transcription.sung_recording import (
     LEAST_IN_TUNE,
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from transcription.network import TranscriberNet
     from utils.loading import Loaded
 
-VERSION = 1  # raised when the same recordings and settings give other phrases
+VERSION = 2  # raised when the same recordings and settings give other phrases
 BATCH = 4  # recordings for which a worker loads the transcriber once
 LEAST_WORDS = 0.5  # of a phrase's words that are recognised where they were placed
 LEAST_VOICED = 0.3  # of the frames in a phrase's notes that have a pitch
@@ -164,7 +165,8 @@ def prepare_recording(
         raise ValueError(fault)
     block = round(LEVEL_BLOCK * heard.audio.sample_rate)
     wav = levelled(heard.wav, VOCAL_LEVEL, block, PEAK)
-    phrases, left_out = _phrases(task, wav, sung, deviations)
+    curve = pitch_curve(heard.wav, heard.audio.sample_rate, sung.score.notes)
+    phrases, left_out = _phrases(task, wav, sung, deviations, curve)
     inputs = phrase_inputs(sung.score, 0.0, max(heard.seconds, sung.score.duration))
     record = {
         "id": task.id,
@@ -245,9 +247,12 @@ def _recording_fault(report: dict[str, Any]) -> str | None:
 
 
 def _phrases(
-    task: RecordingTask, wav: Tensor, sung: Sung, deviations: np.ndarray
+    task: RecordingTask, wav: Tensor, sung: Sung, deviations: np.ndarray, curve: np.ndarray
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """Cut a recording at its rests; returns the phrases that are usable, and why others are not."""
+    """Cut a recording at its rests; returns the phrases that are usable, and why others are not.
+
+    curve: F0 (T,) in Hz of the recording at FRAME_RATE.
+    """
     cut = breaths(sung.score)
     rest = iter(sung.times)
     sounding = [[next(rest) for _ in phrase.syllables] for phrase in cut]
@@ -257,7 +262,7 @@ def _phrases(
         offset = max(phrase.duration, times[-1][-1][1]) + TAIL_SECONDS
         spans.append((max(0.0, onset), offset))
     place = task.id, task.directory, task.audio.sample_rate
-    voice = SungArrangement(wav, wav, spans, sounding, [])
+    voice = SungArrangement(wav, wav, spans, sounding, [(0.0, curve)] * len(cut))
     records = write_items(*place, cut, voice, set(sung.guessed))
     kept, left_out = [], []
     words = _word_places(sung)

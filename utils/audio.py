@@ -1,7 +1,8 @@
 """Waveforms: files in and out, spectrogram features, phase recovery, levels.
 
 Everything after `read_audio` is torch and runs on the device of its input, in float32 even under
-autocast. The only sample rates are those of a file and of the `Audio` section.
+autocast; files are read in utils/sound_files.py. The only sample rates are those of a file and of
+the `Audio` section.
 """
 
 from __future__ import annotations
@@ -9,10 +10,9 @@ from __future__ import annotations
 import errno
 import logging
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
@@ -22,6 +22,14 @@ from torch.nn import functional as F
 
 from utils import audio_functional, scratch
 from utils.files import atomic, reading
+from utils.sound_files import (
+    BLOCK,
+    RESAMPLING,
+    AudioInfo,
+    read_samples,
+    resampling_margin,
+    resampling_ratio,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,20 +38,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# librosa's "kaiser_best" of torchaudio's documentation: passband to 0.948 of the lower Nyquist.
-RESAMPLING: dict[str, Any] = {
-    "lowpass_filter_width": 64,
-    "rolloff": 0.9475937167399596,
-    "resampling_method": "sinc_interp_kaiser",
-    "beta": 14.769656459379492,
-}
 MOST_KEPT = 1 << 20  # weights of a kernel, 4 MB; 44,100 to 16,000 Hz has 0.1 M
-MAX_RESAMPLING_TAPS = 1 << 27  # weights of the polyphase kernel, 0.5 GB: rates without a ratio
-LOWEST_RATE, HIGHEST_RATE = 4000, 768_000  # Hz of a file
-MOST_CHANNELS = 64  # of a file
-LONGEST_RECORDING = 7200.0  # s of a file; an audiobook's chapter, an opera's act
-MOST_SAMPLES = 1 << 29  # of a file, all channels: 2 GiB in memory
-BLOCK = 1 << 18  # samples resampled or written at a time: flat memory
 BLOCK_FRAMES = 128  # spectrogram frames transformed at a time on a CPU: half a MB, its cache
 LOUDNESS_BLOCK = 0.4  # s, the gating block of BS.1770
 LOUDNESS_STEPS = 100  # quarter blocks filtered at a time, 10 s: flat memory
@@ -52,96 +47,14 @@ ACTIVE_RANGE = 40.0  # dB below the loudest block that still counts as sounding
 MIN_STANDARD_DEVIATION = 1e-2  # nepers; a bin that never moves must not become a noise amplifier
 
 
-@dataclass(frozen=True)
-class AudioInfo:
-    """What a file was before `read_wav` converted it."""
-
-    sample_rate: int  # Hz
-    channels: int
-    num_samples: int  # per channel, at the file's own rate
-    conversions: tuple[str, ...]  # one phrase for each change made, none when there was none
-
-
 def read_audio(path: Path) -> tuple[Tensor, int]:
     """Read a wav, flac, ogg or mp3 file as it is: all channels, its own rate.
 
     Returns (C, S) float32 in [-1, 1] and Hz. Raises FileNotFoundError, and ValueError for a file
     that cannot be decoded or holds no samples.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such audio file")
-    parts = Stream(path, "float32")
-    wav = scratch.zeros((parts.channels, parts.promised))
-    length = 0
-    for part in parts:
-        wav[:, length : length + len(part)] = torch.from_numpy(part.T)
-        length += len(part)
-        scratch.forget()
-    return wav[:, :length], parts.sample_rate  # (C, S)
-
-
-class Stream:
-    """A sound file in blocks (S, C), after a look at what its header promises.
-
-    Raises ValueError for what is not audio, holds nothing, or is beyond LOWEST_RATE … MOST_SAMPLES.
-    """
-
-    def __init__(self, path: Path, dtype: str) -> None:
-        self.path, self.dtype = path, dtype
-        with reading(path):
-            try:
-                info = soundfile.info(path)
-            except (soundfile.SoundFileError, RuntimeError) as error:
-                raise ValueError(f"{path}: not readable as audio ({error})") from error
-            _check_header(info, path)
-        self.sample_rate, self.channels = info.samplerate, info.channels
-        self.promised = info.frames  # samples, at most
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield the samples, BLOCK of them at a time; ValueError where there is none."""
-        length = 0
-        with reading(self.path):
-            try:
-                with soundfile.SoundFile(self.path) as file:
-                    while length < self.promised:
-                        part = file.read(BLOCK, dtype=self.dtype, always_2d=True)
-                        if not len(part):
-                            break
-                        length += len(part)
-                        yield part[: len(part) - max(0, length - self.promised)]
-            except (soundfile.SoundFileError, RuntimeError) as error:
-                raise ValueError(f"{self.path}: not readable as audio ({error})") from error
-        if not length:
-            raise ValueError(f"{self.path}: the file is audio but holds no samples")
-
-
-def decode(path: Path, dtype: str) -> tuple[np.ndarray, int]:
-    """Decode a file to (S, C) and Hz; raises as `Stream`."""
-    parts = Stream(path, dtype)
-    samples = scratch.zeros_array((parts.promised, parts.channels), np.dtype(dtype))
-    length = 0
-    for part in parts:
-        samples[length : length + len(part)] = part
-        length += len(part)
-        scratch.forget()
-    return samples[:length], parts.sample_rate
-
-
-def _check_header(info: Any, path: Path) -> None:
-    """Raise ValueError for a file that nobody recorded, before its size is allocated."""
-    if not LOWEST_RATE <= info.samplerate <= HIGHEST_RATE:
-        raise ValueError(
-            f"{path}: {info.samplerate} Hz; expected {LOWEST_RATE} to {HIGHEST_RATE} Hz"
-        )
-    if info.channels > MOST_CHANNELS:
-        raise ValueError(f"{path}: {info.channels} channels; expected at most {MOST_CHANNELS}")
-    seconds = info.frames / info.samplerate
-    if seconds > LONGEST_RECORDING or info.frames * info.channels > MOST_SAMPLES:
-        raise ValueError(
-            f"{path}: its header promises {seconds:.0f} s in {info.channels} channels; expected at "
-            f"most {LONGEST_RECORDING:.0f} s, and {MOST_SAMPLES} samples in all channels"
-        )
+    samples, sample_rate = read_samples(path)
+    return torch.from_numpy(samples), sample_rate
 
 
 def resample(wav: Tensor, sample_rate: int, new_rate: int) -> Tensor:
@@ -152,19 +65,12 @@ def resample(wav: Tensor, sample_rate: int, new_rate: int) -> Tensor:
     """
     if sample_rate == new_rate:
         return wav
-    divisor = math.gcd(sample_rate, new_rate)
-    original, new = sample_rate // divisor, new_rate // divisor
-    if original * new > MAX_RESAMPLING_TAPS:
-        raise ValueError(
-            f"{sample_rate} Hz to {new_rate} Hz is a ratio of {original}:{new}, too fine to "
-            "resample directly; convert the file to a usual rate first (44100, 48000, ... Hz)"
-        )
+    original, new = resampling_ratio(sample_rate, new_rate)
     # Making a kernel takes longer than using it on a sentence; a very large one is not kept.
     make = _resampler if original * new <= MOST_KEPT else _resampler.__wrapped__
     resampler = make(sample_rate, new_rate, wav.dtype).to(wav.device)
     # In blocks, each with the samples around it that the filter reaches: flat memory.
-    zeros = RESAMPLING["lowpass_filter_width"] / RESAMPLING["rolloff"]
-    margin = math.ceil(zeros / min(original, new)) + 2  # periods of `original` samples
+    margin = resampling_margin(original, new)
     size = max(1, BLOCK // original)  # periods
     count = math.ceil(wav.shape[-1] * new / original)
     result = scratch.zeros((*wav.shape[:-1], count), wav.dtype).to(wav.device)
@@ -206,12 +112,7 @@ def read_wav(path: Path, sample_rate: int) -> tuple[Tensor, AudioInfo]:
 
 def convert(wav: Tensor, file_rate: int, sample_rate: int) -> tuple[Tensor, AudioInfo]:
     """Bring (C, S) at `file_rate` to mono (S,) at `sample_rate`, with a record of the changes."""
-    conversions = []
-    if wav.shape[0] != 1:
-        conversions.append(f"{wav.shape[0]} channels to mono")
-    if file_rate != sample_rate:
-        conversions.append(f"{file_rate} Hz to {sample_rate} Hz")
-    info = AudioInfo(file_rate, wav.shape[0], wav.shape[1], tuple(conversions))
+    info = AudioInfo.of(wav.shape, file_rate, sample_rate)
     return resample(to_mono(wav), file_rate, sample_rate), info
 
 
@@ -348,14 +249,6 @@ def cpu_features(audio: Audio) -> Features:
     For workers: making the filterbank takes as long as the spectrograms of a sentence.
     """
     return Features(audio)
-
-
-def mel_frequencies(count: int, highest: float) -> np.ndarray:
-    """Return frequencies in Hz, evenly spaced from 0 to `highest` Hz on Slaney's mel scale."""
-    step = math.log(6.4) / 27.0  # log Hz per mel above 1000 Hz = 15 mel; below, 200/3 Hz per mel
-    top = highest * 3 / 200 if highest <= 1000.0 else 15.0 + math.log(highest / 1000.0) / step
-    mels = np.linspace(0.0, top, count)
-    return np.where(mels < 15.0, mels * 200 / 3, 1000.0 * np.exp(step * (mels - 15.0)))
 
 
 def mel_filterbank(audio: Audio) -> Tensor:

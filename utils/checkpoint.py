@@ -12,19 +12,21 @@ import errno
 import pickle
 import re
 import reprlib
+import sys
 import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import UnionType
-from typing import Any
-
-import torch
-from torch import Tensor, nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
+from typing import TYPE_CHECKING, Any
 
 from utils.files import UNREADABLE, atomic
+from utils.unread import Unread, read_without_tensors
+
+if TYPE_CHECKING:  # torch is imported where tensors are: a plan reads none
+    import torch
+    from torch import Tensor, nn
 
 VERSION = 1
 KINDS = ("transformer", "postnet", "inpainter", "transcriber")
@@ -67,6 +69,8 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
 
     Raises ValueError when something in it is neither a tensor nor a plain value.
     """
+    import torch
+
     plain = _plain(state, "state")
     try:
         with atomic(path) as temporary, open(temporary, "wb") as file:
@@ -85,6 +89,8 @@ def load(
     train it; ValueError when the file is truncated, damaged by as little as a bit, foreign, of
     another kind or of a newer version.
     """
+    import torch
+
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(_missing(path, kind))
@@ -102,6 +108,21 @@ def load(
             f"({_first_line(error)}). Delete it and use another one:\n{listing(_save_root(path))}"
         ) from error
     _check(state, path, kind)
+    return state
+
+
+def facts(path: Path, kind: str | None = None) -> dict[str, Any]:
+    """Read a checkpoint whose tensors nobody needs, without torch: each is an `Unread`.
+
+    What cannot be read so is left to `load`, and its errors.
+    """
+    path = Path(path)
+    try:
+        _check_archive(path)
+        state = read_without_tensors(path)
+        _check(state, path, kind)
+    except (*UNREADABLE, pickle.UnpicklingError, zipfile.BadZipFile, OSError, ValueError):
+        return load(path, kind)
     return state
 
 
@@ -138,6 +159,8 @@ def limited_to(tensors: Mapping[str, Tensor], source: Path | str) -> Iterator[No
     Damaged or made-up hyperparameters may ask for a billion layers or channels. A parameter is
     looked at when it is registered: its memory is reserved by then, but not yet touched.
     """
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
     most, count = 2 * len(tensors) + 100, 0
     largest = max((tensor.numel() for tensor in tensors.values()), default=0)
 
@@ -256,6 +279,8 @@ def _glance(path: Path) -> dict[str, Any] | None:
     """Read a checkpoint without its tensors (they stay on the disk); None where it is none."""
     if not path.is_file():
         return None
+    import torch
+
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (*UNREADABLE, pickle.UnpicklingError, OSError, ValueError):
@@ -290,13 +315,15 @@ def export_half(path_in: Path, path_out: Path) -> int:
 def _half(tensor: Tensor) -> Tensor:
     if not tensor.is_floating_point():
         return tensor
+    import torch
+
     half = tensor.to(torch.float16)
     return half if torch.isfinite(half).all() or not torch.isfinite(tensor).all() else tensor
 
 
 def _plain(value: Any, where: str) -> Any:
     """Return `value` with plain containers and detached tensors; ValueError names anything else."""
-    if isinstance(value, Tensor):
+    if _is_tensor(value):
         return value.detach()
     if value is None or type(value) in (bool, int, float, str):
         return value
@@ -312,6 +339,11 @@ def _plain(value: Any, where: str) -> Any:
         f"{where} is a {type(value).__module__}.{type(value).__name__}; a checkpoint holds only "
         "tensors, str, int, float, bool, None, lists, tuples and dicts"
     )
+
+
+def _is_tensor(value: Any) -> bool:
+    """Whether it is a tensor; without torch nothing is."""
+    return "torch" in sys.modules and isinstance(value, sys.modules["torch"].Tensor)
 
 
 def _check_archive(path: Path) -> None:
@@ -344,7 +376,8 @@ def _wrong_entries(state: Mapping[str, Any]) -> list[str]:
     for key in ("model", "ema"):
         tensors = state.get(key)
         if isinstance(tensors, dict) and not all(
-            isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()
+            isinstance(name, str) and (isinstance(tensor, Unread) or _is_tensor(tensor))
+            for name, tensor in tensors.items()
         ):
             wrong.append(f"{key} holds more than named tensors")
     return wrong

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -164,6 +165,15 @@ def write_bytes(path: Path, content: bytes | memoryview, *, durable: bool = True
 def write_text(path: Path, text: str) -> None:
     """Write a file as UTF-8, atomically, its line ends as they are in `text`."""
     write_bytes(path, text.encode())
+
+
+def finite(value: Any) -> Any:
+    """Replace numbers that JSON does not know (silence is -inf) by None, at any depth."""
+    if isinstance(value, dict):
+        return {name: finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(

@@ -17,13 +17,7 @@ from utils import checkpoint, config
 from utils.audio import Standardiser
 from utils.distributed import unwrapped
 from utils.files import reading, sha256_of
-
-SECTIONS = {  # of the hyperparameters that a network of each kind is used with
-    "transformer": ("audio", "transformer", "synthesis"),
-    "postnet": ("audio", "postnet", "synthesis"),
-    "inpainter": ("audio", "unet", "diffusion", "inpainting", "mel_inpainting"),
-}
-
+from utils.stored import SECTIONS
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -42,25 +36,6 @@ class Loaded(Generic[Network]):
         """Return the statistics that this network was trained with, of `mel` or `linear`."""
         standardiser = Standardiser.from_statistics(self.data["statistics"][feature])
         return standardiser.to(next(self.network.parameters()).device)
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What a checkpoint says of its network, the network left out."""
-
-    hyperparams: Hyperparams
-    data: dict[str, Any]  # symbols, statistics, corpus
-    path: Path
-    step: int
-
-
-def load_facts(reference: Path, kind: str) -> Stored:
-    """Read what a checkpoint says of its network, without building it; errors as `load`."""
-    path = checkpoint.resolve(reference, kind)
-    state = checkpoint.load(path, kind)
-    with reading(path):
-        hyperparams = config.from_dict(state["hyperparams"], Hyperparams, SECTIONS[kind])
-    return Stored(hyperparams, state["data"], path, state["step"])
 
 
 def describe_weights(loaded: Loaded[Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ TYPICAL = 250.0  # Hz, for which a frame is centred exactly: two windows, one pe
 DIP = 0.15  # the first dip of the normalised difference this deep is the period (YIN's threshold)
 VOICED = 0.4  # a frame whose deepest dip stays above has no pitch
 QUIET = 45.0  # dB below the loudest frame: silence
-WINDOW = 0.064  # s, that a frame is compared over; 4 periods of the lowest voice
+WINDOW = 0.064  # s; 4 periods of the lowest voice
 OVERSAMPLING = 4  # of the autocorrelation: a period of 16 samples is found to some cents
 
 
@@ -30,13 +30,15 @@ def f0_track(
     hop_length: int = 256,
     lowest: float = LOWEST,
     highest: float = HIGHEST,
+    window: float = WINDOW,
 ) -> Tensor:
     """Fundamental frequency (T,) in Hz of wav (S,), 0 without pitch; T = 1 + S // hop_length.
 
     YIN (de Cheveigné & Kawahara 2002): frame t is centred on sample t * hop_length, as the
     spectrogram's is. The difference function comes from an autocorrelation by FFT, oversampled by
-    zeros in the spectrum, and its dip is refined by a parabola. Raises ValueError for a wav that
-    is not (S,) or a range that the rate cannot hold.
+    zeros in the spectrum, and its dip is refined by a parabola. window: s that a frame is compared
+    over; a short one follows vibrato, and misses more periods. Raises ValueError for a wav that is
+    not (S,) or a range that the rate cannot hold.
     """
     if wav.dim() != 1:
         raise ValueError(f"f0_track takes (S,), found shape {tuple(wav.shape)}")
@@ -45,7 +47,7 @@ def f0_track(
             f"pitch range {lowest} to {highest} Hz at {sample_rate} Hz: expected 0 < lowest < "
             f"highest < {sample_rate / 4}"
         )
-    length, longest = round(WINDOW * sample_rate), math.ceil(sample_rate / lowest) + 2
+    length, longest = round(window * sample_rate), math.ceil(sample_rate / lowest) + 2
     num_frames = 1 + len(wav) // hop_length
     before = round(length + sample_rate / TYPICAL) // 2
     padded = torch.nn.functional.pad(wav.float(), (before, length + longest))

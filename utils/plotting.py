@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor
 
-from utils.audio import Features, mel_frequencies
+from utils.sound_files import mel_frequencies
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from hyperparams import Audio
 
-Array = np.ndarray | Tensor
+    Array = np.ndarray | Tensor
 Region = tuple[float, float]  # start and end of a part, in s
 DECIBELS = 20.0 / math.log(10.0)  # dB per unit of natural log magnitude
 RANGE = 80.0  # dB shown below the loudest bin
@@ -353,6 +353,10 @@ def _levels(samples: np.ndarray, audio: Audio) -> tuple[np.ndarray, int]:
 
     At most COLUMNS of them, made piece by piece: a song needs no more memory than a phrase.
     """
+    import torch  # late: a plan has no spectrogram
+
+    from utils.audio import Features
+
     features, hop = Features(audio), audio.hop_length
     size = -(-features.num_frames(len(samples)) // COLUMNS)  # frames per column
     margin = -(-audio.n_fft // hop)  # frames around a piece that its own ones touch
@@ -371,6 +375,6 @@ def _levels(samples: np.ndarray, audio: Audio) -> tuple[np.ndarray, int]:
 
 def as_numpy(values: Array) -> np.ndarray:
     """Return a tensor or a sequence as an array on the CPU."""
-    if isinstance(values, Tensor):
+    if not isinstance(values, np.ndarray) and hasattr(values, "detach"):
         values = values.detach().float().cpu().numpy()
     return np.asarray(values)

@@ -3,7 +3,7 @@
 Inside `on(directory)`, tensors above SMALL bytes are memory maps of files without a name: they
 vanish with the process, however it ends. `forget` gives their pages back to the system, which
 keeps or writes them as it likes; whoever reads on gets them again. Outside of `on` everything here
-is plain memory. Shapes: S samples.
+is plain memory. torch is imported where tensors are made: arrays need none. Shapes: S samples.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 SMALL = 8 << 20  # bytes of a tensor that stays in memory
 HELD = 64 << 20  # bytes of kept tensors that stay in memory, all together
@@ -37,21 +40,31 @@ class Disk:
         self.directory = directory
         self.maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()  # gone with the last tensor
         self.held = 0  # bytes of kept tensors in memory
-        self.arena, self.used = torch.empty(0, dtype=torch.uint8), 0
+        self.arena: Tensor | None = None
+        self.used = 0
 
-    def tensor(self, count: int, dtype: torch.dtype) -> Tensor:
-        """Return `count` zeros as a map of a new file; OSError when there is no room."""
-        size = max(1, count) * dtype.itemsize
+    def pages(self, size: int) -> mmap.mmap:
+        """Return `size` zero bytes as a map of a new file; OSError when there is no room."""
         with tempfile.TemporaryFile(dir=self.directory) as file:
             _reserve(file.fileno(), size, self.directory)
             pages = mmap.mmap(file.fileno(), size)
         self.maps.add(pages)
-        return torch.frombuffer(pages, dtype=dtype, count=count)
+        return pages
+
+    def tensor(self, count: int, dtype: torch.dtype) -> Tensor:
+        """Return `count` zeros as such a map."""
+        import torch
+
+        return torch.frombuffer(
+            self.pages(max(1, count) * dtype.itemsize), dtype=dtype, count=count
+        )
 
     def keep(self, tensor: Tensor) -> Tensor:
         """Return a copy that lies in a map, beside others."""
         size = -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
-        if size > len(self.arena) - self.used:
+        if self.arena is None or size > len(self.arena) - self.used:
+            import torch
+
             self.arena, self.used = self.tensor(max(ARENA, size), torch.uint8), 0
         place = self.arena[self.used : self.used + tensor.nbytes]
         self.used += size
@@ -82,8 +95,11 @@ def on(directory: Path) -> Iterator[None]:
         _disk.reset(token)
 
 
-def zeros(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return zeros, on the disk when they are many."""
+def zeros(shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
+    """Return zeros (float32 unless asked otherwise), on the disk when they are many."""
+    import torch
+
+    dtype = dtype or torch.float32
     disk, count = _disk.get(), math.prod(shape)
     if count * dtype.itemsize <= SMALL:
         return torch.zeros(tuple(shape), dtype=dtype)
@@ -94,7 +110,10 @@ def zeros(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
 
 def zeros_array(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
     """Return zeros as an array, on the disk when they are many."""
-    return zeros(shape, torch.from_numpy(np.empty(0, dtype)).dtype).numpy()
+    disk, size = _disk.get(), math.prod(shape) * dtype.itemsize
+    if disk is None or size <= SMALL:
+        return np.zeros(tuple(shape), dtype)
+    return np.frombuffer(disk.pages(size), dtype).reshape(tuple(shape))
 
 
 def kept(tensor: Tensor) -> Tensor:

@@ -8,9 +8,12 @@ before.
 from __future__ import annotations
 
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def seed_sequence(*parts: int | str) -> np.random.SeedSequence:
@@ -26,6 +29,8 @@ def derived_seed(*parts: int | str) -> int:
 
 def torch_generator(*parts: int | str) -> torch.Generator:
     """Return a generator of torch on the CPU."""
+    import torch
+
     return torch.Generator().manual_seed(derived_seed(*parts))
 
 

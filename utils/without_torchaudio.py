@@ -15,24 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-def sinc_kernels(
-    original: int, new: int, zeros: int, rolloff: float, beta: float
-) -> tuple[Tensor, int]:
-    """Return the low-pass filters of all output phases, (new, 1, taps), and their reach.
-
-    original, new: without a common divisor. zeros: zero crossings of the sinc on either side, where
-    a Kaiser window of `beta` ends (Smith, Digital Audio Resampling, 1984).
-    """
-    cutoff = min(original, new) * rolloff
-    reach = math.ceil(zeros * original / cutoff)  # input samples on either side
-    taps = torch.arange(-reach, reach + original, dtype=torch.float64) / original  # (K,)
-    phases = torch.arange(new, dtype=torch.float64)[:, None] / new  # (new, 1)
-    x = ((taps - phases) * cutoff).clamp(-zeros, zeros)  # in zero crossings
-    peak = torch.i0(torch.tensor(beta, dtype=torch.float64))
-    window = torch.i0(beta * (1 - (x / zeros).square()).sqrt()) / peak
-    kernels = torch.sinc(x) * window * (cutoff / original)
-    return kernels[:, None], reach
+from utils.sound_files import sinc_kernels
 
 
 class Resample(nn.Module):
@@ -58,7 +41,9 @@ class Resample(nn.Module):
             self.original, self.new, lowpass_filter_width, rolloff, beta
         )
         self.kernels: Tensor
-        self.register_buffer("kernels", kernels.to(dtype), persistent=False)
+        self.register_buffer(
+            "kernels", torch.from_numpy(kernels[:, None]).to(dtype), persistent=False
+        )
 
     def forward(self, wav: Tensor) -> Tensor:
         """Resample (..., S)."""

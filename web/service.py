@@ -12,11 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from music.midi import write_midi
 from music.score import LONGEST_MELODY, Melody
-from singing.melody import BackingAudio, read_melody
+from singing.backing import BackingAudio
+from singing.melody import read_melody
 from singing.networks import open_request
 from singing.plan import Plan, harmony_data, make_plan
 from singing.request import NONE, MelodyRequest, SongFiles, SongRequest
@@ -29,7 +30,7 @@ from text.remarks import grouped
 from transcription.take_judge import TakeJudge
 from utils.checkpoint import resolve
 from utils.files import write_text
-from utils.loading import load_facts
+from utils.stored import load_facts
 from web.choices import (
     LEXICON,
     LYRICS,
@@ -373,12 +374,11 @@ class Service:
         assert request.files is not None, "there is an accompaniment"
 
         def opened() -> BackingAudio:
-            rate = self._rate(request)
-            return BackingAudio.of(open_request(request, rate), rate)
+            return BackingAudio.of_request(request, self._rate(request))
 
         key = (request.files.accompaniment, request.inpainter)
         return KnownBacking(
-            torch.empty(0), 0, seconds, open=opened, harmonies=session.harmonies, key=key
+            np.zeros(0), 0, seconds, open=opened, harmonies=session.harmonies, key=key
         )
 
     def _files(self, session: Session) -> SessionFiles:

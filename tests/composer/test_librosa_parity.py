@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from composer import beats
+from utils import scratch
 from utils.audio import read_wav
 
 RATE = 16000
@@ -44,14 +45,14 @@ def test_onsets_are_librosas(wav: np.ndarray, highest: float, bands: int) -> Non
     expected = librosa.onset.onset_strength(
         y=wav, sr=RATE, hop_length=HOP, n_fft=1024, n_mels=bands, fmax=highest
     )
-    ours = beats.onset_strength(wav, RATE, HOP, highest)
+    (ours,) = beats.onset_strengths(wav, RATE, HOP, (highest,))
     assert ours.shape == expected.shape
     np.testing.assert_allclose(ours, expected, atol=2e-3)  # dB
 
 
 @pytest.mark.parametrize("bpm", [None, 90.0, 143.0])
 def test_beats_are_librosas(wav: np.ndarray, bpm: float | None) -> None:
-    envelope = beats.onset_strength(wav, RATE, HOP, 8000.0)
+    (envelope,) = beats.onset_strengths(wav, RATE, HOP, (8000.0,))
     tempo, expected = librosa.beat.beat_track(
         onset_envelope=envelope, sr=RATE, hop_length=HOP, bpm=bpm, trim=False
     )
@@ -97,3 +98,28 @@ def test_frames_are_centred_and_chunks_join() -> None:
     frames = np.concatenate([*beats.frames_of(wav, 8, 10)])
     assert len(frames) == 601 and frames[0].tolist() == [0, 0, 0, 0, 1, 2, 3, 4]
     assert (frames[1:600, 4] == wav[10:6000:10]).all()
+
+
+@pytest.mark.parametrize("count", [40_001, (1 << 20) + 3])
+def test_half_the_rate_keeps_the_octave_below_and_folds_nothing_into_it(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(scratch, "BLOCK", 1 << 16)
+    time = np.arange(count) / RATE
+    below, above = (np.sin(2 * np.pi * f * time).astype(np.float32) for f in (2000.0, 6000.0))
+    ours = beats.halved(below)
+    assert len(ours) == -(-count // 2)
+    np.testing.assert_allclose(ours[50:-50], below[::2][50:-50], atol=2e-3)
+    assert np.abs(beats.halved(above)[50:-50]).max() < 2e-3
+
+
+def test_of_a_long_song_tuning_and_tempo_are_those_of_its_parts(
+    wav: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    envelope = beats.onset_strengths(wav, RATE, HOP, (8000.0,))[0]
+    whole = beats.estimate_tuning(wav, RATE), beats.likely_tempo(envelope, RATE / HOP)
+    monkeypatch.setattr(beats, "MOST_FRAMES", len(envelope) // 3)
+    monkeypatch.setattr(beats, "CHUNK", 16)
+    parts = beats.estimate_tuning(wav, RATE), beats.likely_tempo(envelope, RATE / HOP)
+    assert parts[0] == pytest.approx(whole[0], abs=0.06 if len(wav) > 12 * RATE else 1.0)
+    assert parts[1] == pytest.approx(whole[1])

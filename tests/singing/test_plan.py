@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,20 @@ def test_words_lines_and_notes_come_back_from_midi(
     assert sung(first) == sung(again) == sung(alone) and alone["harmony"] is None
     assert [line["text"] for line in again["lines"]] == LINES
     assert first["harmony"] == again["harmony"]  # heard for the picture, too
+
+
+def test_a_plan_is_made_without_torch(song: tuple[Any, ...], tmp_path: Path) -> None:
+    """Importing it takes longer than planning a song."""
+    script = (
+        "import sys, synthesis; code = synthesis.main(sys.argv[1:]); "
+        "sys.exit(code or ('torch' in sys.modules) * 3)"
+    )
+    flags = [str(flag) for flag in (*song, "--plan", "--out", tmp_path / "alone")]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *flags], cwd=EXAMPLES.parent, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "alone").iterdir()} == set(WRITTEN)
 
 
 def test_an_edited_plan_is_sung(run: Run, song: tuple[Any, ...], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from hyperparams import Mixing
 from inpainter.windows import seam_roughness
+from singing.backing import read_accompaniment
 from singing.mixing import channel_gains, join, mix, paste, to_channels
 from singing.request import SongFiles
 from singing.song import (
@@ -21,7 +22,6 @@ from singing.song import (
     draft_gain,
     open_song,
     parse_ranges,
-    read_accompaniment,
     read_recording,
     training_gain,
     write_recording,

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hyperparams import Audio
-from music.score import Note, Score, Syllable
-from singing.pictures import song_picture
 from training.curves import alpha_curves, learning_curves, noise_level_curves
 from utils import plotting
 
@@ -152,60 +147,7 @@ def test_four_panels_are_drawn_of_many_scalars_and_all_on_request() -> None:
     assert [bool(axes.get_xlabel()) for axes in odd] == [False, True, True]
 
 
-# ---------------------------------------------------------------------------- songs
-
-
-def spoken(text: str, onset: float, pitch: int = 60, seconds: float = 0.5) -> Syllable:
-    return Syllable(text, ("AA1",), 0, notes=(Note(pitch, onset, onset + seconds),))
-
-
-def texts(axes: Axes) -> dict[str, float]:
-    """What is written into axes, and where it begins in s."""
-    return {text.get_text(): text.get_position()[0] for text in axes.texts}
-
-
-def drawn_song(*syllables: Syllable, chords: Sequence[tuple[float, str]] = ()) -> list[Axes]:
-    wav = torch.zeros(30 * AUDIO.sample_rate)
-    regions = {"vocal": [(10.0, 12.0)]}
-    return song_picture({"vocal": wav}, AUDIO, regions, Score(syllables), chords).axes
-
-
-def test_a_melody_stands_in_lines_with_its_words_at_their_notes() -> None:
-    first, second, *tracks = drawn_song(spoken("one", 4.0), spoken("two", 17.5, 67))
-    assert [axes.get_xlim() for axes in (first, second)] == [(0, 8), (16, 24)]  # 8 to 16: nothing
-    assert texts(first) == {"one": pytest.approx(4.0, abs=0.05)}
-    assert texts(second) == {"two": pytest.approx(17.5, abs=0.05)}
-    bar = second.patches[0]
-    assert (bar.get_x(), bar.get_width()) == pytest.approx((17.5, 0.5))
-    assert bar.get_y() + bar.get_height() / 2 == pytest.approx(67)
-    assert len(tracks) == 2 and tracks[0].get_xlim() == pytest.approx((0, 30))
-
-
-def test_words_of_fast_notes_do_not_cover_each_other() -> None:
-    words = [spoken(f"word{n}", 1 + 0.15 * n, seconds=0.14) for n in range(12)]
-    axes = drawn_song(*words)[0]
-    axes.figure.canvas.draw()
-    boxes = [text.get_window_extent() for text in axes.texts]
-    overlaps = [(a, b) for a, b in combinations(boxes, 2) if a.overlaps(b)]
-    assert len(boxes) == 12 and not overlaps
-
-
-def test_chords_stand_where_they_begin_and_go_on_in_the_next_line() -> None:
-    chords = [(0.0, "C"), (6.0, "Am"), (10.0, "N"), (12.0, "G")]
-    first, second, *_ = drawn_song(spoken("a", 1.0), spoken("b", 9.0), chords=chords)
-    names = [[name for name in texts(axes) if name[0].isupper()] for axes in (first, second)]
-    assert names == [["C", "Am"], ["Am", "G"]]  # none for N
-    assert texts(first)["Am"] == pytest.approx(6.0, abs=0.1)
-    assert texts(second)["Am"] == pytest.approx(8.0, abs=0.1)
-
-
 def test_pictures_fit_a_page() -> None:
-    figure = drawn_song(spoken("a", 1.0))[0].figure
-    assert figure.get_figwidth() == plotting.PAGE
-    sizes = [
-        t.get_fontsize() for axes in figure.axes for t in (*axes.texts, *axes.get_xticklabels())
-    ]
-    assert min(sizes) >= 7
     tracks = {str(number): torch.randn(8000) for number in range(7)}
     grid = plotting.track_picture(tracks, AUDIO, {"1": [(0.1, 0.2)]})
     assert len(visible(grid)) == 7 and grid.get_figheight() * 120 <= 700

@@ -157,7 +157,7 @@ class Synthesis:
     griffin_lim_momentum: float = 0.99  # Perraudin et al. 2013
     spectral_contrast: float = 1.7  # of harmonics against the valleys between them; 1 = as they are
     contrast_bins: int = 24  # bins either way, 375 Hz: the envelope that the contrast leaves alone
-    sharpening: float = 0.3  # of the mel along time, 0 = none: regression averages change away
+    sharpening: float = 0.0  # of the mel along time, for one that regression has smoothed
     sharpening_frames: float = 2.0  # frames (std), changes slower than this are left as they are
     glide_seconds: float = 0.085  # s from note to note, of the F0 that a source PostNet sings
     vibrato_cents: float = 15.0  # depth of its vibrato, from the mean
@@ -812,5 +812,6 @@ PRESETS["autoregressive"] = (  # a small transformer as Li et al. have it: frame
     "transformer.postnet_kernel=3",
     "transformer.dropout=0.1",
     "transformer.phoneme_times_dropout=0.2",  # it also reads by attention alone
+    "synthesis.sharpening=0.3",
 )
 PRESET_ALIASES = {"published": "legacy", "performance": "small"}  # names that earlier versions gave

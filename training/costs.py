@@ -244,7 +244,7 @@ def recomputed(network: TransformerTTS, symbols: Tensor, lengths: Tensor, frames
 
 @torch.inference_mode()
 def decoding_rows(hp: Hyperparams, machine: Machine) -> list[Cost]:
-    """Time autoregressive synthesis of 400 and 2,000 frames, cached; of 400, recomputed."""
+    """Time synthesis of 400 and 2,000 frames; with a history cached and, of 400, recomputed."""
     network = build_transformer(hp, len(SYMBOLS)).to(machine.device).eval()
     nn.init.constant_(network.to_stop.bias, -50.0)  # decode exactly as long as asked
     symbols = torch.randint(1, len(SYMBOLS), (1, 60), device=machine.device)
@@ -252,6 +252,7 @@ def decoding_rows(hp: Hyperparams, machine: Machine) -> list[Cost]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # small operations: threads cost more than they give
     r, rows, per_frame = network.reduction_factor, [], {}
+    how = "cached" if hp.transformer.history else "at once"
     prenet = [] if network.decoder_prenet is None else [network.decoder_prenet]
     step_bytes = weight_bytes(network.decoder, network.to_mel, *prenet)
     for frames in (400, 2000):
@@ -264,12 +265,12 @@ def decoding_rows(hp: Hyperparams, machine: Machine) -> list[Cost]:
         per_frame[frames] = seconds / frames
         cache = decode().cache_bytes / 2**20
         note = f"{1e3 * seconds / frames:.2f} ms per frame, cache {cache:.1f} MiB"
-        moved = step_bytes * frames / r
-        rows.append(
-            Cost(
-                f"decoding {frames} frames, cached", seconds, count_operations(decode), moved, note
-            )
-        )
+        moved = step_bytes * (frames / r if hp.transformer.history else 1)
+        name = f"decoding {frames} frames, {how}"
+        rows.append(Cost(name, seconds, count_operations(decode), moved, note))
+    if not hp.transformer.history:
+        torch.set_num_threads(threads)
+        return rows
     whole = timed(lambda: recomputed(network, symbols, lengths, 400), machine.device, seconds=0.0)
     torch.set_num_threads(threads)
     flops = count_operations(lambda: recomputed(network, symbols, lengths, 400))

@@ -17,7 +17,7 @@ import statistics
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +141,19 @@ def librosa_features(hp: Hyperparams, device: torch.device) -> Side:
 def millions(network: nn.Module) -> str:
     """Return the number of parameters in words."""
     return f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f} M parameters"
+
+
+def as_published(hp: Hyperparams) -> Hyperparams:
+    """Return the sizes with the decoder and mel postnet that the peers have too."""
+    sizes = replace(
+        hp.transformer,
+        history=True,
+        contour=False,
+        postnet_layers=5,
+        postnet_width=256,
+        postnet_kernel=5,
+    )
+    return replace(hp, transformer=sizes)
 
 
 def our_decoding(hp: Hyperparams, device: torch.device) -> Side:
@@ -328,7 +341,8 @@ def peer_lines(
             yield f"{comparison.work:<34}{'':>9}  {comparison.peer:<26}skipped: not installed"
             continue
         torch.manual_seed(0)
-        ours, theirs = comparison.ours(hp, device), comparison.theirs(hp, device)
+        equal = as_published(hp) if comparison.work in (DECODING, TRAINING) else hp
+        ours, theirs = comparison.ours(equal, device), comparison.theirs(equal, device)
         times = alternated(ours.run, theirs.run, device, pairs)
         ratios = [b / a for a, b in zip(*times, strict=True)]
         spread = f"{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"

@@ -289,15 +289,18 @@ def prepare_songbook(options: argparse.Namespace) -> int:
     """Sing a folder of scores: phrases with scores under NAME, stems under NAME-stems."""
     directory, shard = target(options), shard_from(options)
     audio = hyperparams_of(options).audio
-    settings = SongbookSettings(options.takes, options.seconds, options.seed, options.performance)
+    settings = SongbookSettings(
+        options.takes, options.seconds, options.seed, options.performance, options.other_words
+    )
+    split = split_from(options)
     takes, rejections = songbook.find_takes(
-        options.directory, directory, audio, settings, options.soundfont, options.lexicon
+        options.directory, directory, audio, settings, split, options.soundfont, options.lexicon
     )
     mine = takes if shard is None else shard.of(takes)
     source = options.directory.resolve().name
     renderings = songbook.render_takes(mine, options.workers, source)
     pairs = {pair.id: pair for pair in songbook.stem_pairs(sung.usable(renderings), directory)}
-    common = audio, split_from(options), options.workers, options.strict
+    common = audio, split, options.workers, options.strict
     corpus = sung.SungCorpus(
         sung.SONGBOOK, directory, source, *common, linear=options.linear, pairs=pairs
     )

@@ -28,8 +28,11 @@ class SongbookSettings:
     seconds: float = 120.0  # longest song
     seed: int = 0
     performance: bool = False  # every take sings its notes in its own way
+    other_words: int = 0  # more takes of every training song, to other words
 
     def __post_init__(self) -> None:
+        if self.other_words < 0:
+            raise ValueError(f"--other-words {self.other_words}: expected 0 or more")
         if self.takes < 1 or self.seconds < 5:
             raise ValueError(
                 f"{self.takes} takes of at most {self.seconds} s: expected at least one of 5 s"

@@ -20,6 +20,7 @@ import numpy as np
 
 from corpora.accompanist import find_soundfont, missing_program, play, velocities, write_backing
 from corpora.cache import fingerprint, run_parallel
+from corpora.other_words import with_other_words
 from corpora.records import (
     TAKE_MARK,
     Rejection,
@@ -52,12 +53,14 @@ from music.underlay import sing
 from text.frontend import Pronouncer
 from utils.audio import levelled, write_wav
 from utils.files import UNREADABLE, reading, sha256_of, write_json
+from utils.seeds import numpy_generator
 
 if TYPE_CHECKING:
     from hyperparams import Audio
 
 VERSION = 8  # of the rendering: raised when the same settings give other audio
 PERFORMANCE_VERSION = "performance 1"  # of takes with performances, the others as they were
+OTHER_WORDS_VERSION = "other words 1"  # of takes to other words
 SUFFIXES = (".mxl", ".musicxml", ".xml", ".song")
 LONGEST_PHRASE = 15.0  # s; a longer one is no unit to learn from
 BATCH = 6  # takes for which a worker loads the voice once
@@ -128,10 +131,14 @@ def find_takes(
     target: Path,
     audio: Audio,
     settings: SongbookSettings,
+    split: Split,
     soundfont: Path | None = None,
     lexicon: Path | None = None,
 ) -> tuple[list[TakeTask], list[Rejection]]:
     """List every take of every song of DIR, to be rendered below `target`.
+
+    Takes to other words are numbered behind the others; the songs of `split` that are not trained
+    on have none.
 
     Raises RuntimeError when the voice or fluidsynth is missing, FileNotFoundError without songs or
     soundfont; both name the command to run.
@@ -153,7 +160,9 @@ def find_takes(
             settings,
         )
         for path in songs
-        for number in range(settings.takes)
+        for number in range(
+            settings.takes + settings.other_words * (split.of(path.stem) == "train")
+        )
     ]
     return tasks, rejections
 
@@ -177,6 +186,7 @@ def render_batch(tasks: Sequence[TakeTask]) -> list[Rendering]:
             task.settings.seconds, task.settings.seed,
             sha256_of(task.lexicon) if task.lexicon else None,
             *([PERFORMANCE_VERSION] if task.settings.performance else []),
+            *([OTHER_WORDS_VERSION] if task.number >= task.settings.takes else []),
         )  # fmt: skip
         record = _finished(task, mark)
         if record is not None:
@@ -226,7 +236,11 @@ def render_take(
     settings = task.settings
     performance = settings.performance
     take = take_of(task.path.stem, task.number, settings.seed, len(song.backing), performance)
-    arrangement = arrange(song, underlay.score, take, settings.seconds)
+    score = underlay.score
+    if task.number >= settings.takes:
+        generator = numpy_generator(settings.seed, task.id, "other words")
+        score = with_other_words(score, generator)
+    arrangement = arrange(song, score, take, settings.seconds)
     if performance:
         arrangement = performed(arrangement, take.manner)
     folder = task.directory / "songs" / task.id

@@ -14,16 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from composer.harmony import Harmony, analyse
-from hyperparams import Diffusion
 from utils import scratch
 from utils.files import reading
 from utils.sound_files import AudioInfo, read_samples, resampled
-from utils.stored import load_facts
 
 if TYPE_CHECKING:
     from composer.harmony import Chart
-    from singing.request import SongRequest
-    from singing.song import SongAudio
 
 LONGEST_SONG = 3600.0  # s of an accompaniment
 SILENCE_LEVEL = -60.0  # dBFS RMS of a whole recording, below which it counts as silent
@@ -38,32 +34,6 @@ class BackingAudio:
     seconds: float  # of its file: no note begins behind it
     regions: tuple[tuple[float, float], ...] | None = None  # s, the parts sung; None = all
     _known: dict[Any, Harmony] = field(default_factory=dict, repr=False, compare=False)
-
-    @classmethod
-    def of(cls, song: SongAudio, sample_rate: int) -> BackingAudio:
-        """Take the accompaniment of a song, and the parts to generate when it has a vocal."""
-        regions = song.regions if song.recording else None
-        return cls(song.accompaniment.numpy(), sample_rate, song.seconds, regions)
-
-    @classmethod
-    def of_request(cls, request: SongRequest, sample_rate: int) -> BackingAudio:
-        """Open the accompaniment of a request as it is opened to be sung, no network loaded."""
-        assert request.files is not None, "there is a song"
-        if request.files.vocal is not None:  # its parts and its loudness count: open all of it
-            from singing.networks import open_request
-
-            return cls.of(open_request(request, sample_rate), sample_rate)
-        data: Mapping[str, Any] = {}
-        sigma_data = Diffusion().sigma_data
-        if request.inpainter is not None:
-            facts = load_facts(request.inpainter, "inpainter")
-            data, sigma_data = facts.data, facts.hyperparams.diffusion.sigma_data
-            sample_rate = facts.hyperparams.audio.sample_rate
-        wav, info = read_accompaniment(request.files.accompaniment, sample_rate)
-        gain = backing_gain(wav, data, sigma_data)
-        for start, stop in scratch.blocks(len(wav)):
-            wav[start:stop] *= gain
-        return cls(wav, sample_rate, info.num_samples / info.sample_rate)
 
     def harmony(self, tempo: float | None = None, chords: Chart | None = None) -> Harmony:
         """Analyse it; `tempo` in beats per minute and `chords` where they are known."""

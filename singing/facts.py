@@ -6,8 +6,7 @@ from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from singing.melody import LINE_LENGTHS
-from singing.request import COMPOSE, NONE, SAMPLING, SongRequest, section_of
+from singing.request import COMPOSE, LINE_LENGTHS, NONE, SAMPLING, SongRequest, section_of
 from text.lyrics import parse_lyrics
 from utils import config
 from utils.stored import SECTIONS, Stored, load_facts

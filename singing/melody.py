@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from text.frontend import Pronouncer
     from text.lyrics import LyricLine
 
-LINE_LENGTHS = (8, 7, 8, 6)  # syllables of the lines that a melody without words is composed for
 Compose = Callable[..., Underlay]  # see composer.compose.compose
 READERS = {".mid": "MIDI", ".midi": "MIDI", ".kar": "MIDI", ".song": "song"}
 READERS |= {".musicxml": "MusicXML", ".xml": "MusicXML", ".mxl": "MusicXML"}

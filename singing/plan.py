@@ -7,6 +7,7 @@ sung by --melody.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from composer.harmony import chord_name
+from hyperparams import Diffusion
 from music.midi import write_midi
-from singing.backing import BackingAudio
+from singing.backing import BackingAudio, backing_gain, read_accompaniment
 from singing.facts import sampling_hyperparams, with_syllables
 from singing.melody import (
     MelodyResult,
@@ -29,6 +31,7 @@ from singing.ranges import own_range, sung_range, voice_number
 from singing.request import NONE, SongRequest
 from text.frontend import Pronouncer
 from text.remarks import grouped
+from utils import scratch
 from utils.checkpoint import resolve
 from utils.files import finite, refuse_overwriting, staged, write_json
 from utils.plotting import save_figure
@@ -86,6 +89,26 @@ class Plan:
         }
 
 
+def backing_of(request: SongRequest, sample_rate: int) -> BackingAudio:
+    """Open the accompaniment of a request as it is opened to be sung, no network loaded."""
+    assert request.files is not None, "there is a song"
+    if request.files.vocal is not None:  # its parts and its loudness count: open all of it
+        from singing.networks import open_request  # late: it brings torch
+
+        return open_request(request, sample_rate).backing(sample_rate)
+    data: Mapping[str, Any] = {}
+    sigma_data = Diffusion().sigma_data
+    if request.inpainter is not None:
+        facts = load_facts(request.inpainter, "inpainter")
+        data, sigma_data = facts.data, facts.hyperparams.diffusion.sigma_data
+        sample_rate = facts.hyperparams.audio.sample_rate
+    wav, info = read_accompaniment(request.files.accompaniment, sample_rate)
+    gain = backing_gain(wav, data, sigma_data)
+    for start, stop in scratch.blocks(len(wav)):
+        wav[start:stop] *= gain
+    return BackingAudio(wav, sample_rate, info.num_samples / info.sample_rate)
+
+
 def make_plan(request: SongRequest, backing: BackingAudio | None = None) -> Plan:
     """Make the melody of a request without loading a network; writes nothing.
 
@@ -103,7 +126,7 @@ def make_plan(request: SongRequest, backing: BackingAudio | None = None) -> Plan
             "--accompaniment to compose for, or --melody FILE"
         )
     if backing is None and request.files is not None:
-        backing = BackingAudio.of_request(request, hp.audio.sample_rate)
+        backing = backing_of(request, hp.audio.sample_rate)
     melody = make_melody(request, voice, Pronouncer(request.lexicon), backing, with_harmony=True)
     seconds = melody.underlay.score.duration if backing is None else backing.seconds
     remarks = (*getattr(request.lyrics, "remarks", ()), *melody.remarks)

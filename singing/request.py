@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hyperparams import Hyperparams
     from text.lyrics import LyricLine
 
+LINE_LENGTHS = (8, 7, 8, 6)  # syllables of the lines that a melody without words is composed for
 COMPOSE, NONE = "compose", "none"
 TEMPO_OF_ACCOMPANIMENT = "auto"
 SAMPLING = (  # sections that touch no weight

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from singing.backing import BackingAudio
 from singing.facts import with_syllables
 from singing.inpaint import (
     InpaintedVocal,
@@ -213,7 +212,7 @@ def make_draft(
         return draft, {"source": NONE}, None
     has_file = request.melody.is_file
     with watch("melody", "reading the melody" if has_file else "reading beats and chords"):
-        backing = BackingAudio.of(song, voice.hyperparams.audio.sample_rate)
+        backing = song.backing(voice.hyperparams.audio.sample_rate)
         melody = retake or make_melody(request, voice, pronouncer, backing)
     restoration = restoring(mels, voice, song, request.seed)
     with watch("draft"):

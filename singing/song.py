@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from inpainter.windows import merge_ranges
-from singing.backing import backing_gain, check_finite, peak_of, read_accompaniment
+from singing.backing import BackingAudio, backing_gain, check_finite, peak_of, read_accompaniment
 from singing.request import SongFiles
 from utils import scratch
 from utils.audio import active_level, loudness, resample, to_mono, write_samples
@@ -256,6 +256,11 @@ class SongAudio:
     def seconds(self) -> float:
         """Duration of the accompaniment."""
         return self.info.num_samples / self.info.sample_rate
+
+    def backing(self, sample_rate: int) -> BackingAudio:
+        """Return the accompaniment, and the parts to generate when there is a vocal."""
+        regions = self.regions if self.recording else None
+        return BackingAudio(self.accompaniment.numpy(), sample_rate, self.seconds, regions)
 
 
 def open_song(

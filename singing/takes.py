@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from composer.harmony import chord_tone_ratio
-from singing.backing import BackingAudio
 from singing.facts import with_syllables
 from singing.melody import MelodyResult, make_melody, resolve_melody
 from singing.networks import open_request, requested_mels, requested_voice
@@ -166,7 +165,7 @@ def _melodies(
     """Make `count` melodies of a request, of seeds in a row."""
     backing = None
     if song is not None:
-        backing = BackingAudio.of(song, voice.hyperparams.audio.sample_rate)
+        backing = song.backing(voice.hyperparams.audio.sample_rate)
     pronouncer = Pronouncer(request.lexicon)
     return [
         make_melody(replace(request, seed=request.seed + take), voice, pronouncer, backing)

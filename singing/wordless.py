@@ -20,11 +20,9 @@ from inpainter.windows import merge_ranges
 from music.inputs import ScoreTracks
 from music.score import Lyric, Melody, Note
 from music.underlay import Underlay, sing
-from singing.backing import BackingAudio
 from singing.chain import f0_of_mel, f0_of_notes, linear_of, source_waveform, unlevelled
 from singing.hearing import AROUND, HEARD, Hear, like_the_take, parts_of
 from singing.melody import (
-    LINE_LENGTHS,
     chord_changes,
     compose_fitting,
     composer_changes,
@@ -35,7 +33,7 @@ from singing.melody import (
 )
 from singing.mels import InpaintedMel, MelInpainter, MelTracks, Range, frames_touching
 from singing.placement import Draft, FrameTracks
-from singing.request import COMPOSE, NONE, MelodyRequest, SongRequest
+from singing.request import COMPOSE, LINE_LENGTHS, NONE, MelodyRequest, SongRequest
 from singing.song import AUDIO_RMS, SongAudio, pad_to, scaled, training_gain
 from singing.voice import sung_phrases
 from text.lyrics import parse_lyrics
@@ -167,7 +165,7 @@ class WordlessSinger:
     def read(self, request: MelodyRequest, song: SongAudio, frames: int) -> Wordless:
         """Read the notes of a melody file."""
         melody = read_melody(Path(str(request.source)), request.part, request.verse)
-        backing = BackingAudio.of(song, self.hyperparams.audio.sample_rate)
+        backing = song.backing(self.hyperparams.audio.sample_rate)
         if request.transpose:
             melody = melody.transposed(request.transpose)
         if request.tempo is not None:
@@ -191,7 +189,7 @@ class WordlessSinger:
         """
         rate = self.hyperparams.audio.sample_rate
         remarks: tuple[str, ...] = ()
-        backing = BackingAudio.of(song, rate)
+        backing = song.backing(rate)
         knobs = self.hyperparams.composer
         melody = request.melody
         chosen = composer_changes(melody)

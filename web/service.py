@@ -19,7 +19,7 @@ from music.score import LONGEST_MELODY, Melody
 from singing.backing import BackingAudio
 from singing.melody import read_melody
 from singing.networks import open_request
-from singing.plan import Plan, harmony_data, make_plan
+from singing.plan import Plan, backing_of, harmony_data, make_plan
 from singing.request import NONE, MelodyRequest, SongFiles, SongRequest
 from singing.sing import sing_song
 from singing.takes import TakesRequest, sing_takes
@@ -374,7 +374,7 @@ class Service:
         assert request.files is not None, "there is an accompaniment"
 
         def opened() -> BackingAudio:
-            return BackingAudio.of_request(request, self._rate(request))
+            return backing_of(request, self._rate(request))
 
         key = (request.files.accompaniment, request.inpainter)
         return KnownBacking(

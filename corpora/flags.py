@@ -58,6 +58,13 @@ def parse(arguments: list[str], description: str | None) -> argparse.Namespace:
         "and breaths",
     )
     sung.add_argument(
+        "--other-words",
+        type=int,
+        default=SongbookSettings.other_words,
+        metavar="N",
+        help="more takes of every song of the training split, to other words",
+    )
+    sung.add_argument(
         "--seconds", type=float, default=SongbookSettings.seconds, help="longest song"
     )
     sung.add_argument("--soundfont", type=Path, metavar="FILE", help="General MIDI, .sf2")

@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--song",
         type=float,
         metavar="MINUTES",
-        help="one run of synthesis.py on the example, repeated to this length, instead of the rows",
+        help="one run of synthesis.py on the example, repeated to this length, instead of the "
+        "rows (default: the rows)",
     )
     arguments = parser.parse_args(argv)
     return exit_code("benchmark.py", lambda: measure_rows(arguments))

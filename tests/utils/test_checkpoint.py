@@ -64,7 +64,7 @@ def test_a_crash_while_saving_leaves_the_old_file(
         raise KeyboardInterrupt
 
     target = {
-        "write": "utils.checkpoint.torch.save",
+        "write": "torch.save",
         "fsync": "utils.files.os.fsync",
         "replace": "utils.files.os.replace",
     }[moment]

@@ -772,7 +772,7 @@ class ConvNextPostnet(nn.Module):
 
     That mel holds nothing of the true one, so the convolutions look both ways, which those of
     `MelPostnet` may not. Sung frames are also told the mel of the harmonics of their pitch
-    (`harmonic_mels`): where they lie is known, an octave of errors in them is not to be learnt.
+    (`harmonic_mels`): where these lie follows from F0 and need not be learnt.
     """
 
     EXPANSION = 2  # inner width of a block, in widths

@@ -395,8 +395,8 @@ class TransformerTTS(nn.Module):
 
         context: memory (B, N, D), its padding (B, N), `times`, the score; of `previous` a network
         without a history uses the shape alone. rows: of the result, and of the memory. Also
-        returns the cross-attention of the guided
-        heads by guided layer, and the weights of `heads` heads by layer.
+        returns the cross-attention of the guided heads by guided layer, and the weights of `heads`
+        heads by layer.
         """
         memory, symbol_padding, times, score = context
         batch, steps = previous.shape[:2]
@@ -607,9 +607,7 @@ class _DecodingState:
         if self.predicted_frames is not None:
             self.has_times = torch.ones_like(self.has_score)
         self.may_stop = not bool(self.has_times.all())
-        heads = (network.to_mel, network.to_stop)  # one product for both
-        self.out = tuple(torch.cat([getattr(h, n) for h in heads]) for n in ("weight", "bias"))
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.seeds = seeds
         self.recorded: list[list[Tensor]] = [[] for _ in network.decoder]
         self.layers: list[DecoderLayerStep] = []
 
@@ -618,7 +616,10 @@ class _DecodingState:
 
         need_weights: record the cross-attention of all heads.
         """
-        network, batch = self.network, len(self.generators)
+        network, batch = self.network, len(self.seeds)
+        heads = (network.to_mel, network.to_stop)  # one product for both
+        self.out = tuple(torch.cat([getattr(h, n) for h in heads]) for n in ("weight", "bias"))
+        self.generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
         capacity = -(-capacity // self.BLOCK) * self.BLOCK
         self.layers = [
             DecoderLayerStep(cast("DecoderLayer", layer), self.memory, capacity)

@@ -225,9 +225,9 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
 
         Zeroed frames and noise, both ramping up, teach it to do without a perfect history.
         """
-        if not context.training:
-            return batch.mel
         hp = self.hp.transformer
+        if not context.training or not hp.history:
+            return batch.mel
         ramp = min(1.0, context.step / max(hp.history_steps, 1))
         zeroed, noise = ramp * hp.history_zero_max, ramp * hp.history_noise_max
         return corrupt_history(batch.mel, zeroed, noise, context.generator)

@@ -28,6 +28,19 @@ def voice(seconds: float, sample_rate: int, seed: int) -> np.ndarray:
 
 
 @pytest.fixture
+def prepare(tmp_path: Path) -> Callable[..., int]:
+    """Runs prepare_data with everything below tmp_path, in this process."""
+
+    import prepare_data  # late: most tests prepare nothing
+
+    def run(*arguments: str | Path) -> int:
+        where = ["--feature-dir", str(tmp_path / "feature"), "--workers", "0"]
+        return prepare_data.main([*map(str, arguments), *where])
+
+    return run
+
+
+@pytest.fixture
 def speech_corpus(tmp_path: Path) -> Callable[..., Path]:
     """Makes a folder in the layout of LJ Speech; returns its path."""
 

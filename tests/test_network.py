@@ -119,13 +119,20 @@ def learn_times(network: TransformerTTS, mode: str) -> None:
         network.onset_shift_out.weight.normal_(std=0.5)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_cached_decoding_equals_full_pass(network: TransformerTTS, mode: str) -> None:
+def two_phrases(
+    network: TransformerTTS, mode: str
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, ScoreBatch | None]:
+    """Symbols, their lengths, frames and score of two phrases, for a network that knows a mode."""
     symbols = torch.randint(1, NUM_SYMBOLS, (2, 9))
     symbols[1, 6:] = 0
-    lengths, frames = torch.tensor([9, 6]), torch.tensor([211, 150])
     score = random_score(symbols, 211) if mode in ("score", "sung times") else None
     learn_times(network, mode)
+    return symbols, torch.tensor([9, 6]), torch.tensor([211, 150]), score
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_cached_decoding_equals_full_pass(network: TransformerTTS, mode: str) -> None:
+    symbols, lengths, frames, score = two_phrases(network, mode)
     phoneme_times = predicted_by(network, symbols, lengths, score)
     if mode == "sung times":
         assert (phoneme_times[..., 0] - score.interval[..., 0]).abs().max() > FRAME
@@ -158,11 +165,7 @@ def test_cached_decoding_equals_full_pass(network: TransformerTTS, mode: str) ->
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_cache_of_fixed_size_decodes_the_same(network: TransformerTTS, mode: str) -> None:
-    symbols = torch.randint(1, NUM_SYMBOLS, (2, 9))
-    symbols[1, 6:] = 0
-    lengths, frames = torch.tensor([9, 6]), torch.tensor([211, 150])
-    score = random_score(symbols, 211) if mode in ("score", "sung times") else None
-    learn_times(network, mode)
+    symbols, lengths, frames, score = two_phrases(network, mode)
     if mode == "free":  # one item ends by the stop head, between two looks at it
         with torch.no_grad():
             network.to_stop.weight.normal_(std=2.0)

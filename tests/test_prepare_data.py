@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,17 +23,6 @@ from utils.audio import Features, read_wav
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def prepare(tmp_path: Path) -> Callable[..., int]:
-    """Runs prepare_data with everything below tmp_path, in this process."""
-
-    def run(*arguments: str | Path) -> int:
-        where = ["--feature-dir", str(tmp_path / "feature"), "--workers", "0"]
-        return prepare_data.main([*map(str, arguments), *where])
-
-    return run
 
 
 def index_of(tmp_path: Path, name: str = "x") -> dict:

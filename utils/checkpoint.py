@@ -279,11 +279,9 @@ def _glance(path: Path) -> dict[str, Any] | None:
     """Read a checkpoint without its tensors (they stay on the disk); None where it is none."""
     if not path.is_file():
         return None
-    import torch
-
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (*UNREADABLE, pickle.UnpicklingError, OSError, ValueError):
+        state = read_without_tensors(path)
+    except (*UNREADABLE, pickle.UnpicklingError, zipfile.BadZipFile, OSError, ValueError):
         return None
     return state if isinstance(state, dict) and not _wrong_entries(state) else None
 

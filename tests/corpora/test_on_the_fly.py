@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,15 +22,6 @@ from utils.audio import read_wav, write_wav
 
 torch.set_num_threads(1)
 SHARES = ("--validation-share", "0.3", "--test-share", "0.1")
-
-
-@pytest.fixture
-def prepare(tmp_path: Path) -> Callable[..., int]:
-    def run(*arguments: str | Path) -> int:
-        where = ["--feature-dir", str(tmp_path / "feature"), "--workers", "0"]
-        return prepare_data.main([*map(str, arguments), *where])
-
-    return run
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ import pytest
 import soundfile
 import torch
 
-import prepare_data
 from corpora.alignment import pair_remarks
 from corpora.stems import read_stems
 from corpora.stores import StemStore
@@ -49,15 +47,6 @@ def song(seed: int, seconds: float = 14.0) -> tuple[np.ndarray, np.ndarray]:
 def write(path: Path, wav: np.ndarray, rate: int = RATE) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, wav, rate)
-
-
-@pytest.fixture
-def prepare(tmp_path: Path) -> Callable[..., int]:
-    def run(*arguments: str | Path) -> int:
-        where = ["--feature-dir", str(tmp_path / "feature"), "--workers", "0"]
-        return prepare_data.main([*map(str, arguments), *where])
-
-    return run
 
 
 def index_of(tmp_path: Path, name: str = "x") -> dict:

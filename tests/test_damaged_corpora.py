@@ -15,14 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from test_prepare_data import prepare
 from tiny import TINY_FLAGS
 
 import train_postnet
 from corpora.stores import FeatureStore
 from utils.files import FolderLock
 
-__all__ = ["prepare"]  # a fixture
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from test_prepare_data import contents, index_of, prepare
+from test_prepare_data import contents, index_of
 
 from corpora.singer import Singer, missing_packages
 from corpora.stores import FeatureStore, StemStore, read_phoneme_times
@@ -28,7 +28,6 @@ from music.score import Melody, Score
 from music.underlay import sing
 from text.frontend import Pronouncer
 
-__all__ = ["prepare"]  # a fixture
 torch.set_num_threads(1)
 RATE = 16000
 pytestmark = pytest.mark.skipif(bool(missing_packages()), reason=f"no voice: {missing_packages()}")

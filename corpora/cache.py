@@ -320,11 +320,17 @@ def _end_with_parent() -> None:
 
 
 def run_parallel(
-    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, description: str
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    workers: int,
+    description: str,
+    chunk: int = 4,
 ) -> Iterator[Result]:
     """Yield function(task) in the order of the tasks, over `workers` processes, with a bar.
 
     0 workers run in this process. `function` must be importable by name: a worker is a new process.
+    It is handed `chunk` tasks at once, which are ended before Ctrl-C is: 1 where a task takes
+    seconds.
     """
     progress = tqdm(total=len(tasks), desc=description, unit="item", dynamic_ncols=True)
     if workers == 0 or len(tasks) < 2:
@@ -338,7 +344,7 @@ def run_parallel(
     )
     try:
         with progress:
-            for result in pool.map(function, tasks, chunksize=4):
+            for result in pool.map(function, tasks, chunksize=chunk):
                 yield result
                 progress.update()
     except BrokenProcessPool as error:

@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,6 @@ PERFORMANCE_VERSION = "performance 1"  # of takes with performances, the others 
 OTHER_WORDS_VERSION = "other words 1"  # of takes to other words
 SUFFIXES = (".mxl", ".musicxml", ".xml", ".song")
 LONGEST_PHRASE = 15.0  # s; a longer one is no unit to learn from
-BATCH = 6  # takes for which a worker loads the voice once
 
 
 @dataclass(frozen=True)
@@ -169,38 +169,32 @@ def find_takes(
 
 def render_takes(tasks: Sequence[TakeTask], workers: int, source: str) -> list[Rendering]:
     """Render takes, keeping what is there already; `source` names the corpus."""
-    batches = [tasks[start : start + BATCH] for start in range(0, len(tasks), BATCH)]
-    done = run_parallel(render_batch, batches, workers, f"singing {source}")
-    return [rendering for batch in done for rendering in batch]
+    return list(run_parallel(render_one, tasks, workers, f"singing {source}", chunk=1))
 
 
-def render_batch(tasks: Sequence[TakeTask]) -> list[Rendering]:
-    """Render takes in one process; the voice is loaded when the first of them is not there yet."""
-    singer: Singer | None = None
-    pronouncer: Pronouncer | None = None
-    results = []
-    for task in tasks:
-        source = sha256_of(task.path)
-        mark = fingerprint(
-            VERSION, source, task.number, task.sample_rate, task.soundfont.name,
-            task.settings.seconds, task.settings.seed,
-            sha256_of(task.lexicon) if task.lexicon else None,
-            *([PERFORMANCE_VERSION] if task.settings.performance else []),
-            *([OTHER_WORDS_VERSION] if task.number >= task.settings.takes else []),
-        )  # fmt: skip
-        record = _finished(task, mark)
-        if record is not None:
-            results.append(Rendering(task.id, record, None, True))
-            continue
-        singer = singer or Singer()
-        pronouncer = pronouncer or Pronouncer(task.lexicon)
-        try:
-            record = render_take(task, mark, singer, pronouncer)
-            results.append(Rendering(task.id, record, None, False))
-        except (ValueError, *UNREADABLE) as error:  # one bad file never ends a build
-            what = str(error) if isinstance(error, ValueError) else f"{task.path}: {error!r}"
-            results.append(Rendering(task.id, None, what, False))
-    return results
+@cache  # a process loads it once, when the first take is not there yet
+def _voice(lexicon: Path | None) -> tuple[Singer, Pronouncer]:
+    return Singer(), Pronouncer(lexicon)
+
+
+def render_one(task: TakeTask) -> Rendering:
+    """Render a take; what faults it has are said in its place."""
+    mark = fingerprint(
+        VERSION, sha256_of(task.path), task.number, task.sample_rate, task.soundfont.name,
+        task.settings.seconds, task.settings.seed,
+        sha256_of(task.lexicon) if task.lexicon else None,
+        *([PERFORMANCE_VERSION] if task.settings.performance else []),
+        *([OTHER_WORDS_VERSION] if task.number >= task.settings.takes else []),
+    )  # fmt: skip
+    record = _finished(task, mark)
+    if record is not None:
+        return Rendering(task.id, record, None, True)
+    try:
+        record = render_take(task, mark, *_voice(task.lexicon))
+        return Rendering(task.id, record, None, False)
+    except (ValueError, *UNREADABLE) as error:  # one bad file never ends a build
+        what = str(error) if isinstance(error, ValueError) else f"{task.path}: {error!r}"
+        return Rendering(task.id, None, what, False)
 
 
 def _finished(task: TakeTask, mark: str) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
     from utils.loading import Loaded
 
 VERSION = 2  # raised when the same recordings and settings give other phrases
-BATCH = 4  # recordings for which a worker loads the transcriber once
 LEAST_WORDS = 0.5  # of a phrase's words that are recognised where they were placed
 LEAST_VOICED = 0.3  # of the frames in a phrase's notes that have a pitch
 LEAST_SNR = 15.0  # dB of the voice over what is heard in its rests
@@ -90,32 +90,31 @@ def prepare_recordings(
     tasks = [
         RecordingTask(r.id + suffix, r, directory, audio, transcriber, lexicon) for r in recordings
     ]
-    batches = [tasks[start : start + BATCH] for start in range(0, len(tasks), BATCH)]
-    done = run_parallel(prepare_batch, batches, workers, f"listening to {directory.name}")
-    return [rendering for batch in done for rendering in batch]
+    described = f"listening to {directory.name}"
+    return list(run_parallel(prepare_one, tasks, workers, described, chunk=1))
 
 
-def prepare_batch(tasks: Sequence[RecordingTask]) -> list[Rendering]:
-    """Prepare recordings in one process; the transcriber is loaded when the first needs it."""
-    loaded: Loaded[TranscriberNet] | None = None
-    pronouncer: Pronouncer | None = None
-    results = []
-    for task in tasks:
-        try:
-            mark = _mark(task)
-            if (record := _finished(task, mark)) is not None:
-                results.append(Rendering(task.id, record, None, True))
-                continue
-            loaded = loaded or load_transcriber(task.transcriber, torch.device("cpu"))
-            pronouncer = pronouncer or Pronouncer(task.lexicon)
-            record = prepare_recording(task, mark, loaded, pronouncer)
-            results.append(Rendering(task.id, record, None, False))
-        except (OSError, ValueError) as error:
-            results.append(Rendering(task.id, None, str(error), False))
-        except UNREADABLE as error:  # one bad file never ends a build
-            what = f"{task.recording.wav_path.name}: {error!r}"
-            results.append(Rendering(task.id, None, what, False))
-    return results
+@cache  # a process loads it once, when the first recording needs it
+def _listener(
+    path: Path, changed: int, lexicon: Path | None
+) -> tuple[Loaded[TranscriberNet], Pronouncer]:
+    return load_transcriber(path, torch.device("cpu")), Pronouncer(lexicon)
+
+
+def prepare_one(task: RecordingTask) -> Rendering:
+    """Prepare a recording; what faults it has are said in its place."""
+    try:
+        mark = _mark(task)
+        if (record := _finished(task, mark)) is not None:
+            return Rendering(task.id, record, None, True)
+        changed = task.transcriber.stat().st_mtime_ns
+        listener = _listener(task.transcriber, changed, task.lexicon)
+        record = prepare_recording(task, mark, *listener)
+        return Rendering(task.id, record, None, False)
+    except (OSError, ValueError) as error:
+        return Rendering(task.id, None, str(error), False)
+    except UNREADABLE as error:  # one bad file never ends a build
+        return Rendering(task.id, None, f"{task.recording.wav_path.name}: {error!r}", False)
 
 
 def _mark(task: RecordingTask) -> str:

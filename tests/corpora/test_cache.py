@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,20 @@ def test_a_name_is_not_given_to_a_corpus_of_another_kind(tmp_path: Path) -> None
 def test_a_dead_worker_is_an_error_with_advice() -> None:
     with pytest.raises(RuntimeError, match="run the same command again"):
         list(cache.run_parallel(os._exit, [1, 1], 1, "dying"))
+
+
+def leave_a_mark(path: Path) -> None:
+    path.touch()
+    time.sleep(0.1)
+
+
+def test_a_build_that_is_left_ends_the_tasks_at_hand_alone(tmp_path: Path) -> None:
+    tasks = [tmp_path / str(number) for number in range(200)]
+    results = cache.run_parallel(leave_a_mark, tasks, 2, "left", chunk=1)
+    next(results)
+    done = len(list(tmp_path.iterdir()))
+    results.close()  # as Ctrl-C does
+    assert len(list(tmp_path.iterdir())) <= done + 2 + 3  # in the workers, in their queue
 
 
 def test_merged_moments_equal_those_of_the_whole() -> None:

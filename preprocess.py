@@ -8,18 +8,21 @@ checkpoint needs, and a run resumed there sees exactly what it would have seen.
 from __future__ import annotations
 
 import itertools
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from corpora import on_the_fly, speech
 from corpora.packed import PackedItems
-from corpora.records import song_of
+from corpora.records import FULL_SCALE, song_of
 from corpora.resident import Resident
 from corpora.stores import FeatureStore, StemStore, frame_counts
 from music.inputs import Movable, ScoreBatch, ScoreTracks, collate_scores
@@ -43,6 +46,8 @@ __all__ = [
     "FeatureStore",
     "MelBatches",
     "MelLinearBatches",
+    "MelWavBatch",
+    "MelWavBatches",
     "ScoreBatch",
     "ScoreTracks",
     "StemBatches",
@@ -109,6 +114,18 @@ class MelLinearBatch(Movable):
     def num_frames(self) -> int:
         """Frames without padding."""
         return int(self.lengths.sum())
+
+
+@dataclass(frozen=True)
+class MelWavBatch(Movable):
+    """Mel and waveform of B segments of T frames, padded with zeros."""
+
+    ids: list[str]
+    mel: Tensor  # (B, T, M) float32, natural logs
+    wav: Tensor  # (B, S) float32, S = hop · (T − 1): frame t lies around sample hop · t
+
+
+SegmentBatch = TypeVar("SegmentBatch")  # MelLinearBatch or MelWavBatch
 
 
 @dataclass(frozen=True)
@@ -221,22 +238,18 @@ class TextMelDataset:
         )
 
 
-class MelLinearDataset:
-    """Mel and linear of one split, in segments of `segment_frames` (0: whole items)."""
+class SegmentDataset(ABC, Generic[SegmentBatch]):
+    """Two arrays of the items of one split, in segments of `segment_frames` (0: whole items)."""
+
+    kinds: ClassVar[tuple[str, str]]
 
     def __init__(self, store: FeatureStore, split: str, segment_frames: int) -> None:
         self.store, self.items, self.segment_frames = store, store.items(split), segment_frames
-        self.standardise = {kind: store.standardiser(kind) for kind in ("mel", "linear")}
+        self.standardise: dict[str, nn.Module] = {kind: nn.Identity() for kind in self.kinds}
         self.lengths = frame_counts(self.items)
         if segment_frames:
             self.lengths = self.lengths.clip(max=segment_frames)
         self.resident: Resident | None = None
-
-    def keep_on(self, device: torch.device) -> None:
-        """Keep all spectrograms on a device from now on; ValueError when they do not fit."""
-        self.resident = Resident(self.store, self.items, self.standardise, device)
-        for standardiser in self.standardise.values():
-            standardiser.to(device)
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -245,23 +258,44 @@ class MelLinearDataset:
     def segment(self, number: int, place: float) -> tuple[str, Tensor, Tensor]:
         """Cut the segment of an item that lies at `place`, from 0 (its start) to 1 (its end).
 
-        Returns the id, mel (T, M) and linear (T, F), standardised; shorter than segment_frames
-        only when the item is.
+        Returns the id and both arrays (T, ...), standardised; shorter than segment_frames only
+        when the item is.
         """
         item, length = self.items[number], int(self.lengths[number])
         room = item["num_frames"] - length
         start = min(int(place * (room + 1)), room)
-        mel, linear = (
+        first, second = (
             standardise(self._read(kind, number, item["id"], start, length))
             for kind, standardise in self.standardise.items()
         )
-        return item["id"], mel, linear
+        return item["id"], first, second
 
     def _read(self, kind: str, number: int, id: str, start: int, length: int) -> Tensor:
         if self.resident is not None:
             return self.resident.rows(kind, number, start, start + length)
         crop = self.store.rows(kind, id, start, start + length)
         return torch.from_numpy(crop.astype(np.float32))
+
+    @abstractmethod
+    def collate(self, segments: Sequence[tuple[str, Tensor, Tensor]]) -> SegmentBatch:
+        """Pad segments into a batch of segment_frames frames (whole items: of the longest)."""
+
+
+class MelLinearDataset(SegmentDataset[MelLinearBatch]):
+    """Mel and linear, standardised."""
+
+    kinds = ("mel", "linear")
+
+    def __init__(self, store: FeatureStore, split: str, segment_frames: int) -> None:
+        super().__init__(store, split, segment_frames)
+        self.standardisers = {kind: store.standardiser(kind) for kind in self.kinds}
+        self.standardise.update(self.standardisers)
+
+    def keep_on(self, device: torch.device) -> None:
+        """Keep all spectrograms on a device from now on; ValueError when they do not fit."""
+        self.resident = Resident(self.store, self.items, self.standardisers, device)
+        for standardiser in self.standardisers.values():
+            standardiser.to(device)
 
     def collate(self, segments: Sequence[tuple[str, Tensor, Tensor]]) -> MelLinearBatch:
         """Pad segments into a batch of segment_frames frames (whole items: of the longest)."""
@@ -272,8 +306,31 @@ class MelLinearDataset:
         return MelLinearBatch([id for id, *_ in segments], mels, linears, lengths)
 
 
-def _pad_frames(values: Tensor, size: int) -> Tensor:
-    return torch.nn.functional.pad(values, (0, 0, 0, size - len(values)))
+class MelWavDataset(SegmentDataset[MelWavBatch]):
+    """Mel, natural logs, and waveform, of a corpus that keeps waveforms."""
+
+    kinds = ("mel", on_the_fly.KIND)
+
+    def __init__(self, store: FeatureStore, split: str, segment_frames: int) -> None:
+        if store.index.get("linear") != speech.ON_THE_FLY:
+            raise ValueError(
+                f"{store.directory} keeps linear spectrograms, not the waveforms that are asked "
+                "for: prepare it again with --linear on-the-fly"
+            )
+        super().__init__(store, split, segment_frames)
+
+    def collate(self, segments: Sequence[tuple[str, Tensor, Tensor]]) -> MelWavBatch:
+        """Pad segments into a batch of segment_frames frames (whole items: of the longest)."""
+        size = self.segment_frames or max(len(mel) for _, mel, _ in segments)
+        silence = math.log(self.store.index["audio"]["log_floor"])
+        mels = torch.stack([_pad_frames(mel, size, silence) for _, mel, _ in segments])
+        rows = torch.stack([_pad_frames(rows, size) for *_, rows in segments])
+        wav = rows[:, :-1].flatten(1) / FULL_SCALE
+        return MelWavBatch([id for id, *_ in segments], mels, wav)
+
+
+def _pad_frames(values: Tensor, size: int, value: float = 0.0) -> Tensor:
+    return torch.nn.functional.pad(values, (0, 0, 0, size - len(values)), value=value)
 
 
 class TextMelBatches:
@@ -315,13 +372,13 @@ class TextMelBatches:
         return self._batch(evenly_spaced(order, count))
 
 
-class MelLinearBatches:
-    """Segments of one split for the PostNet: random crops for training, middles to judge by."""
+class SegmentBatches(Generic[SegmentBatch]):
+    """Segments for a PostNet: random crops for training, middles to judge by."""
 
     def __init__(
-        self, store: FeatureStore, split: str, training: Training, prefetch: int = 2
+        self, dataset: SegmentDataset[SegmentBatch], training: Training, prefetch: int = 2
     ) -> None:
-        self.dataset = MelLinearDataset(store, split, training.segment_frames)
+        self.dataset = dataset
         self.seed, self.prefetch, self.workers = training.seed, prefetch, training.batch_workers
         frames = max(training.batch_frames, training.segment_frames)
         self.by_length = FrameBudgetSampler(
@@ -333,24 +390,46 @@ class MelLinearBatches:
 
     def __call__(
         self, position: Position = (0, 0), rank: int = 0, world_size: int = 1
-    ) -> Iterator[tuple[MelLinearBatch, Position]]:
+    ) -> Iterator[tuple[SegmentBatch, Position]]:
         """Yield (batch, position after it) without end; see training.batching.walk."""
         stream = partial(self._generate, position, rank, world_size)
         return made_ahead(stream, self.workers, self.prefetch)
 
     def _generate(
         self, position: Position, rank: int, world_size: int, part: Part = (0, 1)
-    ) -> Iterator[tuple[MelLinearBatch, Position]]:
+    ) -> Iterator[tuple[SegmentBatch, Position]]:
         steps = walk(self.sampler, position, rank, world_size)
         for numbers, here, following in itertools.islice(steps, part[0], None, part[1]):
             places = numpy_generator(self.seed, *here).random(len(numbers))
             segments = map(self.dataset.segment, numbers, places.tolist())
             yield self.dataset.collate(list(segments)), following
 
-    def head(self, count: int) -> Iterator[MelLinearBatch]:
+    def head(self, count: int) -> Iterator[SegmentBatch]:
         """Yield at most `count` batches, always the same: the middles of short to long items."""
         for numbers in evenly_spaced(self.by_length.in_order(), count):
             yield self.dataset.collate([self.dataset.segment(n, 0.5) for n in numbers])
+
+
+class MelLinearBatches(SegmentBatches[MelLinearBatch]):
+    """Mel and linear of one split, standardised."""
+
+    dataset: MelLinearDataset
+
+    def __init__(
+        self, store: FeatureStore, split: str, training: Training, prefetch: int = 2
+    ) -> None:
+        dataset = MelLinearDataset(store, split, training.segment_frames)
+        super().__init__(dataset, training, prefetch)
+
+
+class MelWavBatches(SegmentBatches[MelWavBatch]):
+    """Mel and waveform of one split."""
+
+    def __init__(
+        self, store: FeatureStore, split: str, training: Training, prefetch: int = 2
+    ) -> None:
+        dataset = MelWavDataset(store, split, training.segment_frames)
+        super().__init__(dataset, training, prefetch)
 
 
 class StemBatches:

@@ -12,11 +12,17 @@ as waveforms:
 
     python train_postnet.py --data songbook-stems --preset source --run sung
 
+or, beside true mels, those of a transformer, from phrases prepared with --linear on-the-fly:
+
+    python train_postnet.py --data songbook --preset source --run sung-tuned \
+        --start-from save/postnet/sung/best.pt --transformer save/transformer/sung/best.pt
+
 The same command resumes.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
@@ -56,6 +62,8 @@ from preprocess import (
     FeatureStore,
     MelLinearBatch,
     MelLinearBatches,
+    MelWavBatch,
+    MelWavBatches,
     StemBatch,
     StemBatches,
     StemStore,
@@ -118,12 +126,7 @@ class PostNetExperiment(Experiment[PostNet, MelLinearBatch]):
             store.adopt_statistics(start["statistics"])
         experiment = cls(hyperparams, store)
         if arguments.transformer is not None:
-            teacher = load_network(arguments.transformer, "transformer", world.device)
-            mels = directory / "teacher_mel"
-            if world.is_main:
-                teacher_mels(teacher, store, mels)
-            world.barrier()
-            store.elsewhere["mel"] = mels
+            learn_from(arguments.transformer, store, directory, world)
             experiment.data["teacher"] = str(arguments.transformer)
         if hyperparams.postnet_training.corpus_on_device:
             experiment.training_batches.dataset.keep_on(world.device)
@@ -176,7 +179,7 @@ class PostNetExperiment(Experiment[PostNet, MelLinearBatch]):
             writer.add_audio(f"audio/{name}", wav, step, audio.sample_rate)
 
 
-class SourceExperiment(Experiment[SourcePostNet, StemBatch]):
+class SourceExperiment(Experiment[SourcePostNet, StemBatch | MelWavBatch]):
     """Mel and F0 → waveform, on windows of vocals; judged beside the filters' start."""
 
     kind = "postnet"
@@ -188,73 +191,102 @@ class SourceExperiment(Experiment[SourcePostNet, StemBatch]):
         "validation/floor": "the same for filters from the mel's pseudo-inverse",
     }
 
-    def __init__(self, hyperparams: Hyperparams, store: StemStore) -> None:
+    def __init__(
+        self,
+        hyperparams: Hyperparams,
+        store: StemStore | FeatureStore,
+        statistics: dict[str, list[float]] | None = None,
+    ) -> None:
+        """Open stems, or phrases whose mels are a transformer's; statistics: of the start's mel."""
         self.hyperparams = self.hp = hyperparams
         model = build_postnet(hyperparams)
         assert isinstance(model, SourcePostNet)
         self.model = model
         self.features = Features(hyperparams.audio)
-        mel = vocal_statistics(store, hyperparams)
-        data = store.for_checkpoint()
-        self.data = data | {"statistics": data["statistics"] | {"mel": mel}}
-        self.mel_statistics = Standardiser.from_statistics(mel)
         training = hyperparams.postnet_training
-        window = hyperparams.audio.hop_length * (training.segment_frames - 1)
-        self.training_batches = StemBatches(store, "train", training, window)
-        self.validation = StemBatches(store, "validation", training, window)
+        if isinstance(store, FeatureStore):
+            mel = statistics or store.statistics["mel"]
+            self.training_batches: Any = MelWavBatches(store, "train", training)
+            self.validation: Any = MelWavBatches(store, "validation", training)
+        else:
+            mel = statistics or vocal_statistics(store, hyperparams)
+            window = hyperparams.audio.hop_length * (training.segment_frames - 1)
+            self.training_batches = StemBatches(store, "train", training, window)
+            self.validation = StemBatches(store, "validation", training, window)
+        data = store.for_checkpoint()
+        self.data = data | {"statistics": data.get("statistics", {}) | {"mel": mel}}
+        self.mel_statistics = Standardiser.from_statistics(mel)
 
     @classmethod
     def from_arguments(
         cls, arguments: Namespace, hyperparams: Hyperparams, directory: Path, world: World
     ) -> SourceExperiment:
-        """Open the stems of --data."""
-        if arguments.transformer is not None:
-            raise ValueError(
-                "--transformer teaches a PostNet of kind cbhg; one with a source learns from vocals"
-            )
-        store = StemStore(arguments.feature_dir / arguments.data)
+        """Open the stems of --data; with --transformer its phrases, and have it write its mels."""
+        start = starting_data(arguments, directory, cls.kind)
+        statistics = None if start is None else start["statistics"]["mel"]
+        if arguments.transformer is None:
+            stems = StemStore(arguments.feature_dir / arguments.data)
+            stems.check_audio(hyperparams.audio)
+            return cls(hyperparams, stems, statistics)
+        store = open_features(arguments.feature_dir, arguments.data)
         store.check_audio(hyperparams.audio)
-        return cls(hyperparams, store)
+        experiment = cls(hyperparams, store, statistics)
+        learn_from(arguments.transformer, store, directory, world)
+        experiment.data["teacher"] = str(arguments.transformer)
+        return experiment
 
     def batches(
         self, position: Position, rank: int = 0, world_size: int = 1
-    ) -> Iterator[tuple[StemBatch, Position]]:
+    ) -> Iterator[tuple[StemBatch | MelWavBatch, Position]]:
         """Yield batches of random windows."""
         return self.training_batches(position, rank, world_size)
 
     def example(
-        self, wav: Tensor, generator: torch.Generator | None
+        self, wav: Tensor, given: Tensor | None, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Map vocals (B, S) to standardised mels (B, T, M), F0 (B, T) in Hz, bases (B, T, F).
 
-        With a generator a part of the mels are degraded as a transformer's are.
+        given (B, T, M): a transformer's mels of them, natural logs. With a generator a part of the
+        mels are the true ones where mels are given, else degraded as a transformer's are.
         """
         audio = self.hp.audio
         standard = self.mel_statistics(self.features.mel(wav.cpu()))
         tracks = [f0_track(vocal, audio.sample_rate, audio.hop_length) for vocal in wav.cpu()]
         f0 = torch.stack([filled(track) for track in tracks])
+        other = None if given is None else self.mel_statistics(given.cpu())
         if generator is not None:
-            degraded = degrade_mel(standard, self.hp.diffusion, generator)
+            if other is None:
+                other = degrade_mel(standard, self.hp.diffusion, generator)
             draws = torch.rand(len(wav), 1, 1, generator=generator)
-            standard = torch.where(draws < self.hp.postnet.source_degraded, degraded, standard)
+            standard = torch.where(draws < self.hp.postnet.source_degraded, other, standard)
+        elif other is not None:
+            standard = other
         base = linear_from_mel(self.mel_statistics.inverse(standard), audio)
         return standard.to(wav.device), f0.to(wav.device), base.to(wav.device)
 
-    def loss(self, model: nn.Module, batch: StemBatch, context: StepContext) -> dict[str, Term]:
+    def loss(
+        self, model: nn.Module, batch: StemBatch | MelWavBatch, context: StepContext
+    ) -> dict[str, Term]:
         """Return the multi-resolution STFT loss of the vocals, at a random level."""
+        wav, given = vocals(batch)
         levels = torch.rand(len(batch.ids), 1, generator=context.generator) * 2 - 1
-        wav = batch.wav[:, VOCAL] * (LEVEL_NEPERS * levels).exp().to(batch.wav.device)
-        mel, f0, base = self.example(wav, context.generator)
+        nepers = LEVEL_NEPERS * levels.to(wav.device)
+        wav = wav * nepers.exp()
+        if given is not None:
+            given = (given + nepers[..., None]).clamp_min(math.log(self.hp.audio.log_floor))
+        mel, f0, base = self.example(wav, given, context.generator)
         made = render(model(mel, f0, base), f0, self.hp.audio, context.generator)
         return {"spectral": Term(*spectral_loss(made, wav))}
 
-    def counts(self, batch: StemBatch) -> dict[str, float]:
+    def counts(self, batch: StemBatch | MelWavBatch) -> dict[str, float]:
         """Return the divisors of `loss` over a global batch."""
         return {"spectral": float(len(batch.ids))}
 
-    def made(self, network: SourcePostNet, wav: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    def made(
+        self, network: SourcePostNet, wav: Tensor, given: Tensor | None, seed: int
+    ) -> tuple[Tensor, Tensor]:
         """Render mel and F0 of vocals (B, S) by the network, and by the filters it begins from."""
-        mel, f0, base = self.example(wav, None)
+        mel, f0, base = self.example(wav, given, None)
         made, start = (
             render(filters, f0, self.hp.audio, torch.Generator().manual_seed(seed))
             for filters in (network(mel, f0, base), base_filters(base))
@@ -270,8 +302,8 @@ class SourceExperiment(Experiment[SourcePostNet, StemBatch]):
         sums = torch.zeros(3, dtype=torch.float64)
         batches = self.validation.head(self.hp.postnet_training.validate_batches)
         for number, batch in enumerate(batches):
-            wav = batch.wav[:, VOCAL].to(device)
-            pair = self.made(network, wav, number)
+            wav, given = vocals(batch.to(device))
+            pair = self.made(network, wav, given, number)
             losses = [float(spectral_loss(made, wav)[0]) for made in pair]
             sums += torch.tensor([*losses, len(wav)], dtype=torch.float64)
         return {"score": float(sums[0] / sums[2]), "floor": float(sums[1] / sums[2])}
@@ -279,14 +311,19 @@ class SourceExperiment(Experiment[SourcePostNet, StemBatch]):
     def preview(self, network: SourcePostNet, writer: SummaryWriter, step: int) -> None:
         """Write made and true spectrogram of one window, and their audio."""
         audio = self.hp.audio
-        wav = next(iter(self.validation.head(1))).wav[:1, VOCAL]
-        wav = wav.to(next(network.parameters()).device)
-        made, _ = self.made(network, wav, 0)
+        device = next(network.parameters()).device
+        wav, given = vocals(next(iter(self.validation.head(1))).to(device))
+        made, _ = self.made(network, wav[:1], None if given is None else given[:1], 0)
         predicted, true = (self.features.linear(part.cpu())[0] for part in (made, wav))
         figure = plotting.spectrogram_pair(predicted, true, audio)
         writer.add_image("linear", plotting.figure_to_image(figure), step)
         for name, part in {"made": made, "truth": wav}.items():
             writer.add_audio(f"audio/{name}", part[0].cpu(), step, audio.sample_rate)
+
+
+def vocals(batch: StemBatch | MelWavBatch) -> tuple[Tensor, Tensor | None]:
+    """Return the vocals (B, S) of a batch, and their mels (B, T, M) where they come with it."""
+    return (batch.wav, batch.mel) if isinstance(batch, MelWavBatch) else (batch.wav[:, VOCAL], None)
 
 
 def vocal_statistics(store: StemStore, hp: Hyperparams) -> dict[str, list[float]]:
@@ -295,6 +332,15 @@ def vocal_statistics(store: StemStore, hp: Hyperparams) -> dict[str, list[float]
     features = Features(hp.audio)
     mels = [features.mel(batch.wav[:, VOCAL]) for batch in windows.head(STATISTICS_BATCHES)]
     return Moments.of(torch.cat(mels).flatten(0, 1).numpy()).statistics()
+
+
+def learn_from(teacher: Path, store: FeatureStore, directory: Path, world: World) -> None:
+    """Have a transformer write its mels of a corpus, once, and read them in place of its own."""
+    mels = directory / "teacher_mel"
+    if world.is_main:
+        teacher_mels(load_network(teacher, "transformer", world.device), store, mels)
+    world.barrier()
+    store.elsewhere["mel"] = mels
 
 
 @torch.inference_mode()

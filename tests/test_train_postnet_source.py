@@ -74,12 +74,32 @@ def test_it_learns_from_stems_and_goes_on(feature_dir: Path, tmp_path: Path) -> 
     assert b["data"] == a["data"]
 
 
-def test_a_teacher_is_refused(
-    feature_dir: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_it_learns_from_a_transformers_mels(
+    speech_corpus, prepare, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = flags(feature_dir, tmp_path / "save", 2)
-    assert train_postnet.main([*argv, "--transformer", str(weights / "transformer.pt")]) == 2
-    assert "learns from vocals" in capsys.readouterr().err
+    corpus, shares = speech_corpus(6, 16000), ("--validation-share", "0.3", "--test-share", "0")
+    for name in ("stored", "on-the-fly"):
+        assert prepare("ljspeech", corpus, "--name", name, "--linear", name, *shares) == 0
+    taught = ["--transformer", str(weights / "transformer.pt")]
+
+    def argv(name: str, save_dir: str, steps: int) -> list[str]:
+        where = flags(tmp_path / "feature", tmp_path / save_dir, steps)
+        return [*where, *taught, "--data", name]
+
+    assert train_postnet.main(argv("stored", "refused", 1)) == 2
+    assert "prepare it again with --linear on-the-fly" in capsys.readouterr().err
+    assert train_postnet.main(argv("on-the-fly", "whole", 4)) == 0
+    for steps in (2, 4):
+        assert train_postnet.main(argv("on-the-fly", "broken", steps)) == 0
+    whole, broken = (
+        checkpoint.load(tmp_path / folder / "postnet" / "main" / "last.pt", "postnet")
+        for folder in ("whole", "broken")
+    )
+    assert whole["data"]["teacher"] == str(weights / "transformer.pt")
+    for name, value in whole["model"].items():
+        assert torch.equal(value, broken["model"][name]), name
+    mels = tmp_path / "whole" / "postnet" / "main" / "teacher_mel"
+    assert len(list(mels.glob("*.npy"))) == 6
 
 
 @pytest.fixture

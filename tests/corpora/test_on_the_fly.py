@@ -16,9 +16,9 @@ import prepare_data
 import train_postnet
 from corpora import packing
 from corpora.stores import FeatureStore, JointFeatureStore
-from preprocess import MelLinearBatches
+from preprocess import MelLinearBatches, MelWavBatches
 from utils import checkpoint
-from utils.audio import read_wav, write_wav
+from utils.audio import Features, read_wav, write_wav
 
 torch.set_num_threads(1)
 SHARES = ("--validation-share", "0.3", "--test-share", "0.1")
@@ -140,3 +140,15 @@ def test_a_soundless_end_is_zeros(tmp_path: Path, speech_corpus, prepare) -> Non
     items = json.loads((tmp_path / "feature" / "x" / "index.json").read_text())["items"]
     assert rows.shape == (41, 256) and not rows[40].any()
     assert next(i for i in items if i["id"] == "item-002")["num_samples"] == 256 * 40
+
+
+def test_segments_of_waveforms_lie_under_their_mels(stores) -> None:
+    _, made = stores
+    training = replace(TINY.postnet_training, batch_size=3, segment_frames=20)
+    batches = MelWavBatches(made, "train", training, prefetch=0)((1, 0))
+    features, edge = Features(TINY.audio), 2  # frames whose window hangs over a cut
+    for _ in range(4):
+        batch, _ = next(batches)
+        heard = features.mel(batch.wav)
+        assert batch.mel.shape == heard.shape
+        assert torch.allclose(heard[:, edge:-edge], batch.mel[:, edge:-edge], atol=0.02)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from singing.request import COMPOSE, LINE_LENGTHS, NONE, SAMPLING, SongRequest, section_of
 from text.lyrics import parse_lyrics
 from utils import config
-from utils.stored import SECTIONS, Stored, load_facts
+from utils.checkpoint import SECTIONS, Stored, load_facts
 
 if TYPE_CHECKING:
     from hyperparams import Hyperparams

@@ -14,10 +14,9 @@ from singing.output import FEW_PHRASES
 from singing.request import NONE, SongRequest
 from singing.song import SongAudio, open_song
 from singing.voice import Voice, load_voice
-from utils.checkpoint import resolve
+from utils.checkpoint import load_facts, resolve
 from utils.loading import Loaded, check_pair, check_spectrograms, load_network
 from utils.paths import DEMO, SAVE
-from utils.stored import load_facts
 
 if TYPE_CHECKING:
     from singing.mels import MelInpainter

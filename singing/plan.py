@@ -32,10 +32,9 @@ from singing.request import NONE, SongRequest
 from text.frontend import Pronouncer
 from text.remarks import grouped
 from utils import scratch
-from utils.checkpoint import resolve
+from utils.checkpoint import load_facts, resolve
 from utils.files import finite, refuse_overwriting, staged, write_json
 from utils.plotting import save_figure
-from utils.stored import load_facts
 
 if TYPE_CHECKING:
     from composer.harmony import Harmony

@@ -15,18 +15,22 @@ import reprlib
 import sys
 import time
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any
 
-from utils.files import UNREADABLE, atomic
-from utils.unread import Unread, read_without_tensors
+from hyperparams import Hyperparams
+from utils import config
+from utils.files import UNREADABLE, atomic, reading
 
-if TYPE_CHECKING:  # torch is imported where tensors are: a plan reads none
+if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
 
 VERSION = 1
 KINDS = ("transformer", "postnet", "inpainter", "transcriber")
@@ -431,3 +435,76 @@ def _save_root(path: Path) -> Path:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+# ---------------------------------------------------------------------------- without torch
+# torch.save writes a zip archive: one pickle, and a record for the storage of each tensor. Here the
+# pickle alone is read, by an unpickler that knows plain values and how a tensor is announced.
+
+PICKLE = "/data.pkl"  # the end of its name in the archive
+
+
+class Unread:
+    """A tensor, or its storage, that stayed in the file."""
+
+
+def _unread(*_: Any) -> Unread:
+    return Unread()
+
+
+class _Unpickler(pickle.Unpickler):
+    """Make plain values and `Unread`s; anything else raises UnpicklingError, nothing is called."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a global of the pickle stands for."""
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _unread
+        if module in ("torch", "torch.storage") and name.endswith("Storage"):
+            return Unread
+        raise pickle.UnpicklingError(f"{module}.{name} in a checkpoint")
+
+    def persistent_load(self, pid: Any) -> Unread:
+        """Return a placeholder of a tensor's storage."""
+        return Unread()
+
+
+def read_without_tensors(path: Path) -> Any:
+    """Return the state that `torch.save` wrote, an `Unread` for every tensor.
+
+    Raises UnpicklingError for what is no plain value, and what zipfile and pickle raise for files
+    that are damaged or no archive.
+    """
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith(PICKLE)]
+        if len(names) != 1:
+            raise pickle.UnpicklingError(f"{len(names)} records {PICKLE}, expected one")
+        with archive.open(names[0]) as file:
+            return _Unpickler(file).load()
+
+
+SECTIONS = {  # of the hyperparameters that a network of each kind is used with
+    "transformer": ("audio", "transformer", "synthesis"),
+    "postnet": ("audio", "postnet", "synthesis"),
+    "inpainter": ("audio", "unet", "diffusion", "inpainting", "mel_inpainting"),
+}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a checkpoint says of its network, the network left out."""
+
+    hyperparams: Hyperparams
+    data: dict[str, Any]  # symbols, statistics, corpus
+    path: Path
+    step: int
+
+
+def load_facts(reference: Path, kind: str) -> Stored:
+    """Read what a checkpoint says of its network; errors as utils.loading.load."""
+    path = resolve(reference, kind)
+    state = facts(path, kind)
+    with reading(path):
+        hyperparams = config.from_dict(state["hyperparams"], Hyperparams, SECTIONS[kind])
+    return Stored(hyperparams, state["data"], path, state["step"])

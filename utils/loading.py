@@ -15,9 +15,9 @@ from inpainter.unet import SpectralUNet1d, UNet1d
 from network import PostNet, TransformerTTS, build_postnet, build_transformer
 from utils import checkpoint, config
 from utils.audio import Standardiser
+from utils.checkpoint import SECTIONS
 from utils.distributed import unwrapped
 from utils.files import reading, sha256_of
-from utils.stored import SECTIONS
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -28,9 +28,8 @@ from text.lexicon import parse_phonemes
 from text.lyrics import parse_lyrics, read_lyrics
 from text.remarks import grouped
 from transcription.take_judge import TakeJudge
-from utils.checkpoint import resolve
+from utils.checkpoint import load_facts, resolve
 from utils.files import write_text
-from utils.stored import load_facts
 from web.choices import (
     LEXICON,
     LYRICS,

@@ -18,7 +18,6 @@ from corpora import packed, packing
 from corpora.phoneme_times import write_phoneme_times
 from corpora.stores import FeatureStore
 from preprocess import MelLinearBatches, TextMelBatches, TextMelDataset
-from utils import part_files
 
 
 @pytest.fixture
@@ -127,7 +126,7 @@ def test_nothing_is_mapped_and_few_files_are_open(
     store: FeatureStore, tmp_path: Path, monkeypatch
 ) -> None:
     """The memory of a process does not grow with what it has read of a corpus."""
-    monkeypatch.setattr(part_files, "MOST_OPEN", 3)
+    monkeypatch.setattr(packed, "MOST_OPEN", 3)
     writer = packing.pack(store, tmp_path / "packed", shard_bytes=60_000)
     assert writer.file > 4
     other = FeatureStore(tmp_path / "packed")
@@ -150,12 +149,12 @@ def test_nothing_is_mapped_and_few_files_are_open(
 
 
 def test_parts_of_files_are_read_by_threads(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(part_files, "MOST_OPEN", 1)
+    monkeypatch.setattr(packed, "MOST_OPEN", 1)
     arrays = [np.arange(600).reshape(100, 6) + 1000 * k for k in range(4)]
     for number, array in enumerate(arrays):
         np.save(tmp_path / f"{number}.npy", array)
-    files = part_files.OpenFiles()
-    opened = [part_files.ArrayFile(files, tmp_path / f"{number}.npy") for number in range(4)]
+    files = packed.OpenFiles()
+    opened = [packed.ArrayFile(files, tmp_path / f"{number}.npy") for number in range(4)]
 
     def read(place: int) -> bool:
         number, start = place % 4, place % 90
@@ -168,7 +167,7 @@ def test_parts_of_files_are_read_by_threads(tmp_path: Path, monkeypatch) -> None
     assert opened[0].read(5, 5).shape == (0, 6)
     with pytest.raises(ValueError, match=r"0\.npy ends"):
         opened[0].read(99, 101)
-    monkeypatch.delattr(part_files.os, "pread")
+    monkeypatch.delattr(packed.os, "pread")
     assert all(map(read, range(40)))
 
 

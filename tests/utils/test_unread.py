@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from utils import checkpoint
-from utils.stored import load_facts
-from utils.unread import Unread, read_without_tensors
+from utils.checkpoint import Unread, load_facts, read_without_tensors
 
 DEMO = Path(__file__).resolve().parents[2] / "save" / "demo"
 

@@ -198,9 +198,10 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
             drafts = DraftStore(arguments.drafts)
             drafts.check([item["id"] for item in store.index["items"]], hyperparams.audio)
         experiment = cls(hyperparams, store, world.device, statistics, postnet, drafts)
-        if experiment.model.noise_shape is not None and not last.is_file():
+        noise_shape = getattr(experiment.model, "noise_shape", None)  # of a spectral front end
+        if noise_shape is not None and not last.is_file():
             vocals = some_windows(store, hyperparams)[:, VOCAL]
-            experiment.model.noise_shape.measure(vocals / hyperparams.diffusion.sigma_data)
+            noise_shape.measure(vocals / hyperparams.diffusion.sigma_data)
         return experiment
 
     def batches(

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inpainter.blocks import as_row, zeroed
 from text.symbols import is_voiced
 from utils.audio import Features, Standardiser
 
@@ -207,7 +206,9 @@ class ContextEncoder(nn.Module):
         self.voicing = nn.Linear(1, width)
         self.null = nn.Parameter(torch.randn(len(Context.FRAMES), width))
         self.conv = nn.Conv1d(width, width, 5, padding=2)
-        self.to_film = zeroed(nn.Conv1d(width, 2 * sum(channels), 3, padding=1))
+        self.to_film = nn.Conv1d(width, 2 * sum(channels), 3, padding=1)
+        for parameter in self.to_film.parameters():
+            nn.init.zeros_(parameter)  # untrained, the context changes nothing
         self.has_places = has_places
         if has_places:
             self.previous = nn.Embedding(num_phonemes, width)
@@ -217,8 +218,8 @@ class ContextEncoder(nn.Module):
 
     def forward(
         self, context: Context, batch: int, frames: int, padding: int = 0
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Encode B items of T frames → per level scale, shift (B, C, 1, T + padding).
+    ) -> list[tuple[Tensor, ...]]:
+        """Encode B items of T frames → per level scale, shift (B, C, T + padding).
 
         Every part is missing on the padding. ValueError for a part of another B or T.
         """
@@ -245,8 +246,7 @@ class ContextEncoder(nn.Module):
             total = torch.cat([total, nothing], dim=1)  # (B, T + padding, W)
         h = F.silu(total.transpose(1, 2) / len(Context.FRAMES) ** 0.5)  # (B, W, T)
         films = self.to_film(F.silu(self.conv(h))).split([2 * c for c in self.channels], 1)
-        scales_shifts = [film.chunk(2, dim=1) for film in films]  # (B, C, T) each
-        return [(as_row(scale), as_row(shift)) for scale, shift in scales_shifts]
+        return [film.chunk(2, dim=1) for film in films]
 
     def embed(self, name: str, part: Tensor) -> Tensor:
         """Embed one part (B, T) or (B, T, M) → (B, T, W), a fractional pitch between two notes."""

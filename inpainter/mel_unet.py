@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from inpainter.blocks import Conv1d, ResidualBlock1d, as_row, zeroed
 from inpainter.context import Context, window_mel
-from inpainter.unet import UNet1d
+from inpainter.unet import Conv1d, ResidualBlock1d, UNet1d, as_row, zeroed
 from utils.audio import Features, Standardiser
 
 if TYPE_CHECKING:

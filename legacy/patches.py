@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from inpainter.blocks import Conv1d, ResidualBlock1d, as_row, zeroed
-from inpainter.unet import UNet1d
+from inpainter.unet import Conv1d, ResidualBlock1d, UNet1d, as_row, zeroed
 
 if TYPE_CHECKING:
     import hyperparams

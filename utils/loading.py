@@ -11,7 +11,8 @@ from torch import nn
 
 from hyperparams import Hyperparams
 from inpainter.diffusion import Denoiser
-from inpainter.unet import SpectralUNet1d, UNet1d
+from inpainter.spectral import SpectralUNet1d
+from inpainter.unet import UNet1d
 from network import PostNet, TransformerTTS, build_postnet, build_transformer
 from utils import checkpoint, config
 from utils.audio import Standardiser
@@ -65,7 +66,7 @@ def build_unet(hyperparams: Hyperparams, num_symbols: int) -> UNet1d:
 def denoiser_of(network: nn.Module, hyperparams: Hyperparams) -> Denoiser:
     """Wrap F, a `build_unet` or a wrapper of one, as D; it adds no weights of its own."""
     inner = unwrapped(network)
-    noise_shape = inner.noise_shape if isinstance(inner, UNet1d) else None
+    noise_shape = inner.noise_shape if isinstance(inner, SpectralUNet1d) else None
     return Denoiser(
         network, hyperparams.diffusion.sigma_data, hyperparams.unet.mask_input, noise_shape
     )

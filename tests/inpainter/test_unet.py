@@ -11,18 +11,18 @@ from torch import nn
 from torch.nn import functional as F
 
 from hyperparams import Audio, Hyperparams, UNet
-from inpainter.blocks import (
+from inpainter.context import Context, ContextEncoder
+from inpainter.diffusion import Denoiser
+from inpainter.spectral import ModifiedCosineTransform, NoiseShape, SpectralUNet1d
+from inpainter.unet import (
     Conv1d,
     ConvTranspose1d,
     GroupNorm,
     SelfAttention,
     TransformerBlock1d,
+    UNet1d,
     as_row,
 )
-from inpainter.context import Context, ContextEncoder
-from inpainter.diffusion import Denoiser
-from inpainter.spectral import ModifiedCosineTransform, NoiseShape
-from inpainter.unet import SpectralUNet1d, UNet1d
 from legacy.patches import PatchUNet1d
 from network import count_flops
 from utils import config

@@ -42,7 +42,6 @@ from singing.chain import (
     linear_from_mel,
     waveform,
 )
-from singing.ranges import FIRST_VOICE
 from text.symbols import word_spans
 from training.batching import Position
 from training.experiment import Experiment, StepContext, Term, starting_data
@@ -56,6 +55,7 @@ from training.losses import (
 )
 from training.trainer import train
 from utils import plotting
+from utils.checkpoint import FIRST_VOICE
 from utils.distributed import World
 from utils.metrics import (
     aligned_distance,

@@ -25,9 +25,8 @@ from torch import Tensor
 
 from music.midi_tracks import read_midi
 from music.underlay import sing
-from singing.networks import requested_voice
 from singing.request import MelodyRequest, SongFiles, SongRequest
-from singing.sing import sing_song
+from singing.sing import requested_voice, sing_song
 from singing.voice import Voice
 from text.frontend import Pronouncer
 from text.lyrics import parse_lyrics, read_lyrics

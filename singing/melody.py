@@ -1,26 +1,34 @@
-"""Make the melody that is sung: read it from a file, or compose it for the accompaniment."""
+"""Make the melody that is sung: read it from a file, or compose it for the accompaniment.
+
+Without torch, which a plan need not wait for. Shapes: C channels, S samples.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from composer.compose import compose
-from composer.harmony import Harmony, chord_name
+import numpy as np
+
+from composer.compose import NARROWEST, compose
+from composer.harmony import Harmony, analyse, chord_name
 from music.score import TOLERANCE, Melody, Note, Syllable
 from music.underlay import Underlay, lay_lyrics, sing
-from singing.backing import BackingAudio
-from singing.ranges import moved_into, range_remark
-from singing.request import COMPOSE, NONE, TEMPO_OF_ACCOMPANIMENT, MelodyRequest, SongRequest
+from singing.request import COMPOSE, NONE, TEMPO_OF_ACCOMPANIMENT, MelodyRequest, Range, SongRequest
 from text.remarks import remark
+from utils import scratch
 from utils.files import reading
+from utils.sound_files import AudioInfo, check_finite, level_of, peak_of, read_samples, resampled
 
 if TYPE_CHECKING:
+    from composer.harmony import Chart
     from hyperparams import Composer
+    from music.score import Score
     from text.frontend import Pronouncer
     from text.lyrics import LyricLine
+
 
 Compose = Callable[..., Underlay]  # see composer.compose.compose
 READERS = {".mid": "MIDI", ".midi": "MIDI", ".kar": "MIDI", ".song": "song"}
@@ -352,3 +360,84 @@ def harmony_report(harmony: Harmony) -> dict[str, object]:
         "metre": harmony.metre,
         "chords": chord_changes(harmony),
     }
+
+
+def moved_into(composer: Composer, own: Range | None) -> Composer:
+    """Return the composer's knobs with their range moved, and narrowed, into that of a voice.
+
+    As little as can be; a voice that has sung fewer than NARROWEST semitones is trusted with these.
+    """
+    if own is None:
+        return composer
+    low, high = own
+    while high - low < NARROWEST:
+        low, high = max(1, low - 1), min(127, high + 1)
+    width = min(composer.high - composer.low, high - low)
+    start = min(max(composer.low, low), high - width)
+    return replace(composer, low=start, high=start + width)
+
+
+def range_remark(score: Score, known: Range | None) -> str | None:
+    """Return a remark on notes outside those that a voice was trained on; None without any."""
+    if known is None or not (outside := score.outside(*known)):
+        return None
+    return (
+        f"{len(outside)} of {len(score.notes)} notes are outside the voice's range, MIDI "
+        f"{known[0]} to {known[1]}: they are sung as written; --transpose N moves all"
+    )
+
+
+# ---------------------------------------------------------------------------- accompaniment
+
+LONGEST_SONG = 3600.0  # s of an accompaniment
+SILENCE_LEVEL = -60.0  # dBFS RMS of a whole recording, below which it counts as silent
+
+
+@dataclass(frozen=True)
+class BackingAudio:
+    """The accompaniment that a melody is fitted to."""
+
+    wav: np.ndarray  # (S,) mono
+    sample_rate: int
+    seconds: float  # of its file: no note begins behind it
+    regions: tuple[tuple[float, float], ...] | None = None  # s, the parts sung; None = all
+    _known: dict[Any, Harmony] = field(default_factory=dict, repr=False, compare=False)
+
+    def harmony(self, tempo: float | None = None, chords: Chart | None = None) -> Harmony:
+        """Analyse it; `tempo` in beats per minute and `chords` where they are known."""
+        asked = (tempo, chords)
+        if asked not in self._known:
+            self._known[asked] = analyse(self.wav, self.sample_rate, tempo, chart=chords)
+        return self._known[asked]
+
+
+def read_accompaniment(path: Path, sample_rate: int) -> tuple[np.ndarray, AudioInfo]:
+    """Read mono (S,) at `sample_rate`, and what the file was; ValueError for NaN and silence."""
+    samples, file_rate = read_samples(path)
+    check_finite(samples, path)
+    seconds = samples.shape[1] / file_rate
+    if seconds > LONGEST_SONG:
+        raise ValueError(f"{path}: {seconds:.0f} s; expected at most {LONGEST_SONG:.0f} s of song")
+    info = AudioInfo.of(samples.shape, file_rate, sample_rate)
+    mono = scratch.zeros_array(samples.shape[1:], samples.dtype)
+    for start, stop in scratch.blocks(len(mono)):
+        mono[start:stop] = samples[:, start:stop].mean(axis=0)
+    with reading(path):
+        wav = resampled(mono, file_rate, sample_rate)
+    level = level_of(wav)
+    if level < SILENCE_LEVEL:
+        raise ValueError(
+            f"{path} is silent in mono ({level:.0f} dBFS RMS, expected at least "
+            f"{SILENCE_LEVEL:.0f}): there is nothing to sing to. To speak lyrics alone, leave "
+            "--accompaniment out"
+        )
+    return wav, info
+
+
+def backing_gain(wav: np.ndarray, data: Mapping[str, Any], sigma_data: float) -> float:
+    """Return the factor that brings an accompaniment (S,) to the RMS of an inpainter's corpus.
+
+    data: of its checkpoint. A peak stays within full scale.
+    """
+    rms = data.get("statistics", {}).get("accompaniment", sigma_data)
+    return min(rms / 10 ** (level_of(wav) / 20), 1.0 / peak_of(wav))

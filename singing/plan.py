@@ -17,18 +17,26 @@ import numpy as np
 from composer.harmony import chord_name
 from hyperparams import Diffusion
 from music.midi import write_midi
-from singing.backing import BackingAudio, backing_gain, read_accompaniment
-from singing.facts import sampling_hyperparams, with_syllables
 from singing.melody import (
+    BackingAudio,
     MelodyResult,
+    backing_gain,
     chord_changes,
     harmony_report,
     make_melody,
+    read_accompaniment,
     resolve_melody,
 )
 from singing.pictures import melody_picture
-from singing.ranges import own_range, sung_range, voice_number
-from singing.request import NONE, SongRequest
+from singing.request import (
+    NONE,
+    SongRequest,
+    own_range,
+    sampling_hyperparams,
+    sung_range,
+    voice_number,
+    with_syllables,
+)
 from text.frontend import Pronouncer
 from text.remarks import grouped
 from utils import scratch
@@ -92,7 +100,7 @@ def backing_of(request: SongRequest, sample_rate: int) -> BackingAudio:
     """Open the accompaniment of a request as it is opened to be sung, no network loaded."""
     assert request.files is not None, "there is a song"
     if request.files.vocal is not None:  # its parts and its loudness count: open all of it
-        from singing.networks import open_request  # late: it brings torch
+        from singing.sing import open_request  # late: it brings torch
 
         return open_request(request, sample_rate).backing(sample_rate)
     data: Mapping[str, Any] = {}

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 
 from inpainter.windows import merge_ranges
-from singing.backing import BackingAudio, backing_gain, check_finite, peak_of, read_accompaniment
+from singing.melody import BackingAudio, backing_gain, read_accompaniment
 from singing.request import SongFiles
 from utils import scratch
 from utils.audio import active_level, loudness, resample, to_mono, write_samples
 from utils.files import reading
-from utils.sound_files import AudioInfo, decode
+from utils.sound_files import AudioInfo, check_finite, decode, peak_of
 
 TIME = re.compile(r"\s*(?:(\d+):)?(\d+(?:\.\d*)?|\.\d+)\s*")  # minutes, seconds
 RANGES_EXAMPLE = "START-END in seconds or minutes:seconds, as in 12.5-17.0,1:02-1:08.5"

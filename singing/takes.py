@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from composer.harmony import chord_tone_ratio
-from singing.facts import with_syllables
 from singing.melody import MelodyResult, make_melody, resolve_melody
-from singing.networks import open_request, requested_mels, requested_voice
-from singing.request import COMPOSE, NONE, SongRequest
-from singing.sing import restoring, sing_song
+from singing.request import COMPOSE, NONE, SongRequest, with_syllables
+from singing.sing import open_request, requested_mels, requested_voice, restoring, sing_song
 from singing.voice import (
     Phrase,
     Refine,

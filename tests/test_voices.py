@@ -21,7 +21,7 @@ from corpora.stores import FeatureStore
 from hyperparams import Composer
 from network import TransformerTTS
 from preprocess import TextMelDataset
-from singing.ranges import moved_into
+from singing.melody import moved_into
 from text.symbols import SYMBOLS
 from train_transformer import numbered_voices, ranges_by_voice
 from utils import checkpoint

@@ -50,6 +50,7 @@ ENTRIES: dict[str, type | UnionType] = {  # the types of a state's entries
     "data": dict,
     "progress": dict,
 }
+FIRST_VOICE = "first"  # name of voice 0, which every transformer has
 REQUIRED = ("kind", "version", "step", "model", "hyperparams", "data")
 
 

@@ -132,6 +132,36 @@ def _check_header(info: Any, path: Path) -> None:
         )
 
 
+# ---------------------------------------------------------------------------- levels
+
+
+def check_finite(wav: np.ndarray, path: Path) -> None:
+    """Raise ValueError when samples (C, S) are NaN or infinite, saying how many and where."""
+    broken, first = 0, 0
+    for start, stop in scratch.blocks(wav.shape[1]):
+        is_broken = ~np.isfinite(wav[:, start:stop]).all(0)
+        if not broken and is_broken.any():
+            first = start + int(is_broken.argmax())
+        broken += int(is_broken.sum())
+    if broken:
+        raise ValueError(
+            f"{path}: {broken} samples are NaN or infinite, the first is sample {first}; export "
+            "the recording again"
+        )
+
+
+def level_of(wav: np.ndarray) -> float:
+    """Return the RMS level of (S,) in dBFS; -inf for silence."""
+    parts = (wav[start:stop].astype(np.float64) for start, stop in scratch.blocks(len(wav)))
+    power = sum(float(np.square(part).sum()) for part in parts) / max(len(wav), 1)
+    return 10 * math.log10(power) if power > 0 else -math.inf
+
+
+def peak_of(wav: np.ndarray) -> float:
+    """Return the largest magnitude of (S,)."""
+    return max(float(np.abs(wav[a:b]).max()) for a, b in scratch.blocks(len(wav)))
+
+
 # ---------------------------------------------------------------------------- rates
 
 

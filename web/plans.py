@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from composer.harmony import Harmony
 from music.score import LONGEST_NOTE, TOLERANCE, Lyric, Melody, Meter, Note, TempoMap
 from music.underlay import text_syllables
-from singing.backing import BackingAudio
+from singing.melody import BackingAudio
 from singing.plan import Plan
 from text.remarks import grouped, remark
 from web.fields import integer, number, text

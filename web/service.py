@@ -16,12 +16,10 @@ import numpy as np
 
 from music.midi import write_midi
 from music.score import LONGEST_MELODY, Melody
-from singing.backing import BackingAudio
-from singing.melody import read_melody
-from singing.networks import open_request
+from singing.melody import BackingAudio, read_melody
 from singing.plan import Plan, backing_of, harmony_data, make_plan
 from singing.request import NONE, MelodyRequest, SongFiles, SongRequest
-from singing.sing import sing_song
+from singing.sing import open_request, sing_song
 from singing.takes import TakesRequest, sing_takes
 from text.frontend import Pronouncer
 from text.lexicon import parse_phonemes

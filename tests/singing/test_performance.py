@@ -15,10 +15,10 @@ from music.midi_tracks import read_midi
 from music.performance import NoteStyle
 from music.score import Lyric, Melody, Note, Score, TempoMap
 from music.underlay import sing
-from singing.chain import f0_of_notes
-from singing.performance import (
+from singing.chain import (
     BREATH_GAP,
     Performance,
+    f0_of_notes,
     performances,
     unsung_remarks,
     with_breaths,

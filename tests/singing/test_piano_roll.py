@@ -12,9 +12,20 @@ from matplotlib.colors import to_rgb
 
 from hyperparams import Audio
 from music.score import Note, Score, Syllable
-from singing import piano_roll
-from singing.piano_roll import LINE, LINE_GAP, Label, Roll, lines_of, place_x, roll_of
-from singing.pictures import MARGIN, MOST_LINES, melody_picture, song_picture
+from singing import pictures
+from singing.pictures import (
+    LINE,
+    LINE_GAP,
+    MARGIN,
+    MOST_LINES,
+    Label,
+    Roll,
+    lines_of,
+    melody_picture,
+    place_x,
+    roll_of,
+    song_picture,
+)
 from utils.plotting import MASKED, PAGE, figure_to_image
 
 AUDIO = Audio()
@@ -63,7 +74,7 @@ def test_a_note_over_the_edge_of_a_line_goes_on_in_the_next() -> None:
 
 def test_words_of_fast_notes_do_not_cover_each_other() -> None:
     words = rolled(*(spoken(f"word{n}", 1 + 0.15 * n, seconds=0.14) for n in range(12))).words
-    boxes = [piano_roll.outline_of(word).get_extents() for word in words]
+    boxes = [pictures.outline_of(word).get_extents() for word in words]
     assert len(boxes) == 12
     assert not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
 
@@ -80,7 +91,7 @@ def test_chords_stand_where_they_begin_and_go_on_in_the_next_line() -> None:
 def test_a_width_is_that_of_the_outline() -> None:
     for text in ("window", "i", "G#m7", "la-"):
         label = Label(text, 1.0, 1.0, 8.0)
-        box = piano_roll.outline_of(label).get_extents()
+        box = pictures.outline_of(label).get_extents()
         assert label.right == pytest.approx(box.x1, abs=0.02) and box.x0 >= 1.0
 
 
@@ -116,7 +127,7 @@ def test_pictures_fit_a_page() -> None:
 def test_a_long_song_is_cut_and_says_so() -> None:
     count = MOST_LINES + 3
     score = Score(tuple(spoken("a", 8.0 * n) for n in range(count)))
-    label = piano_roll.Label  # every text of the page goes through it
+    label = pictures.Label  # every text of the page goes through it
     seen: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(

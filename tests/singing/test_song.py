@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hyperparams import Mixing
 from inpainter.windows import seam_roughness
-from singing.backing import read_accompaniment
+from singing.melody import read_accompaniment
 from singing.mixing import channel_gains, join, mix, paste, to_channels
 from singing.request import SongFiles
 from singing.song import (

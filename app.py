@@ -21,8 +21,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.flags import command_line, device_option, exit_code, option
-from utils.paths import SAVE
+from utils.flags import SAVE, command_line, device_option, exit_code, option
 
 LOOPBACK = "127.0.0.1"
 
@@ -72,14 +71,14 @@ def serve_page(arguments: argparse.Namespace) -> None:
             f"{error.name} is not installed; the page needs: pip install -r requirements-web.txt "
             "(make web does it)"
         ) from error
-    from utils import distributed
+    from utils.flags import start_on
     from web.settings import Settings
 
     opened = not is_loopback(arguments.host)
     settings = Settings(
         folder=arguments.out,
         save=arguments.save,
-        device=distributed.start(arguments.device).device,
+        device=start_on(arguments.device),
         song_seconds=arguments.longest,
         hosts=tuple(name.lower() for name in arguments.allow_host),
         any_address=opened,

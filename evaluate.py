@@ -30,6 +30,7 @@ from pathlib import Path
 
 from evaluation.inpainting_rows import DEFAULT_ROWS
 from utils.flags import (
+    DEMO,
     command_line,
     corpus_options,
     device_option,
@@ -40,7 +41,6 @@ from utils.flags import (
     subcommands,
     take_step,
 )
-from utils.paths import DEMO
 
 COMMANDS = {  # what it answers, the options of an example
     "song": ("sung phrases from lyrics and notes alone", "--data songbook --report"),

@@ -65,9 +65,9 @@ from text.frontend import Pronouncer
 from text.symbols import SYMBOLS
 from training.mel_drafts import make_drafts
 from transcription.recordings import prepare_recordings
-from utils import checkpoint, config, distributed
+from utils import checkpoint, config
 from utils.files import Journal, reading, sha256_of
-from utils.flags import guarded
+from utils.flags import choose_device, guarded
 from utils.loading import load_network
 
 FEW_RECORDINGS = 8  # below it a split by recording takes too large a share, or leaves one empty
@@ -363,7 +363,7 @@ def prepare_drafts(options: argparse.Namespace) -> int:
     directory = target(options)
     stems = StemStore(directory.with_name(f"{directory.name}-stems"))
     features = FeatureStore(directory)
-    device = distributed.choose_device(options.device)
+    device = choose_device(options.device)
     transformer = load_network(options.transformer, "transformer", device)
     if features.symbols != list(transformer.data["symbols"]):
         raise ValueError(

@@ -20,11 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from corpora import on_the_fly, speech
+from corpora import on_the_fly
 from corpora.packed import PackedItems
 from corpora.records import FULL_SCALE, song_of
-from corpora.resident import Resident
-from corpora.stores import FeatureStore, StemStore, frame_counts
+from corpora.stores import FeatureStore, Resident, StemStore, frame_counts
 from music.inputs import Movable, ScoreBatch, ScoreTracks, collate_scores
 from training.batching import (
     FrameBudgetSampler,
@@ -312,7 +311,7 @@ class MelWavDataset(SegmentDataset[MelWavBatch]):
     kinds = ("mel", on_the_fly.KIND)
 
     def __init__(self, store: FeatureStore, split: str, segment_frames: int) -> None:
-        if store.index.get("linear") != speech.ON_THE_FLY:
+        if store.index.get("linear") != on_the_fly.ON_THE_FLY:
             raise ValueError(
                 f"{store.directory} keeps linear spectrograms, not the waveforms that are asked "
                 "for: prepare it again with --linear on-the-fly"

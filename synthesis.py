@@ -52,6 +52,8 @@ from singing.request import (
 from text.lyrics import Lyrics, looks_like_path, parse_lyrics, read_lyrics
 from text.remarks import remark_block
 from utils.flags import (
+    DEMO,
+    SAVE,
     command_line,
     device_option,
     exit_code,
@@ -60,7 +62,6 @@ from utils.flags import (
     step_option,
     take_step,
 )
-from utils.paths import DEMO, SAVE
 
 if TYPE_CHECKING:
     import torch
@@ -436,10 +437,10 @@ def rendered(request: SongRequest, arguments: argparse.Namespace) -> tuple[list[
         from singing.plan import plan_song
 
         return plan_song(request)
-    from utils import distributed
+    from utils.flags import start_on
 
     takes = takes_from(arguments)
-    device = distributed.start(arguments.device).device
+    device = start_on(arguments.device)
     if takes is not None:
         from singing.takes import sing_takes
         from transcription.take_judge import TakeJudge

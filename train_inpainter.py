@@ -46,7 +46,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from corpora.statistics import Moments
+from corpora.cache import Moments
 from hyperparams import Hyperparams
 from inpainter.context import (
     CONTEXT_MODULES,

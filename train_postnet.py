@@ -52,8 +52,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from corpora.cache import fingerprint, save_array
-from corpora.statistics import Moments
+from corpora.cache import Moments, fingerprint, save_array
 from corpora.stores import open_features
 from hyperparams import Hyperparams
 from inpainter.diffusion import VOCAL, degrade_mel
@@ -80,7 +79,7 @@ from utils.audio import Features, Standardiser
 from utils.distributed import World
 from utils.files import read_json, write_json
 from utils.loading import Loaded, describe_weights, load_network
-from utils.pitch import f0_track
+from utils.metrics import f0_track
 
 ORIGIN = "origin.json"  # beside teacher-forced mels: what they were made from
 LEVEL_NEPERS = 0.7  # 6 dB either way, of a window of a PostNet with a source

@@ -59,12 +59,13 @@ from utils.checkpoint import FIRST_VOICE
 from utils.distributed import World
 from utils.metrics import (
     aligned_distance,
+    f0_track,
     frame_difference_ratio,
     frame_distance,
     mel_level,
+    raw_pitch_accuracy,
     word_errors,
 )
-from utils.pitch import f0_track, raw_pitch_accuracy
 
 if TYPE_CHECKING:
     from evaluation.recognisers import Recogniser

@@ -29,14 +29,14 @@ def transcribe_file(file: Path, out: Path, lyrics: Path | None, network: Path, d
     from text.lyrics import read_lyrics
     from transcription.lyrics import align_lyrics, phoneme_melody, write_melody
     from transcription.transcribe import load_transcriber, transcribe
-    from utils import distributed
     from utils.audio import read_audio
     from utils.checkpoint import resolve
+    from utils.flags import start_on
 
     lines = read_lyrics(lyrics) if lyrics else None
     path = resolve(network, "transcriber")
     wav, rate = read_audio(file)
-    found = transcribe(load_transcriber(path, distributed.start(device).device), wav, rate)
+    found = transcribe(load_transcriber(path, start_on(device)), wav, rate)
     melody = phoneme_melody(found) if lines is None else align_lyrics(found, lines, Pronouncer())
     write_melody(melody, out)
     notes = f"{len(found.notes)} note{'' if len(found.notes) == 1 else 's'}"

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from corpora.records import LOUDNESS, SongbookSettings, Split
 from utils import config
-from utils.flags import command_line, device_option, feature_option, network_option
-from utils.paths import LEGACY_AUDIO
+from utils.flags import LEGACY_AUDIO, command_line, device_option, feature_option, network_option
 
 SONG_SHARE = 0.1  # of validation and of test: songs are few
 

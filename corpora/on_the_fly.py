@@ -20,6 +20,7 @@ from utils.audio import cpu_features
 if TYPE_CHECKING:
     from hyperparams import Audio
 
+STORED, ON_THE_FLY = "stored", "on-the-fly"  # linear spectrograms
 KIND = "wav"
 
 

@@ -24,9 +24,8 @@ from typing import Any
 import numpy as np
 
 from corpora import songs, speech
-from corpora.cache import BuildReport, Outcome, open_cache
+from corpora.cache import BuildReport, Moments, Outcome, open_cache
 from corpora.records import Rejection, Shard, Split, strict_message
-from corpora.statistics import Moments
 from utils.files import FolderLock, Journal, atomic, reading, write_text
 
 FOLDER = "shards"

@@ -23,18 +23,20 @@ from corpora import on_the_fly
 from corpora.cache import (
     INDEX_VERSION,
     BuildReport,
+    Moments,
     Outcome,
     exclusive,
     fingerprint,
     kept_record,
+    merge_into,
     open_cache,
     run_parallel,
     save_array,
     write_index,
 )
+from corpora.on_the_fly import ON_THE_FLY, STORED
 from corpora.quality import recording_fault, truncation_fault
 from corpora.records import Rejection, Split, Utterance, strict_message
-from corpora.statistics import Moments, merge_into
 from utils.audio import convert, cpu_features, read_audio
 from utils.files import UNREADABLE, Journal, sha256_of
 
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
     from text.frontend import Pronouncer
 
 KIND = "speech"
-STORED, ON_THE_FLY = "stored", "on-the-fly"  # linear spectrograms
 KINDS = {STORED: ("mel", "linear"), ON_THE_FLY: ("mel", on_the_fly.KIND)}  # arrays of an item
 DTYPES = {"mel": "<f2", "linear": "<f2", on_the_fly.KIND: "<i2"}
 EVERY_KIND = ("mel", "linear", on_the_fly.KIND)

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from corpora.cache import read_index, run_parallel, strays
+from corpora.cache import Moments, merge_into, read_index, run_parallel, strays
 from corpora.records import Split
 from corpora.speech import DTYPES, EVERY_KIND, MEASURED, columns_of, moments_of, speech_arrays
-from corpora.statistics import Moments, merge_into
 from hyperparams import Audio
 from utils.files import sha256_of
 

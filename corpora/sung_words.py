@@ -16,7 +16,7 @@ from music.inputs import SHORT_REST
 from music.score import Note, Score, Syllable
 from music.underlay import split_spelling
 from text.symbols import syllabify
-from utils.pitch import TimedNote, midi_of
+from utils.metrics import TimedNote, midi_of
 
 SHORTEST_NOTE = 0.06  # s of a syllable that a note must sound to be one of its notes
 SHORTEST_SYLLABLE = 0.04  # s

@@ -17,13 +17,13 @@ from corpora.stores import open_features
 from preprocess import TextMelDataset
 from singing.chain import generate_mel, guided_alignment, postfiltered
 from singing.voice import Voice, load_voice
-from utils import distributed
 from utils.checkpoint import resolve
+from utils.flags import start_on
 from utils.loading import describe_weights
 
 if TYPE_CHECKING:
     from preprocess import TextMelBatch
-    from utils.pitch import TimedNote
+    from utils.metrics import TimedNote
 
 
 def describe_voice(voice: Voice) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def describe_voice(voice: Voice) -> dict[str, Any]:
 def open_chain(arguments: Namespace) -> tuple[Voice, TextMelDataset]:
     """Load transformer and postnet of the command line, and the split that they are judged on."""
     paths = resolve(arguments.checkpoint, "transformer"), resolve(arguments.postnet, "postnet")
-    voice = load_voice(*paths, distributed.start(arguments.device).device)
+    voice = load_voice(*paths, start_on(arguments.device))
     store = open_features(arguments.feature_dir, arguments.data)
     store.check_audio(voice.hyperparams.audio)
     dataset = TextMelDataset(store, arguments.split)

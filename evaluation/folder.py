@@ -29,8 +29,7 @@ from text.lyrics import read_lyrics
 from text.symbols import EOS
 from utils.audio import read_wav
 from utils.files import Journal, sha256_of
-from utils.metrics import frame_difference_ratio, mel_level
-from utils.pitch import TimedNote
+from utils.metrics import TimedNote, frame_difference_ratio, mel_level
 
 ROWS = {
     "ceiling": "the reference itself",

@@ -39,10 +39,11 @@ from inpainter.diffusion import ACCOMPANIMENT, VOCAL, degrade_mel
 from inpainter.sampling import sample
 from preprocess import StemBatches, StemStore
 from singing.chain import linear_of, waveform
-from utils import distributed, plotting
+from utils import plotting
 from utils.audio import Features, read_wav, write_wav
 from utils.checkpoint import resolve
 from utils.files import Journal
+from utils.flags import describe_device, start_on
 from utils.loading import Loaded, check_pair, denoiser_of, describe_weights, load_network
 from utils.metrics import LINEAR_FLOOR, MEL_FLOOR, log_spectral_distance, mel_distance
 from utils.seeds import torch_generator
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 
 def evaluate_inpainting(arguments: Namespace) -> None:
     """Judge an inpainter on windows of a split; print tables, write JSON, picture and sounds."""
-    where, out = distributed.start(arguments.device).device, arguments.out
+    where, out = start_on(arguments.device), arguments.out
     path = resolve(arguments.inpainter, "inpainter")
     loaded = load_network(path, "inpainter", where)
     hp, chained = loaded.hyperparams, None
@@ -155,7 +156,7 @@ class InpaintingJudge:
             "seed": self.seed,
             "windows": [batch.ids for batch in self.batches],
             "starts": [batch.starts.tolist() for batch in self.batches],
-            "device": distributed.describe_device(self.device),
+            "device": describe_device(self.device),
             "inpainter": describe_weights(self.loaded),
             "postnet": None if self.postnet is None else describe_weights(self.postnet),
             "embedding": None if self.embedding is None else self.embedding.NAME,

@@ -28,7 +28,7 @@ from inpainter.diffusion import ACCOMPANIMENT
 from preprocess import StemStore
 from text.frontend import Pronouncer
 from text.lyrics import read_lyrics
-from utils.pitch import TimedNote
+from utils.metrics import TimedNote
 
 if TYPE_CHECKING:
     from hyperparams import Composer

@@ -39,12 +39,12 @@ from singing.wordless import WordlessSinger
 from text.frontend import Pronouncer
 from training.batching import evenly_spaced
 from transcription.transcribe import load_transcriber, transcribe
-from utils import config, distributed
+from utils import config
 from utils.checkpoint import resolve
 from utils.files import Journal
+from utils.flags import start_on
 from utils.loading import check_spectrograms, describe_weights, load_network
-from utils.metrics import frame_difference_ratio, frame_distance
-from utils.pitch import f0_track
+from utils.metrics import f0_track, frame_difference_ratio, frame_distance
 from utils.sound_files import AudioInfo
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ SONG_METRICS = {
 
 def evaluate_mels(arguments: Namespace) -> None:
     """Judge an inpainter on mels without words; print tables, write mels.json."""
-    device, out, seed = distributed.start(arguments.device).device, arguments.out, arguments.seed
+    device, out, seed = start_on(arguments.device), arguments.out, arguments.seed
     mels = open_mel_inpainter(arguments, device)
     postnet = load_network(resolve(arguments.postnet, "postnet"), "postnet", device)
     check_spectrograms(postnet, mels.hyperparams, mels.loaded.path)

@@ -13,10 +13,10 @@ from transcription.transcribe import (
     load_transcriber,
     phoneme_entropies,
 )
-from utils import config, distributed
+from utils import config
 from utils.audio import read_wav
 from utils.checkpoint import resolve
-from utils.paths import DEMO, SAVE
+from utils.flags import DEMO, SAVE, start_on
 
 
 def phoneme_judge_path(transcriber: Path | None) -> Path:
@@ -39,7 +39,7 @@ def phoneme_judge_path(transcriber: Path | None) -> Path:
 def evaluate_phonemes(arguments: Namespace) -> None:
     """Print accuracy and variety of the phonemes of each recording, in bits over sung frames."""
     path = phoneme_judge_path(arguments.transcriber)
-    where = distributed.start(arguments.device).device
+    where = start_on(arguments.device)
     loaded = load_transcriber(path, where)
     rate = loaded.hyperparams.audio.sample_rate
     print(f"{path}, step {loaded.step}; entropies in bits over sung frames")

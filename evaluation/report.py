@@ -24,7 +24,7 @@ from evaluation.frechet import Frechet
 from training.batching import evenly_spaced
 from transcription.pictures import posteriorgram
 from utils import files, plotting
-from utils.pitch import midi_of
+from utils.metrics import midi_of
 
 if TYPE_CHECKING:
     from hyperparams import Audio

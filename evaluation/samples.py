@@ -31,9 +31,8 @@ from singing.voice import Voice
 from text.frontend import Pronouncer
 from text.lyrics import parse_lyrics, read_lyrics
 from utils.audio import Features, active_level, read_wav, resample
-from utils.distributed import start
 from utils.files import write_bytes, write_text
-from utils.flags import command_line, device_option, exit_code, network_option, option
+from utils.flags import command_line, device_option, exit_code, network_option, option, start_on
 
 EXAMPLES = Path("examples")
 LARGEST = 150_000  # bytes of a file
@@ -88,7 +87,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def write_sample_page(arguments: argparse.Namespace) -> None:
     """Sing, encode, and write the page."""
-    device = start(arguments.device).device
+    device = start_on(arguments.device)
     accompaniment = EXAMPLES / "evening-sun.ogg"
     inpainter = None if str(arguments.inpainter) == "none" else arguments.inpainter
     request = SongRequest(

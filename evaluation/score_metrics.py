@@ -17,7 +17,7 @@ from composer.harmony import Harmony, chord_tone_ratio
 from corpora.records import song_of
 from evaluation.table import SHUFFLED
 from text.symbols import is_vowel, word_spans
-from utils.pitch import TimedNote
+from utils.metrics import TimedNote
 
 ONSET_TOLERANCE = 0.05  # s
 PITCH_TOLERANCE = 50.0  # cents

@@ -27,9 +27,9 @@ from preprocess import StemStore
 from text.symbols import SYMBOL_TO_ID
 from transcription.labels import PHONEME_CLASSES, class_table, note_targets
 from transcription.transcribe import Transcribed, assemble, load_transcriber, transcribe
-from utils import distributed
 from utils.checkpoint import resolve
-from utils.pitch import TimedNote, f0_track
+from utils.flags import start_on
+from utils.metrics import TimedNote, f0_track
 
 if TYPE_CHECKING:
     from hyperparams import Transcriber
@@ -65,7 +65,7 @@ class SungSong:
 def evaluate_transcriber(arguments: Namespace) -> None:
     """Judge a transcriber on the songs of a split; print the table, write transcriber.json."""
     path = resolve(arguments.transcriber, "transcriber")
-    loaded = load_transcriber(path, distributed.start(arguments.device).device)
+    loaded = load_transcriber(path, start_on(arguments.device))
     store = StemStore(arguments.feature_dir / arguments.data)
     store.check_audio(loaded.hyperparams.audio)
     songs = open_songs(store, arguments.split, loaded)

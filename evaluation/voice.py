@@ -32,15 +32,18 @@ from transcription.transcribe import (
 )
 from utils.audio import Features
 from utils.checkpoint import resolve
+from utils.flags import DEMO
 from utils.metrics import (
     LINEAR_FLOOR,
     MEL_FLOOR,
+    TimedNote,
+    f0_track,
     log_spectral_distance,
     mel_cepstral_distortion,
+    midi_of,
+    pitch_scores,
     word_errors,
 )
-from utils.paths import DEMO
-from utils.pitch import TimedNote, f0_track, midi_of, pitch_scores
 
 if TYPE_CHECKING:
     from hyperparams import Audio

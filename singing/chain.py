@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from music.inputs import ScoreBatch
     from music.score import Score
     from utils.loading import Loaded
-    from utils.pitch import TimedNote
+    from utils.metrics import TimedNote
 
 
 logger = logging.getLogger(__name__)
@@ -301,7 +301,7 @@ def f0_of_mel(mel: Tensor, audio: Audio, knobs: Synthesis, seed: int) -> Tensor:
     """Hear F0 (T,) in Hz in a log mel (T, M): YIN on a quick Griffin-Lim rendering of it."""
     quick = replace(knobs, griffin_lim_iterations=HEARD_ITERATIONS)
     wav = waveform(linear_from_mel(mel[None], audio)[0], audio, quick, seed)
-    from utils.pitch import f0_track  # late: only a PostNet with a source asks for it
+    from utils.metrics import f0_track  # late: only a PostNet with a source asks for it
 
     return filled(f0_track(wav.cpu(), audio.sample_rate, audio.hop_length)[: len(mel)])
 

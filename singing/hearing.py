@@ -19,7 +19,7 @@ from singing.song import SongAudio
 
 if TYPE_CHECKING:
     from hyperparams import Composer
-    from utils.pitch import TimedNote
+    from utils.metrics import TimedNote
 
 Range = tuple[int, int]  # samples [start, stop)
 HEARD = "heard"  # a melody's source: what the take has there

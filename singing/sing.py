@@ -49,8 +49,8 @@ from text.remarks import grouped
 from utils import scratch
 from utils.checkpoint import load_facts, resolve
 from utils.files import refuse_overwriting, staged
+from utils.flags import DEMO, SAVE
 from utils.loading import Loaded, check_pair, check_spectrograms, load_network
-from utils.paths import DEMO, SAVE
 
 if TYPE_CHECKING:
     from singing.hearing import Hear

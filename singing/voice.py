@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from music.underlay import Underlay
     from text.frontend import Pronouncer
     from text.lyrics import LyricLine
-    from utils.pitch import TimedNote
+    from utils.metrics import TimedNote
 
 BATCH = 32  # phrases decoded together: memory does not grow with the song
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from text.frontend import Pronouncer
     from text.lyrics import LyricLine
     from utils.loading import Loaded
-    from utils.pitch import TimedNote
+    from utils.metrics import TimedNote
 
 LONGEST_PIECE = 1250  # frames (20 s) that are given a sound at once
 CUT_REACH = 125  # frames (2 s) among which a piece is cut where it is quietest

@@ -20,7 +20,7 @@ from source_filter import (
 )
 from training.losses import spectral_loss
 from utils.audio import Features, frame_spectrum, inverse_spectrum
-from utils.pitch import f0_track
+from utils.metrics import f0_track
 
 AUDIO = Audio()
 POSTNET = replace(TINY.postnet, kind="source", source_blocks=2, source_inner=24)

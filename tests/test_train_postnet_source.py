@@ -21,7 +21,7 @@ from network import build_postnet
 from singing.chain import linear_of
 from utils import checkpoint
 from utils.loading import load_network
-from utils.pitch import f0_track
+from utils.metrics import f0_track
 
 SOURCE = replace(
     TINY, postnet=replace(TINY.postnet, kind="source", source_blocks=1, source_inner=16)

@@ -26,8 +26,9 @@ from inpainter.sampling import sample
 from network import Generated, TransformerTTS
 from text.symbols import SYMBOLS
 from training.runlog import peak_memory
-from utils import config, distributed
+from utils import config
 from utils.audio import Features, griffin_lim
+from utils.flags import describe_device, start_on
 from utils.loading import build_postnet, build_transformer, build_unet, denoiser_of
 
 SPOKEN = 5.0  # s of audio in the rows that work on a waveform
@@ -389,11 +390,11 @@ def measure_costs(arguments: Namespace) -> None:
         raise ValueError(f"--rows {rows}: expected part of {', '.join(COSTS)}")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    where = distributed.start(arguments.device).device
+    where = start_on(arguments.device)
     machine = measure_machine(where, getattr(torch, precision))
     machine = replace(machine, compiles=arguments.compile)
     print(
-        f"{distributed.describe_device(where)}, {precision}: matrix products "
+        f"{describe_device(where)}, {precision}: matrix products "
         f"{machine.flop_rate / 1e9:.0f} GFLOP/s, copies {machine.byte_rate / 1e9:.1f} GB/s"
         + (f", bfloat16 peak {peak / 1e12:.0f} TFLOP/s" if (peak := machine.bfloat16_rate) else "")
         + f"; preset {preset}"

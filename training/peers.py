@@ -26,8 +26,9 @@ from torch import Tensor, nn
 
 from text.symbols import SYMBOLS
 from training.costs import SPOKEN, convergence, harmonic_wav
-from utils import config, distributed
+from utils import config
 from utils.audio import Features, griffin_lim, mel_filterbank
+from utils.flags import describe_device, start_on
 from utils.loading import build_transformer
 
 if TYPE_CHECKING:
@@ -357,8 +358,8 @@ def peer_lines(
 def measure_peers(arguments: Namespace) -> None:
     """Print the table of benchmark.py --peers."""
     torch.set_num_threads(arguments.threads or 1)
-    device = distributed.start(arguments.device).device
+    device = start_on(arguments.device)
     logging.getLogger().setLevel(logging.WARNING)  # peers describe every layer of theirs
-    print(f"{distributed.describe_device(device)}; preset {arguments.preset}; float32")
+    print(f"{describe_device(device)}; preset {arguments.preset}; float32")
     for line in peer_lines(config.preset(arguments.preset), device, arguments.rows):
         print(line, flush=True)

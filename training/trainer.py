@@ -49,7 +49,7 @@ from training.runlog import (
 from utils import checkpoint, config, distributed
 from utils.config import run_parser
 from utils.files import Unreadable, reading, sweep, write_text
-from utils.flags import sentence, take_step
+from utils.flags import describe_device, sentence, take_step
 from utils.seeds import derived_seed
 
 logger = logging.getLogger(__name__)
@@ -458,7 +458,7 @@ class Trainer:
     def _begin(self, fresh: bool) -> int:
         """Resume from `last`, or begin; return how many lines of stats.jsonl to keep."""
         count = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        where = distributed.describe_device(self.world.device)
+        where = describe_device(self.world.device)
         if self.world.size > 1:
             where += f" and {self.world.size - 1} more"
         logger.info("%s: %.2f M parameters on %s", self.kind, count / 1e6, where)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from corpora.singer import FRAME_RATE
-from utils.pitch import f0_track, midi_of
+from utils.metrics import f0_track, midi_of
 
 if TYPE_CHECKING:
     from torch import Tensor

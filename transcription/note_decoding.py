@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from utils.pitch import midi_of
+from utils.metrics import midi_of
 
 if TYPE_CHECKING:
     from hyperparams import Transcriber

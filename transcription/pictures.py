@@ -15,11 +15,11 @@ from matplotlib.patches import Rectangle
 
 from transcription.labels import PHONEME_CLASSES, SILENCE
 from transcription.transcribe import Transcribed
-from utils.pitch import midi_of
+from utils.metrics import midi_of
 from utils.plotting import new_figure
 
 if TYPE_CHECKING:
-    from utils.pitch import TimedNote
+    from utils.metrics import TimedNote
 
 REFERENCE, TRANSCRIBED, PITCH = "#22577a", "#c0392b", "#f4a261"
 ROLL_MARGIN = 2  # semitones above and below the notes

@@ -46,7 +46,7 @@ from transcription.sung_recording import (
 from transcription.transcribe import load_transcriber
 from utils.audio import active_level, convert, levelled, read_audio
 from utils.files import UNREADABLE, sha256_of, write_json
-from utils.pitch import f0_track
+from utils.metrics import f0_track
 
 if TYPE_CHECKING:
     from hyperparams import Audio

@@ -30,7 +30,7 @@ from transcription.forced_alignment import PhonemePath, align_phonemes, pronounc
 from transcription.transcribe import Transcribed, transcribe
 from utils.audio import resample
 from utils.files import reading
-from utils.pitch import midi_of
+from utils.metrics import midi_of
 
 if TYPE_CHECKING:
     from hyperparams import Audio

@@ -17,8 +17,7 @@ from text.symbols import word_spans
 from transcription.labels import PHONEME_CLASSES, SILENCE, phoneme_class
 from transcription.lyrics import phoneme_runs
 from transcription.transcribe import Transcribed, load_transcriber, transcribe
-from utils.metrics import edit_distance
-from utils.pitch import TimedNote, midi_of
+from utils.metrics import TimedNote, edit_distance, midi_of
 
 if TYPE_CHECKING:
     from singing.voice import RenderedPhrase

@@ -25,7 +25,7 @@ from utils import checkpoint, config
 from utils.audio import convert
 from utils.files import reading
 from utils.loading import Loaded
-from utils.pitch import f0_track
+from utils.metrics import f0_track
 
 SECTIONS = ("audio", "transcriber")  # of the hyperparameters that a transcriber is used with
 
@@ -36,7 +36,7 @@ class Transcribed:
 
     phoneme: Tensor  # (T, 39) probabilities, see labels.PHONEME_CLASSES; the last is silence
     note: Tensor  # (T, 3) probabilities of onset, offset, activation
-    f0: Tensor  # (T,) Hz, 0 = no pitch; by note_pitch in notes, by utils.pitch elsewhere
+    f0: Tensor  # (T,) Hz, 0 = no pitch; by note_pitch in notes, by utils.metrics elsewhere
     notes: list[TranscribedNote]  # (onset s, offset s, MIDI number with its fraction)
     hop_seconds: float
 

@@ -23,8 +23,7 @@ import yaml
 
 from hyperparams import ADDED, PRESET_ALIASES, PRESETS, REMOVED, RENAMED, SUPERSEDED, Hyperparams
 from utils.files import reading
-from utils.flags import command_line, device_option, feature_option, option, step_option
-from utils.paths import SAVE
+from utils.flags import SAVE, command_line, device_option, feature_option, option, step_option
 
 AddFlags = Callable[[argparse.ArgumentParser], None]
 H = TypeVar("H")  # Hyperparams, or any dataclass whose fields are dataclasses

@@ -1,4 +1,4 @@
-"""Devices and processes: one process, or several started by `torchrun` (one per GPU, or on CPU).
+"""Processes of a training: one, or several started by `torchrun` (one per GPU, or on CPU).
 
 The rest of the program sees a `World`: its device, its rank, and sums over all ranks.
 """
@@ -6,9 +6,7 @@ The rest of the program sees a `World`: its device, its rank, and sums over all 
 from __future__ import annotations
 
 import gc
-import logging
 import os
-import sys
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
+
+from utils.flags import start_on
 
 PROBE_SIZE = 256  # of the matrices that precisions are compared by
 WORTH_IT = 1.25  # speed of bfloat16 above which it pays for the conversions around it
@@ -68,36 +68,6 @@ class World:
             dist.barrier()
 
 
-def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:
-    """Return the device called `name`: auto takes cuda, else mps, else cpu.
-
-    Raises ValueError when the device is not on this machine, listing those that are.
-    """
-    if name == "auto":
-        name = available_devices()[0]
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in available_devices():
-        found = ", ".join(available_devices())
-        raise ValueError(f"--device {name}: not on this machine; available: auto, {found}")
-    if device.type == "cuda":
-        index = local_rank if device.index is None else device.index
-        if index >= torch.cuda.device_count():
-            raise ValueError(
-                f"--device cuda:{index}: this machine has {torch.cuda.device_count()} CUDA devices"
-            )
-        device = torch.device("cuda", index)
-    return device
-
-
-def available_devices() -> list[str]:
-    """Return the device types of this machine, the preferred one first."""
-    found = ["cuda"] if torch.cuda.is_available() else []
-    return found + (["mps"] if torch.backends.mps.is_available() else []) + ["cpu"]
-
-
 def bfloat16_speed(device: torch.device) -> float:
     """Return how many times as fast as float32 this device multiplies bfloat16 matrices.
 
@@ -145,30 +115,15 @@ def choose_precision(
     return chosen, f"precision {chosen}, {reason}: {measured}"
 
 
-def describe_device(device: torch.device) -> str:
-    """Return a device in words: what a run says at its start and a README quotes."""
-    if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        return f"{device} ({properties.name}, {properties.total_memory / 2**30:.0f} GiB)"
-    if device.type == "cpu":
-        return f"cpu ({torch.get_num_threads()} threads)"
-    return str(device)
-
-
 def start(device_name: str = "auto") -> World:
-    """Join the processes that `torchrun` started, or be the only one, and set up logging."""
+    """Join the processes that `torchrun` started, or be the only one."""
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    device = choose_device(device_name, int(os.environ.get("LOCAL_RANK", "0")))
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        torch.set_float32_matmul_precision("high")  # TF32: eight times as fast, 10 bits of mantissa
+    device = start_on(device_name, int(os.environ.get("LOCAL_RANK", "0")), is_main=rank == 0)
     host_group = None
     if size > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
         if device.type == "cuda":
             host_group = dist.new_group(backend="gloo", timeout=TIMEOUT)
-    level = logging.INFO if rank == 0 else logging.WARNING
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
     return World(device, rank, size, host_group)
 
 

@@ -1,19 +1,27 @@
-"""Command lines: options that name their defaults, errors that become an exit code."""
+"""Command lines: options that name their defaults, the device, errors that become an exit code.
+
+torch is imported where a device is chosen: --help does not wait for it.
+"""
 
 from __future__ import annotations
 
 import argparse
 import errno
+import logging
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from utils.paths import DEMO
+if TYPE_CHECKING:
+    import torch
 
+SAVE = Path("save")  # runs, save/KIND/RUN
+DEMO = SAVE / "demo"  # weights that come with the repository
+LEGACY_AUDIO = Path("feature/inpainting/mackenzie_unet_diffusion_inpainter_audio")  # if put there
 FULL = ("ENOSPC", "EFBIG", "EDQUOT")  # disk, file, quota
 
 
@@ -101,6 +109,71 @@ def device_option(parser: argparse._ActionsContainer) -> None:
     """Add `--device`."""
     text = "auto (cuda, else mps, else cpu), cpu, cuda, cuda:1 or mps"
     option(parser, "--device", "auto", text)
+
+
+# ---------------------------------------------------------------------------- device
+
+
+def start_on(name: str = "auto", local_rank: int = 0, is_main: bool = True) -> torch.device:
+    """Return the device of a script, ready for use, and set up logging."""
+    import torch
+
+    device = choose_device(name, local_rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.set_float32_matmul_precision("high")  # TF32: eight times as fast, 10 bits of mantissa
+    level = logging.INFO if is_main else logging.WARNING
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
+    return device
+
+
+def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:
+    """Return the device called `name`: auto takes cuda, else mps, else cpu.
+
+    Raises ValueError when the device is not on this machine, listing those that are.
+    """
+    import torch
+
+    if name == "auto":
+        name = available_devices()[0]
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in available_devices():
+        found = ", ".join(available_devices())
+        raise ValueError(f"--device {name}: not on this machine; available: auto, {found}")
+    if device.type == "cuda":
+        index = local_rank if device.index is None else device.index
+        if index >= torch.cuda.device_count():
+            raise ValueError(
+                f"--device cuda:{index}: this machine has {torch.cuda.device_count()} CUDA devices"
+            )
+        device = torch.device("cuda", index)
+    return device
+
+
+def available_devices() -> list[str]:
+    """Return the device types of this machine, the preferred one first."""
+    import torch
+
+    found = ["cuda"] if torch.cuda.is_available() else []
+    return found + (["mps"] if torch.backends.mps.is_available() else []) + ["cpu"]
+
+
+def describe_device(device: torch.device) -> str:
+    """Return a device in words: what a run says at its start and a README quotes."""
+    import torch
+
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return f"{device} ({properties.name}, {properties.total_memory / 2**30:.0f} GiB)"
+    if device.type == "cpu":
+        return f"cpu ({torch.get_num_threads()} threads)"
+    return str(device)
+
+
+# ---------------------------------------------------------------------------- end
 
 
 class Terminated(BaseException):

@@ -17,7 +17,6 @@ from network import PostNet, TransformerTTS, build_postnet, build_transformer
 from utils import checkpoint, config
 from utils.audio import Standardiser
 from utils.checkpoint import SECTIONS
-from utils.distributed import unwrapped
 from utils.files import reading, sha256_of
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -65,8 +64,8 @@ def build_unet(hyperparams: Hyperparams, num_symbols: int) -> UNet1d:
 
 def denoiser_of(network: nn.Module, hyperparams: Hyperparams) -> Denoiser:
     """Wrap F, a `build_unet` or a wrapper of one, as D; it adds no weights of its own."""
-    inner = unwrapped(network)
-    noise_shape = inner.noise_shape if isinstance(inner, SpectralUNet1d) else None
+    spectral = (part for part in network.modules() if isinstance(part, SpectralUNet1d))
+    noise_shape = next((part.noise_shape for part in spectral), None)
     return Denoiser(
         network, hyperparams.diffusion.sigma_data, hyperparams.unet.mask_input, noise_shape
     )

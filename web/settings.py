@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from utils.checkpoint import KINDS, POSTNETS, stored_step
-from utils.paths import DEMO, SAVE
+from utils.flags import DEMO, SAVE
 
 Runs = Mapping[str, Mapping[str, Path]]  # kind → name → file or folder
 EXAMPLES = Path("examples")

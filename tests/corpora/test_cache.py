@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from corpora import cache
-from corpora.statistics import Moments, merge_into
+from corpora.cache import Moments, merge_into
 from utils import files
 
 

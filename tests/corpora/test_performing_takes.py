@@ -21,7 +21,7 @@ from music.notation import parse_notation
 from music.score import Note
 from music.underlay import sing
 from text.frontend import Pronouncer
-from utils.pitch import f0_track
+from utils.metrics import f0_track
 
 TUNE = """
 title: Tune

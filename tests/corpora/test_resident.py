@@ -12,7 +12,7 @@ from tiny import TINY, TINY_FLAGS
 import prepare_data
 import train_postnet
 import train_transformer
-from corpora import packing, resident
+from corpora import packing, stores
 from corpora.stores import FeatureStore
 from hyperparams import Training
 from preprocess import MelLinearBatches, TextMelBatches
@@ -98,6 +98,6 @@ def test_what_cannot_be_is_refused(monkeypatch) -> None:
             config.build("base", None, [f"{knob}.corpus_on_device=true"], config.presets())
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10_000_000_000, 0))
     cuda = torch.device("cuda")
-    resident.refuse_too_large(5_000_000_000, cuda)
+    stores.refuse_too_large(5_000_000_000, cuda)
     with pytest.raises(ValueError, match=r"takes 7\.0 GB; cuda has 10\.0 GB free"):
-        resident.refuse_too_large(7_000_000_000, cuda)
+        stores.refuse_too_large(7_000_000_000, cuda)

@@ -26,7 +26,7 @@ from singing.chain import (
 )
 from source_filter import pulse_train
 from text.frontend import Pronouncer
-from utils.pitch import f0_track
+from utils.metrics import f0_track
 
 AUDIO = Audio()
 RATE = AUDIO.sample_rate

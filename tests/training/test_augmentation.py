@@ -18,7 +18,7 @@ from training.augmentation import (
 )
 from training.experiment import seeded_context
 from utils import config
-from utils.pitch import f0_track
+from utils.metrics import f0_track
 
 KNOBS = replace(config.preset("base").transcriber, shift_max=4.0)
 OFF = replace(

@@ -16,7 +16,7 @@ from torch import nn
 from toy_training import make_trainer, with_training
 
 from training.runlog import read_stats
-from utils import checkpoint, distributed
+from utils import checkpoint, distributed, flags
 
 TOY = Path(__file__).with_name("toy_training.py")
 
@@ -81,15 +81,15 @@ def test_one_process_needs_no_group() -> None:
 
 
 def test_devices_that_are_not_here_are_refused_with_those_that_are() -> None:
-    assert distributed.choose_device("cpu") == torch.device("cpu")
-    assert distributed.choose_device("auto").type == distributed.available_devices()[0]
+    assert flags.choose_device("cpu") == torch.device("cpu")
+    assert flags.choose_device("auto").type == flags.available_devices()[0]
     for name in ("gpu", "cuda:99", "xla", ""):
         with pytest.raises(ValueError, match="--device"):
-            distributed.choose_device(name)
+            flags.choose_device(name)
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match=r"available: auto, .*cpu"):
-            distributed.choose_device("cuda")
-    assert "cpu (" in distributed.describe_device(torch.device("cpu"))
+            flags.choose_device("cuda")
+    assert "cpu (" in flags.describe_device(torch.device("cpu"))
 
 
 def test_the_speed_of_bfloat16_is_measured_here() -> None:

@@ -10,7 +10,7 @@ import torch
 
 from transcription.note_decoding import decode_notes, find_peaks, summarise_pitch
 from utils import config
-from utils.pitch import f0_track
+from utils.metrics import f0_track
 
 KNOBS = config.preset("base").transcriber
 HOP = 0.02

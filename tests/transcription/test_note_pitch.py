@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from transcription.note_pitch import BLOCK, NotePitch
-from utils.pitch import f0_track
+from utils.metrics import f0_track
 
 RATE, HOP = 16000, 320
 PITCH = NotePitch(RATE, HOP)

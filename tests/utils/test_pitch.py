@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils.pitch import f0_track, midi_of, pitch_scores, raw_pitch_accuracy
+from utils.metrics import f0_track, midi_of, pitch_scores, raw_pitch_accuracy
 
 RATE, HOP = 16000, 256
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from composer.harmony import Harmony, analyse
 from corpora.records import song_of
 from evaluation import statistics, table
-from evaluation.mel_phrases import open_mel_inpainter
+from evaluation.phrase_inpainter import open_mel_inpainter
 from evaluation.report import write_result
 from evaluation.score_metrics import harmony_fit
 from evaluation.shuffle import shuffle_control

@@ -21,8 +21,7 @@ from corpora.records import song_of
 from evaluation import statistics
 from evaluation.chain import describe_voice, free_running, open_chain, sound, teacher_forced
 from evaluation.frechet import EmbeddingStore, Frechet
-from evaluation.mel_phrases import PhraseRestorer, open_mel_inpainter
-from evaluation.phrase_inpainter import PhraseInpainter
+from evaluation.phrase_inpainter import PhraseInpainter, PhraseRestorer, open_mel_inpainter
 from evaluation.report import ReportItem, write_outcome
 from evaluation.score_metrics import wrong_lyrics
 from evaluation.statistics import Estimate, PairedTest

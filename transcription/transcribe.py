@@ -19,8 +19,7 @@ from torch.nn import functional as F
 from hyperparams import Hyperparams, Transcriber
 from legacy import weights as legacy_weights
 from transcription.network import TranscriberNet
-from transcription.note_decoding import TranscribedNote, decode_notes, note_spans
-from transcription.note_pitch import NotePitch
+from transcription.note_decoding import NotePitch, TranscribedNote, decode_notes, note_spans
 from utils import checkpoint, config
 from utils.audio import convert
 from utils.files import reading

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from corpora.alignment import pair_remarks
+from corpora.songs import pair_remarks
 from corpora.stems import read_stems
 from corpora.stores import StemStore
 from hyperparams import Audio, Diffusion, Training

@@ -18,9 +18,13 @@ from torch import Tensor
 
 import evaluate
 import prepare_data
-from evaluation.mel_phrases import PhraseRestorer, open_mel_inpainter
 from evaluation.mels import PART_ROWS, SONG_ROWS, part_tests, pitch_jump
-from evaluation.phrase_inpainter import PhraseInpainter, PhrasePlace
+from evaluation.phrase_inpainter import (
+    PhraseInpainter,
+    PhrasePlace,
+    PhraseRestorer,
+    open_mel_inpainter,
+)
 from evaluation.song import rate_of
 from singing.mels import MelInpainter
 from text.symbols import SYMBOLS

@@ -8,8 +8,7 @@ import mido
 import numpy as np
 import pytest
 
-from music.midi import write_midi
-from music.midi_tracks import read_midi
+from music.midi import read_midi, write_midi
 from music.performance import (
     NoteStyle,
     VoiceStyle,

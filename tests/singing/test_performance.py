@@ -10,8 +10,7 @@ import torch
 from tiny_chain import Run, integers
 
 from hyperparams import Audio, Synthesis
-from music.midi import write_midi
-from music.midi_tracks import read_midi
+from music.midi import read_midi, write_midi
 from music.performance import NoteStyle
 from music.score import Lyric, Melody, Note, Score, TempoMap
 from music.underlay import sing

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from transcription.note_pitch import BLOCK, NotePitch
+from transcription.note_decoding import BLOCK, NotePitch
 from utils.metrics import f0_track
 
 RATE, HOP = 16000, 320

@@ -26,6 +26,7 @@ import math
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -349,6 +350,8 @@ def teacher_mels(teacher: Loaded[TransformerTTS], store: FeatureStore, directory
     To directory/ID.npy, (T, M) float16, natural logs, as the corpus stores its own. Existing files
     of the same transformer and corpus are kept, so that an interrupted pass continues.
     """
+    from training.mel_drafts import teacher_forced_mel  # late: true mels do without
+
     own = {item["id"]: item["sha256"] for item in store.index["items"]}
     origin = {"teacher": describe_weights(teacher)["sha256"], "corpus": fingerprint(own)}
     if _origin_of(directory) != origin:  # of another transformer, or of other recordings
@@ -366,18 +369,9 @@ def teacher_mels(teacher: Loaded[TransformerTTS], store: FeatureStore, directory
             if path.is_file():
                 continue
             batch = dataset.collate([dataset[number]]).to(device)
-            torch.manual_seed(number)
-            mel = standardiser(store.standardiser("mel").to(device).inverse(batch.mel))
-            out = teacher.network(
-                batch.symbols,
-                batch.symbol_lengths,
-                mel,
-                batch.mel_lengths,
-                batch.score,
-                batch.phoneme_times,
-                voice=batch.voice,
-            )
-            save_array(path, standardiser.inverse(out.mel[0]).cpu().numpy().astype(np.float16))
+            true = standardiser(store.standardiser("mel").to(device).inverse(batch.mel))
+            mel = teacher_forced_mel(teacher.network, replace(batch, mel=true), number)[0]
+            save_array(path, standardiser.inverse(mel).cpu().numpy().astype(np.float16))
 
 
 def _origin_of(directory: Path) -> Any:

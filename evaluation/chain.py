@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +17,7 @@ from corpora.stores import open_features
 from preprocess import TextMelDataset
 from singing.chain import generate_mel, guided_alignment, postfiltered
 from singing.voice import Voice, load_voice
+from training.mel_drafts import teacher_forced_mel
 from utils.checkpoint import resolve
 from utils.flags import start_on
 from utils.loading import describe_weights
@@ -60,18 +61,14 @@ def teacher_forced(voice: Voice, batch: TextMelBatch, seed: int) -> Rendered:
     It gets the postfilter of a free-running one, so that the two differ in the history alone. One
     without a history is told when each phoneme truly sounds, which it predicts else.
     """
-    torch.manual_seed(seed)
     network = voice.transformer.network
-    text = batch.symbols, batch.symbol_lengths
-    memory, is_padding, _ = network.encode(*text, batch.score, voice=batch.voice)
-    phoneme_times = network.predicted_times(memory, is_padding, batch.score)
-    if not network.hp.history:
-        phoneme_times = batch.phoneme_times
-    out = network(
-        *text, batch.mel, batch.mel_lengths, batch.score, phoneme_times, voice=batch.voice
-    )
-    mel = postfiltered(out.mel, batch.mel_lengths, voice.hyperparams.synthesis)
-    return Rendered(mel[0])
+    if network.hp.history:
+        text = batch.symbols, batch.symbol_lengths
+        memory, is_padding, _ = network.encode(*text, batch.score, voice=batch.voice)
+        times = network.predicted_times(memory, is_padding, batch.score)
+        batch = replace(batch, phoneme_times=times)
+    mel = teacher_forced_mel(network, batch, seed)
+    return Rendered(postfiltered(mel, batch.mel_lengths, voice.hyperparams.synthesis)[0])
 
 
 @torch.inference_mode()

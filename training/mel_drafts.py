@@ -216,19 +216,20 @@ def phrase_drafts(transformer: Loaded[TransformerTTS], batch: Any, seed: int) ->
     """Make both drafts (T, M) of the one phrase of a TextMelBatch, natural logs, on the CPU."""
     network, standardise = transformer.network, transformer.standardiser("mel")
     batch = batch.to(next(network.parameters()).device)
-    torch.manual_seed(seed % 2**63)  # dropout of the decoder's prenet
-    forced = network(
-        batch.symbols,
-        batch.symbol_lengths,
-        batch.mel,
-        batch.mel_lengths,
-        batch.score,
-        batch.phoneme_times,
-        voice=batch.voice,
-    ).mel
+    forced = teacher_forced_mel(network, batch, seed % 2**63)
     synthesis = replace(transformer.hyperparams.synthesis, sharpening=0.0)
     text = batch.symbols, batch.symbol_lengths
     free = generate_mel(network, *text, [seed % 2**63], synthesis, batch.score, voice=batch.voice)
     length = int(free.mel_lengths[0])
     mels = {"teacher_forced": forced[0], "free_running": free.mel[0, :length]}
     return {kind: standardise.inverse(mel).cpu() for kind, mel in mels.items()}
+
+
+def teacher_forced_mel(network: TransformerTTS, batch: Any, seed: int) -> Tensor:
+    """Predict the mel (B, T, M) of a TextMelBatch, each frame from the true ones before it.
+
+    seed: of the dropout of the decoder's prenet.
+    """
+    torch.manual_seed(seed)
+    text, true = (batch.symbols, batch.symbol_lengths), (batch.mel, batch.mel_lengths)
+    return network(*text, *true, batch.score, batch.phoneme_times, voice=batch.voice).mel

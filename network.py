@@ -853,17 +853,3 @@ def build_postnet(hp: hyperparams.Hyperparams) -> PostNet | SourcePostNet:
 
         return SourcePostNet(hp.postnet, hp.audio.n_mels, hp.audio.n_linear)
     return PostNet(hp.postnet, hp.audio.n_mels, hp.audio.n_linear)
-
-
-def count_flops(network: nn.Module, *inputs: Tensor) -> int:
-    """Count the floating-point operations of `network(*inputs)`.
-
-    Those of matrix products, convolutions and attention, two per multiplication; pointwise work is
-    not counted.
-    """
-    from torch.utils.flop_counter import FlopCounterMode  # loads a compiler: for benchmarks alone
-
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        network(*inputs)
-    return counter.get_total_flops()

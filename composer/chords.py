@@ -21,7 +21,7 @@ from composer.harmony import NO_CHORD, Chart
 from utils.files import reading
 
 NATURALS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
-SHARPENS, FLATTENS = "#♯", "b♭"
+SHARPENS = "#♯"
 NONE_NAMES = ("n", "nc", "n.c.", "x")
 HOLDS = (".", "/")
 SAME_BAR = "%"

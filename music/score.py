@@ -61,14 +61,6 @@ class TempoMap:
         start, tempo = self.changes[index]
         return start + (seconds - self._starts[index]) * 1e6 * self.ticks_per_beat / tempo
 
-    def beat_at(self, seconds: float) -> float:
-        """Return the beat (quarter note, from 0) at a time."""
-        return self.tick_at(seconds) / self.ticks_per_beat
-
-    def seconds_at_beat(self, beat: float) -> float:
-        """Return the time of a beat in seconds."""
-        return self.seconds_at(beat * self.ticks_per_beat)
-
     def bpm_at(self, seconds: float) -> float:
         """Return the tempo at a time in quarter notes per minute."""
         return 60e6 / self.changes[max(0, bisect_right(self._starts, seconds) - 1)][1]

@@ -7,7 +7,7 @@ The order of `SYMBOLS` is the meaning of the ids in every checkpoint and feature
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 PAD = "_"
@@ -55,26 +55,6 @@ def word_spans(symbols: Sequence[str]) -> list[tuple[int, int]]:
             spans.append((index, index))
         inside = is_phoneme
     return spans
-
-
-def symbols_to_ids(symbols: Iterable[str]) -> list[int]:
-    """Return one id per symbol; a symbol outside the table raises ValueError."""
-    try:
-        return [SYMBOL_TO_ID[symbol] for symbol in symbols]
-    except KeyError as error:
-        raise ValueError(
-            f"symbol {error.args[0]!r} is not in the table; expected one of {' '.join(SYMBOLS)}"
-        ) from None
-
-
-def ids_to_symbols(ids: Iterable[int]) -> list[str]:
-    """Return one symbol per id; an id outside the table raises ValueError."""
-    symbols = []
-    for index in map(int, ids):
-        if not 0 <= index < len(SYMBOLS):
-            raise ValueError(f"symbol id {index}: expected 0 to {len(SYMBOLS) - 1}")
-        symbols.append(SYMBOLS[index])
-    return symbols
 
 
 # Onsets of two and three consonants that begin an English word (the maximal onset principle,

@@ -333,7 +333,8 @@ def test_silence_gets_a_melody_in_the_default_key(pronouncer):
 
 def test_the_tempo_map_puts_beats_on_quarter_notes():
     for harmony in (POP, WALTZ):
-        beats = [tempo_map(harmony).beat_at(time) for time in harmony.beats[1:]]
+        tempo = tempo_map(harmony)
+        beats = [tempo.tick_at(time) / tempo.ticks_per_beat for time in harmony.beats[1:]]
         assert np.allclose(beats, np.arange(1, len(beats) + 1), atol=1e-3)
 
 

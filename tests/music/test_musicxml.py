@@ -9,6 +9,7 @@ import pytest
 
 from music.musicxml import read_musicxml
 from music.repeats import MeasureMarks, play_order
+from music.score import Melody
 from music.underlay import sing
 from text.frontend import Pronouncer
 
@@ -62,11 +63,16 @@ def barline(*content: str) -> str:
 REPEAT = barline('<repeat direction="backward"/>')
 
 
+def beat_at(melody: Melody, seconds: float) -> float:
+    """Return the beat (quarter note, from 0) at a time."""
+    return melody.tempo.tick_at(seconds) / melody.tempo.ticks_per_beat
+
+
 def sung(path: Path, **options: object) -> list[tuple[str | None, float]]:
     """Return each note's syllable and its onset in beats."""
     melody = read_musicxml(path, **options).melody
     return [
-        (lyric.text if lyric else None, round(melody.tempo.beat_at(n.onset), 6))
+        (lyric.text if lyric else None, round(beat_at(melody, n.onset), 6))
         for n, lyric in zip(melody.notes, melody.lyrics, strict=True)
     ]
 
@@ -115,8 +121,8 @@ def test_pick_up_tie_and_melisma(tmp_path: Path) -> None:
         measure(note("C4", 2, extra=stop), note("E4", 2), note("rest", 4)),
     )
     melody = read_musicxml(path).melody
-    at = melody.tempo.beat_at
-    assert [(at(n.onset), at(n.offset)) for n in melody.notes] == [(0, 1), (1, 6), (6, 7)]
+    ends = [(beat_at(melody, n.onset), beat_at(melody, n.offset)) for n in melody.notes]
+    assert ends == [(0, 1), (1, 6), (6, 7)]
     assert [lyric and lyric.continues for lyric in melody.lyrics] == [True, False, None]
 
 

@@ -20,7 +20,7 @@ from text.symbols import EOS, WORD_BOUNDARY, is_vowel
 def test_a_tick_survives_seconds(tempo: TempoMap, tick: int) -> None:
     seconds = tempo.seconds_at(tick)
     assert round(tempo.tick_at(seconds)) == tick
-    assert tempo.seconds_at_beat(tempo.beat_at(seconds)) == pytest.approx(seconds, abs=1e-9)
+    assert tempo.seconds_at(tempo.tick_at(seconds)) == pytest.approx(seconds, abs=1e-9)
 
 
 def test_tempo_changes_are_heard() -> None:

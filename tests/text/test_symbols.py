@@ -1,10 +1,6 @@
-"""The symbol table: ids round trip, padding is 0, wrong symbols and ids are named."""
+"""The symbol table: complete, without doubles, padding first."""
 
 from __future__ import annotations
-
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from text.symbols import (
     CONSONANTS,
@@ -14,15 +10,8 @@ from text.symbols import (
     SYMBOLS,
     VOWELS,
     WORD_BOUNDARY,
-    ids_to_symbols,
     is_vowel,
-    symbols_to_ids,
 )
-
-
-@given(st.lists(st.sampled_from(SYMBOLS)))
-def test_symbols_survive_the_round_trip_through_ids(symbols: list[str]) -> None:
-    assert ids_to_symbols(symbols_to_ids(symbols)) == symbols
 
 
 def test_table_is_complete_and_without_doubles() -> None:
@@ -37,11 +26,3 @@ def test_vowels_are_the_symbols_with_stress() -> None:
         vowel + stress for vowel in VOWELS for stress in "012"
     }
     assert not is_vowel("") and not is_vowel("AH")
-
-
-def test_wrong_symbols_and_ids_are_named() -> None:
-    with pytest.raises(ValueError, match="'AH'"):
-        symbols_to_ids(["HH", "AH"])
-    for index in (-1, len(SYMBOLS)):
-        with pytest.raises(ValueError, match=str(index)):
-            ids_to_symbols([index])

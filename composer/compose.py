@@ -33,8 +33,7 @@ from composer.layout import (
     time_signatures,
     unplaced_lines,
 )
-from music.score import Note, Score, Syllable
-from music.underlay import Underlay
+from music.score import Note, Score, Syllable, Underlay
 from text.remarks import remark
 from text.symbols import is_vowel
 from utils.seeds import numpy_generator

@@ -32,7 +32,7 @@ from composer.compose import (
 )
 from composer.harmony import NO_CHORD, NUM_CHORDS, chord_tones, correlate, viterbi
 from composer.layout import sung_stress
-from music.underlay import text_syllables
+from music.score import text_syllables
 from utils.files import write_text
 
 if TYPE_CHECKING:

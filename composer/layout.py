@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from composer.harmony import NO_CHORD, Harmony
-from music.score import TICKS_PER_BEAT, Meter, TempoMap
-from music.underlay import text_syllables
+from music.score import TICKS_PER_BEAT, Meter, TempoMap, text_syllables
 
 if TYPE_CHECKING:
     from hyperparams import Composer

@@ -12,8 +12,7 @@ from functools import cache
 
 import numpy as np
 
-from music.score import Score, Syllable
-from music.underlay import split_spelling
+from music.score import Score, Syllable, split_spelling
 from text.lexicon import Lexicon
 from text.symbols import is_vowel, syllabify
 

@@ -13,8 +13,7 @@ import numpy as np
 
 from corpora.phoneme_labels import Phone, SungWord, spelling
 from music.inputs import SHORT_REST
-from music.score import Note, Score, Syllable
-from music.underlay import split_spelling
+from music.score import Note, Score, Syllable, split_spelling
 from text.symbols import syllabify
 from utils.metrics import TimedNote, midi_of
 

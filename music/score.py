@@ -1,4 +1,4 @@
-"""Scores: notes, sung syllables, and the vocal line that they make.
+"""Scores: notes, sung syllables, the vocal line that they make, and the syllables of a text.
 
 Times are seconds in float64. Beats (quarter notes) and MIDI ticks are read through the `TempoMap`,
 and rounding a time to the nearest tick gives back the tick it came from.
@@ -6,16 +6,22 @@ and rounding a time to the nearest tick gives back the tick it came from.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
 
 from music.performance import NoteStyle
-from text.symbols import is_vowel
+from text.symbols import is_vowel, syllabify
+
+if TYPE_CHECKING:
+    from text.frontend import Pronouncer
 
 TICKS_PER_BEAT = 480
+INLINE = "{"  # begins phonemes that stand for a word
 
 
 @dataclass(frozen=True)
@@ -449,3 +455,71 @@ def one_voice(notes: Sequence[Note]) -> tuple[list[Note], int]:
 
 
 NEXT_SYLLABLE = "+"  # of the word before; no letters of its own
+
+
+# ---------------------------------------------------------------------------- words
+
+
+@dataclass(frozen=True)
+class Underlay:
+    """A laid score, the words whose pronunciation was guessed, and remarks for the user."""
+
+    score: Score
+    guessed: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
+
+
+def text_syllables(
+    text: str,
+    pronouncer: Pronouncer,
+    first_word: int = 0,
+    line: int = 0,
+    line_number: int = 1,
+    around: tuple[str, str] = ("", ""),
+) -> tuple[list[Syllable], list[str]]:
+    """Pronounce a text; returns its syllables without notes and the words that were guessed.
+
+    Words are numbered from `first_word`; `line_number` is that of the file, for messages; `around`
+    is the text before and after, which may decide on how a word is read.
+    """
+    syllables: list[Syllable] = []
+    guessed: list[str] = []
+    word_number = first_word
+    for word in pronouncer.pronounce(text, line_number, around).words:
+        parts = syllabify(word.phonemes)
+        if word.text.startswith(INLINE):  # read again from a file, a part is pronounced alone
+            spellings = [f"{{{' '.join(phonemes)}}}" for phonemes in parts]
+        else:
+            spellings = split_spelling(word.text, len(parts))
+        for index, (phonemes, spelling) in enumerate(zip(parts, spellings, strict=True)):
+            last = index == len(parts) - 1
+            syllable = Syllable(spelling, phonemes, word_number, index == 0, last, line)
+            syllables.append(syllable)
+        word_number += bool(parts)
+        if word.guessed:
+            guessed.append(word.text)
+    return syllables, guessed
+
+
+def split_spelling(word: str, count: int) -> list[str]:
+    """Split a written word into `count` parts at its groups of vowels; joined they are the word.
+
+    English spelling is no sure guide: the last parts are empty when there are too few letters.
+    """
+    if count <= 1:
+        return [word] * count
+    nuclei = [match.start() for match in re.finditer(r"[aeiouy]+", word, re.IGNORECASE)]
+    if len(nuclei) > count and re.search(r"[^aeiouy]e[sd]?$", word, re.IGNORECASE):
+        nuclei.pop()  # a silent e
+    cuts = []
+    for left, right in pairwise(nuclei):
+        vowels = re.match(r"[aeiouy]*", word[left:], re.IGNORECASE)
+        consonants = right - left - (vowels.end() if vowels else 0)
+        cuts.append(right - (consonants + 1) // 2 if consonants < 3 else right - 2)
+    letters = [cut for cut in range(1, len(word)) if cut not in cuts]
+    while len(cuts) < count - 1 and letters:
+        cuts.append(letters.pop())
+    cuts = sorted(cuts)[: count - 1]
+    bounds = [0, *cuts, len(word)]
+    parts = [word[start:end] for start, end in pairwise(bounds)]
+    return parts + [""] * (count - len(parts))

@@ -14,8 +14,7 @@ import numpy as np
 
 from composer.compose import NARROWEST, compose
 from composer.harmony import Harmony, analyse, chord_name
-from music.score import TOLERANCE, Melody, Note, Syllable
-from music.underlay import Underlay, lay_lyrics, sing
+from music.score import TOLERANCE, Melody, Note, Syllable, Underlay
 from singing.request import COMPOSE, NONE, TEMPO_OF_ACCOMPANIMENT, MelodyRequest, Range, SongRequest
 from text.remarks import remark
 from utils import scratch
@@ -141,6 +140,8 @@ def _read(
     pronouncer: Pronouncer,
 ) -> MelodyResult:
     """Read a melody and lay words on it: `lyrics`, or those of the file where none are given."""
+    from music.underlay import lay_lyrics, sing  # late: a composed melody has its words
+
     melody = read_melody(Path(str(request.source)), request.part, request.verse)
     if request.transpose:
         melody = melody.transposed(request.transpose)

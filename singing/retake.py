@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from composer.compose import compose
 from composer.harmony import analyse
-from music.score import Melody, Note
-from music.underlay import Underlay, lay_lyrics
+from music.score import Melody, Note, Underlay
+from music.underlay import lay_lyrics
 from singing.hearing import HEARD, Hear, heard_notes, like_the_take, parts_of
 from singing.melody import MelodyResult
 

@@ -42,7 +42,7 @@ from utils.loading import Loaded, check_pair, load_network
 
 if TYPE_CHECKING:
     from hyperparams import Composer, Hyperparams, Synthesis
-    from music.underlay import Underlay
+    from music.score import Underlay
     from text.frontend import Pronouncer
     from text.lyrics import LyricLine
     from utils.metrics import TimedNote

@@ -18,8 +18,8 @@ from torch import Tensor
 from composer.harmony import Harmony, analyse
 from inpainter.windows import merge_ranges
 from music.inputs import ScoreTracks
-from music.score import Lyric, Melody, Note
-from music.underlay import Underlay, sing
+from music.score import Lyric, Melody, Note, Underlay
+from music.underlay import sing
 from singing.chain import f0_of_mel, f0_of_notes, linear_of, source_waveform, unlevelled
 from singing.hearing import AROUND, HEARD, Hear, like_the_take, parts_of
 from singing.melody import (

@@ -14,8 +14,7 @@ import mido
 import numpy as np
 
 from music.midi import save_midi, write_midi
-from music.score import TICKS_PER_BEAT, Lyric, Melody, Note, Syllable
-from music.underlay import text_syllables
+from music.score import TICKS_PER_BEAT, Lyric, Melody, Note, Syllable, text_syllables
 from text.frontend import Pronouncer
 from text.lyrics import LyricLine
 from text.symbols import VOWELS, syllabify

@@ -21,8 +21,8 @@ from corpora.songbook import Span, read_song
 from corpora.sung_words import join_by_lyrics, lay_words
 from music.inputs import TAIL_SECONDS, phrase_inputs
 from music.midi import read_midi
-from music.score import Melody, Score
-from music.underlay import lay_lyrics, sing, text_syllables
+from music.score import Melody, Score, text_syllables
+from music.underlay import lay_lyrics, sing
 from text.frontend import Pronouncer
 from text.lyrics import read_lyrics
 from text.symbols import WORD_BOUNDARY

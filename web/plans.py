@@ -8,8 +8,16 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from composer.harmony import Harmony
-from music.score import LONGEST_NOTE, TOLERANCE, Lyric, Melody, Meter, Note, TempoMap
-from music.underlay import text_syllables
+from music.score import (
+    LONGEST_NOTE,
+    TOLERANCE,
+    Lyric,
+    Melody,
+    Meter,
+    Note,
+    TempoMap,
+    text_syllables,
+)
 from singing.melody import BackingAudio
 from singing.plan import Plan
 from text.remarks import grouped, remark

@@ -28,8 +28,7 @@ from composer.counts import CountedNote, WrittenSong, count_song, empty_table, r
 from composer.harmony import Confidence, Harmony, Key, analyse, chord_tones
 from composer.layout import Grid, PlacedLine, UnplacedLine, tempo_map
 from hyperparams import Composer
-from music.score import Score
-from music.underlay import text_syllables
+from music.score import Score, text_syllables
 from text.frontend import Pronouncer
 from text.lyrics import parse_lyrics
 

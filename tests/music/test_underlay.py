@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from melody_strategies import QUICK, melodies, wordless_melodies
 
 from music.midi import read_midi, write_midi
-from music.score import Lyric, Melody, Note, Score, Syllable
-from music.underlay import lay_lyrics, sing, split_spelling, text_syllables
+from music.score import Lyric, Melody, Note, Score, Syllable, split_spelling, text_syllables
+from music.underlay import lay_lyrics, sing
 from text.frontend import Pronouncer
 from text.lyrics import LyricLine, parse_lyrics
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from utils.convnext import convnext
 from utils.ragged import Ragged, packed, unpacked
 
 # ---------------------------------------------------------------------------------------------
@@ -733,9 +734,16 @@ class ConvNextBlock(nn.Module):
 
     def forward(self, x: Tensor, is_valid: Tensor) -> Tensor:
         """Map x (B, T, C), is_valid (B, T, 1) of the dtype of x → (B, T, C)."""
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():
+            layers = (self.norm, self.hidden, self.out)
+            weights = [part for layer in layers for part in (layer.weight, layer.bias)]
+            return convnext(x, is_valid, (self.depthwise, *weights))
+        return self.by_operations(x, is_valid)
+
+    def by_operations(self, x: Tensor, is_valid: Tensor) -> Tensor:
+        """Map as `forward` does, one operation after another: for a GPU, and for a compiler."""
         frames = x.shape[1]
         padded = F.pad(x * is_valid, (0, 0, self.reach, self.reach))
-        # Sums of shifted products: on a CPU a seventh faster than a grouped convolution.
         y = padded[:, :frames] * self.depthwise[0]
         for shift in range(1, len(self.depthwise)):
             y = y + padded[:, shift : shift + frames] * self.depthwise[shift]
@@ -751,19 +759,29 @@ def harmonic_mels(
     """Return the log mels of steady harmonics of equal amplitude, standardised as a whole: (P, M).
 
     filterbank (F, M) of magnitudes; pitches from LOWEST_HARMONICS in steps of HARMONICS_STEP. A
-    harmonic is the transform of the Hann window around it, powers add.
+    harmonic is the transform of the Hann window around it, powers add:
+    sinc(x) + (sinc(x - 1) + sinc(x + 1)) / 2 = sin(πx) / (πx (1 - x²)).
     """
     count = round((HIGHEST_HARMONICS - LOWEST_HARMONICS) / HARMONICS_STEP) + 1
     pitch = LOWEST_HARMONICS + HARMONICS_STEP * torch.arange(count, dtype=torch.float64)
-    f0 = 440.0 * 2 ** ((pitch - 69) / 12)
+    f0 = (440.0 * 2 ** ((pitch - 69) / 12))[:, None]  # (P, 1) Hz
+    per_hertz = window_length / sample_rate  # bins of the window's transform
     hertz = torch.linspace(0, sample_rate / 2, len(filterbank), dtype=torch.float64)
-    nearest = (hertz / f0[:, None]).round()  # (P, F)
-    power = torch.zeros_like(nearest)
-    for harmonic in (nearest - 1, nearest, nearest + 1):  # the window hides what is farther
-        x = (hertz - harmonic * f0[:, None]) * window_length / sample_rate  # bins off it
-        hann = torch.sinc(x) + 0.5 * (torch.sinc(x - 1) + torch.sinc(x + 1))
-        power += hann**2 * ((harmonic > 0) & (harmonic * f0[:, None] < sample_rate / 2))
-    mel = (power.sqrt().float() @ filterbank).clamp_min(floor * filterbank.amax()).log()
+    nearest = (hertz / f0).round_()  # (P, F)
+    # Bins off the nearest harmonic; the formula has no value at -1, 0 and 1, its limit is 1e-7 off.
+    x = torch.addcmul(hertz, nearest, f0, value=-1.0).mul_(per_hertz).add_(1e-7)
+    sine, cosine = x.mul(math.pi).sin_(), x.mul(math.pi).cos_()
+    power = torch.zeros_like(x)
+    for neighbour in (-1, 0, 1):  # the window hides what is farther
+        apart = neighbour * per_hertz * f0  # (P, 1) bins
+        shift = math.pi * apart  # sin(π(x - apart)) from one sine and one cosine
+        hann = (sine * shift.cos()).addcmul_(cosine, shift.sin(), value=-1.0)
+        off = x - apart
+        hann.div_(off.mul_(math.pi).mul_((x - apart).square_().neg_().add_(1.0)))
+        number = nearest + neighbour
+        is_heard = (number > 0) & (number * f0 < sample_rate / 2)
+        power.add_(hann.square_().mul_(is_heard))
+    mel = (power.sqrt_().float() @ filterbank).clamp_min(floor * filterbank.amax()).log()
     return (mel - mel.mean()) / mel.std()
 
 

@@ -10,9 +10,10 @@ import torch._dynamo
 from no_waiting import NoReading
 from tiny import TINY
 
-from module import symbol_shares
+from module import HARMONICS_STEP, LOWEST_HARMONICS, ConvNextBlock, harmonic_mels, symbol_shares
 from music.inputs import ScoreBatch
 from network import PostNet, TransformerTTS, _DecodingState
+from utils import convnext
 
 N_MELS, N_LINEAR, NUM_SYMBOLS, FRAME = 20, 65, 30, 0.016
 
@@ -555,3 +556,53 @@ def test_a_contour_begins_as_no_input_and_is_then_heard(network: TransformerTTS)
     whole = told.step_notes(with_contour, None, 0, steps, 2)
     parts = [told.step_notes(with_contour, None, k, 10, 2) for k in range(0, steps, 10)]
     torch.testing.assert_close(torch.cat(parts, 1), whole)
+
+
+def test_a_convnext_block_in_pieces_equals_its_operations(monkeypatch) -> None:
+    """Results and all gradients: to rounding in float64, to that of the products in bfloat16."""
+    monkeypatch.setattr(convnext, "PIECE", 16)
+    for dtype, autocast, tolerance in (
+        (torch.float64, False, 1e-12),
+        (torch.float32, True, 1e-2),
+    ):
+        torch.manual_seed(0)
+        block = ConvNextBlock(24, 48, 7).to(dtype)
+        torch.nn.init.normal_(block.out.weight, std=0.2)
+        x = torch.randn(2, 45, 24, dtype=dtype)
+        is_valid = (torch.rand(2, 45, 1) > 0.2).to(dtype)
+        upstream, found = torch.randn_like(x), []
+        for apply in (block, block.by_operations):
+            block.zero_grad()
+            own = x.clone().requires_grad_()
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+                made = apply(own, is_valid)
+            made.backward(upstream)
+            found.append([made.detach(), own.grad, *(p.grad for p in block.parameters())])
+        for ours, theirs in zip(*found, strict=True):
+            assert (ours - theirs).norm() <= tolerance * theirs.norm()
+        with torch.no_grad():
+            alone = block(x[1:], is_valid[1:])
+            torch.testing.assert_close(block(x, is_valid)[1:], alone, rtol=0, atol=1e-6)
+
+
+def test_harmonics_are_transforms_of_the_hann_window() -> None:
+    """The closed formula equals the three sinc functions of the window around each harmonic."""
+    rate, length = 16000, 1024
+    bank = torch.eye(length // 2 + 1)
+    found = harmonic_mels(bank, rate, length, floor=0.0).double()
+    rows = torch.tensor([0, 180, 601, 660, 1200])  # 180: A2, 110 Hz; 660: A4
+    f0 = 440.0 * 2 ** ((LOWEST_HARMONICS + HARMONICS_STEP * rows.double()[:, None] - 69) / 12)
+    hertz = torch.linspace(0, rate / 2, length // 2 + 1, dtype=torch.float64)
+    power = torch.zeros(len(rows), len(hertz), dtype=torch.float64)
+    for neighbour in (-1, 0, 1):
+        number = (hertz / f0).round() + neighbour
+        x = (hertz - number * f0) * length / rate
+        hann = torch.sinc(x) + 0.5 * (torch.sinc(x - 1) + torch.sinc(x + 1))
+        power += hann**2 * ((number > 0) & (number * f0 < rate / 2))
+    is_heard = power > 1e-9
+    expected = power[is_heard].log() / 2
+    heard = found[rows][is_heard]
+    scale = expected.std() / heard.std()  # the table is standardised as a whole
+    torch.testing.assert_close(
+        (heard - heard.mean()) * scale, expected - expected.mean(), rtol=0, atol=1e-4
+    )

@@ -1,0 +1,136 @@
+"""A ConvNeXt block along time in pieces that fit a CPU's cache, forward and backward.
+
+y = depthwise convolution of x, n = layer norm of y, x + W₂ gelu(W₁ n + b₁) + b₂. Operation by
+operation each result passes through memory, and ten of them wait there for the backward pass. Here
+a piece of PIECE frames goes through all of them at a time, and only x and W₁ n + b₁ are kept: the
+backward pass makes the rest again, which costs a thirtieth of the products.
+Legend: B batch, T frames, C channels, I inner channels, K kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+PIECE = 512  # frames: a megabyte of 512 channels in float32; products of fewer rows are slower
+EPSILON = 1e-5  # of the layer norm
+
+
+class _ConvNext(torch.autograd.Function):
+    """Map x (B, T, C) by a ConvNeXt block; is_valid (B, T, 1) of the dtype of x: 0 where padded.
+
+    weights: depthwise (K, C), scale and shift (C,) of the layer norm, W₁ (I, C), b₁ (I,),
+    W₂ (C, I), b₂ (C,). Products are made in the dtype of autocast, if that is on.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, is_valid: Tensor, *weights: Tensor) -> Tensor:
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        depthwise, scale, shift = (weight.detach() for weight in weights[:3])
+        w1, b1, w2, b2 = (weight.detach().to(dtype) for weight in weights[3:])
+        padded = _padded(x * is_valid, len(depthwise))
+        kept = (
+            x.new_empty(*x.shape[:2], len(w1), dtype=dtype) if any(ctx.needs_input_grad) else None
+        )
+        made = torch.empty_like(x)
+        with torch.autocast("cpu", enabled=False):
+            for item, piece in _pieces(x):
+                y = _convolved(padded[item], depthwise, piece)
+                normed = F.layer_norm(y, y.shape[1:], scale, shift, EPSILON)
+                place = None if kept is None else kept[item, piece]
+                hidden = torch.addmm(b1, normed.to(dtype), w1.T, out=place)
+                change = F.linear(_gelu(hidden)[0], w2, b2)
+                torch.add(x[item, piece], change, out=made[item, piece])
+        if kept is not None:
+            ctx.save_for_backward(x, is_valid, kept, depthwise, scale, shift, w1, w2)
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        x, is_valid, kept, depthwise, scale, shift, w1, w2 = ctx.saved_tensors
+        gradient, dtype, kernel = gradients[0].contiguous(), kept.dtype, len(depthwise)
+        padded = _padded(x * is_valid, kernel)
+        to_padded = torch.zeros_like(padded)
+        to_norm = torch.zeros(2, len(scale), dtype=x.dtype)
+        to_depthwise = torch.zeros_like(depthwise)
+        # What the products with the weights' gradients need of all pieces at once.
+        normed, active = x.new_empty(x.shape, dtype=dtype), torch.empty_like(kept)
+        for item, piece in _pieces(x):
+            y = _convolved(padded[item], depthwise, piece)
+            n, mean, deviation = torch.native_layer_norm(y, y.shape[1:], scale, shift, EPSILON)
+            normed[item, piece] = n
+            hidden = kept[item, piece]
+            slope = _gelu(hidden, active[item, piece])[1]
+            # In the place of what is read no more.
+            made = torch.mm(gradient[item, piece].to(dtype), w2, out=hidden).mul_(slope)
+            to_y, *parts = torch.ops.aten.native_layer_norm_backward(
+                (made @ w1).to(x.dtype),
+                *(y, y.shape[1:], mean, deviation, scale, shift),
+                [True, True, True],
+            )
+            for total, part in zip(to_norm, parts, strict=True):
+                total += part
+            for place in range(kernel):
+                window = slice(piece.start + place, piece.stop + place)
+                to_depthwise[place] += (padded[item, window] * to_y).sum(0)
+                to_padded[item, window].addcmul_(to_y, depthwise[place])
+        reach = kernel // 2
+        to_x = torch.addcmul(gradient, to_padded[:, reach : reach + x.shape[1]], is_valid)
+        change = gradient.to(dtype).flatten(0, 1).T  # (C, B · T)
+        through = kept.flatten(0, 1)  # the gradient by now
+        products = (
+            through.T @ normed.flatten(0, 1),
+            through.sum(0),
+            change @ active.flatten(0, 1),
+            gradient.sum((0, 1)),
+        )
+        return to_x, None, to_depthwise, *to_norm, *(part.to(x.dtype) for part in products)
+
+
+def _pieces(x: Tensor) -> Iterator[tuple[int, slice]]:
+    """Yield the item and the frames of each piece of x (B, T, C)."""
+    for item in range(x.shape[0]):
+        for start in range(0, x.shape[1], PIECE):
+            yield item, slice(start, min(start + PIECE, x.shape[1]))
+
+
+def _padded(x: Tensor, kernel: int) -> Tensor:
+    """Return x (B, T, C) between as many zeros as a convolution looks around."""
+    return F.pad(x, (0, 0, kernel // 2, kernel // 2))
+
+
+def _convolved(padded: Tensor, depthwise: Tensor, piece: slice) -> Tensor:
+    """Return the convolution (PIECE, C) of the frames `piece` of an item (T + K − 1, C)."""
+    y = padded[piece] * depthwise[0]
+    for place, weight in enumerate(depthwise[1:], 1):
+        y.addcmul_(padded[piece.start + place : piece.stop + place], weight)
+    return y
+
+
+def _gelu(x: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return x σ(2u), which is GELU by the tanh of u = √(2/π) (x + 0.044715 x³), and its slope.
+
+    With `out` the result is written there and the slope is made, else left empty.
+    """
+    double = 2 * math.sqrt(2 / math.pi)
+    dtype, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))  # rounded once
+    square = x * x
+    share = (square * (0.044715 * double)).add_(double).mul_(x).sigmoid_()
+    if out is None:
+        return x.mul(share).to(dtype), square
+    made = x * share
+    out.copy_(made)
+    # σ + x σ (1 − σ) · 2u', where 2u' = double (1 + 3 · 0.044715 x²)
+    slope = square.mul_(3 * 0.044715 * double).add_(double).mul_(made)
+    return out, share.addcmul_(slope, 1 - share)
+
+
+def convnext(x: Tensor, is_valid: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """Apply a block to x (B, T, C) on a CPU, as `_ConvNext` does."""
+    made: Tensor = _ConvNext.apply(x.contiguous(), is_valid, *weights)
+    return made

@@ -289,23 +289,27 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
                 entry[0] += float(term.total)
                 entry[1] += float(term.count)
         result = {name: total / max(count, 1.0) for name, (total, count) in sums.items()}
-        return result | self.free_running(network, self.sing(network))
+        return result | self.free_running(network)
 
-    def sing(self, network: TransformerTTS) -> Generated:
-        """Render the fixed phrases from their text (and notes) alone."""
-        batch = self.phrases.to(next(network.parameters()).device)
+    def sing(self, network: TransformerTTS, number: int) -> Generated:
+        """Render a fixed phrase from its text (and notes) alone.
+
+        One at a time, which an item does not notice: the weights of all heads over all phrases
+        would be the most memory of a training.
+        """
+        phrase = self.phrases.select(number).to(next(network.parameters()).device)
         return generate_mel(
             network,
-            batch.symbols,
-            batch.symbol_lengths,
-            [PHRASE_SEED + i for i in range(len(batch.ids))],
+            phrase.symbols,
+            phrase.symbol_lengths,
+            [PHRASE_SEED + number],
             self.hp.synthesis,
-            batch.score,
+            phrase.score,
             need_weights=True,
-            voice=batch.voice,
+            voice=phrase.voice,
         )
 
-    def free_running(self, network: TransformerTTS, sung: Generated) -> dict[str, float]:
+    def free_running(self, network: TransformerTTS) -> dict[str, float]:
         """Score the free-running phrases; means over them.
 
         Distance to the truth, sharpness, length, attention health and, for songs, pitch and level.
@@ -318,8 +322,9 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
         batch = self.phrases
         rows = []
         for i, length in enumerate(batch.mel_lengths.tolist()):
-            frames = int(sung.mel_lengths[i])
-            generated, target = sung.mel[i, :frames].cpu(), batch.mel[i, :length]
+            sung = self.sing(network, i)
+            frames = int(sung.mel_lengths[0])
+            generated, target = sung.mel[0, :frames].cpu(), batch.mel[i, :length]
             mel, truth = generated.numpy(), target.numpy()
             row: dict[str, float] = {}
             if not batch.is_sung[i]:
@@ -329,7 +334,7 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
                 row = {"level": abs(self.level(generated) - self.level(target))}  # dB
             row |= self.heard(i, generated)
             names = [self.symbols[s] for s in batch.symbols[i, : batch.symbol_lengths[i]].tolist()]
-            weights = guided_alignment(network, sung, i)[:, : len(names)].cpu().numpy()
+            weights = guided_alignment(network, sung, 0)[:, : len(names)].cpu().numpy()
             health = attention_health(weights, word_spans(names))
             missed = 1.0 - min(row.get("pitch", 1.0), 1.0)
             lost = 1.0 - health.coverage + abs(math.log(frames / length)) + missed
@@ -398,7 +403,7 @@ class TransformerExperiment(Experiment[TransformerTTS, TextMelBatch]):
     def preview(self, network: TransformerTTS, writer: SummaryWriter, step: int) -> None:
         """Write attention of all layers and heads, predicted and true mel, audio of a phrase."""
         hp, audio = self.hp, self.hp.audio
-        sung, batch = self.sing(network), self.phrases
+        sung, batch = self.sing(network, 0), self.phrases
         symbols = batch.symbols[0, : batch.symbol_lengths[0]].tolist()
         names = [self.symbols[s] for s in symbols]
         frames = int(sung.mel_lengths[0])

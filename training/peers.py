@@ -273,6 +273,54 @@ def espnet_training(hp: Hyperparams, device: torch.device) -> Side:
     return Side(step_of(network, loss), millions(network))
 
 
+def espnet_parallel_training(hp: Hyperparams, device: torch.device) -> Side:
+    """Take a step of a network without a history by ESPnet2's FastSpeech2 and its own loss."""
+    from espnet2.tts.fastspeech2 import FastSpeech2
+
+    sizes, inner = hp.transformer, hp.transformer.feedforward_multiplier * hp.transformer.width
+    r = sizes.reduction_factor
+    network = FastSpeech2(
+        idim=100,
+        odim=hp.audio.n_mels,
+        adim=sizes.width,
+        aheads=sizes.heads,
+        elayers=sizes.encoder_layers,
+        eunits=inner,
+        dlayers=sizes.decoder_layers,
+        dunits=inner,
+        postnet_layers=sizes.postnet_layers,
+        postnet_chans=sizes.postnet_width,
+        postnet_filts=sizes.postnet_kernel,
+        reduction_factor=r,
+        duration_predictor_chans=sizes.width,
+        pitch_predictor_chans=sizes.width,
+        energy_predictor_chans=sizes.width,
+    )
+    network = network.to(device).train()
+    symbols = torch.randint(1, 99, (BATCH, SYMBOLS_READ), device=device)
+    mel = torch.randn(BATCH, FRAMES, hp.audio.n_mels, device=device)
+    lengths = torch.full((BATCH,), SYMBOLS_READ, device=device)
+    mel_lengths = torch.full((BATCH,), FRAMES, device=device)
+    # Decoder steps of each symbol, of which it adds an end of sentence, and a pitch and an energy.
+    steps, symbols_told = FRAMES // r, SYMBOLS_READ + 1
+    durations = torch.full((BATCH, symbols_told), steps // symbols_told, device=device)
+    durations[:, -1] += steps % symbols_told
+    told = torch.randn(BATCH, symbols_told, 1, device=device)
+    known = lengths + 1
+
+    def loss() -> Tensor:
+        parts = durations, known, told, known, told, known
+        return network(symbols, lengths, mel, mel_lengths, *parts)[0]
+
+    return Side(step_of(network, loss), millions(network))
+
+
+def espnet_fastspeech2_training(hp: Hyperparams, device: torch.device) -> Side:
+    """Take the same step by FastSpeech2 with the postnet and the steps of its own defaults."""
+    own = {"postnet_layers": 5, "postnet_width": 512, "postnet_kernel": 5, "reduction_factor": 1}
+    return espnet_parallel_training(replace(hp, transformer=replace(hp.transformer, **own)), device)
+
+
 def step_of(network: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
     """Return forward, backward, clipping of the gradient and AdamW."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, fused=True)
@@ -290,6 +338,7 @@ GRIFFIN_LIM = f"Griffin-Lim, 32 iterations, {SPOKEN:g} s"
 SPECTROGRAMS = f"features, {SPOKEN:g} s"
 DECODING = f"decoding {FRAMES_MADE} frames"
 TRAINING = f"training step, {BATCH} × {FRAMES} frames"
+AT_ONCE = f"{TRAINING}, at once"  # without a history: all frames in one pass
 COMPARISONS = (
     Comparison(
         GRIFFIN_LIM, "torchaudio GriffinLim", "torchaudio", our_griffin_lim, torchaudio_griffin_lim
@@ -302,6 +351,14 @@ COMPARISONS = (
     ),
     Comparison(DECODING, "ESPnet2 Transformer", "espnet2", our_decoding, espnet_decoding),
     Comparison(TRAINING, "ESPnet2 Transformer", "espnet2", our_training, espnet_training),
+    Comparison(AT_ONCE, "ESPnet2 FastSpeech2", "espnet2", our_training, espnet_parallel_training),
+    Comparison(
+        AT_ONCE,
+        "FastSpeech2, own postnet",
+        "espnet2",
+        our_training,
+        espnet_fastspeech2_training,
+    ),
 )
 
 
@@ -332,17 +389,19 @@ def peer_lines(
     hp: Hyperparams, device: torch.device, rows: str, pairs: int = PAIRS
 ) -> Iterator[str]:
     """Yield the lines of the table; peers that are not installed are named."""
-    head = f"{'work':<34}{'ours':>9}  {'peer':<26}{'seconds':>9}  {'peer / ours':<22}notes"
+    head = f"{'work':<42}{'ours':>9}  {'peer':<26}{'seconds':>9}  {'peer / ours':<22}notes"
     yield head
     yield "-" * len(head)
     for comparison in COMPARISONS:
         if rows.lower() not in comparison.work.lower():
             continue
         if find_spec(comparison.package) is None:
-            yield f"{comparison.work:<34}{'':>9}  {comparison.peer:<26}skipped: not installed"
+            yield f"{comparison.work:<42}{'':>9}  {comparison.peer:<26}skipped: not installed"
             continue
         torch.manual_seed(0)
         equal = as_published(hp) if comparison.work in (DECODING, TRAINING) else hp
+        if comparison.work == AT_ONCE:
+            equal = replace(hp, transformer=replace(hp.transformer, history=False))
         ours, theirs = comparison.ours(equal, device), comparison.theirs(equal, device)
         times = alternated(ours.run, theirs.run, device, pairs)
         ratios = [b / a for a, b in zip(*times, strict=True)]
@@ -350,7 +409,7 @@ def peer_lines(
         notes = "; ".join(filter(None, [ours.note, theirs.note]))
         medians = [statistics.median(found) for found in times]
         yield (
-            f"{comparison.work:<34}{medians[0]:>9.4f}  {comparison.peer:<26}{medians[1]:>9.4f}  "
+            f"{comparison.work:<42}{medians[0]:>9.4f}  {comparison.peer:<26}{medians[1]:>9.4f}  "
             f"{spread:<22}{notes}"
         )
 

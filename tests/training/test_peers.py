@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -52,3 +53,15 @@ def test_ratios_are_those_of_the_works() -> None:
     first, second = peers.alternated(lambda: busy(0.01), lambda: busy(0.03), CPU, 3)
     assert len(first) == len(second) == 3
     assert sorted(second)[1] / sorted(first)[1] == pytest.approx(3.0, rel=0.3)
+
+
+def test_a_network_without_a_history_is_compared_with_fastspeech2(monkeypatch) -> None:
+    monkeypatch.setattr(peers, "BATCH", 2)
+    monkeypatch.setattr(peers, "FRAMES", 40)
+    monkeypatch.setattr(peers, "SYMBOLS_READ", 6)
+    lines = list(peers.peer_lines(TINY, CPU, "at once", pairs=1))[2:]
+    assert len(lines) == 2 and "FastSpeech2" in lines[0] and "own postnet" in lines[1]
+    if find_spec("espnet2") is None:
+        assert all("skipped: not installed" in line for line in lines)
+    else:
+        assert all("M parameters" in line for line in lines)

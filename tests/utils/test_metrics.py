@@ -22,6 +22,15 @@ def test_aligned_distance_forgives_tempo_and_nothing_else() -> None:
     assert aligned_distance(mel + 1.0, mel) > 0.5
 
 
+@pytest.mark.parametrize(("frames", "true_frames"), [(1, 1), (1, 7), (9, 1), (31, 44), (44, 31)])
+def test_aligned_distance_equals_that_of_librosa(frames: int, true_frames: int) -> None:
+    librosa = pytest.importorskip("librosa")
+    rng = np.random.default_rng(frames)
+    mel, true = rng.normal(size=(frames, 5)), rng.normal(size=(true_frames, 5))
+    cost, path = librosa.sequence.dtw(mel.T, true.T, metric="cityblock")
+    assert aligned_distance(mel, true) == pytest.approx(cost[-1, -1] / len(path) / 5, rel=1e-12)
+
+
 def test_frame_difference_ratio_falls_with_smoothing() -> None:
     mel = np.random.default_rng(0).standard_normal((100, 5))
     smooth = (mel[1:] + mel[:-1]) / 2

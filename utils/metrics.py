@@ -128,6 +128,8 @@ def mel_cepstral_distortion(
     a, b = (mel_cepstrum(np.maximum(mel, floor)) for mel in (prediction, target))
     factor = 10 / math.log(10) * math.sqrt(2)
     if warp:
+        import librosa  # late: its dtw loads numba and scipy, which a training does without
+
         _, path = librosa.sequence.dtw(a.T, b.T, metric="euclidean")
         return float(factor * np.linalg.norm(a[path[:, 0]] - b[path[:, 1]], axis=1).mean())
     common = min(len(a), len(b))

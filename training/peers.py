@@ -317,8 +317,10 @@ def espnet_parallel_training(hp: Hyperparams, device: torch.device) -> Side:
 
 def espnet_fastspeech2_training(hp: Hyperparams, device: torch.device) -> Side:
     """Take the same step by FastSpeech2 with the postnet and the steps of its own defaults."""
-    own = {"postnet_layers": 5, "postnet_width": 512, "postnet_kernel": 5, "reduction_factor": 1}
-    return espnet_parallel_training(replace(hp, transformer=replace(hp.transformer, **own)), device)
+    own = replace(
+        hp.transformer, postnet_layers=5, postnet_width=512, postnet_kernel=5, reduction_factor=1
+    )
+    return espnet_parallel_training(replace(hp, transformer=own), device)
 
 
 def step_of(network: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:

@@ -27,8 +27,8 @@ def aligned_distance(prediction: np.ndarray, target: np.ndarray) -> float:
     prediction (T1, M), target (T2, M), standardised: the unit is a standard deviation. Dynamic time
     warping with steps (1,1), (0,1), (1,0); the mean is over the path. Smaller is better.
     """
-    sides = (torch.from_numpy(np.asarray(part, np.float64)) for part in (prediction, target))
-    cost = torch.cdist(*sides, p=1.0).numpy()  # (T1, T2)
+    left, right = (torch.from_numpy(np.asarray(x, np.float64)) for x in (prediction, target))
+    cost = torch.cdist(left, right, p=1.0).numpy()  # (T1, T2)
     total, count = _warped(cost)
     return total / count / prediction.shape[1]
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from composer.compose import NARROWEST, compose
 from composer.harmony import Harmony, analyse, chord_name
-from music.score import TOLERANCE, Melody, Note, Syllable, Underlay
+from music.score import TOLERANCE, Lyric, Melody, Note, Syllable, Underlay
 from singing.request import COMPOSE, NONE, TEMPO_OF_ACCOMPANIMENT, MelodyRequest, Range, SongRequest
 from text.remarks import remark
 from utils import scratch
@@ -122,7 +122,9 @@ def make_melody(
             melody, request.lyrics, backing, pronouncer, composer, request.seed, make
         )
     else:
-        result = _read(melody, request.lyrics, backing, pronouncer)
+        syllable = request.lyrics[0].text if request.is_vocalise and request.lyrics else None
+        lyrics = None if syllable else request.lyrics
+        result = _read(melody, lyrics, backing, pronouncer, syllable)
         if backing is not None and (with_harmony or melody.chords):
             harmony = backing.harmony(None, melody.chords)
             result = replace(result, harmony=harmony, remarks=(*result.remarks, *harmony.notes))
@@ -138,11 +140,17 @@ def _read(
     lyrics: Sequence[LyricLine] | None,
     backing: BackingAudio | None,
     pronouncer: Pronouncer,
+    syllable: str | None = None,
 ) -> MelodyResult:
-    """Read a melody and lay words on it: `lyrics`, or those of the file where none are given."""
+    """Read a melody and lay words on it: `lyrics`, or those of the file where none are given.
+
+    syllable: what every note is sung on where there are no words.
+    """
     from music.underlay import lay_lyrics, sing  # late: a composed melody has its words
 
     melody = read_melody(Path(str(request.source)), request.part, request.verse)
+    if syllable is not None:
+        melody = replace(melody, lyrics=(Lyric(syllable),) * len(melody.notes))
     if request.transpose:
         melody = melody.transposed(request.transpose)
     remarks: list[str] = []

@@ -76,6 +76,7 @@ class Draft:
     score: Score | None = None  # None when the lyrics are spoken
     chords: Sequence[tuple[float, str]] = ()  # s and name, those the melody was composed on
     tracks: FrameTracks | None = None  # of a vocal without phrases
+    is_levelled: bool = False  # as loud as the take that it is sung into
 
     @property
     def phrases(self) -> list[RenderedPhrase]:

@@ -35,8 +35,8 @@ from singing.request import (
     sampling_hyperparams,
     sung_range,
     voice_number,
-    with_syllables,
 )
+from singing.vocalise import with_syllables
 from text.frontend import Pronouncer
 from text.remarks import grouped
 from utils import scratch

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from music.score import ACCIDENTALS, SEMITONES
-from text.lyrics import parse_lyrics
 from utils import config
-from utils.checkpoint import FIRST_VOICE, SECTIONS, Stored, load_facts
+from utils.checkpoint import FIRST_VOICE, SECTIONS, Stored
 
 if TYPE_CHECKING:
     from composer.harmony import Chart
@@ -143,9 +142,8 @@ class SongRequest:
             raise ValueError(
                 "nothing to do: give --lyrics to be spoken, --accompaniment to be sung to, or both"
             )
-        is_whole = self.files is not None and self.files.vocal is None  # sung on a syllable
         needs_words = self.melody.source == COMPOSE and self.mel_inpainter is None
-        if self.lyrics is None and needs_words and not is_whole:
+        if self.lyrics is None and needs_words and self.files is None:
             raise ValueError(f"--melody {COMPOSE} needs --lyrics to be sung, or a --mel-inpainter")
 
     @property
@@ -261,48 +259,6 @@ class ProgressBar(tqdm):
 # What a request takes from the checkpoints that it names, before any network is loaded.
 
 Range = tuple[int, int]  # lowest and highest note, MIDI
-
-
-def with_syllables(request: SongRequest) -> SongRequest:
-    """Give an accompaniment alone a syllable to be sung on, and say so.
-
-    Only where there is a voice that knows notes, an inpainter (if any) that takes its draft, and no
-    inpainter on mels, which sings without words by itself. Else the request is returned as it is;
-    ValueError when a melody was to be composed.
-    """
-    files = request.files
-    if files is None or files.vocal is not None or request.mel_inpainter is not None:
-        return request
-    if request.has_words or request.melody.source == NONE:
-        return request
-    syllable = _syllable_for(request)
-    if syllable is None:
-        if request.melody.source == COMPOSE:
-            raise ValueError(
-                f"--melody {COMPOSE} without --lyrics needs a voice that knows notes, an inpainter "
-                "that takes a draft, and synthesis.vocalise: give words, or another --checkpoint"
-            )
-        return request
-    print(
-        f"no lyrics: {syllable!r} is sung on a melody composed for the accompaniment; --lyrics "
-        f"gives it words, --melody {NONE} leaves all of it to the inpainter"
-    )
-    lines = "\n".join(" ".join([syllable] * length) for length in LINE_LENGTHS)
-    return replace(request, lyrics=parse_lyrics(lines), is_vocalise=True)
-
-
-def _syllable_for(request: SongRequest) -> str | None:
-    """Return the syllable that the networks of a request can be given; None where they cannot."""
-    if request.inpainter is not None:
-        unet = load_facts(request.inpainter, "inpainter").hyperparams.unet
-        if not unet.draft_input:
-            return None
-    try:
-        facts = load_facts(request.transformer, "transformer")
-    except FileNotFoundError:
-        return None  # an inpainter alone; what it makes is said
-    syllable = request.changed(facts.hyperparams).synthesis.vocalise
-    return syllable if syllable != NONE and facts.data.get("pitch_range") else None
 
 
 def sampling_hyperparams(request: SongRequest, loaded: Loaded | Stored, kind: str) -> Hyperparams:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from singing.inpaint import (
     draft_as_vocal,
     inpaint_ranges,
 )
-from singing.melody import MelodyResult, make_melody, resolve_melody
+from singing.melody import MelodyResult, make_melody, moved_into, resolve_melody
 from singing.mixing import mix_song
 from singing.output import (
     FEW_PHRASES,
@@ -40,9 +40,10 @@ from singing.request import (
     SongRequest,
     sampling_hyperparams,
     tell,
-    with_syllables,
 )
+from singing.retake import like_the_level, only_parts, resung, retaken
 from singing.song import AUDIO_RMS, SongAudio, draft_gain, open_song, scaled, training_gain
+from singing.vocalise import check_can_sing, with_syllables
 from singing.voice import RenderedPhrase, Voice, load_voice, render_phrases, spoken_phrases
 from text.frontend import Pronouncer
 from text.remarks import grouped
@@ -59,9 +60,10 @@ if TYPE_CHECKING:
 
 WRITTEN = ("vocal.wav", "mix.wav", "draft.wav", "topline.mid", "lyrics.wav", "report.json")
 NO_LYRICS = (
-    "no lyrics: the vocal is made from the accompaniment alone, without a draft; "
-    "--lyrics 'la la la la' sings a melody composed for it"
+    "no lyrics: this inpainter makes the vocal from the accompaniment alone, without a draft: "
+    "noise where it was not trained long for it; --lyrics 'la la la la' sings a composed melody"
 )
+NO_ROOM = "no note has room in the parts that are sung again"
 
 
 class Stopwatch:
@@ -95,6 +97,7 @@ def sing_song(
     read, made or written.
     """
     request = with_syllables(request)
+    check_can_sing(request)
     inputs = [request.melody.source if request.melody.is_file else None, request.lexicon]
     if request.files is not None:
         inputs += [request.files.accompaniment, request.files.vocal]
@@ -186,18 +189,24 @@ def make_draft(
     watch: Stopwatch,
     mels: MelInpainter | None = None,
     hear: Hear | None = None,
-) -> tuple[Draft, dict[str, Any], InpaintedMel | None]:
+) -> tuple[Draft | None, dict[str, Any], InpaintedMel | None]:
     """Lay the lyrics over a song, spoken or sung, their mels restored by `mels`.
 
-    Beside it new words of a take are sung on the notes that `hear` finds in it. Returns the draft,
-    a report of its melody, and what restoring took.
+    Parts of a take are sung on the notes that `hear` finds in it, without words also on the sounds.
+    Returns the draft (None where a part has no room for a note), a report of its melody, and what
+    restoring took.
     """
     num_samples, pronouncer = len(song.accompaniment), Pronouncer(request.lexicon)
     retake: MelodyResult | None = None
-    is_retake = song.recording and request.mel_inpainter and request.melody.source is None
-    if hear and is_retake and voice.pitch_range:
-        from singing.retake import retaken
-
+    is_retake = song.recording and request.melody.source is None and voice.pitch_range
+    if song.recording and request.is_vocalise and not request.melody.is_file:
+        with watch("melody", "hearing the take"):
+            rate, composer = voice.hyperparams.audio.sample_rate, voice.hyperparams.composer
+            parts = (request, song, hear, pronouncer, rate, moved_into(composer, voice.own_range))
+            retake = resung(*parts)
+        if retake is None:
+            return None, {"source": NONE, "remarks": [NO_ROOM]}, None
+    elif hear and is_retake:
         with watch("melody", "hearing the take"):
             rate, composer = voice.hyperparams.audio.sample_rate, voice.hyperparams.composer
             retake = retaken(request, song, hear, pronouncer, rate, composer)
@@ -224,6 +233,12 @@ def make_draft(
     restoration = restoring(mels, voice, song, request.seed)
     with watch("draft"):
         draft = sung_draft(voice, melody, num_samples, request.draft_seed, restoration)
+    if retake is not None:
+        audio = voice.hyperparams.audio
+        wav = like_the_level(draft.wav, song, audio.sample_rate, audio.hop_length)
+        score = only_parts(melody.underlay.score, song.ranges, audio.sample_rate)
+        draft = replace(draft, wav=wav, score=score, is_levelled=True)
+        melody = replace(melody, underlay=replace(melody.underlay, score=score))
     return draft, melody.report(), None if restoration is None else restoration.made
 
 
@@ -254,11 +269,14 @@ def inpaint_vocal(
     """Generate the parts of a song's vocal; without an inpainter the draft is the vocal."""
     inpainter, hp = networks.inpainter, networks.hyperparams
     if inpainter is None:
-        assert draft is not None, "without an inpainter there is a voice"
+        if draft is None:
+            raise ValueError(f"{NO_ROOM}, and --inpainter {NONE} leaves nobody to make the part")
         return draft_as_vocal(song, draft.wav)
     start, condition = song.vocal if song.recording else None, None
     if draft is not None:
-        gain = draft_gain(draft.wav, song.vocal, inpainter.data, hp.audio.hop_length)
+        gain = song.gain
+        if not draft.is_levelled:
+            gain = draft_gain(draft.wav, song.vocal, inpainter.data, hp.audio.hop_length)
         start = scaled(draft.wav, gain)
         if hp.unet.context_width and draft.tracks is not None:
             condition = condition_on(draft.tracks, start, song, inpainter)

@@ -17,8 +17,9 @@ import numpy as np
 
 from composer.harmony import chord_tone_ratio
 from singing.melody import MelodyResult, make_melody, resolve_melody
-from singing.request import COMPOSE, NONE, SongRequest, with_syllables
+from singing.request import COMPOSE, NONE, SongRequest
 from singing.sing import open_request, requested_mels, requested_voice, restoring, sing_song
+from singing.vocalise import with_syllables
 from singing.voice import (
     Phrase,
     Refine,

@@ -26,13 +26,7 @@ NOWHERE: dict[str, Any] = {
     ("fields", "words"),
     [
         ({}, "nothing to do"),
-        (
-            {
-                "melody": MelodyRequest("compose"),
-                "files": SongFiles(Path("a.wav"), Path("v.wav"), "1-2"),
-            },
-            "needs --lyrics",
-        ),
+        ({"melody": MelodyRequest("compose")}, "nothing to do"),
         ({"lyrics": parse_lyrics("oh"), "changes": ("unet.width=3",)}, "keeps the values"),
     ],
 )

@@ -185,6 +185,7 @@ class UNet:
     noise_width: int = 32  # a quarter of the noise level's embedding; 0 = channels
     mel: int = 0  # bands; the signal is a mel spectrogram of so many, frame by frame; 0 = audio
     mel_blocks: int = 3  # residual blocks at one position per frame, before and after the levels
+    harmonics: bool = False  # tell an inpainter on mels the mel of the harmonics of its notes
     mdct: int = 512  # samples; hop of the MDCT that the network works on; 0 = patches of samples
     mdct_blocks: int = 2  # residual blocks at its resolution, before and after the levels
     mdct_width: int = 32  # channels of the convolutions over time and frequency behind them
@@ -222,6 +223,11 @@ class UNet:
             raise ValueError(
                 f"unet.noise_exponent = {self.noise_exponent} shapes the noise as a draft is on "
                 "an MDCT: it needs unet.mdct and unet.draft_input, or 0"
+            )
+        if self.harmonics and not (self.mel and self.context_width and self.draft_input):
+            raise ValueError(
+                "unet.harmonics tells an inpainter on mels the harmonics of its notes: it needs "
+                "unet.mel, unet.context_width and unet.draft_input, or false"
             )
         if self.mel and self.noise_exponent:
             raise ValueError(
@@ -634,6 +640,7 @@ REMOVED: dict[str, object] = {  # section.name: the value at which it did nothin
 ADDED: dict[str, object] = {  # section.name: what checkpoints from before it did
     "transformer.history": True,
     "transformer.contour": False,
+    "unet.harmonics": False,
 }
 
 _MEL: tuple[str, ...] = (
@@ -642,6 +649,7 @@ _MEL: tuple[str, ...] = (
     "unet.noise_exponent=0",
     "unet.channels=192",
     "unet.mel_blocks=2",
+    "unet.harmonics=true",
     "unet.noise_width=24",
     "unet.multipliers=1,1,1",
     "unet.factors=2,2",

@@ -838,7 +838,8 @@ class ConvNextPostnet(nn.Module):
         """
         told = torch.cat([place[..., None], contour], -1)  # (B, T, 3)
         symbols = symbols + F.linear(told, self.frame.weight[:, -told.shape[-1] :])
-        mel = torch.cat([mel, self.harmonics_at(pitch, contour).to(mel.dtype)], -1)
+        sung = torch.where(pitch > 0, pitch + contour[..., 0].float(), 0.0)
+        mel = torch.cat([mel, harmonics_at(self.harmonics, sung).to(mel.dtype)], -1)
         x = self.norm(self.mel(mel) + symbols + self.pitch(pitch))
         is_valid = ~is_padding[..., None]
         for block in self.blocks:
@@ -850,17 +851,17 @@ class ConvNextPostnet(nn.Module):
         """The layer that is told the symbols, and last the place and the contour."""
         return self.frame
 
-    def harmonics_at(self, pitch: Tensor, contour: Tensor) -> Tensor:
-        """Return the mels of the harmonics, pitch (B, T), contour (B, T, 2) → (B, T, M).
 
-        Zero where nothing is sung.
-        """
-        row = (pitch + contour[..., 0].float() - LOWEST_HARMONICS) / HARMONICS_STEP
-        row = row.clamp(0, len(self.harmonics) - 1.001)
-        left = row.floor().long()
-        share = (row - left)[..., None]
-        mel = torch.lerp(self.harmonics[left], self.harmonics[left + 1], share)
-        return mel * (pitch > 0)[..., None]
+def harmonics_at(harmonics: Tensor, pitch: Tensor) -> Tensor:
+    """Look up mels of `harmonic_mels` (P, M) at pitches (B, T), whole or fractional → (B, T, M).
+
+    Zero where nothing is sung (pitch 0).
+    """
+    row = (pitch - LOWEST_HARMONICS) / HARMONICS_STEP
+    row = row.clamp(0, len(harmonics) - 1.001)
+    left = row.floor().long()
+    mel = torch.lerp(harmonics[left], harmonics[left + 1], (row - left)[..., None])
+    return mel * (pitch > 0)[..., None]
 
 
 def corrupt_history(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from inpainter.context import Context, window_mel
 from inpainter.unet import Conv1d, ResidualBlock1d, UNet1d, as_row, zeroed
+from module import harmonics_at
 from utils.audio import Features, Standardiser
 
 if TYPE_CHECKING:
@@ -56,14 +57,27 @@ class MelSignal:
 
 
 class MelUNet1d(UNet1d):
-    """The U-Net on mel spectrograms, one position per frame, beside the mel of a draft."""
+    """The U-Net on mel spectrograms, one position per frame, beside the mel of a draft.
 
-    def __init__(self, hp: hyperparams.UNet, *args: Any, **kwargs: Any) -> None:
-        """hp.mel: bands; the others as UNet1d."""
+    With `hp.harmonics` also beside the mel of the harmonics of the notes, as the transformer's
+    postnet (`module.ConvNextPostnet`): where these lie follows from F0 and need not be learnt.
+    """
+
+    def __init__(
+        self,
+        hp: hyperparams.UNet,
+        *args: Any,
+        harmonics: Tensor | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """hp.mel: bands; harmonics (P, M): of `module.harmonic_mels`; the others as UNet1d."""
         super().__init__(hp, *args, **kwargs)
         self.bands = hp.mel
+        self.harmonics: Tensor | None
+        self.register_buffer("harmonics", harmonics, persistent=False)
         signals = hp.signal_channels + hp.draft_input
         marks = self.read_channels - signals  # per frame: the mask, and whether there is a draft
+        signals += harmonics is not None
         sizes = (hp.channels, hp.channels, hp.groups, self.mapping_width)
         self.mel_input = Conv1d(signals * hp.mel + marks, hp.channels, 1)
         self.mel_before, self.mel_after = (
@@ -72,15 +86,26 @@ class MelUNet1d(UNet1d):
         self.mel_output = zeroed(Conv1d(hp.channels, hp.signal_channels * hp.mel, 1))
 
     def draft(self, context: Context | None, x: Tensor, samples: int) -> Tensor:
-        """Stack the draft's mel and 1 where there is one, (B, 2, S) of x (B, C, S), padded."""
+        """Stack the draft's mel and 1 where there is one, (B, 2, S) of x (B, C, S), padded.
+
+        With harmonics (B, 3, S): their mel at the context's pitch, zero where that is missing.
+        """
         draft = x.new_zeros(len(x), 2, x.shape[2])
-        if context is None or context.mel is None:
+        if context is not None and context.mel is not None:
+            draft[:, 0, :samples] = context.mel.flatten(1).to(x.dtype) / self.sigma_data
+            draft[:, 1, :samples] = 1.0
+            if "mel" in context.is_dropped:
+                draft = torch.where(context.is_dropped["mel"][:, None, None], 0.0, draft)
+        if self.harmonics is None:
             return draft
-        draft[:, 0, :samples] = context.mel.flatten(1).to(x.dtype) / self.sigma_data
-        draft[:, 1, :samples] = 1.0
-        if "mel" in context.is_dropped:
-            draft = torch.where(context.is_dropped["mel"][:, None, None], 0.0, draft)
-        return draft
+        sung = x.new_zeros(len(x), 1, x.shape[2])
+        if context is not None and context.pitch is not None:
+            sung[:, 0, :samples] = (
+                harmonics_at(self.harmonics, context.pitch).flatten(1).to(x.dtype)
+            )
+            if "pitch" in context.is_dropped:
+                sung = torch.where(context.is_dropped["pitch"][:, None, None], 0.0, sung)
+        return torch.cat([draft, sung], dim=1)
 
     def encode(
         self, x: Tensor, draft: Tensor, c_noise: Tensor, mapping: Tensor
@@ -91,8 +116,9 @@ class MelUNet1d(UNet1d):
         y·(1 − c_skip)/c_out = y/σ_data / √(1 + (σ_data/σ)²) (EDM table 1).
         """
         signal, mask = x.tensor_split([self.signal_channels], dim=1)
-        spectra = torch.cat([signal, draft[:, :1]], dim=1).unflatten(2, (-1, self.bands))
-        marks = torch.cat([mask, draft[:, 1:]], dim=1).unflatten(2, (-1, self.bands)).mean(3)
+        beside = torch.cat([draft[:, :1], draft[:, 2:]], dim=1)
+        spectra = torch.cat([signal, beside], dim=1).unflatten(2, (-1, self.bands))
+        marks = torch.cat([mask, draft[:, 1:2]], dim=1).unflatten(2, (-1, self.bands)).mean(3)
         rows = spectra.transpose(2, 3).flatten(1, 2)  # (B, K·M, T)
         h = self.mel_input(as_row(torch.cat([rows, marks], dim=1)))
         for block in self.mel_before:

@@ -17,11 +17,13 @@ from torch import Tensor
 
 import prepare_data
 import train_inpainter
+from hyperparams import Hyperparams
 from inpainter.context import Context, ContextMaker, neighbours, places, window_mel
 from inpainter.diffusion import ACCOMPANIMENT, VOCAL, denoising_loss, draw_masks
 from inpainter.mel_unet import MelSignal, MelUNet1d
 from inpainter.sampling import sample, window_sampler
 from inpainter.windows import inpaint_song, plan_windows, read_from
+from module import HARMONICS_STEP, LOWEST_HARMONICS
 from preprocess import FeatureStore, MelBatches, StemStore
 from text.symbols import SYMBOLS
 from train_inpainter import InpainterExperiment
@@ -54,9 +56,9 @@ def feature_dir(tmp_path: Path) -> Path:
     return tmp_path / "feature"
 
 
-def network_of(awake: bool) -> MelUNet1d:
+def network_of(awake: bool, hp: Hyperparams = HP) -> MelUNet1d:
     torch.manual_seed(0)
-    network = build_unet(HP, len(SYMBOLS)).eval()
+    network = build_unet(hp, len(SYMBOLS)).eval()
     assert isinstance(network, MelUNet1d)
     if awake:  # nothing is zero any more, as after some training
         for parameter in network.parameters():
@@ -76,6 +78,39 @@ def test_presets_have_their_sizes() -> None:
             for name in ("mel", "mel-base")
         }
     assert 3e6 < sizes["mel"] < 6e6 and 30e6 < sizes["mel-base"] < 40e6
+
+
+def test_notes_are_told_the_mel_of_their_harmonics_unless_dropped() -> None:
+    assert HP.unet.harmonics
+    network = network_of(True)
+    x, c_noise = torch.randn(2, network.in_channels, FRAMES * BANDS), torch.zeros(2)
+    pitch = torch.full((2, FRAMES), 57)
+    pitch[:, : FRAMES // 2] = 0
+    beside = network.draft(Context(pitch=pitch), x, FRAMES * BANDS)[:, 2].unflatten(1, (-1, BANDS))
+    assert network.harmonics is not None and not beside[:, : FRAMES // 2].any()
+    row = round((57 - LOWEST_HARMONICS) / HARMONICS_STEP)
+    torch.testing.assert_close(beside[0, -1], network.harmonics[row], atol=1e-4, rtol=0)
+    half = network.draft(Context(pitch=pitch + 0.5), x, FRAMES * BANDS)[0, 2, -BANDS:]
+    assert not torch.allclose(half, beside[0, -1], atol=0.1)  # fractional pitches count
+    gone = {"pitch": torch.tensor([True, False])}
+    with torch.no_grad():
+        told = network(x, c_noise, Context(pitch=pitch))
+        dropped = network(x, c_noise, Context(pitch=pitch, is_dropped=gone))
+        without = network(x, c_noise, Context())
+    torch.testing.assert_close(dropped[0], without[0])
+    torch.testing.assert_close(dropped[1], told[1])
+    assert not torch.allclose(told[0], without[0])
+    plain = network_of(True, replace(HP, unet=replace(HP.unet, harmonics=False)))
+    assert plain.mel_input.weight.shape[1] == network.mel_input.weight.shape[1] - BANDS
+    assert set(plain.state_dict()) == set(network.state_dict())  # the table is no weight
+
+
+def test_checkpoints_from_before_the_harmonics_are_read_without() -> None:
+    stored = config.to_dict(HP)
+    del stored["unet"]["harmonics"]
+    assert not config.from_dict(stored, Hyperparams).unet.harmonics
+    with pytest.raises(ValueError, match=r"unet\.harmonics"):
+        replace(HP.unet, draft_input=False)
 
 
 def test_the_signal_is_the_mel_frame_by_frame() -> None:

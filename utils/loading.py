@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, overload
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hyperparams import Hyperparams
 from inpainter.diffusion import Denoiser
 from inpainter.spectral import SpectralUNet1d
 from inpainter.unet import UNet1d
+from module import harmonic_mels
 from network import PostNet, TransformerTTS, build_postnet, build_transformer
 from utils import checkpoint, config
-from utils.audio import Standardiser
+from utils.audio import Standardiser, mel_filterbank
 from utils.checkpoint import SECTIONS
 from utils.files import reading, sha256_of
 
@@ -48,8 +49,14 @@ def build_unet(hyperparams: Hyperparams, num_symbols: int) -> UNet1d:
     audio = hyperparams.audio
     unet = hyperparams.unet
     kind: type[UNet1d] = SpectralUNet1d
+    told: dict[str, Tensor] = {}
     if unet.mel:  # late, as the next: most songs need neither
         from inpainter.mel_unet import MelUNet1d as kind
+
+        if unet.harmonics:
+            with torch.device("cpu"):  # values that count, also where shapes alone are built
+                filterbank = mel_filterbank(audio)
+                told["harmonics"] = harmonic_mels(filterbank, audio.sample_rate, audio.win_length)
     elif not unet.mdct:
         from legacy.patches import PatchUNet1d as kind
     return kind(
@@ -59,6 +66,7 @@ def build_unet(hyperparams: Hyperparams, num_symbols: int) -> UNet1d:
         max(num_symbols, 1),
         hyperparams.transformer.num_pitches,
         hyperparams.diffusion.sigma_data,
+        **told,
     )
 
 

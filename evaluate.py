@@ -4,6 +4,7 @@
     python evaluate.py speech --data ljspeech --split test
     python evaluate.py inpainting --data songbook-stems --inpainter save/demo/inpainter.pt
     python evaluate.py mels --data songbook-stems --split validation --mel-inpainter mel
+    python evaluate.py wordless --data songbook-stems --split test
     python evaluate.py transcriber --data songbook-stems --split test
     python evaluate.py folder out/vocals --references recordings
     python evaluate.py melody --data songbook-stems --split test
@@ -13,9 +14,10 @@
 level, sharpness and timbre; `speech` counts the word errors of recognisers on held-out sentences.
 `inpainting` makes vocals of held-out windows anew, by the default method and by others, and
 measures their distance to the true stem. `mels` judges the inpainter on mels without words: vocals
-for an accompaniment alone, gaps, continuations, and the shuffle control. `transcriber` scores
-phonemes and notes of held-out songs, `folder` any recordings against their references, `melody`
-composed melodies against their accompaniments. `phonemes` prints two entropies per recording.
+for an accompaniment alone, gaps, continuations, and the shuffle control; `wordless` judges what
+the whole chain sings there, by the files that it writes. `transcriber` scores phonemes and notes of
+held-out songs, `folder` any recordings against their references, `melody` composed melodies against
+their accompaniments. `phonemes` prints two entropies per recording.
 
 Each command prints its table and writes JSON to --out; interrupted, it continues where it stopped.
 """
@@ -53,6 +55,10 @@ COMMANDS = {  # what it answers, the options of an example
         "vocals without words, gaps and continuations by the inpainter on mels",
         "--data songbook-stems --mel-inpainter mel",
     ),
+    "wordless": (
+        "accompaniments alone, gaps and continuations without words, by the whole chain",
+        "--data songbook-stems",
+    ),
     "transcriber": ("phonemes and notes transcribed of held-out songs", "--data songbook-stems"),
     "folder": ("recordings against their references", "out/vocals --references recordings"),
     "melody": ("fit of composed melodies to their accompaniments", "--data songbook-stems"),
@@ -69,6 +75,7 @@ CHOSEN = {  # command: the option whose step --step picks
     "speech": "--checkpoint",
     "inpainting": "--inpainter",
     "mels": "--mel-inpainter",
+    "wordless": "--checkpoint",
     "transcriber": "--transcriber",
 }
 REFERENCE = "a run's name, its folder or a file; of step N: RUN@N"
@@ -88,7 +95,7 @@ def evaluation_parser() -> argparse.ArgumentParser:
             device_option(command)
         if name != "phonemes":
             option(command, "--out", Path("out/evaluation"), "results", metavar="DIR")
-    for name in ("song", "speech"):
+    for name in ("song", "speech", "wordless"):
         network_option(commands[name], "transformer", "--checkpoint")
         network_option(commands[name], "postnet")
     for name, flag in CHOSEN.items():
@@ -107,6 +114,7 @@ def evaluation_parser() -> argparse.ArgumentParser:
     add_mel_inpainter(commands["song"], "a row more: mels restored by it, ")
     add_mel_inpainter(commands["mels"], "the inpainter on mels that is judged, ", True)
     add_mels(commands["mels"])
+    add_wordless(commands["wordless"])
     add_inpainting(commands["inpainting"])
     network_option(commands["transcriber"], "transcriber")
     add_files(commands["folder"], commands["phonemes"])
@@ -143,6 +151,25 @@ def add_mels(parser: argparse.ArgumentParser) -> None:
         ("--songs", 6, "songs whose accompaniment alone gets a vocal; 0: none"),
         ("--seconds", 24, "s of each of these songs"),
         ("--control-windows", 32, "windows of the loss's shuffle control; 0: none"),
+    ):
+        option(parser, flag, default, text, metavar="N")
+
+
+def add_wordless(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `wordless`."""
+    text = f"last stage, {REFERENCE}; none: the draft is the vocal"
+    option(parser, "--inpainter", DEMO / "inpainter.pt", text, metavar="RUN|none")
+    network_option(parser, "transcriber")
+    parser.add_argument(
+        "--mel-inpainter",
+        type=Path,
+        metavar="RUN",
+        help=f"sings instead of the transformer, {REFERENCE} (default: without)",
+    )
+    for flag, default, text in (
+        ("--windows", 12, "songs of which a gap and a continuation are sung; 0: none"),
+        ("--songs", 8, "songs whose accompaniment alone gets a vocal; 0: none"),
+        ("--seconds", 24, "s of each of these songs"),
     ):
         option(parser, flag, default, text, metavar="N")
 

@@ -15,7 +15,7 @@ song.png and report.json.
     python synthesis.py ... --melody none  # the lyrics are spoken, at LRC times or with equal rests
     python synthesis.py ... --inpainter none  # the draft is the vocal
     python synthesis.py --accompaniment song.flac --out out/vocal  # a vocal without words
-    python synthesis.py --accompaniment song.flac --melody none  # on notes of its own
+    python synthesis.py --accompaniment song.flac --melody none --mel-inpainter RUN  # its own notes
     python synthesis.py --accompaniment song.flac --vocal take.wav --inpaint 12.5-17.0,1:02-1:05
     python synthesis.py --accompaniment song.flac --vocal take.wav --extend 8
     python synthesis.py --accompaniment song.flac --preset legacy --method repaint
@@ -177,7 +177,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--melody",
         metavar="FILE|compose|none",
         help="MIDI, MusicXML or .song to be sung; compose one (default, where the voice sings and "
-        "no --vocal is given); none: the lyrics are spoken",
+        "no --vocal is given); none: the lyrics are spoken; without any an inpainter finds notes, which "
+        "the one that ships cannot",
     )
     song.add_argument(
         "--part", metavar="NAME|NUMBER", help="the track or part of a --melody file that is sung"

@@ -284,8 +284,10 @@ def print_parts(judge: PartJudge, settings: Mapping[str, Any], out: Path) -> dic
     return result
 
 
-def part_tests(records: Records) -> dict[str, statistics.PairedTest]:
-    """Test the mel distance of each floor against that of the inpainted rows, over songs."""
+def part_tests(
+    records: Records, rows: Sequence[str] = ("alone", "told")
+) -> dict[str, statistics.PairedTest]:
+    """Test the mel distance of each floor against that of the rows that are made, over songs."""
     songs = [record["song"] for record in records]
 
     def column(row: str) -> list[float]:
@@ -293,7 +295,7 @@ def part_tests(records: Records) -> dict[str, statistics.PairedTest]:
 
     return {
         f"mel distance, {floor} - {row}": statistics.paired_test(column(floor), column(row), songs)
-        for row in ("alone", "told")
+        for row in rows
         for floor in ("line", "other", "silence")
         if any(row in record["rows"] and floor in record["rows"] for record in records)
     }

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 SHORTEST_HELD = 0.1  # s of a part that gets a note
 BREATH = 0.5  # s of rest at most over which composed notes are joined to those beside them
+TOUCHING = 0.06  # s between a note and the edge that it sounds up to
 CONTEXT = 2.0  # s of a take on either side of a part that are sung with it
 
 
@@ -242,15 +243,25 @@ def syllable_lines(
 def joined_up(
     syllables: Sequence[Syllable], part: Range, beside: Sequence[Syllable], rate: int
 ) -> tuple[Syllable, ...]:
-    """Let syllables composed for a range of samples begin and end with what is sung beside it."""
+    """Let syllables composed for a range of samples begin and end with what is sung beside it.
+
+    A note that sounds up to an edge goes on behind it: there the first note, or the last of three
+    and more, takes its pitch.
+    """
     start, stop = part[0] / rate, part[1] / rate
     made = list(syllables)
-    if made and any(0.0 <= start - s.offset <= BREATH for s in beside):
-        first, *rest = made[0].notes
-        made[0] = replace(made[0], notes=(replace(first, onset=start), *rest))
-    if made and any(0.0 <= s.onset - stop <= BREATH for s in beside):
-        *rest, last = made[-1].notes
-        made[-1] = replace(made[-1], notes=(*rest, replace(last, offset=stop)))
+    before = [s for s in beside if 0.0 <= start - s.offset <= BREATH]
+    behind = [s for s in beside if 0.0 <= s.onset - stop <= BREATH]
+    if made and before:
+        (first, *rest), left = made[0].notes, before[-1]
+        goes_on = start - left.offset <= TOUCHING
+        pitch = left.notes[-1].pitch if goes_on else first.pitch
+        made[0] = replace(made[0], notes=(replace(first, onset=start, pitch=pitch), *rest))
+    if made and behind:
+        (*rest, last), right = made[-1].notes, behind[0]
+        goes_on = right.onset - stop <= TOUCHING and len(made) > 2
+        pitch = right.notes[0].pitch if goes_on else last.pitch
+        made[-1] = replace(made[-1], notes=(*rest, replace(last, offset=stop, pitch=pitch)))
     return tuple(made)
 
 

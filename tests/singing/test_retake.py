@@ -97,6 +97,10 @@ def test_composed_notes_meet_what_is_sung_beside_them() -> None:
     part, composed = (16000, 48000), [syllable(1.3, 2.0), syllable(2.0, 2.8)]
     near = joined_up(composed, part, [syllable(0.0, 0.8), syllable(3.2, 4.0)], 16000)
     assert (near[0].onset, near[-1].offset) == (1.0, 3.0)
+    assert [s.notes[0].pitch for s in near] == [60, 60]
+    three = [*composed, syllable(2.8, 2.9)]
+    cut = joined_up(three, part, [syllable(0.0, 1.0, 64), syllable(3.0, 4.0, 67)], 16000)
+    assert [s.notes[0].pitch for s in cut] == [64, 60, 67]  # notes that sound up to the edges
     far = joined_up(composed, part, [syllable(0.0, 0.2), syllable(3.9, 4.0)], 16000)
     assert list(far) == composed
 

@@ -1,0 +1,109 @@
+"""The chain without words judged on the files that it writes, by tiny networks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tiny import TINY
+from tiny_chain import save
+
+import evaluate
+import prepare_data
+from evaluation import wordless
+from evaluation.naturalness import DNSMOS
+from evaluation.wordless import FLOORS, PART_ROWS, SONG_ROWS, ExcerptJudge
+from transcription.transcribe import build_transcriber
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+@pytest.fixture
+def songs(tmp_path: Path) -> Path:
+    """Two songs of 8 s on parts of the example's accompaniment, prepared as corpus `x`."""
+    backing, rate = soundfile.read(EXAMPLES / "evening-sun.ogg", frames=16 * 22050)
+    for number in range(2):
+        folder = tmp_path / "songs" / f"song-{number}"
+        folder.mkdir(parents=True)
+        part = backing[number * 6 * rate : (number * 6 + 8) * rate].mean(1)
+        time = np.arange(len(part)) / rate
+        tone = 0.2 * np.sin(2 * np.pi * 220 * 2 ** (np.floor(2 * time) % 4 / 6) * time)
+        soundfile.write(folder / "vocal.wav", tone, rate)
+        soundfile.write(folder / "accompaniment.wav", 0.5 * part, rate)
+    where = ["--feature-dir", str(tmp_path / "feature"), "--workers", "0"]
+    shares = ["--validation-share", "0", "--test-share", "0"]
+    songs = str(tmp_path / "songs")
+    assert prepare_data.main(["stems", songs, "--name", "x", *shares, *where]) == 0
+    return tmp_path / "feature"
+
+
+@pytest.fixture
+def judged(weights: Path, songs: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """evaluate.py wordless with tiny networks: its JSON."""
+    torch.manual_seed(0)
+    save(tmp_path / "transcriber.pt", "transcriber", build_transcriber(TINY), TINY)
+
+    def call(*flags: str) -> dict[str, Any]:
+        common = ["wordless", "--data", "x", "--split", "train", "--feature-dir", str(songs)]
+        for flag, name in (("checkpoint", "singer"), ("postnet", "postnet")):
+            common += [f"--{flag}", str(weights / f"{name}.pt")]
+        common += ["--inpainter", "none"]
+        common += ["--transcriber", str(tmp_path / "transcriber.pt"), "--device", "cpu"]
+        assert evaluate.main([*common, "--out", str(tmp_path / "out"), *flags]) == 0
+        return json.loads((tmp_path / "out" / "wordless.json").read_text())
+
+    return call
+
+
+@pytest.mark.usefixtures("no_picture")
+def test_accompaniments_alone_are_sung_and_heard(
+    judged: Callable[..., Any], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(self: DNSMOS) -> None:
+        raise ImportError("DNSMOS needs speechmos: pip install -r requirements-evaluation.txt")
+
+    monkeypatch.setattr(DNSMOS, "__init__", absent)
+    flags = ("--windows", "0", "--songs", "2", "--seconds", "8")
+    result = judged(*flags)
+    shown = capsys.readouterr().out
+    assert "2 accompaniments alone, 8 s each" in shown
+    assert "not measured: DNSMOS needs speechmos" in shown
+    records = result["songs"]["songs"]
+    assert all(set(record["rows"]) == set(SONG_ROWS) for record in records)
+    assert all(0 <= row["voiced"] <= 1 for record in records for row in record["rows"].values())
+    assert "voiced share, chain - true" in result["songs"]["tests"]
+    before = (tmp_path / "out" / "wordless.json").read_bytes()
+    judged(*flags)  # everything is in the journals
+    assert (tmp_path / "out" / "wordless.json").read_bytes() == before
+
+
+@pytest.mark.usefixtures("no_picture")
+def test_parts_of_takes_are_measured_beside_floors(
+    judged: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(wordless, "BEFORE", 2.0)
+    monkeypatch.setattr(wordless, "BEHIND", 1.0)
+    monkeypatch.setattr(ExcerptJudge, "_place", lambda self, item: 2.0)  # no scores, no notes
+    result = judged("--windows", "2", "--songs", "0")["parts"]
+    for kind, own in PART_ROWS.items():
+        distances = result[kind]["metrics"]["distance"]
+        found = {row: kinds["value"]["value"] for row, kinds in distances.items()}
+        assert set(found) == {*own, *FLOORS, "true"}
+        assert found["other"] < found["silence"] and found["line"] > 0  # the tones are alike
+        assert f"mel distance, silence - {next(iter(own))}" in result[kind]["tests"]
+    assert "gaps in 2 songs" in capsys.readouterr().out
+
+
+def test_lines_between_edges_and_behind_an_end() -> None:
+    mel = torch.arange(6.0)[:, None].expand(-1, 3).clone()
+    mel[2:4] = 99.0
+    between = ExcerptJudge.line(mel, 2, 4, "gap")
+    torch.testing.assert_close(between[:, 0], torch.arange(6.0))
+    behind = ExcerptJudge.line(mel, 2, 4, "continuation")
+    assert behind[:, 0].tolist() == [0, 1, 1, 1, 4, 5]

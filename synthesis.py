@@ -177,8 +177,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--melody",
         metavar="FILE|compose|none",
         help="MIDI, MusicXML or .song to be sung; compose one (default, where the voice sings and "
-        "no --vocal is given); none: the lyrics are spoken; without any an inpainter finds notes, which "
-        "the one that ships cannot",
+        "no --vocal is given); none: the lyrics are spoken, or without any the inpainter finds its "
+        "own notes, which the one that ships cannot",
     )
     song.add_argument(
         "--part", metavar="NAME|NUMBER", help="the track or part of a --melody file that is sung"

@@ -37,8 +37,7 @@ from transcription.transcribe import transcribe
 from utils import distributed
 from utils.files import Journal
 from utils.loading import describe_weights, load_network
-from utils.metrics import frame_difference_ratio, frame_distance
-from utils.pitch import f0_track
+from utils.metrics import f0_track, frame_difference_ratio, frame_distance
 
 GAP_SECONDS, CONTINUATION_SECONDS = 2.0, 3.0
 BEFORE, BEHIND = 12.0, 6.0  # s of a song around a part that the chain gets

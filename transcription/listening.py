@@ -57,7 +57,7 @@ def settled(
     The pitch of a note can be that of a harmonic (octave, twelfth). Notes of a few frames are left
     out.
     """
-    from utils.pitch import f0_track, midi_of
+    from utils.metrics import f0_track, midi_of
 
     hop = round(STEP * sample_rate)
     pitch = midi_of(f0_track(wav, sample_rate, hop).numpy())  # (T,), NaN = none

@@ -94,7 +94,9 @@ SONG_FLAGS = ("vocal", "inpaint", "extend", "preset", "range", "density", "chord
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = command_line(__doc__)
-    parser.add_argument("--lyrics", metavar="TEXT|FILE", help="words, or a file of text, .lrc, .srt, .vtt")
+    parser.add_argument(
+        "--lyrics", metavar="TEXT|FILE", help="words, or a file of text, .lrc, .srt, .vtt"
+    )
     option(parser, "--out", Path("out"), "folder of the results", metavar="DIR")
     option(parser, "--seed", 0, "of all randomness; line i uses seed + i", metavar="N")
     network_option(parser, "transformer", "--checkpoint")

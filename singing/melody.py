@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 Compose = Callable[..., Underlay]  # see composer.compose.compose
-READERS = {".mid": "MIDI", ".midi": "MIDI", ".kar": "MIDI", ".song": "song"}
+READERS = {".mid": "MIDI", ".midi": "MIDI", ".kar": "MIDI", ".rmi": "MIDI", ".song": "song"}
 READERS |= {".musicxml": "MusicXML", ".xml": "MusicXML", ".mxl": "MusicXML"}
 
 

@@ -177,7 +177,8 @@ def read_melody(path: Path, part: str | None = None, verse: int | None = None) -
     kind = READERS.get(path.suffix.lower())
     if kind is None:
         raise ValueError(
-            f"--melody {path}: expected {COMPOSE}, {NONE}, or a file {', '.join(READERS)}"
+            f"--melody {path}: expected {COMPOSE}, {NONE}, or a file {', '.join(READERS)}; other "
+            "programs' songs can be exported as one of these"
         )
     if not path.is_file():
         raise FileNotFoundError(f"--melody {path}: no such file")

@@ -433,15 +433,15 @@ def default_arguments() -> list[str]:
 def rendered(request: SongRequest, arguments: argparse.Namespace) -> tuple[list[Path], list[str]]:
     """Make what is asked for; return the paths written and remarks for the user."""
     # Imported late: --help and a wrong flag are answered before torch is loaded.
+    takes = takes_from(arguments)
     if arguments.plan:
-        if arguments.takes is not None:
+        if takes is not None:
             raise ValueError("--plan shows one melody; --takes sings several: give one of the two")
         from singing.plan import plan_song
 
         return plan_song(request)
     from utils.flags import start_on
 
-    takes = takes_from(arguments)
     device = start_on(arguments.device)
     if takes is not None:
         from singing.takes import sing_takes

@@ -66,6 +66,8 @@ def read_recording(path: Path) -> AudioFile:
     Lossy files are what the decoder makes of them, as floating point.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; expected an audio file")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such audio file")
     try:

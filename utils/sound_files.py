@@ -57,6 +57,8 @@ class AudioInfo:
 def read_samples(path: Path) -> tuple[np.ndarray, int]:
     """Read a file as (C, S) float32 in [-1, 1], and its rate; see utils.audio.read_audio."""
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; expected an audio file")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such audio file")
     parts = Stream(path, "float32")

@@ -94,7 +94,9 @@ SONG_FLAGS = ("vocal", "inpaint", "extend", "preset", "range", "density", "chord
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = command_line(__doc__)
-    parser.add_argument("--lyrics", metavar="TEXT|FILE", help="words, .txt or .lrc")
+    parser.add_argument(
+        "--lyrics", metavar="TEXT|FILE", help="words, or a file of text, .lrc, .srt, .vtt"
+    )
     option(parser, "--out", Path("out"), "folder of the results", metavar="DIR")
     option(parser, "--seed", 0, "of all randomness; line i uses seed + i", metavar="N")
     network_option(parser, "transformer", "--checkpoint")
@@ -432,15 +434,15 @@ def default_arguments() -> list[str]:
 def rendered(request: SongRequest, arguments: argparse.Namespace) -> tuple[list[Path], list[str]]:
     """Make what is asked for; return the paths written and remarks for the user."""
     # Imported late: --help and a wrong flag are answered before torch is loaded.
+    takes = takes_from(arguments)
     if arguments.plan:
-        if arguments.takes is not None:
+        if takes is not None:
             raise ValueError("--plan shows one melody; --takes sings several: give one of the two")
         from singing.plan import plan_song
 
         return plan_song(request)
     from utils.flags import start_on
 
-    takes = takes_from(arguments)
     device = start_on(arguments.device)
     if takes is not None:
         from singing.takes import sing_takes

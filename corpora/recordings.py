@@ -18,7 +18,7 @@ from corpora.phoneme_labels import LABEL_SUFFIXES, has_labels
 from corpora.records import AUDIO_SUFFIXES, TAKE_MARK, Rejection, id_fault
 from corpora.stems import ACCOMPANIMENT_NAMES, ID_SEPARATOR
 
-NOTE_SUFFIXES = (".mid", ".midi", ".kar", ".musicxml", ".mxl", ".xml", ".song")
+NOTE_SUFFIXES = (".mid", ".midi", ".kar", ".rmi", ".musicxml", ".mxl", ".xml", ".song")
 LYRICS_SUFFIXES = (".lrc", ".txt", ".lab", ".srt", ".vtt")
 SPOKEN_FOLDERS = ("read", "speech", "spoken")  # of corpora that hold both, as NUS-48E does
 # Folders that sort files by kind: they are in no id, and files of a song may lie in several.

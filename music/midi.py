@@ -8,6 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import mido
@@ -103,6 +104,7 @@ class Track:
     bends: int = 0  # of the pitch, as a wheel makes them
     zero_length: int = 0
     unended: int = 0
+    other_verses: int = 0  # lyric events beside another one, which is sung
 
     def styles(self) -> dict[tuple[int, int], NoteStyle | None]:
         """Return how each note is sung, by onset and pitch: its velocity and the controllers."""
@@ -134,8 +136,11 @@ def parse_midi(path: Path) -> mido.MidiFile:
 
     Raises ValueError for a file that is none, ends early, or counts time otherwise than in beats.
     """
+    data = path.read_bytes()
+    if data[:4] == b"RIFF" and data[8:12] == b"RMID":  # .rmi: a MIDI file in an envelope
+        data = data[data.find(b"MThd") :]
     try:
-        file = mido.MidiFile(file=io.BytesIO(path.read_bytes()), charset="latin1", clip=True)
+        file = mido.MidiFile(file=io.BytesIO(data), charset="latin1", clip=True)
     except EOFError as error:
         raise ValueError(
             f"{path}: not a whole MIDI file, it ends early; copy or export it again"
@@ -183,13 +188,14 @@ def _parted(messages: mido.MidiTrack) -> list[Track]:
     channels: dict[int, Track] = defaultdict(lambda: Track(""))
     sounding: dict[tuple[int, int], list[int]] = defaultdict(list)
     words = Track("")
+    lyrics: dict[int, list[str]] = defaultdict(list)
     tick = 0
     for message in messages:
         tick += message.time
         if message.type == "track_name":
             words.name = words.name or decoded(message.name).strip()
         elif message.type == "lyrics":
-            words.lyrics[tick] = words.lyrics.get(tick, "") + decoded(message.text)
+            lyrics[tick].append(decoded(message.text))
         elif message.type == "text" and not message.text.startswith("@"):  # a .kar header
             words.texts[tick] = words.texts.get(tick, "") + decoded(message.text)
         elif message.type in ("note_on", "note_off") and message.channel != DRUM_CHANNEL:
@@ -207,15 +213,52 @@ def _parted(messages: mido.MidiTrack) -> list[Track]:
         for start in starts:
             channels[channel].unended += 1
             channels[channel].add(start, tick, pitch)
+    words.lyrics, words.other_verses = _first_verse(lyrics)
     parts = {c: part for c, part in channels.items() if part.notes or part.zero_length}
+    if len(parts) > 1 and (merged := _one_line(list(parts.values()))):
+        parts = {0: merged}
     for channel, part in parts.items():
         suffix = f" channel {channel + 1}" if len(parts) > 1 else ""
         part.name = (words.name or "unnamed") + suffix
     if len(parts) == 1:
         for part in parts.values():
             part.lyrics, part.texts = words.lyrics, words.texts
+            part.other_verses = words.other_verses
         return list(parts.values())
     return [*([words] if words.lyrics or words.texts else []), *parts.values()]
+
+
+def _first_verse(lyrics: Mapping[int, Sequence[str]]) -> tuple[dict[int, str], int]:
+    """Return the lyrics by tick, and how many of other verses are left out.
+
+    Several events of one tick are one text (a word and its line end), unless most ticks have
+    several words: then each is of another verse, and the first is kept.
+    """
+    words = {tick: [text for text in texts if _is_text(text)] for tick, texts in lyrics.items()}
+    doubled = sum(len(texts) > 1 for texts in words.values())
+    if doubled < 2 or 2 * doubled < sum(bool(texts) for texts in words.values()):
+        return {tick: "".join(texts) for tick, texts in lyrics.items()}, 0
+    others = {tick: texts[1:] for tick, texts in words.items()}
+    kept = {
+        tick: "".join(text for text in texts if text not in others[tick])
+        for tick, texts in lyrics.items()
+    }
+    return kept, sum(map(len, others.values()))
+
+
+def _one_line(channels: Sequence[Track]) -> Track | None:
+    """Return channels in which never two notes sound at once as one track (MPE), else None."""
+    line = Track("")
+    line.notes = sorted(note for channel in channels for note in channel.notes)
+    if any(after[0] < before[1] for before, after in pairwise(line.notes)):
+        return None
+    for channel in channels:
+        line.velocities |= channel.velocities
+        line.bends += channel.bends
+        line.zero_length += channel.zero_length
+        line.unended += channel.unended
+    line.controls = sorted(control for channel in channels for control in channel.controls)
+    return line
 
 
 # -- choosing -----------------------------------------------------------------------------------
@@ -350,6 +393,9 @@ def read_midi(path: Path | str, part: str | None = None) -> Melody:
     if chosen.unended:
         text = f"{chosen.unended} notes without an end last to the end of the track"
         remarks.append(remark("changed", text))
+    if others := sum(track.other_verses for track in tracks):
+        text = f"{others} lyrics of other verses, at the note of another lyric"
+        remarks.append(remark("not sung", text))
     if chosen.bends:
         remarks.append(remark("not sung", f"{chosen.bends} pitch bends; notes and glides are"))
     styles = chosen.styles()
@@ -379,6 +425,7 @@ def read_midi(path: Path | str, part: str | None = None) -> Melody:
 # nor are `{@LATIN}` and `{#Title=...}` (RP-026).
 
 MATCH_SECONDS = 0.06  # a text this near to a note's onset belongs to it
+LARGEST_SHIFT = 0.4  # s by which all texts may lie beside their notes
 HOLD_SIGN = re.compile(r"[-‐‑–—_~ー]+|\+[~*]+")
 TAG = re.compile(r"\{[@#][^{}]*\}")
 SECTION = re.compile(r"\[[^\[\]]*\]")
@@ -405,11 +452,17 @@ def attach(
 ) -> tuple[tuple[Lyric | None, ...], list[str]]:
     """Return the lyric of each note, and remarks on the texts that are on none.
 
-    A text takes the nearest note within MATCH_SECONDS that no earlier one has taken.
+    A text takes the nearest note within MATCH_SECONDS that no earlier one has taken; where that
+    leaves most without one, all of them are moved by what brings nearly all to a note.
     """
     syllables, remarks = _syllables(texts, tempo)
     spaced = _is_spaced([s for s in syllables if s.text])
-    places = _places([note.onset for note in notes], [s.seconds for s in syllables])
+    onsets, times = [note.onset for note in notes], [s.seconds for s in syllables]
+    places = _places(onsets, times)
+    if 2 * places.count(None) > len(places) and (moved := _moved(onsets, times)):
+        shift, places = moved
+        text = f"all lyrics by {shift:+.2f} s, to the notes beside which they stand"
+        remarks.append(remark("changed", text))
     lost = [s for s, place in zip(syllables, places, strict=True) if place is None and s.text]
     if lost:
         names = listed([f"{s.text!r} at {s.seconds:.2f} s" for s in lost])
@@ -481,6 +534,20 @@ def _joined(syllable: _Syllable, after: _Syllable, spaced: bool) -> bool:
         return True
     parted = syllable.space_after or after.space_before or syllable.ends_line or after.starts_line
     return spaced and not parted
+
+
+def _moved(
+    onsets: Sequence[float], times: Sequence[float]
+) -> tuple[float, list[int | None]] | None:
+    """Return the smallest shift in s that brings most texts to notes, and their notes; or None."""
+    shifts = sorted((on - time for time in times[:8] for on in onsets), key=abs)
+    for shift in shifts:
+        if abs(shift) > LARGEST_SHIFT:
+            break
+        places = _places(onsets, [time + shift for time in times])
+        if places.count(None) <= 0.1 * len(places):
+            return shift, places
+    return None
 
 
 def _places(onsets: Sequence[float], times: Sequence[float]) -> list[int | None]:

@@ -55,10 +55,12 @@ def _root(path: Path) -> Element:
     """Return the root element of a file or archive, as `safe_xml` reads it."""
     if not path.is_file():
         raise FileNotFoundError(f"no MusicXML file {path}")
-    if path.suffix.lower() == ".mxl":
-        return parse_xml(read_compressed(path, CONTAINER, (".musicxml", ".xml")), str(path))
     with open(path, "rb") as file:
-        return parse_xml(file.read(2**27), str(path))
+        is_archive = file.read(2) == b"PK"  # whatever the suffix says
+        if not is_archive:
+            file.seek(0)
+            return parse_xml(file.read(2**27), str(path))
+    return parse_xml(read_compressed(path, CONTAINER, (".musicxml", ".xml")), str(path))
 
 
 def _song(
@@ -82,6 +84,9 @@ def _song(
     clock = _Clock(columns, order, starts)
     sung, more = sung_notes(voice_part)
     melody, others = _melody(voice_part, sung, order, starts, clock, verse or 1, path)
+    if not any(measure.tempos for column in columns for measure in column):
+        text = f"no tempo is written: {DEFAULT_BPM:.0f} quarter notes per minute; --tempo sets it"
+        remarks.append(remark("guessed", text))
     melody = replace(melody, remarks=(*remarks, *more, *others, *melody.remarks))
     is_sung = {id(note) for notes in sung for note in notes}
     backing = []

@@ -17,6 +17,8 @@ READ_TAGS = ("attributes", "backup", "forward", "note", "direction", "sound", "b
 DURATION = re.compile(r"\d{1,9}(?:\.\d{0,9})?|\.\d{1,9}")
 LONGEST_DURATION = 10_000  # quarter notes
 BEATS = {"whole": 4.0, "half": 2.0, "quarter": 1.0, "eighth": 0.5, "16th": 0.25, "32nd": 0.125}
+BEATS_OF_SIGN = {"♪": 0.5, "\U0001d15e": 2.0}  # quarters; any other sign is a quarter
+TEMPO_IN_WORDS = re.compile(r"(\S)?\s*=\s*(?:ca?\.?\s*)?([2-9]\d|[1-3]\d\d)(?![\d.])")  # ♩ = 96
 ELISION_SIGNS = re.compile("[\ue550-\ue552\u203f]")  # of music fonts: two syllables on one note
 
 
@@ -158,15 +160,17 @@ class _PartReader:
             self.grace_lyrics.update(lyrics)
             return
         if pitch is None:
-            self.part.skipped["notes without a pitch"] += 1
+            words = " ".join(lyric.text for lyric in lyrics.values())
+            self.part.skipped["notes without a pitch" + f" ({words!r})" * bool(words)] += 1
             return
         midi = self._midi(pitch)
         if not 1 <= midi <= 127:
             self.part.skipped["notes beyond MIDI's range"] += 1
             return
         if not in_chord:
-            lyrics, self.grace_lyrics = {**self.grace_lyrics, **lyrics}, {}
-        tied_from = any(tie.get("type") == "stop" for tie in element.iterfind("tie"))
+            lyrics, self.grace_lyrics = _elided(self.grace_lyrics, lyrics), {}
+        ties = (*element.iterfind("tie"), *element.iterfind("notations/tied"))
+        tied_from = any(tie.get("type") == "stop" for tie in ties)
         voice = (_text(element, "voice") or "1").strip()
         staff = (_text(element, "staff") or "1").strip()
         self.measure.notes.append(
@@ -189,6 +193,10 @@ class _PartReader:
         words = " ".join(e.text or "" for e in element.iterfind("direction-type/words"))
         if sound is None:
             read_words(words, self.measure.marks)
+            tempo = TEMPO_IN_WORDS.search(words)
+            if tempo and element.find("direction-type/metronome") is None:
+                beats = BEATS_OF_SIGN.get(tempo[1] or "", 1.0)
+                self.measure.tempos.append((self.cursor, beats * float(tempo[2])))
         if element.find("direction-type/coda") is not None and not self.measure.marks.to_coda:
             self.measure.marks.coda = True
 
@@ -226,6 +234,15 @@ class _PartReader:
             marks.endings = self.endings
 
 
+def _elided(grace: dict[int, Lyric], lyrics: dict[int, Lyric]) -> dict[int, Lyric]:
+    """Return the syllables of a note and of the grace notes before it, both on the note."""
+    both = {**grace, **lyrics}
+    for verse in grace.keys() & lyrics.keys():
+        parting = "" if grace[verse].continues else " "
+        both[verse] = replace(lyrics[verse], text=grace[verse].text + parting + lyrics[verse].text)
+    return both
+
+
 def _text(element: Element, path: str) -> str | None:
     """Return the text of a descendant, None when it is missing."""
     return element.findtext(path)
@@ -248,7 +265,8 @@ def _lyrics(note: Element) -> Iterator[tuple[int, Lyric]]:
         text = text.rstrip("_ ")  # a hyphen that is written belongs to the spelling
         digits = re.findall(r"\d+", element.get("number", "1"))
         if any(character.isalnum() for character in text):
-            yield int(digits[-1]) if digits else 1, Lyric(text, continues)
+            ends = any(element.find(tag) is not None for tag in ("end-line", "end-paragraph"))
+            yield int(digits[-1]) if digits else 1, Lyric(text, continues, ends)
 
 
 def _join_hyphens(part: Part) -> None:

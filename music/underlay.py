@@ -17,6 +17,7 @@ import numpy as np
 
 from music.score import (
     INLINE,
+    TOLERANCE,
     Lyric,
     Melody,
     Note,
@@ -89,7 +90,8 @@ def sing(melody: Melody, pronouncer: Pronouncer) -> Underlay:
             parts, guesses = _word_syllables(written, spelling, number, line, pronouncer, around)
         except ValueError as error:
             start = written[0][1][0].onset
-            raise ValueError(f"the word {spelling!r} at {start:.2f} s: {error}") from error
+            why = str(error).removeprefix("line 1: ")  # a melody's words have no lines
+            raise ValueError(f"the word {spelling!r} at {start:.2f} s: {why}") from error
         guessed += guesses
         if not parts:
             wordless.append(f"{spelling!r} at {written[0][1][0].onset:.2f} s")
@@ -101,7 +103,7 @@ def sing(melody: Melody, pronouncer: Pronouncer) -> Underlay:
         remarks.append(remark("not sung", text))
     if not syllables:
         raise ValueError("the melody carries no word that can be pronounced")
-    remarks += held_remarks(syllables)
+    remarks += [*held_remarks(syllables), *hurried_remarks(syllables)]
     score = Score(tuple(syllables), melody.tempo, melody.meters, melody.title)
     return Underlay(score, tuple(dict.fromkeys(guessed)), tuple(remarks))
 
@@ -130,6 +132,19 @@ def held_remarks(syllables: Sequence[Syllable]) -> list[str]:
         )
         for part in syllables
         if len(part.notes) >= LONG_MELISMA or part.offset - part.onset >= LONG_HOLD
+    ]
+
+
+def hurried_remarks(syllables: Sequence[Syllable]) -> list[str]:
+    """Return a remark on syllables that have too little time to be sung, if there are any."""
+    hurried = [s for s in syllables if s.offset - s.onset < MIN_SYLLABLE_SECONDS - TOLERANCE]
+    if not hurried:
+        return []
+    some = "syllable has" if len(hurried) == 1 else "syllables have"
+    first = hurried[0]
+    return [
+        f"{len(hurried)} {some} less than {MIN_SYLLABLE_SECONDS} s, the first one {first.text!r} "
+        f"at {first.onset:.2f} s: nobody sings so fast, is the tempo right?"
     ]
 
 
@@ -226,7 +241,7 @@ def lay_lyrics(lines: Sequence[LyricLine], melody: Melody, pronouncer: Pronounce
     unsung = sum(note.onset < laid[0].onset for note in melody.notes)
     if unsung:
         remarks.append(remark("not sung", f"{unsung} notes before the first time stamp left out"))
-    remarks += held_remarks(laid)
+    remarks += [*held_remarks(laid), *hurried_remarks(laid)]
     score = Score(tuple(laid), melody.tempo, melody.meters, melody.title)
     return Underlay(score, tuple(dict.fromkeys(guessed)), tuple(remarks))
 

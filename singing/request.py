@@ -304,7 +304,7 @@ def voice_number(data: Mapping[str, Any], name: str | None, path: Path) -> int:
     """Return the number of a voice, of None 0; ValueError lists those that `path` has."""
     names = voice_names(data)
     if name is not None and name not in names:
-        raise ValueError(f"--voice {name}: {path} has {', '.join(names)}")
+        raise ValueError(f"--voice {name}: no such voice in {path}; its voices: {', '.join(names)}")
     return 0 if name is None else names.index(name)
 
 

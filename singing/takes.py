@@ -109,7 +109,12 @@ def sing_takes(
     voice.keeps_attention = False  # nothing is drawn of what is only judged
     melody = resolve_melody(request, voice)
     if melody.source == NONE:
-        raise ValueError("--takes ranks sung takes, and these lyrics are spoken")
+        why = (
+            "--vocal changes one take, which is there"
+            if request.files is not None and request.files.vocal is not None
+            else "these lyrics are spoken"
+        )
+        raise ValueError(f"--takes ranks whole sung takes, and {why}: leave --takes out")
     vary = takes.vary or (MELODY if melody.source == COMPOSE else PERFORMANCE)
     if vary == MELODY and melody.source != COMPOSE:
         raise ValueError(f"--vary {MELODY}: the melody of {melody.source} is what it is")

@@ -176,9 +176,9 @@ def test_the_voice_is_chosen_by_name(
     assert '"bob"' in json.dumps(report)
     capsys.readouterr()
     assert run(*common, "--voice", "eve") == 2
-    assert "several.pt has first, ann, bob" in capsys.readouterr().err
+    assert "several.pt; its voices: first, ann, bob" in capsys.readouterr().err
     assert run("--lyrics", "we sing", "--voice", "ann") == 2
-    assert "has first" in capsys.readouterr().err
+    assert "its voices: first" in capsys.readouterr().err
 
 
 def test_ranges_of_voices_are_kept_and_grow() -> None:
@@ -242,4 +242,4 @@ def test_a_melody_is_composed_in_the_range_of_the_voice(
     wide = pitches("--voice", "bob", "--range", "60-72")  # who asks gets it, and hears of it
     assert wide[0] >= 60 and "outside the voice's range, MIDI 41 to 55" in capsys.readouterr().out
     assert run(*common, tmp_path / "new.pt", "--voice", "eve", out="plan") == 2
-    assert "new.pt has first, ann, bob" in capsys.readouterr().err
+    assert "new.pt; its voices: first, ann, bob" in capsys.readouterr().err

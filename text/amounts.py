@@ -137,6 +137,9 @@ def _count(number: str, one: str, many: str) -> str:
     return f"{decimal(number)} {one if number.lstrip('0') == '1' else many}"
 
 
+NOTE_OR_COIN = re.compile(r" ?-?(?:bill|note|coin|question|tip|word|wine|shoe|dress|smile)s?\b")
+
+
 def _money(match: re.Match[str]) -> str:
     """Return an amount of money: $5.50 is "five dollars and fifty cents"."""
     one, many, cent, cents = CURRENCIES[match["sign"]]
@@ -144,12 +147,14 @@ def _money(match: re.Match[str]) -> str:
     if magnitude:
         return f"{decimal(amount)} {MAGNITUDES.get(magnitude, magnitude)} {many}"
     whole, _, hundredths = amount.partition(".")
+    if not hundredths and NOTE_OR_COIN.match(match.string, match.end()):
+        return f"{decimal(amount)} {one}"
     if len(hundredths) != 2:
         return _count(amount, one, many)
     if int(hundredths) == 0:
         return _count(whole, one, many)
     small = _count(str(int(hundredths)), cent, cents)
-    return small if whole == "0" else f"{_count(whole, one, many)} and {small}"
+    return small if whole in ("", "0") else f"{_count(whole, one, many)} and {small}"
 
 
 def _shillings(match: re.Match[str]) -> str:
@@ -201,7 +206,8 @@ def _plain(written: str) -> str:
 
 def _decade(match: re.Match[str]) -> str:
     """Return a plural of years or numbers: 1480s "fourteen eighties", '60s "sixties"."""
-    return plural(_plain(match[1]))
+    words = plural(_plain(match[1]))
+    return words.removeprefix("one ") if set(match[1]) <= set("10,") else words
 
 
 AMOUNT_RULES: tuple[Rule, ...] = tuple(
@@ -228,7 +234,7 @@ AMOUNT_RULES: tuple[Rule, ...] = tuple(
         (rf"£({NUMBER}) (\d+)s\b\.?(?: ?(\d+)d\b\.?)?", _shillings),
         (rf"{NOT_INSIDE}()(\d+)s\. ?(\d+)d\b\.?", _shillings),
         (
-            rf"(?:\b(?:us|a|c|hk))?(?P<sign>[$£€¥₹]) ?(?P<amount>{NUMBER})"
+            rf"(?:\b(?:us|a|c|hk))?(?P<sign>[$£€¥₹]) ?(?P<amount>{NUMBER}|\.\d\d)"
             rf"(?: ?(?P<magnitude>{ANY_MAGNITUDE})\b)?",
             _money,
         ),
@@ -249,6 +255,8 @@ AMOUNT_RULES: tuple[Rule, ...] = tuple(
         (r"(?<![\w.,$£€-])808(?='?s\b)", "eight oh eight"),
         (rf"(?<![\w.,/])({NUMBER})[ -](\d+)/(\d+)(?![\w/])", _mixed_fraction),
         (rf"{NOT_INSIDE}(\d+)/(\d+)(?![\w/])", _fraction),
+        (rf"{NOT_INSIDE}({NUMBER}) ?x ?({NUMBER})(?![\w.,])", r"\1 by \2"),
+        (rf"{NOT_INSIDE}({NUMBER})x(?= +[a-z])", r"\1 times"),
         # ordinals, decades, ranges
         (
             rf"{NOT_INSIDE}({NUMBER})(?:st|nd|rd|th)\b",

@@ -6,13 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from text import interjections, word_forms
 from text.lexicon import CLIPPED, Lexicon, parse_phonemes, read_user_lexicon, reading_beside, spell
-from text.normalize import normalise, tokens, without_pictures
-from text.numbers import TENS, UNITS
+from text.normalize import COUNTED, REIGNING, ROMAN, normalise, tokens, without_pictures
+from text.numbers import TENS, UNITS, cardinal
 from text.symbols import EOS, PUNCTUATION, WORD_BOUNDARY, is_vowel
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 NUMBER_WORDS = frozenset(UNITS) | frozenset(TENS) - {""}
 STOPS = (",", ".", "?", "!", ";", ":")
 CAPITALS = re.compile(r"(?<![\w.'’{-])[A-Z]{2,5}(?![\w.'’-])")
+CAPITALISED = re.compile(r"\b([A-Z][\w'’]*) $")  # the word in front
+TWO_WORDS = frozenset(("re-cover", "re-form", "re-sign"))  # not recover, reform, resign
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,14 @@ class Pronouncer:
         return parts
 
     def _acronym(self, match: re.Match[str]) -> str:
-        """Return capitals that are no word with full stops, so that they are said by letters."""
+        """Return capitals that are no word with full stops, so that they are said by letters.
+
+        Behind a name they may be a number: "Rocky IV".
+        """
         word = match[0].lower()
+        if word in ROMAN and (before := CAPITALISED.search(match.string, 0, match.start())):
+            is_named = re.fullmatch(f"{REIGNING}|(?:{COUNTED})s?", before[1].lower())
+            return match[0] if is_named else cardinal(ROMAN[word])
         is_word = self._known(word) is not None
         return match[0] if is_word else "".join(f"{letter}." for letter in word)
 
@@ -143,10 +152,24 @@ class Pronouncer:
         parts = [part for part in token.split("-") if part]
         if len(parts) == 1:
             return [self._guess(token)]
+        if joined := self._joined(parts):
+            return [joined]
         words = [word for part in parts for word in self._words(part, line_number)]
         if parts[0] == "a" and (parts[1] in NUMBER_WORDS or len(parts[1]) == 1):
             words[0] = _Sounds("a", spell("a"))  # "a-four" begins with a letter, "a-walking" not
         return words
+
+    def _joined(self, parts: Sequence[str]) -> _Sounds | None:
+        """Return the word that hyphens part by syllables ("hal-le-lu-jah"), if it is listed.
+
+        Repeated parts and drawn-out vowels ("no-no", "so-o") are sung as they are written.
+        """
+        word = "".join(parts)
+        is_drawn = any(len(b) == 1 and a.endswith(b) for a, b in pairwise(parts))
+        if is_drawn or len(set(parts)) < len(parts) or "-".join(parts) in TWO_WORDS:
+            return None
+        listed = self.lexicon.get(word)
+        return _Sounds(word, listed) if listed else None
 
     def _known(self, token: str) -> _Sounds | None:
         """Return a listed word, a drawn-out one or a regular form, without quotes around it."""

@@ -6,10 +6,12 @@ without lines of its own is sung as it was before. LRC adds metadata `[ti:Title]
 (milliseconds by which the lyrics come earlier) and stamps `[mm:ss.xx]`, several on a repeated line;
 word stamps, `<mm:ss.xx>` or `[mm:ss.xx]` inside a line, are taken out, and the first one is the
 line's start when it has no other. A line with stamps appears once for each, sorted by time; a stamp
-without words, or behind the last one, ends the line before it. Subtitles (.srt, .vtt) are read too.
+without words, or behind the last one, ends the line before it. Subtitles (.srt, .vtt), label tracks
+(.lab, Audacity's) and lines with a bare time in front ("0:05 words") are read too.
 
-Not sung, and remarked: `(backing words)`, `[Am7]` and lines of chords, ♪ and other pictures, other
-notes in brackets, and of lines with one stamp all but the first. `(x2)` sings a line again, or,
+Not sung, and remarked: `(backing words)`, chords ([Am7], (Am7) and lines of them), ♪ and other
+pictures, other notes in brackets, who sings ("Both:"), numbers of verses, "Capo 2" and other notes
+on the song, and of lines with one stamp all but the first. `(x2)` sings a line again, or,
 alone on a line, the stanza above.
 """
 
@@ -29,7 +31,17 @@ SUFFIX = re.compile(r"[\w)-]{2}\.[a-z][a-z0-9]{0,9}$", re.IGNORECASE)
 FILE_SUFFIXES = (
     *(".txt", ".lrc", ".srt", ".vtt", ".md", ".pdf", ".doc", ".docx", ".odt", ".rtf", ".html"),
     *(".xml", ".json", ".csv", ".cho", ".pro", ".kar", ".mid", ".midi", ".musicxml", ".mxl"),
+    *(".lab", ".ass", ".ssa"),
 )
+BINARY = {  # what a file begins with: what it is
+    b"PK\x03\x04": "a document or archive (.docx, .odt, .zip)",
+    b"\xd0\xcf\x11\xe0": "a document (.doc)",
+    b"%PDF": "a PDF",
+    b"MThd": "a MIDI file (give it by --melody)",
+    **dict.fromkeys(
+        (b"RIFF", b"ID3", b"OggS", b"fLaC"), "a recording (give it by --accompaniment or --vocal)"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -93,11 +105,18 @@ def read_lyrics(path: Path | str) -> Lyrics:
 def _decoded(data: bytes, path: Path) -> str:
     """Return the text of a file in UTF-8; ValueError names the command that converts another."""
     command = f"-t UTF-8 {path.name} > {path.stem}-utf8{path.suffix or '.txt'}"
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data[:1000]:
+    for magic, what in BINARY.items():
+        if data.startswith(magic):
+            raise ValueError(f"{path} is {what}; expected words as plain text or LRC in UTF-8")
+    zeros = data[:1000].count(0)
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or 3 * zeros > len(data[:1000]):
         raise ValueError(
             f"{path} is not UTF-8 but UTF-16. Convert the file, for example: iconv -f UTF-16 "
             f"{command}"
         )
+    if zeros:
+        line_number = data.count(b"\n", 0, data.index(0)) + 1
+        raise ValueError(f"{path}, line {line_number}: a zero byte; expected a text file in UTF-8")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

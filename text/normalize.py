@@ -18,10 +18,11 @@ from text.numbers import cardinal, ordinal
 HYPHENS = "-‐‑"
 REPLACEMENTS = {
     **dict.fromkeys("‘’‚‛ʼʻʹ′`´＇", "'"),
-    **dict.fromkeys("“”„‟«»″＂", '"'),
+    **dict.fromkeys("“”„‟«»‹›″＂「」『』", '"'),
     **dict.fromkeys("‐‑⁃", "-"),
     **dict.fromkeys("‒–", "–"),  # between numbers "to", elsewhere a dash
     **dict.fromkeys("—―⸺⸻", " -- "),
+    **{"、": ", ", "。": ". "},
     **{"−": "-", "⁄": "/", "∕": "/", "…": "...", "•": " ", "·": " ", "†": " ", "‡": " "},
     **{"™": "", "®": "", "©": "", "¿": "", "¡": "", "\u00ad": ""},
     **{"½": " 1/2", "¼": " 1/4", "¾": " 3/4", "⅓": " 1/3", "⅔": " 2/3", "⅛": " 1/8"},
@@ -67,6 +68,8 @@ def _fold_character(character: str, line_number: int) -> str:
             continue
         folded += REPLACEMENTS.get(part, part)
     if not folded or not folded.isascii() or not folded.isprintable():
+        if unicodedata.category(character).startswith("P"):  # brackets, stops of other scripts
+            return " "
         raise ValueError(unpronounceable(character, line_number))
     return folded
 
@@ -86,6 +89,8 @@ def _is_picture(character: str) -> bool:
         return False
     code = ord(character)
     joiner = 0xFE00 <= code <= 0xFE0F or 0xE0020 <= code <= 0xE007F or code == 0x20E3
+    if unicodedata.category(character) in ("Sm", "Sc"):  # arrows, but not full-width + = $
+        return not unicodedata.normalize("NFKD", character).isascii()
     return joiner or unicodedata.category(character) in ("So", "Sk", "Co")
 
 
@@ -156,6 +161,14 @@ BEFORE_NUMBER |= {"art": "article", "mar": "march", "jun": "june", "jul": "july"
 BEFORE_NUMBER |= {"jan": "january", "aug": "august", "dec": "december"}  # else perhaps a name
 ALWAYS = {"mr": "mister", "mrs": "missus", "messrs": "messieurs", "vs": "versus"}  # also without
 
+TEXTED = {  # letters with a number that is said as part of the word
+    **{"gr8": "great", "h8": "hate", "l8r": "later", "m8": "mate", "sk8": "skate", "w8": "wait"},
+    **{"sk8r": "skater", "sk8er": "skater", "str8": "straight", "b4": "before"},
+    **{"4ever": "forever", "4eva": "forever", "2gether": "together", "2nite": "tonight"},
+    **{"2day": "today", "2morrow": "tomorrow", "2night": "tonight"},
+    **{"any1": "anyone", "every1": "everyone", "some1": "someone"},
+}
+
 REIGNING = (
     "henry|charles|louis|george|edward|richard|james|william|elizabeth|john|paul|pius|benedict|"
     "gregory|leo|clement|innocent|alexander|nicholas|frederick|philip|ferdinand|francis|peter|"
@@ -199,7 +212,12 @@ WORD_RULES: tuple[Rule, ...] = (
     _either(TITLES, r"\.(?=\s+[a-z])"),
     _either(ABBREVIATIONS, r"\.(?!\w)"),
     _either(ALWAYS, r"(?![\w'.-])"),
-    (re.compile(rf"\b({REIGNING}) (?:the )?({ANY_ROMAN})\b(?!'){NOT_PRONOUN}"), _regnal),
+    (re.compile(r"(?<=\d(?:st|nd|rd|th) )ave\b\.?"), "avenue"),
+    _either(TEXTED, r"(?![\w'-])"),
+    (
+        re.compile(rf"\b(?!malcolm x\b)({REIGNING}) (?:the )?({ANY_ROMAN})\b(?!'){NOT_PRONOUN}"),
+        _regnal,
+    ),
     (re.compile(rf"\b((?:{COUNTED})s?) ({ANY_ROMAN})\b(?!'){NOT_PRONOUN}"), _counted),
     (
         re.compile(r"(?<![\w'.-])(ii|iii|vii|viii|xii|xiii|xiv|xv|xvi|xvii|xviii|xix)(?![\w'-])"),
@@ -210,6 +228,8 @@ SIGN_RULES: tuple[Rule, ...] = (
     (re.compile(r"''+"), " "),
     (re.compile(r"(?<=[a-z])'n'(?=[a-z])"), " 'n "),
     (re.compile(r"#(?=\s*[a-z])"), " hashtag "),
+    (re.compile(r"==+"), " "),
+    (re.compile(r"(?<=[a-z])~(?=[a-z])"), "-"),
     (re.compile(r"(?<![\w'])w/o(?!\w)"), "without "),
     (re.compile(r"(?<![\w'])w/"), "with "),
     (re.compile(r"(?<=[a-z])\$(?=[a-z])"), "s"),  # Ke$ha
@@ -297,10 +317,12 @@ def tokens(normalised: str) -> list[str]:
 
 ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-fA-F]{1,6}|[a-zA-Z]{2,31}[0-9]{0,2});")
 LINE_BREAK_TAG = re.compile(r"<\s*br\s*/?\s*>", re.IGNORECASE)
+HEART = re.compile(r"(?<![\w<])</?3(?!\d)")
 OTHER_TAG = re.compile(r"</?\s*(?:b|i|u|em|strong|p|div|span|font|v|c)\b[^<>]*>", re.IGNORECASE)
 
 
 def unescaped(text: str) -> str:
-    """Return text with the entities and tags of web pages taken for what they mean."""
+    """Return text with the entities and tags of web pages, and "<3", taken for what they mean."""
     text = OTHER_TAG.sub("", LINE_BREAK_TAG.sub("\n", text))
-    return ENTITY.sub(lambda match: html.unescape(match[0]).replace("\u00a0", " "), text)
+    text = ENTITY.sub(lambda match: html.unescape(match[0]).replace("\u00a0", " "), text)
+    return HEART.sub("♥", text)

@@ -210,7 +210,7 @@ def _worded(lyrics: Path, heard: Heard, pronouncer: Pronouncer) -> Sung:
 
 def _melody(path: Path) -> Melody:
     """Read the voice of a score or a MIDI file."""
-    if path.suffix.lower() in (".mid", ".midi", ".kar"):
+    if path.suffix.lower() in (".mid", ".midi", ".kar", ".rmi"):
         with reading(path):
             return read_midi(path)
     return read_song(path).melody

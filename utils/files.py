@@ -88,8 +88,7 @@ def staged(directory: Path) -> Iterator[Path]:
     file, and when another process writes to it.
     """
     directory = Path(directory)
-    if directory.exists() and not directory.is_dir():
-        raise ValueError(f"{directory} is a file; expected a folder to write to, or a new name")
+    check_folder(directory)
     target = directory.absolute()
     for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
         pid = left.name.rpartition(".tmp")[0].rpartition(".")[2]
@@ -131,8 +130,30 @@ def _uninterrupted() -> Iterator[None]:
             signal.raise_signal(held[0])
 
 
+def check_folder(directory: Path) -> None:
+    """Raise ValueError when `directory` is not a folder, or cannot be made, to write results to."""
+    there = directory.absolute()
+    while not there.exists() and there.parent != there:
+        there = there.parent
+    if not there.is_dir():
+        what = (
+            "is a file" if there == directory.absolute() else f"cannot be made: {there} is a file"
+        )
+        raise ValueError(f"{directory} {what}; expected a folder to write to, or a new name")
+    for folder in {there, there if there != directory.absolute() else there.parent}:
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise ValueError(
+                f"{directory}: nothing may be written in {folder} (permissions); expected a folder "
+                "to write to, or a new name"
+            )
+
+
 def refuse_overwriting(directory: Path, names: Iterable[str], inputs: Iterable[Path]) -> None:
-    """Raise ValueError when writing `names` into `directory` would replace a file that is read."""
+    """Raise ValueError when writing `names` into `directory` would replace a file that is read.
+
+    Also when it cannot be written to at all, before hours of work.
+    """
+    check_folder(Path(directory))
     for source in inputs:
         for name in names:
             target = Path(directory) / name

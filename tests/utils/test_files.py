@@ -151,3 +151,19 @@ def test_temporaries_of_processes_that_are_no_more_are_swept(tmp_path: Path) -> 
         (tmp_path / name).write_text("x")
     files.sweep_abandoned(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(names[1:])
+
+
+@pytest.mark.parametrize("out", ["file", "file/below", "file/a/b", "locked", "locked/new"])
+def test_a_folder_that_cannot_be_written_to_is_named_first(
+    tmp_path: Path, out: str, monkeypatch
+) -> None:
+    (tmp_path / "file").write_text("x")
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    allowed = os.access  # root may write anywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: path != locked and allowed(path, mode))
+    with pytest.raises(ValueError, match="expected a folder to write to") as error:
+        refuse_overwriting(tmp_path / out, (), ())
+    assert str(tmp_path / out) in str(error.value)
+    with pytest.raises(ValueError, match="expected a folder to write to"), staged(tmp_path / out):
+        pass

@@ -33,6 +33,7 @@ from pathlib import Path
 from evaluation.inpainting_rows import DEFAULT_ROWS
 from utils.flags import (
     DEMO,
+    SUNG_POSTNET,
     command_line,
     corpus_options,
     device_option,
@@ -97,7 +98,8 @@ def evaluation_parser() -> argparse.ArgumentParser:
             option(command, "--out", Path("out/evaluation"), "results", metavar="DIR")
     for name in ("song", "speech", "wordless"):
         network_option(commands[name], "transformer", "--checkpoint")
-        network_option(commands[name], "postnet")
+        shipped = None if name == "speech" else SUNG_POSTNET
+        network_option(commands[name], "postnet", shipped=shipped)
     for name, flag in CHOSEN.items():
         step_option(commands[name], flag)
     text = "items, song's spread evenly over the split, speech's the first ones; 0: all"

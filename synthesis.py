@@ -54,6 +54,7 @@ from text.remarks import remark_block
 from utils.flags import (
     DEMO,
     SAVE,
+    SUNG_POSTNET,
     command_line,
     device_option,
     exit_code,
@@ -86,6 +87,7 @@ PERFORMANCE = {  # flag: (unit, the knob of the synthesis section that it sets, 
     "breath": ("SECONDS", "breath_seconds", "of a breath before phrases, where a rest has room"),
 }
 
+SPOKEN_POSTNET = DEMO / "postnet.pt"
 MEL_INPAINTER, TRANSCRIBER = DEMO / "mel_inpainter.pt", DEMO / "transcriber.pt"
 PLAIN_MIX = ("mixing.dip=0", "mixing.presence=0", "mixing.room=0")
 SONG_FLAGS = ("vocal", "inpaint", "extend", "preset", "range", "density", "chords", "balance")
@@ -101,13 +103,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     option(parser, "--seed", 0, "of all randomness; line i uses seed + i", metavar="N")
     network_option(parser, "transformer", "--checkpoint")
     step_option(parser, "--checkpoint")
-    option(
-        parser,
+    parser.add_argument(
         "--postnet",
-        DEMO / "postnet.pt",
-        "mel → linear, then Griffin-Lim; or with a source, mel and F0 → waveform: a kind, a run's "
-        "name, its folder or a file; of step N: RUN@N",
+        type=Path,
         metavar="cbhg|source|RUN",
+        help="mel → linear, then Griffin-Lim; or with a source, mel and F0 → waveform: a kind, a "
+        "run's name, its folder or a file; of step N: RUN@N (default: "
+        f"{SUNG_POSTNET} for what is sung, {SPOKEN_POSTNET} for what is spoken)",
     )
     parser.add_argument(
         "--mel-inpainter",
@@ -296,12 +298,13 @@ def request_from(arguments: argparse.Namespace) -> SongRequest:
             arguments.accompaniment, arguments.vocal, arguments.inpaint, arguments.extend
         )
     has_words = bool(lyrics) or melody.is_file
+    is_sung = melody.is_file or (files is not None and arguments.melody != NONE)
     mel_inpainter = mel_inpainter_path(arguments)
     can_sing = has_words or mel_inpainter is not None
     return SongRequest(
         out=arguments.out,
         transformer=arguments.checkpoint,
-        postnet=arguments.postnet,
+        postnet=arguments.postnet or (SUNG_POSTNET if is_sung else SPOKEN_POSTNET),
         inpainter=None if files is None else inpainter_path(arguments, can_sing),
         mel_inpainter=mel_inpainter,
         is_chosen=arguments.mel_inpainter is not None,

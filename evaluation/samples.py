@@ -32,7 +32,15 @@ from text.frontend import Pronouncer
 from text.lyrics import parse_lyrics, read_lyrics
 from utils.audio import Features, active_level, read_wav, resample
 from utils.files import write_bytes, write_text
-from utils.flags import command_line, device_option, exit_code, network_option, option, start_on
+from utils.flags import (
+    SUNG_POSTNET,
+    command_line,
+    device_option,
+    exit_code,
+    network_option,
+    option,
+    start_on,
+)
 
 EXAMPLES = Path("examples")
 LARGEST = 150_000  # bytes of a file
@@ -76,7 +84,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = command_line(__doc__)
     network_option(parser, "transformer", "--checkpoint")
-    network_option(parser, "postnet")
+    network_option(parser, "postnet", shipped=SUNG_POSTNET)
     network_option(parser, "inpainter")
     option(parser, "--seed", 0, "of the melody and the voice", metavar="N")
     option(parser, "--work", Path("out/samples"), "folder of the renderings", metavar="DIR")

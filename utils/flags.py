@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SAVE = Path("save")  # runs, save/KIND/RUN
 DEMO = SAVE / "demo"  # weights that come with the repository
+SUNG_POSTNET = DEMO / "source.pt"  # of songs: sings better; postnet.pt, of speech: speaks better
 LEGACY_AUDIO = Path("feature/inpainting/mackenzie_unet_diffusion_inpainter_audio")  # if put there
 FULL = ("ENOSPC", "EFBIG", "EDQUOT")  # disk, file, quota
 
@@ -62,10 +63,12 @@ def option(
     )
 
 
-def network_option(parser: argparse.ArgumentParser, kind: str, flag: str = "") -> None:
-    """Add `--KIND`, a network whose weights ship."""
+def network_option(
+    parser: argparse.ArgumentParser, kind: str, flag: str = "", shipped: Path | None = None
+) -> None:
+    """Add `--KIND`, a network whose weights ship, in a file of its kind's name or another."""
     text = "a run's name, its folder or a file"
-    option(parser, flag or f"--{kind}", DEMO / f"{kind}.pt", text, metavar="RUN")
+    option(parser, flag or f"--{kind}", shipped or DEMO / f"{kind}.pt", text, metavar="RUN")
 
 
 def step_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup, flag: str) -> None:

@@ -49,11 +49,14 @@ def find_runs(settings: Settings) -> dict[str, dict[str, Path]]:
     """
     found: dict[str, dict[str, Path]] = {}
     for kind in CHOSEN_KINDS:
-        runs: dict[str, Path] = {}
-        if (settings.demo / f"{kind}.pt").is_file():
-            runs[DEMO_RUN] = settings.demo / f"{kind}.pt"
+        names = {DEMO_RUN: f"{kind}.pt"}
         if kind == "postnet" and (settings.demo / POSTNETS["source"]).is_file():
-            runs["source"] = settings.demo / POSTNETS["source"]
+            names = {DEMO_RUN: POSTNETS["source"], "cbhg": POSTNETS["cbhg"]}  # what songs sing with
+        runs = {
+            name: settings.demo / file
+            for name, file in names.items()
+            if (settings.demo / file).is_file()
+        }
         folders = (settings.save / kind).glob("*/")
         for folder in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True):
             if folder.name not in runs and any(folder.glob("*.pt")):

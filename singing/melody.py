@@ -6,6 +6,7 @@ Without torch, which a plan need not wait for. Shapes: C channels, S samples.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -305,7 +306,15 @@ def _composed(
         underlay = replace(underlay, score=underlay.score.transposed(request.transpose))
     sung = underlay.score.syllables[-1].line + 1  # the lyrics may come several times
     numbers = tuple(lyrics[i % len(lyrics)].line_number for i in range(sung))
-    return MelodyResult(request, underlay, numbers, harmony, underlay.remarks)
+    remarks = (*underlay.remarks, *heard_remark(harmony, bpm is None))
+    return MelodyResult(request, underlay, numbers, harmony, remarks)
+
+
+def heard_remark(harmony: Harmony, with_tempo: bool) -> list[str]:
+    """Return a remark on the tempo, metre and key that a melody is composed in, as heard."""
+    tempo = f"{harmony.tempo:.0f} beats per minute, " if with_tempo else ""
+    text = f"{tempo}{harmony.metre} beats in a bar, {harmony.key}; --tempo, --chords correct it"
+    return [remark("guessed", text)]
 
 
 def compose_fitting(
@@ -403,13 +412,15 @@ class BackingAudio:
     sample_rate: int
     seconds: float  # of its file: no note begins behind it
     regions: tuple[tuple[float, float], ...] | None = None  # s, the parts sung; None = all
+    path: Path | None = None  # of its file, for errors
     _known: dict[Any, Harmony] = field(default_factory=dict, repr=False, compare=False)
 
     def harmony(self, tempo: float | None = None, chords: Chart | None = None) -> Harmony:
         """Analyse it; `tempo` in beats per minute and `chords` where they are known."""
         asked = (tempo, chords)
         if asked not in self._known:
-            self._known[asked] = analyse(self.wav, self.sample_rate, tempo, chart=chords)
+            with reading(self.path) if self.path else nullcontext():
+                self._known[asked] = analyse(self.wav, self.sample_rate, tempo, chart=chords)
         return self._known[asked]
 
 
@@ -426,12 +437,13 @@ def read_accompaniment(path: Path, sample_rate: int) -> tuple[np.ndarray, AudioI
         mono[start:stop] = samples[:, start:stop].mean(axis=0)
     with reading(path):
         wav = resampled(mono, file_rate, sample_rate)
-    level = level_of(wav)
+    mean = float(np.mean(wav, dtype=np.float64))  # a constant is not heard
+    level = level_of(wav, mean)
     if level < SILENCE_LEVEL:
         raise ValueError(
             f"{path} is silent in mono ({level:.0f} dBFS RMS, expected at least "
             f"{SILENCE_LEVEL:.0f}): there is nothing to sing to. To speak lyrics alone, leave "
-            "--accompaniment out"
+            "--accompaniment out; where its channels cancel each other, give one of them"
         )
     return wav, info
 

@@ -113,7 +113,8 @@ def backing_of(request: SongRequest, sample_rate: int) -> BackingAudio:
     gain = backing_gain(wav, data, sigma_data)
     for start, stop in scratch.blocks(len(wav)):
         wav[start:stop] *= gain
-    return BackingAudio(wav, sample_rate, info.num_samples / info.sample_rate)
+    seconds = info.num_samples / info.sample_rate
+    return BackingAudio(wav, sample_rate, seconds, path=request.files.accompaniment)
 
 
 def make_plan(request: SongRequest, backing: BackingAudio | None = None) -> Plan:

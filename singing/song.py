@@ -25,7 +25,7 @@ from singing.request import SongFiles
 from utils import scratch
 from utils.audio import active_level, loudness, resample, to_mono, write_samples
 from utils.files import reading
-from utils.sound_files import AudioInfo, check_finite, decode, peak_of
+from utils.sound_files import AudioInfo, check_finite, decode, peak_of, unreadable
 
 TIME = re.compile(r"\s*(?:(\d+):)?(\d+(?:\.\d*)?|\.\d+)\s*")  # minutes, seconds
 RANGES_EXAMPLE = "START-END in seconds or minutes:seconds, as in 12.5-17.0,1:02-1:08.5"
@@ -73,7 +73,7 @@ def read_recording(path: Path) -> AudioFile:
     try:
         subtype = soundfile.info(path).subtype
     except (soundfile.SoundFileError, RuntimeError) as error:
-        raise ValueError(f"{path}: not readable as audio ({error})") from error
+        raise ValueError(unreadable(path, error)) from error
     is_integer = subtype in ("PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32")
     samples, sample_rate = decode(path, "int32" if is_integer else "float64")
     kept = {"PCM_S8": "PCM_U8", "DOUBLE": "DOUBLE"}  # wav knows no signed 8 bits
@@ -248,6 +248,7 @@ class SongAudio:
     ranges: tuple[tuple[int, int], ...]  # the same in samples at the network's rate
     gain: float  # network's level over the files' level
     remarks: tuple[str, ...]
+    path: Path | None = None  # of the accompaniment
 
     @property
     def rate(self) -> int:
@@ -262,7 +263,8 @@ class SongAudio:
     def backing(self, sample_rate: int) -> BackingAudio:
         """Return the accompaniment, and the parts to generate when there is a vocal."""
         regions = self.regions if self.recording else None
-        return BackingAudio(self.accompaniment.numpy(), sample_rate, self.seconds, regions)
+        wav = self.accompaniment.numpy()
+        return BackingAudio(wav, sample_rate, self.seconds, regions, self.path)
 
 
 def open_song(
@@ -289,6 +291,7 @@ def open_song(
             ((0, len(accompaniment)),),
             gain,
             tuple(info.conversions),
+            files.accompaniment,
         )
     recording = read_recording(files.vocal)
     file_ranges, remarks = vocal_ranges(recording, files, info)
@@ -309,4 +312,5 @@ def open_song(
         tuple(merge_ranges(ranges, length, 1)),
         gain,
         (*info.conversions, *remarks),
+        files.accompaniment,
     )

@@ -30,6 +30,7 @@ LOWEST_RATE, HIGHEST_RATE = 4000, 768_000  # Hz of a file
 MOST_CHANNELS = 64  # of a file
 LONGEST_RECORDING = 7200.0  # s of a file; an audiobook's chapter, an opera's act
 MOST_SAMPLES = 1 << 29  # of a file, all channels: 2 GiB in memory
+OTHER_AUDIO = frozenset((".m4a", ".aac", ".mp4", ".wma", ".webm", ".mkv", ".mov", ".amr"))
 BLOCK = 1 << 18  # samples resampled or written at a time: flat memory
 
 
@@ -71,6 +72,13 @@ def read_samples(path: Path) -> tuple[np.ndarray, int]:
     return wav[:, :length], parts.sample_rate
 
 
+def unreadable(path: Path, error: Exception) -> str:
+    """Return the message about a file that is no audio, or of a kind that cannot be read."""
+    advice = f": convert it, for example: ffmpeg -i {path.name} {path.stem}.wav"
+    is_known = path.suffix.lower() in OTHER_AUDIO
+    return f"{path}: not readable as audio ({error}){advice if is_known else ''}"
+
+
 class Stream:
     """A sound file in blocks (S, C), after a look at what its header promises.
 
@@ -83,7 +91,7 @@ class Stream:
             try:
                 info = soundfile.info(path)
             except (soundfile.SoundFileError, RuntimeError) as error:
-                raise ValueError(f"{path}: not readable as audio ({error})") from error
+                raise ValueError(unreadable(path, error)) from error
             _check_header(info, path)
         self.sample_rate, self.channels = info.samplerate, info.channels
         self.promised = info.frames  # samples, at most
@@ -152,9 +160,9 @@ def check_finite(wav: np.ndarray, path: Path) -> None:
         )
 
 
-def level_of(wav: np.ndarray) -> float:
-    """Return the RMS level of (S,) in dBFS; -inf for silence."""
-    parts = (wav[start:stop].astype(np.float64) for start, stop in scratch.blocks(len(wav)))
+def level_of(wav: np.ndarray, mean: float = 0.0) -> float:
+    """Return the RMS level of (S,) around `mean` in dBFS; -inf for silence."""
+    parts = (wav[start:stop].astype(np.float64) - mean for start, stop in scratch.blocks(len(wav)))
     power = sum(float(np.square(part).sum()) for part in parts) / max(len(wav), 1)
     return 10 * math.log10(power) if power > 0 else -math.inf
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from corpora.cache import BuildReport
@@ -31,7 +32,9 @@ def print_summary(report: BuildReport) -> None:
     print(f"skipped: {len(report.rejections)} items")
     for rejection in report.rejections:
         print(f"  {rejection.id or '(no id)'}: {rejection.reason}")
-    print(f"verify with: python prepare_data.py check {report.directory.name}")
+    folder = report.directory.parent
+    flag = "" if folder == Path("feature") else f" --feature-dir {folder}"
+    print(f"verify with: python prepare_data.py check {report.directory.name}{flag}")
 
 
 def print_guesses(items: list[dict[str, Any]]) -> None:

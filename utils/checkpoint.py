@@ -27,6 +27,8 @@ from hyperparams import Hyperparams
 from utils import config
 from utils.files import UNREADABLE, atomic, reading
 
+REPOSITORY = Path(__file__).resolve().parents[1]
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
@@ -423,6 +425,9 @@ def _choices(save_dir: Path, kind: str | None, commands: Sequence[str]) -> str:
     shown = listing(save_dir, kind)
     if ".pt: " in shown:
         return f"There are\n{shown}\ngive one of these, by its path or its run's name"
+    ships = REPOSITORY / "save" / "demo" / f"{kind}.pt"
+    if ships.exists() and Path.cwd() != REPOSITORY:  # called from another folder
+        return f"There are\n{shown}\nthose that ship are below {REPOSITORY}: cd there first"
     return f"There are\n{shown}\ntrain one: {' or '.join(commands)}"
 
 

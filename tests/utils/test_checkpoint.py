@@ -267,3 +267,9 @@ def test_exported_weights_are_the_average_in_half_precision(tmp_path: Path) -> N
 def test_a_run_cannot_leave_its_folder(tmp_path: Path, run: str) -> None:
     with pytest.raises(ValueError, match="--run"):
         checkpoint.run_directory(tmp_path, "postnet", run)
+
+
+def test_from_another_folder_the_weights_that_ship_are_named(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="cd there first"):
+        checkpoint.load(Path("save/demo/transformer.pt"), "transformer")

@@ -59,7 +59,7 @@ from utils.seeds import numpy_generator
 if TYPE_CHECKING:
     from hyperparams import Audio
 
-VERSION = 8  # of the rendering: raised when the same settings give other audio
+VERSION = 9  # of the rendering: raised when the same settings give other audio
 PERFORMANCE_VERSION = "performance 1"  # of takes with performances, the others as they were
 OTHER_WORDS_VERSION = "other words 1"  # of takes to other words
 SUFFIXES = (".mxl", ".musicxml", ".xml", ".song")

@@ -168,7 +168,6 @@ def test_parts_of_a_vocal_are_sung_on_the_notes_that_lie_there(
         (["--melody", "compose"], ["--lyrics"]),
         (["--melody", "{tune}", "--tempo", "fast"], ["20 to 400"]),
         (["--melody", "{tune}", "--tempo"], ["--accompaniment"]),
-        (["--melody", "{bare}"], ["carries no words"]),
         (["--melody", "{tune}", "--transpose", "80"], ["140", "1 to 127"]),
         (["--lyrics", "oh", "--transpose", "2"], ["spoken"]),
         (["--lyrics", "oh", "--range", "A3-A4"], ["only with --accompaniment"]),
@@ -190,9 +189,8 @@ def test_what_cannot_be_sung_is_refused(
     words: list[str],
 ) -> None:
     write_midi(melody(60, 62, words="now sing"), tmp_path / "tune.mid")
-    write_midi(melody(60, 62), tmp_path / "bare.mid")
     write_midi(melody(60, 62, words="now sing", start=60.0), tmp_path / "late.mid")
-    names = {name: tmp_path / f"{name}.mid" for name in ("tune", "bare", "late", "none")}
+    names = {name: tmp_path / f"{name}.mid" for name in ("tune", "late", "none")}
     names |= {"song": accompaniment, "speaker": weights / "transformer.pt"}
     given = [flag.format(**names) if "{" in flag else flag for flag in flags]
     assert run(*voice, *ALONE, *given) == 2

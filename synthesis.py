@@ -46,6 +46,7 @@ from singing.request import (
     MelodyRequest,
     SongFiles,
     SongRequest,
+    is_sung,
     parse_pitch_range,
     section_of,
 )
@@ -298,13 +299,12 @@ def request_from(arguments: argparse.Namespace) -> SongRequest:
             arguments.accompaniment, arguments.vocal, arguments.inpaint, arguments.extend
         )
     has_words = bool(lyrics) or melody.is_file
-    is_sung = melody.is_file or (files is not None and arguments.melody != NONE)
     mel_inpainter = mel_inpainter_path(arguments)
     can_sing = has_words or mel_inpainter is not None
     return SongRequest(
         out=arguments.out,
         transformer=arguments.checkpoint,
-        postnet=arguments.postnet or (SUNG_POSTNET if is_sung else SPOKEN_POSTNET),
+        postnet=arguments.postnet or (SUNG_POSTNET if is_sung(melody, files) else SPOKEN_POSTNET),
         inpainter=None if files is None else inpainter_path(arguments, can_sing),
         mel_inpainter=mel_inpainter,
         is_chosen=arguments.mel_inpainter is not None,

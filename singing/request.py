@@ -110,6 +110,11 @@ class MelodyRequest:
             raise ValueError("--transpose and --tempo change a melody, but these lyrics are spoken")
 
 
+def is_sung(melody: MelodyRequest, files: SongFiles | None) -> bool:
+    """Tell whether a request is sung, not spoken."""
+    return melody.is_file or (files is not None and melody.source != NONE)
+
+
 @dataclass(frozen=True)
 class SongRequest:
     """One call of the chain: words, melody and recordings in, files in `out`.

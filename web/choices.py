@@ -21,6 +21,7 @@ from singing.request import (
     MelodyRequest,
     SongFiles,
     SongRequest,
+    is_sung,
 )
 from text.lyrics import Lyrics, read_lyrics
 from web.fields import Fields, integer, number, one_of, optional_text, text
@@ -184,16 +185,20 @@ def song_request(
     inpainter = None
     if recordings is not None and manner.inpainter != NO_RUN:
         inpainter = runs["inpainter"][manner.inpainter]
+    melody = _melody(choice, files, planned)
+    postnet = runs["postnet"][manner.postnet]
+    if manner.postnet == DEMO_RUN and is_sung(melody, recordings):
+        postnet = runs["postnet"].get("source", postnet)
     return SongRequest(
         out=out,
         transformer=runs["transformer"][manner.transformer],
-        postnet=runs["postnet"][manner.postnet],
+        postnet=postnet,
         inpainter=inpainter,
         mel_inpainter=runs[MEL_INPAINTER].get(manner.mel_inpainter),
         is_chosen=_is_turned_off(manner, runs),
         lyrics=lyrics,
         files=recordings,
-        melody=_melody(choice, files, planned),
+        melody=melody,
         lexicon=files.text(LEXICON),
         seed=manner.seed,
         changes=QUALITIES[manner.quality],

@@ -50,8 +50,8 @@ def find_runs(settings: Settings) -> dict[str, dict[str, Path]]:
     found: dict[str, dict[str, Path]] = {}
     for kind in CHOSEN_KINDS:
         names = {DEMO_RUN: f"{kind}.pt"}
-        if kind == "postnet" and (settings.demo / POSTNETS["source"]).is_file():
-            names = {DEMO_RUN: POSTNETS["source"], "cbhg": POSTNETS["cbhg"]}  # what songs sing with
+        if kind == "postnet":  # DEMO_RUN of what is sung: see `song_request`
+            names |= POSTNETS
         runs = {
             name: settings.demo / file
             for name, file in names.items()

@@ -29,6 +29,7 @@ RUNS = {
     kind: {"demo": Path(f"save/demo/{kind}.pt"), "mine": Path("mine")}
     for kind in ("transformer", "postnet", "inpainter")
 }
+RUNS["postnet"]["source"] = Path("save/demo/source.pt")
 RUNS["mel_inpainter"] = {"demo": Path("save/demo/mel_inpainter.pt")}
 
 

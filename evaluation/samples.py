@@ -4,7 +4,7 @@
 
 Sings examples/lyrics.lrc over its accompaniment, one line of it again with other words, and lets
 the songbook's voice (requirements-songbook.txt), from which the transformer learned, sing the same
-topline: its true mel through PostNet and Griffin-Lim is the ceiling. Writes docs/samples/*.ogg and
+topline: its true mel through the same PostNet is the ceiling. Writes docs/samples/*.ogg and
 docs/index.html.
 """
 
@@ -63,13 +63,13 @@ class Sample:
 
 SAMPLES = (
     Sample("mix", "Mix", "Six lines of lyrics sung to a backing track; the melody is composed."),
-    Sample("vocal", "Vocal", "The topline alone: transformer, PostNet, Griffin-Lim, inpainter."),
-    Sample("griffin_lim", "Griffin-Lim only", "The same without the inpainter, its draft."),
+    Sample("vocal", "Vocal", "The topline alone: transformer, PostNet, inpainter."),
+    Sample("draft", "Draft", "The same without the inpainter."),
     Sample(
         "ceiling",
         "Ceiling",
         "The same topline by the voice that the transformer learned from, its true mel through the "
-        "same PostNet and Griffin-Lim: what a perfect transformer would give.",
+        "same PostNet: what a perfect transformer would give.",
     ),
     Sample(
         "again",
@@ -122,7 +122,7 @@ def write_sample_page(arguments: argparse.Namespace) -> None:
     sounds = {
         "mix": stereo(request.out / "mix.wav"),
         "vocal": excerpt(mono(vocal), *EXCERPT),
-        "griffin_lim": excerpt(mono(request.out / "draft.wav"), *EXCERPT),
+        "draft": excerpt(mono(request.out / "draft.wav"), *EXCERPT),
         "ceiling": excerpt(ceiling(voice, topline), *EXCERPT),
         "again": torch.cat(
             [
@@ -135,7 +135,7 @@ def write_sample_page(arguments: argparse.Namespace) -> None:
     level = active_level(sounds["vocal"], RATE // 100)
     for sample in SAMPLES:
         wav = sounds[sample.name]
-        if sample.name in ("griffin_lim", "ceiling"):  # as loud as the vocal
+        if sample.name in ("draft", "ceiling"):  # as loud as the vocal
             wav = wav * 10 ** ((level - active_level(wav, RATE // 100)) / 20)
         content = encoded(wav)
         write_bytes(arguments.out / "samples" / f"{sample.name}.ogg", content)

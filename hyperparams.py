@@ -327,7 +327,7 @@ class Inpainting:
     step: str = "dpmpp_2m_sde"  # euler | heun | dpm2_ancestral | dpmpp_2m | dpmpp_2m_sde
     num_steps: int = 20  # one network evaluation each with the dpmpp steps
     draft_steps: int = 1  # the same with a draft, where more add foreign sounds; 0 = num_steps
-    draft_share: float = 0.7  # of the draft's own waveform in a vocal that it was told for
+    draft_share: float = 0.9  # of the draft's own waveform in a vocal that it was told for
     sigma_min: float = 5e-2  # half of sigma_data; what is left there one evaluation removes
     sigma_max: float = 3.0  # 30 sigma_data: next to nothing of the signal is left
     rho: float = 7.0  # bends the levels towards small sigmas (2206.00364, eq. 5)

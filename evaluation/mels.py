@@ -272,15 +272,8 @@ def print_parts(judge: PartJudge, settings: Mapping[str, Any], out: Path) -> dic
         start, stop = judge.part(kind)
         seconds = (stop - start) / judge.mels.hyperparams.audio.frame_rate
         print(f"{kind}s of {seconds:.1f} s in {counted(len(records), 'window')}")
-        found = table.estimates(records, list(PART_ROWS), "true", metrics=PART_METRICS)
-        print("\n".join(table.layout(table.cells(found, list(PART_ROWS), "", {}, PART_METRICS))))
-        tests = part_tests(records)
-        for name, test in tests.items():
-            print(f"{name}: {test}")
-        result[kind] = {
-            "metrics": table.plain(found),
-            "tests": {name: test.as_dict() for name, test in tests.items()},
-        }
+        metrics = table.print_rows(records, list(PART_ROWS), "true", PART_METRICS)
+        result[kind] = {"metrics": metrics, "tests": table.print_tests(part_tests(records))}
     return result
 
 
@@ -406,14 +399,13 @@ def print_whole_songs(judge: SongsJudge, settings: Mapping[str, Any], out: Path)
     print(
         f"{counted(len(records), 'accompaniment')} alone, {judge.samples / judge.rate:.0f} s each"
     )
-    found = table.estimates(records, list(SONG_ROWS), "true", metrics=SONG_METRICS)
-    print("\n".join(table.layout(table.cells(found, list(SONG_ROWS), "", {}, SONG_METRICS))))
+    metrics = table.print_rows(records, list(SONG_ROWS), "true", SONG_METRICS)
     controls = {row: table.shuffle_controls(records, row).get("chord_tones") for row in SONG_ROWS}
     tests = {row: test for row, test in controls.items() if test is not None}
     for row, test in tests.items():
         print(f"chord tones, {row}: {test} own - other")
     return {
-        "metrics": table.plain(found),
+        "metrics": metrics,
         "chord_tones": {row: test.as_dict() for row, test in tests.items()},
         "songs": records,
     }

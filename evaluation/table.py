@@ -200,6 +200,29 @@ def layout(lines: Sequence[Sequence[str]]) -> list[str]:
     return shown
 
 
+def print_rows(
+    records: Records,
+    rows: Sequence[str],
+    truth: str,
+    metrics: Mapping[str, Metric],
+    missing: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Print the table of rows, one of them the truth; return its numbers as plain values.
+
+    missing: why what a metric needs is not there.
+    """
+    found = estimates(records, rows, truth, metrics=metrics)
+    print("\n".join(layout(cells(found, rows, "", missing or {}, metrics))))
+    return plain(found)
+
+
+def print_tests(tests: Mapping[str, statistics.PairedTest]) -> dict[str, Any]:
+    """Print tests, a line each; return them as plain values."""
+    for name, test in tests.items():
+        print(f"{name}: {test}")
+    return {name: test.as_dict() for name, test in tests.items()}
+
+
 def shuffle_controls(records: Records, row: str) -> dict[str, statistics.PairedTest]:
     """Test the fit to the own accompaniment against the fit to another's, paired over songs."""
     groups = [record["song"] for record in records]

@@ -253,15 +253,9 @@ def print_excerpts(judge: ExcerptJudge, settings: Mapping[str, Any], out: Path) 
         records = journal.complete(keys, judge.judge, "excerpt")
         rows = [*own, *FLOORS, TRUE]
         print(f"{kind}s in {counted(len(records), 'song')}")
-        found = table.estimates(records, rows, TRUE, metrics=METRICS)
-        print("\n".join(table.layout(table.cells(found, rows, "", {}, METRICS))))
-        tests = part_tests(records, tuple(own))
-        for name, test in tests.items():
-            print(f"{name}: {test}")
-        result[kind] = {
-            "metrics": table.plain(found),
-            "tests": {name: test.as_dict() for name, test in tests.items()},
-        }
+        metrics = table.print_rows(records, rows, TRUE, METRICS)
+        tests = table.print_tests(part_tests(records, tuple(own)))
+        result[kind] = {"metrics": metrics, "tests": tests}
     return result
 
 
@@ -323,9 +317,8 @@ def print_backings(judge: BackingJudge, settings: Mapping[str, Any], out: Path) 
     records = journal.complete(ids, judge.judge, "song")
     seconds = judge.samples / judge.chain.rate
     print(f"{counted(len(records), 'accompaniment')} alone, {seconds:.0f} s each")
-    found = table.estimates(records, list(SONG_ROWS), TRUE, metrics=SUNG_METRICS)
-    lines = table.cells(found, list(SONG_ROWS), "", judge.chain.missing, SUNG_METRICS)
-    print("\n".join(table.layout(lines)))
+    missing = judge.chain.missing
+    metrics = table.print_rows(records, list(SONG_ROWS), TRUE, SUNG_METRICS, missing)
     tests = {}
     for row in SONG_ROWS:
         control = table.shuffle_controls(records, row).get("chord_tones")
@@ -334,10 +327,8 @@ def print_backings(judge: BackingJudge, settings: Mapping[str, Any], out: Path) 
     songs = [record["song"] for record in records]
     made, true = ([record["rows"][row]["voiced"] for record in records] for row in SONG_ROWS)
     tests["voiced share, chain - true"] = statistics.paired_test(made, true, songs)
-    for name, test in tests.items():
-        print(f"{name}: {test}")
     return {
-        "metrics": table.plain(found),
-        "tests": {name: test.as_dict() for name, test in tests.items()},
+        "metrics": metrics,
+        "tests": table.print_tests(tests),
         "songs": records,
     }

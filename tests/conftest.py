@@ -12,6 +12,7 @@ from tiny_chain import no_picture, run, sing, weights
 
 __all__ = ["no_picture", "run", "sing", "speech_corpus", "weights"]  # fixtures for every test
 
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 LINES = ("the wind blows", "hello again", "sing it once more", "we are late", "come home now")
 
 
@@ -55,5 +56,26 @@ def speech_corpus(tmp_path: Path) -> Callable[..., Path]:
             soundfile.write(directory / "wavs" / f"item-{number:03d}.wav", wav, sample_rate)
         (directory / "metadata.csv").write_text("".join(rows), encoding="utf-8")
         return directory
+
+    return make
+
+
+@pytest.fixture
+def songs_on_the_example(tmp_path: Path, prepare: Callable[..., int]) -> Callable[..., Path]:
+    """Prepares songs of some seconds on the example's accompaniment as corpus `x`, to train on."""
+
+    def make(count: int, seconds: int, apart: int) -> Path:
+        backing, rate = soundfile.read(EXAMPLES / "evening-sun.ogg")
+        for number in range(count):
+            folder = tmp_path / "songs" / f"song-{number}"
+            folder.mkdir(parents=True)
+            part = backing[number * apart * rate : (number * apart + seconds) * rate].mean(1)
+            time = np.arange(len(part)) / rate
+            tone = 0.2 * np.sin(2 * np.pi * 220 * 2 ** (np.floor(2 * time) % 4 / 6) * time)
+            soundfile.write(folder / "vocal.wav", tone, rate)
+            soundfile.write(folder / "accompaniment.wav", 0.5 * part, rate)
+        shares = ["--validation-share", "0", "--test-share", "0"]
+        assert prepare("stems", tmp_path / "songs", "--name", "x", *shares) == 0
+        return tmp_path / "feature"
 
     return make

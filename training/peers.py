@@ -242,13 +242,20 @@ def espnet_decoding(hp: Hyperparams, device: torch.device) -> Side:
     return Side(run, f"{run()['feat_gen'].shape[0]} frames, {millions(network)}")
 
 
+def training_inputs(num_symbols: int, hp: Hyperparams, device: torch.device) -> tuple[Tensor, ...]:
+    """Return symbols (B, N) below `num_symbols`, their number (B,), mels (B, T, M), T (B,)."""
+    return (
+        torch.randint(1, num_symbols, (BATCH, SYMBOLS_READ), device=device),
+        torch.full((BATCH,), SYMBOLS_READ, device=device),
+        torch.randn(BATCH, FRAMES, hp.audio.n_mels, device=device),
+        torch.full((BATCH,), FRAMES, device=device),
+    )
+
+
 def our_training(hp: Hyperparams, device: torch.device) -> Side:
     """Take a training step: L1, stop head, guided attention, backward, clipping, AdamW."""
     network: TransformerTTS = build_transformer(hp, len(SYMBOLS)).to(device).train()
-    symbols = torch.randint(1, len(SYMBOLS), (BATCH, SYMBOLS_READ), device=device)
-    mel = torch.randn(BATCH, FRAMES, hp.audio.n_mels, device=device)
-    lengths = torch.full((BATCH,), SYMBOLS_READ, device=device)
-    mel_lengths = torch.full((BATCH,), FRAMES, device=device)
+    symbols, lengths, mel, mel_lengths = training_inputs(len(SYMBOLS), hp, device)
 
     def loss() -> Tensor:
         out = network(symbols, lengths, mel, mel_lengths, guided=True)
@@ -262,10 +269,7 @@ def our_training(hp: Hyperparams, device: torch.device) -> Side:
 def espnet_training(hp: Hyperparams, device: torch.device) -> Side:
     """Take the same step by ESPnet2 and its own loss."""
     network = espnet_network(hp).to(device).train()
-    symbols = torch.randint(1, 99, (BATCH, SYMBOLS_READ), device=device)
-    mel = torch.randn(BATCH, FRAMES, hp.audio.n_mels, device=device)
-    lengths = torch.full((BATCH,), SYMBOLS_READ, device=device)
-    mel_lengths = torch.full((BATCH,), FRAMES, device=device)
+    symbols, lengths, mel, mel_lengths = training_inputs(99, hp, device)
 
     def loss() -> Tensor:
         return network(symbols, lengths, mel, mel_lengths)[0]
@@ -297,10 +301,7 @@ def espnet_parallel_training(hp: Hyperparams, device: torch.device) -> Side:
         energy_predictor_chans=sizes.width,
     )
     network = network.to(device).train()
-    symbols = torch.randint(1, 99, (BATCH, SYMBOLS_READ), device=device)
-    mel = torch.randn(BATCH, FRAMES, hp.audio.n_mels, device=device)
-    lengths = torch.full((BATCH,), SYMBOLS_READ, device=device)
-    mel_lengths = torch.full((BATCH,), FRAMES, device=device)
+    symbols, lengths, mel, mel_lengths = training_inputs(99, hp, device)
     # Decoder steps of each symbol, of which it adds an end of sentence, and a pitch and an energy.
     steps, symbols_told = FRAMES // r, SYMBOLS_READ + 1
     durations = torch.full((BATCH, symbols_told), steps // symbols_told, device=device)

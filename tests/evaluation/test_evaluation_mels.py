@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,14 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from tiny import FILE, TINY
 from tiny_chain import save
 from torch import Tensor
 
 import evaluate
-import prepare_data
 from evaluation.mels import PART_ROWS, SONG_ROWS, part_tests, pitch_jump
 from evaluation.phrase_inpainter import (
     PhraseInpainter,
@@ -34,7 +33,6 @@ from utils.loading import build_unet, load_network
 
 HP = config.build("mel", FILE, (), config.presets())
 BANDS, RATE = HP.audio.n_mels, HP.audio.sample_rate
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -124,22 +122,9 @@ def test_rates_of_metrics() -> None:
 
 
 @pytest.fixture
-def feature_dir(tmp_path: Path) -> Path:
-    """Three songs of 6 s on the example's accompaniment, prepared as corpus `x`."""
-    backing, rate = soundfile.read(EXAMPLES / "evening-sun.ogg", frames=20 * 22050)
-    for number in range(3):
-        folder = tmp_path / "songs" / f"song-{number}"
-        folder.mkdir(parents=True)
-        part = backing[number * 4 * rate : (number * 4 + 6) * rate].mean(1)
-        time = np.arange(len(part)) / rate
-        tone = 0.2 * np.sin(2 * np.pi * 220 * 2 ** (np.floor(2 * time) % 4 / 6) * time)
-        soundfile.write(folder / "vocal.wav", tone, rate)
-        soundfile.write(folder / "accompaniment.wav", 0.5 * part, rate)
-    where = ["--feature-dir", str(tmp_path / "feature"), "--workers", "0"]
-    shares = ["--validation-share", "0", "--test-share", "0"]
-    songs = str(tmp_path / "songs")
-    assert prepare_data.main(["stems", songs, "--name", "x", *shares, *where]) == 0
-    return tmp_path / "feature"
+def feature_dir(songs_on_the_example: Callable[..., Path]) -> Path:
+    """Three songs of 6 s on parts of the example's accompaniment, prepared as corpus `x`."""
+    return songs_on_the_example(3, 6, 4)
 
 
 def test_what_it_sings_without_words_is_measured(

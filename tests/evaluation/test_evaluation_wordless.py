@@ -7,40 +7,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
 import torch
 from tiny import TINY
 from tiny_chain import save
 
 import evaluate
-import prepare_data
 from evaluation import wordless
 from evaluation.naturalness import DNSMOS
 from evaluation.wordless import FLOORS, PART_ROWS, SONG_ROWS, ExcerptJudge
 from transcription.transcribe import build_transcriber
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-
 
 @pytest.fixture
-def songs(tmp_path: Path) -> Path:
+def songs(songs_on_the_example: Callable[..., Path]) -> Path:
     """Two songs of 8 s on parts of the example's accompaniment, prepared as corpus `x`."""
-    backing, rate = soundfile.read(EXAMPLES / "evening-sun.ogg", frames=16 * 22050)
-    for number in range(2):
-        folder = tmp_path / "songs" / f"song-{number}"
-        folder.mkdir(parents=True)
-        part = backing[number * 6 * rate : (number * 6 + 8) * rate].mean(1)
-        time = np.arange(len(part)) / rate
-        tone = 0.2 * np.sin(2 * np.pi * 220 * 2 ** (np.floor(2 * time) % 4 / 6) * time)
-        soundfile.write(folder / "vocal.wav", tone, rate)
-        soundfile.write(folder / "accompaniment.wav", 0.5 * part, rate)
-    where = ["--feature-dir", str(tmp_path / "feature"), "--workers", "0"]
-    shares = ["--validation-share", "0", "--test-share", "0"]
-    songs = str(tmp_path / "songs")
-    assert prepare_data.main(["stems", songs, "--name", "x", *shares, *where]) == 0
-    return tmp_path / "feature"
+    return songs_on_the_example(2, 8, 6)
 
 
 @pytest.fixture

@@ -139,6 +139,10 @@ class Postnet:
     source_blocks: int = 5  # of the source-filter network, which has `width` channels
     source_inner: int = 512  # inner width of a block
     source_degraded: float = 0.5  # share of its training mels that are blurred as drafts are
+    adversarial_weight: float = 0.0  # of its discriminators beside the STFT loss; 0 = none
+    feature_weight: float = 0.0  # of the distance of the discriminators' features
+    adversarial_steps: int = 500  # both grow linearly to these: untrained discriminators say little
+    adversarial_channels: int = 32  # of the discriminators' convolutions
 
     def __post_init__(self) -> None:
         if self.kind not in ("cbhg", "source"):

@@ -23,7 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from corpora import on_the_fly
 from corpora.packed import PackedItems
 from corpora.records import FULL_SCALE, song_of
-from corpora.stores import FeatureStore, Resident, StemStore, frame_counts
+from corpora.stores import F0, FeatureStore, Resident, StemStore, frame_counts
 from music.inputs import Movable, ScoreBatch, ScoreTracks, collate_scores
 from training.batching import (
     FrameBudgetSampler,
@@ -121,6 +121,7 @@ class MelWavBatch(Movable):
 
     ids: list[str]
     mel: Tensor  # (B, T, M) float32, natural logs
+    f0: Tensor  # (B, T) float32, Hz, above 0 everywhere
     wav: Tensor  # (B, S) float32, S = hop · (T − 1): frame t lies around sample hop · t
 
 
@@ -238,9 +239,9 @@ class TextMelDataset:
 
 
 class SegmentDataset(ABC, Generic[SegmentBatch]):
-    """Two arrays of the items of one split, in segments of `segment_frames` (0: whole items)."""
+    """Arrays of the items of one split, in segments of `segment_frames` (0: whole items)."""
 
-    kinds: ClassVar[tuple[str, str]]
+    kinds: ClassVar[tuple[str, ...]]
 
     def __init__(self, store: FeatureStore, split: str, segment_frames: int) -> None:
         self.store, self.items, self.segment_frames = store, store.items(split), segment_frames
@@ -254,20 +255,19 @@ class SegmentDataset(ABC, Generic[SegmentBatch]):
         """Return the number of items."""
         return len(self.items)
 
-    def segment(self, number: int, place: float) -> tuple[str, Tensor, Tensor]:
+    def segment(self, number: int, place: float) -> tuple[str, list[Tensor]]:
         """Cut the segment of an item that lies at `place`, from 0 (its start) to 1 (its end).
 
-        Returns the id and both arrays (T, ...), standardised; shorter than segment_frames only
-        when the item is.
+        Returns the id and an array (T, ...) of each kind, standardised; shorter than
+        segment_frames only when the item is.
         """
         item, length = self.items[number], int(self.lengths[number])
         room = item["num_frames"] - length
         start = min(int(place * (room + 1)), room)
-        first, second = (
+        return item["id"], [
             standardise(self._read(kind, number, item["id"], start, length))
             for kind, standardise in self.standardise.items()
-        )
-        return item["id"], first, second
+        ]
 
     def _read(self, kind: str, number: int, id: str, start: int, length: int) -> Tensor:
         if self.resident is not None:
@@ -276,7 +276,7 @@ class SegmentDataset(ABC, Generic[SegmentBatch]):
         return torch.from_numpy(crop.astype(np.float32))
 
     @abstractmethod
-    def collate(self, segments: Sequence[tuple[str, Tensor, Tensor]]) -> SegmentBatch:
+    def collate(self, segments: Sequence[tuple[str, list[Tensor]]]) -> SegmentBatch:
         """Pad segments into a batch of segment_frames frames (whole items: of the longest)."""
 
 
@@ -296,19 +296,22 @@ class MelLinearDataset(SegmentDataset[MelLinearBatch]):
         for standardiser in self.standardisers.values():
             standardiser.to(device)
 
-    def collate(self, segments: Sequence[tuple[str, Tensor, Tensor]]) -> MelLinearBatch:
+    def collate(self, segments: Sequence[tuple[str, list[Tensor]]]) -> MelLinearBatch:
         """Pad segments into a batch of segment_frames frames (whole items: of the longest)."""
-        lengths = torch.tensor([len(mel) for _, mel, _ in segments])
+        lengths = torch.tensor([len(mel) for _, (mel, _) in segments])
         size = self.segment_frames or int(lengths.max())
-        mels = torch.stack([_pad_frames(mel, size) for _, mel, _ in segments])
-        linears = torch.stack([_pad_frames(linear, size) for *_, linear in segments])
+        mels = torch.stack([_pad_frames(mel, size) for _, (mel, _) in segments])
+        linears = torch.stack([_pad_frames(linear, size) for _, (_, linear) in segments])
         return MelLinearBatch([id for id, *_ in segments], mels, linears, lengths)
 
 
 class MelWavDataset(SegmentDataset[MelWavBatch]):
-    """Mel, natural logs, and waveform, of a corpus that keeps waveforms."""
+    """Mel, natural logs, F0 and waveform, of a corpus that keeps waveforms.
 
-    kinds = ("mel", on_the_fly.KIND)
+    F0, (T, 1) in Hz, is no part of a corpus: `store.elsewhere` says where it lies.
+    """
+
+    kinds = ("mel", F0, on_the_fly.KIND)
 
     def __init__(self, store: FeatureStore, split: str, segment_frames: int) -> None:
         if store.index.get("linear") != on_the_fly.ON_THE_FLY:
@@ -318,14 +321,16 @@ class MelWavDataset(SegmentDataset[MelWavBatch]):
             )
         super().__init__(store, split, segment_frames)
 
-    def collate(self, segments: Sequence[tuple[str, Tensor, Tensor]]) -> MelWavBatch:
+    def collate(self, segments: Sequence[tuple[str, list[Tensor]]]) -> MelWavBatch:
         """Pad segments into a batch of segment_frames frames (whole items: of the longest)."""
-        size = self.segment_frames or max(len(mel) for _, mel, _ in segments)
+        size = self.segment_frames or max(len(mel) for _, (mel, *_) in segments)
         silence = math.log(self.store.index["audio"]["log_floor"])
-        mels = torch.stack([_pad_frames(mel, size, silence) for _, mel, _ in segments])
-        rows = torch.stack([_pad_frames(rows, size) for *_, rows in segments])
+        mels = torch.stack([_pad_frames(mel, size, silence) for _, (mel, *_) in segments])
+        last = [float(f0[-1]) for _, (_, f0, _) in segments]
+        f0s = [_pad_frames(s[1][1], size, end) for s, end in zip(segments, last, strict=True)]
+        rows = torch.stack([_pad_frames(rows, size) for _, (*_, rows) in segments])
         wav = rows[:, :-1].flatten(1) / FULL_SCALE
-        return MelWavBatch([id for id, *_ in segments], mels, wav)
+        return MelWavBatch([id for id, _ in segments], mels, torch.stack(f0s)[..., 0], wav)
 
 
 def _pad_frames(values: Tensor, size: int, value: float = 0.0) -> Tensor:

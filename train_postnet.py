@@ -26,7 +26,7 @@ import math
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -53,9 +53,11 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from corpora import on_the_fly
 from corpora.cache import Moments, fingerprint, save_array
-from corpora.stores import open_features
-from hyperparams import Hyperparams
+from corpora.records import FULL_SCALE
+from corpora.stores import F0, open_features
+from hyperparams import Audio, Hyperparams
 from inpainter.diffusion import VOCAL, degrade_mel
 from network import PostNet, TransformerTTS, build_postnet
 from preprocess import (
@@ -71,6 +73,7 @@ from preprocess import (
 )
 from singing.chain import filled, linear_from_mel, waveform
 from source_filter import SourcePostNet, base_filters, render
+from training.adversary import WaveformDiscriminator, adversarial_losses
 from training.batching import Position
 from training.experiment import Experiment, StepContext, Term, starting_data
 from training.losses import masked_l1, spectral_loss
@@ -84,6 +87,7 @@ from utils.metrics import f0_track
 
 ORIGIN = "origin.json"  # beside teacher-forced mels: what they were made from
 LEVEL_NEPERS = 0.7  # 6 dB either way, of a window of a PostNet with a source
+TEACHER_BATCH = 16  # phrases that a transformer sings at once
 STATISTICS_BATCHES = 16  # of vocals, 8 minutes, that its mel's statistics come from
 
 
@@ -179,6 +183,27 @@ class PostNetExperiment(Experiment[PostNet, MelLinearBatch]):
             writer.add_audio(f"audio/{name}", wav, step, audio.sample_rate)
 
 
+@dataclass(frozen=True)
+class KnownVocals:
+    """Vocals, and what is known of them beside: a PostNet is taught from these."""
+
+    wav: Tensor  # (B, S)
+    mel: Tensor | None  # (B, T, M), natural logs: a transformer's
+    f0: Tensor | None  # (B, T), Hz, above 0 everywhere
+
+    @classmethod
+    def of(cls, batch: StemBatch | MelWavBatch) -> KnownVocals:
+        """Return the vocals of a batch, with mel and F0 where they come with it."""
+        if isinstance(batch, MelWavBatch):
+            return cls(batch.wav, batch.mel, batch.f0)
+        return cls(batch.wav[:, VOCAL], None, None)
+
+    def first(self, count: int) -> KnownVocals:
+        """Return the first of them."""
+        parts = (self.wav, self.mel, self.f0)
+        return KnownVocals(*(None if part is None else part[:count] for part in parts))  # type: ignore[arg-type]
+
+
 class SourceExperiment(Experiment[SourcePostNet, StemBatch | MelWavBatch]):
     """Mel and F0 → waveform, on windows of vocals; judged beside the filters' start."""
 
@@ -187,6 +212,9 @@ class SourceExperiment(Experiment[SourcePostNet, StemBatch | MelWavBatch]):
     unit = "windows"
     descriptions: ClassVar = {
         "train/spectral": "multi-resolution STFT loss of the vocal",
+        "train/adversarial": "how far waveforms are from passing for vocals, least squares",
+        "train/features": "distance of the discriminators' features, relative",
+        "train/discriminator": "least squares of the discriminators; 1/2 where they cannot tell",
         "validation/score": "the same on fixed windows of validation songs",
         "validation/floor": "the same for filters from the mel's pseudo-inverse",
     }
@@ -202,6 +230,8 @@ class SourceExperiment(Experiment[SourcePostNet, StemBatch | MelWavBatch]):
         model = build_postnet(hyperparams)
         assert isinstance(model, SourcePostNet)
         self.model = model
+        if hyperparams.postnet.adversarial_weight or hyperparams.postnet.feature_weight:
+            self.discriminator = WaveformDiscriminator(hyperparams.postnet.adversarial_channels)
         self.features = Features(hyperparams.audio)
         training = hyperparams.postnet_training
         if isinstance(store, FeatureStore):
@@ -232,6 +262,7 @@ class SourceExperiment(Experiment[SourcePostNet, StemBatch | MelWavBatch]):
         store.check_audio(hyperparams.audio)
         experiment = cls(hyperparams, store, statistics)
         learn_from(arguments.transformer, store, directory, world)
+        track_f0(store, directory, world)
         experiment.data["teacher"] = str(arguments.transformer)
         return experiment
 
@@ -242,51 +273,71 @@ class SourceExperiment(Experiment[SourcePostNet, StemBatch | MelWavBatch]):
         return self.training_batches(position, rank, world_size)
 
     def example(
-        self, wav: Tensor, given: Tensor | None, generator: torch.Generator | None
+        self, sung: KnownVocals, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Map vocals (B, S) to standardised mels (B, T, M), F0 (B, T) in Hz, bases (B, T, F).
+        """Map vocals to standardised mels (B, T, M), F0 (B, T) in Hz, bases (B, T, F).
 
-        given (B, T, M): a transformer's mels of them, natural logs. With a generator a part of the
-        mels are the true ones where mels are given, else degraded as a transformer's are.
+        With a generator a part of the mels are the true ones where mels are given, else degraded as
+        a transformer's are.
         """
-        audio = self.hp.audio
-        standard = self.mel_statistics(self.features.mel(wav.cpu()))
-        tracks = [f0_track(vocal, audio.sample_rate, audio.hop_length) for vocal in wav.cpu()]
-        f0 = torch.stack([filled(track) for track in tracks])
-        other = None if given is None else self.mel_statistics(given.cpu())
+        audio, device = self.hp.audio, sung.wav.device
+        features, standardise = self.features.to(device), self.mel_statistics.to(device)
+        standard = standardise(features.mel(sung.wav))
+        other = None if sung.mel is None else standardise(sung.mel)
         if generator is not None:
             if other is None:
                 other = degrade_mel(standard, self.hp.diffusion, generator)
-            draws = torch.rand(len(wav), 1, 1, generator=generator)
-            standard = torch.where(draws < self.hp.postnet.source_degraded, other, standard)
+            draws = torch.rand(len(sung.wav), 1, 1, generator=generator, device=generator.device)
+            is_other = (draws < self.hp.postnet.source_degraded).to(device, non_blocking=True)
+            standard = torch.where(is_other, other, standard)
         elif other is not None:
             standard = other
-        base = linear_from_mel(self.mel_statistics.inverse(standard), audio)
-        return standard.to(wav.device), f0.to(wav.device), base.to(wav.device)
+        if sung.f0 is not None:
+            f0 = sung.f0
+        else:
+            tracks = [f0_track(wav, audio.sample_rate, audio.hop_length) for wav in sung.wav.cpu()]
+            f0 = torch.stack([filled(track) for track in tracks]).to(device)
+        return standard, f0, linear_from_mel(standardise.inverse(standard), audio)
 
     def loss(
         self, model: nn.Module, batch: StemBatch | MelWavBatch, context: StepContext
     ) -> dict[str, Term]:
-        """Return the multi-resolution STFT loss of the vocals, at a random level."""
-        wav, given = vocals(batch)
+        """Return the multi-resolution STFT loss of the vocals, at a random level.
+
+        And the terms of the discriminators, where there are any.
+        """
+        sung, device = KnownVocals.of(batch), context.device
         levels = torch.rand(len(batch.ids), 1, generator=context.generator) * 2 - 1
-        nepers = LEVEL_NEPERS * levels.to(wav.device)
-        wav = wav * nepers.exp()
+        nepers = (LEVEL_NEPERS * levels).to(device, non_blocking=True)
+        wav, given = sung.wav * nepers.exp(), sung.mel
         if given is not None:
             given = (given + nepers[..., None]).clamp_min(math.log(self.hp.audio.log_floor))
-        mel, f0, base = self.example(wav, given, context.generator)
-        made = render(model(mel, f0, base), f0, self.hp.audio, context.generator)
-        return {"spectral": Term(*spectral_loss(made, wav))}
+        mel, f0, base = self.example(KnownVocals(wav, given, sung.f0), context.generator)
+        noise = _generator_on(device, context.generator)
+        made = render(model(mel, f0, base), f0, self.hp.audio, noise)
+        terms = {"spectral": Term(*spectral_loss(made, wav))}
+        if isinstance(self.discriminator, WaveformDiscriminator):
+            losses = adversarial_losses(self.discriminator, made, wav)
+            hp, count = self.hp.postnet, len(wav)
+            share = min(1.0, context.step / max(1, hp.adversarial_steps))
+            terms |= {
+                "adversarial": Term(
+                    count * losses.adversarial, count, share * hp.adversarial_weight
+                ),
+                "features": Term(count * losses.features, count, share * hp.feature_weight),
+                "discriminator": Term(count * losses.discriminator, count),
+            }
+        return terms
 
     def counts(self, batch: StemBatch | MelWavBatch) -> dict[str, float]:
         """Return the divisors of `loss` over a global batch."""
-        return {"spectral": float(len(batch.ids))}
+        of_discriminator = ("adversarial", "features", "discriminator")
+        names = ("spectral", *(of_discriminator if self.discriminator is not None else ()))
+        return dict.fromkeys(names, float(len(batch.ids)))
 
-    def made(
-        self, network: SourcePostNet, wav: Tensor, given: Tensor | None, seed: int
-    ) -> tuple[Tensor, Tensor]:
-        """Render mel and F0 of vocals (B, S) by the network, and by the filters it begins from."""
-        mel, f0, base = self.example(wav, given, None)
+    def made(self, network: SourcePostNet, sung: KnownVocals, seed: int) -> tuple[Tensor, Tensor]:
+        """Render mel and F0 of vocals by the network, and by the filters it begins from."""
+        mel, f0, base = self.example(sung, None)
         made, start = (
             render(filters, f0, self.hp.audio, torch.Generator().manual_seed(seed))
             for filters in (network(mel, f0, base), base_filters(base))
@@ -302,28 +353,32 @@ class SourceExperiment(Experiment[SourcePostNet, StemBatch | MelWavBatch]):
         sums = torch.zeros(3, dtype=torch.float64)
         batches = self.validation.head(self.hp.postnet_training.validate_batches)
         for number, batch in enumerate(batches):
-            wav, given = vocals(batch.to(device))
-            pair = self.made(network, wav, given, number)
-            losses = [float(spectral_loss(made, wav)[0]) for made in pair]
-            sums += torch.tensor([*losses, len(wav)], dtype=torch.float64)
+            sung = KnownVocals.of(batch.to(device))
+            pair = self.made(network, sung, number)
+            losses = [float(spectral_loss(made, sung.wav)[0]) for made in pair]
+            sums += torch.tensor([*losses, len(sung.wav)], dtype=torch.float64)
         return {"score": float(sums[0] / sums[2]), "floor": float(sums[1] / sums[2])}
 
     def preview(self, network: SourcePostNet, writer: SummaryWriter, step: int) -> None:
         """Write made and true spectrogram of one window, and their audio."""
         audio = self.hp.audio
         device = next(network.parameters()).device
-        wav, given = vocals(next(iter(self.validation.head(1))).to(device))
-        made, _ = self.made(network, wav[:1], None if given is None else given[:1], 0)
-        predicted, true = (self.features.linear(part.cpu())[0] for part in (made, wav))
+        sung = KnownVocals.of(next(iter(self.validation.head(1))).to(device)).first(1)
+        made, _ = self.made(network, sung, 0)
+        features = self.features.to(device)
+        predicted, true = (features.linear(part)[0].cpu() for part in (made, sung.wav))
         figure = plotting.spectrogram_pair(predicted, true, audio)
         writer.add_image("linear", plotting.figure_to_image(figure), step)
-        for name, part in {"made": made, "truth": wav}.items():
+        for name, part in {"made": made, "truth": sung.wav}.items():
             writer.add_audio(f"audio/{name}", part[0].cpu(), step, audio.sample_rate)
 
 
-def vocals(batch: StemBatch | MelWavBatch) -> tuple[Tensor, Tensor | None]:
-    """Return the vocals (B, S) of a batch, and their mels (B, T, M) where they come with it."""
-    return (batch.wav, batch.mel) if isinstance(batch, MelWavBatch) else (batch.wav[:, VOCAL], None)
+def _generator_on(device: torch.device, generator: torch.Generator) -> torch.Generator:
+    """Return a generator on a device, seeded by another, which is on the CPU."""
+    if device.type == "cpu":
+        return generator
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return torch.Generator(device).manual_seed(seed)
 
 
 def vocal_statistics(store: StemStore, hp: Hyperparams) -> dict[str, list[float]]:
@@ -354,24 +409,54 @@ def teacher_mels(teacher: Loaded[TransformerTTS], store: FeatureStore, directory
 
     own = {item["id"]: item["sha256"] for item in store.index["items"]}
     origin = {"teacher": describe_weights(teacher)["sha256"], "corpus": fingerprint(own)}
-    if _origin_of(directory) != origin:  # of another transformer, or of other recordings
-        for path in directory.rglob("*.npy"):
-            path.unlink()
-        write_json(directory / ORIGIN, origin)
+    _keep_only(directory, origin)
     device = next(teacher.network.parameters()).device
     standardiser = teacher.standardiser("mel")
+    back = store.standardiser("mel").to(device)
     for split in ("train", "validation"):
         dataset = TextMelDataset(store, split)
         dataset.use_voices(teacher.data.get("voices", ()))
-        for number in tqdm(range(len(dataset)), desc=f"teacher-forced mels, {split}", unit="item"):
-            path = directory / f"{dataset.items[number]['id']}.npy"
-            path.parent.mkdir(parents=True, exist_ok=True)
+        order = dataset.lengths.argsort(kind="stable").tolist()  # little padding
+        batches = [order[k : k + TEACHER_BATCH] for k in range(0, len(order), TEACHER_BATCH)]
+        for numbers in tqdm(batches, desc=f"teacher-forced mels, {split}", unit="batch"):
+            paths = [directory / f"{dataset.items[number]['id']}.npy" for number in numbers]
+            if all(path.is_file() for path in paths):
+                continue
+            batch = dataset.collate([dataset[number] for number in numbers]).to(device)
+            true = standardiser(back.inverse(batch.mel))
+            mels = teacher_forced_mel(teacher.network, replace(batch, mel=true), numbers[0])
+            mels = standardiser.inverse(mels).cpu().to(torch.float16)
+            for path, mel, length in zip(paths, mels, batch.mel_lengths.tolist(), strict=True):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save_array(path, mel[:length].numpy())
+
+
+def track_f0(store: FeatureStore, directory: Path, world: World) -> None:
+    """Write the F0 of every training and validation item, once, to directory/f0/ID.npy (T, 1)."""
+    tracks, audio = directory / F0, Audio(**store.index["audio"])
+    store.elsewhere[F0] = tracks
+    if world.is_main:
+        own = {item["id"]: item["sha256"] for item in store.index["items"]}
+        _keep_only(tracks, {"corpus": fingerprint(own)})
+        items = [*store.items("train"), *store.items("validation")]
+        for item in tqdm(items, desc="F0", unit="item"):
+            path = tracks / f"{item['id']}.npy"
             if path.is_file():
                 continue
-            batch = dataset.collate([dataset[number]]).to(device)
-            true = standardiser(store.standardiser("mel").to(device).inverse(batch.mel))
-            mel = teacher_forced_mel(teacher.network, replace(batch, mel=true), number)[0]
-            save_array(path, standardiser.inverse(mel).cpu().numpy().astype(np.float16))
+            rows = store.rows(on_the_fly.KIND, item["id"]).astype(np.float32)
+            wav = torch.from_numpy(rows.reshape(-1)[: item["num_samples"]] / FULL_SCALE)
+            f0 = filled(f0_track(wav, audio.sample_rate, audio.hop_length))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_array(path, f0[:, None].numpy())
+    world.barrier()
+
+
+def _keep_only(directory: Path, origin: dict[str, Any]) -> None:
+    """Remove arrays that were made from something else, and note what these are made from."""
+    if _origin_of(directory) != origin:
+        for path in directory.rglob("*.npy"):
+            path.unlink()
+        write_json(directory / ORIGIN, origin)
 
 
 def _origin_of(directory: Path) -> Any:

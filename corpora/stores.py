@@ -34,6 +34,7 @@ from utils.files import UNREADABLE, Unreadable, reading
 OF_ONE = ("voices", "linear")  # entries of an index that do not hold for others beside it
 PHONEME_TIMES = "phoneme_times.json"
 PHONEME_TIMES_VERSION = 1
+F0 = "f0"  # kind of array that no corpus has, see `Store.elsewhere`: Hz, above 0 everywhere
 
 
 class Store:
@@ -153,8 +154,8 @@ class FeatureStore(Store):
                 self.pitch_range(self.index["items"])
 
     def shape(self, kind: str, id: str) -> tuple[int, int]:
-        """Return (T, M) of a mel, (T, F) of a linear spectrogram, (T, hop) of a waveform."""
-        columns = self._audio.hop_length if kind == on_the_fly.KIND else None
+        """Return (T, M) of a mel, (T, F) of a spectrum, (T, hop) of a waveform, (T, 1) of F0."""
+        columns = {on_the_fly.KIND: self._audio.hop_length, F0: 1}.get(kind)
         return self.entries[id]["num_frames"], columns or len(self.statistics[kind]["mean"])
 
     @cached_property

@@ -245,8 +245,8 @@ def test_first_and_last_frames_are_reached_by_segments(store: FeatureStore) -> N
     dataset = MelLinearBatches(store, "train", SEGMENTS).dataset
     number = int(np.argmax([item["num_frames"] for item in dataset.items]))
     raw = np.load(store.directory / "mel" / f"{dataset.items[number]['id']}.npy")
-    _, first, _ = dataset.segment(number, 0.0)
-    _, last, _ = dataset.segment(number, 1.0 - 1e-9)
+    _, (first, _) = dataset.segment(number, 0.0)
+    _, (last, _) = dataset.segment(number, 1.0 - 1e-9)
     assert np.array_equal(first.numpy(), raw[:32].astype(np.float32))
     assert np.array_equal(last.numpy(), raw[-32:].astype(np.float32))
 

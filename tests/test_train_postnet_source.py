@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,6 +105,60 @@ def test_it_learns_from_a_transformers_mels(
         assert torch.equal(value, broken["model"][name]), name
     mels = tmp_path / "whole" / "postnet" / "main" / "teacher_mel"
     assert len(list(mels.glob("*.npy"))) == 6
+
+
+def test_discriminators_go_on_and_stay_out_of_what_is_used(
+    speech_corpus, prepare, weights: Path, tmp_path: Path
+) -> None:
+    corpus, shares = speech_corpus(6, 16000), ("--validation-share", "0.3", "--test-share", "0")
+    assert prepare("ljspeech", corpus, "--name", "x", "--linear", "on-the-fly", *shares) == 0
+    knobs = ("adversarial_weight=1", "feature_weight=2", "adversarial_channels=4")
+    more = [part for knob in knobs for part in ("--set", f"postnet.{knob}")]
+
+    def run(save_dir: str, steps: int) -> int:
+        argv = flags(tmp_path / "feature", tmp_path / save_dir, steps)
+        return train_postnet.main([*argv, "--transformer", str(weights / "transformer.pt"), *more])
+
+    assert run("whole", 4) == 0
+    assert run("broken", 2) == run("broken", 4) == 0
+    folders = [tmp_path / name / "postnet" / "main" for name in ("whole", "broken")]
+    whole, broken = (checkpoint.load(folder / "last.pt", "postnet") for folder in folders)
+    for part in (lambda state: state["model"], lambda state: state["discriminator"]["model"]):
+        for name, value in part(whole).items():
+            assert torch.equal(value, part(broken)[name]), name
+    assert checkpoint.load(folders[0] / "best.pt", "postnet")["discriminator"] is None
+    checkpoint.export_half(folders[0] / "last.pt", tmp_path / "half.pt")
+    assert checkpoint.load(tmp_path / "half.pt", "postnet")["discriminator"] is None
+    load_network(folders[0] / "last.pt", "postnet", torch.device("cpu"))
+    rows = [json.loads(r) for r in (folders[0] / "stats.jsonl").read_text().splitlines()]
+    terms = ("adversarial", "features", "discriminator")
+    assert all(np.isfinite(rows[-2][f"train/{term}"]) for term in terms)
+
+
+def test_a_signal_to_the_whole_group_stops_a_run_with_workers(
+    feature_dir: Path, tmp_path: Path
+) -> None:
+    argv = flags(feature_dir, tmp_path / "save", 100_000)
+    run = subprocess.Popen(
+        [sys.executable, "train_postnet.py", *argv, "--set", "postnet_training.batch_workers=1"],
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    stats = tmp_path / "save" / "postnet" / "main" / "stats.jsonl"
+    try:
+        for _ in range(600):
+            if run.poll() is not None or (stats.is_file() and "train/loss" in stats.read_text()):
+                break
+            time.sleep(0.1)
+        os.killpg(run.pid, signal.SIGTERM)  # as Ctrl-C and batch systems do
+        said, _ = run.communicate(timeout=60)
+    finally:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+    assert run.returncode == 143, said
+    assert "stopped by SIGTERM" in said
 
 
 @pytest.fixture

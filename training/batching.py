@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -170,8 +171,15 @@ def made_ahead(
         prefetch_factor=max(depth, 1),
         collate_fn=_as_made,
         generator=torch.Generator(),
+        worker_init_fn=_leave_signals,
     )
     return iter(loader)
+
+
+def _leave_signals(worker: int) -> None:
+    """Leave the signals of the process group to the training, which ends the workers itself."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def prefetched(batches: Iterable[Value], depth: int) -> Iterator[Value]:

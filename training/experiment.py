@@ -89,6 +89,9 @@ class Experiment(ABC, Generic[Network, Batch]):
     hyperparams: Hyperparams
     model: Network
     data: dict[str, Any]
+    discriminator: nn.Module | None = (
+        None  # trained by the same losses; no checkpoint to use has it
+    )
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:

@@ -6,13 +6,17 @@ import inspect
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from utils.checkpoint import load_weights
+
 if TYPE_CHECKING:
     from hyperparams import Training
+    from utils.distributed import World
 
 
 def learning_rate(step: int, training: Training) -> float:
@@ -76,6 +80,44 @@ class AdamW(torch.optim.AdamW):
     def step(self, closure: Any = None) -> Any:
         """Update the weights, as torch.optim.AdamW does."""
         return inspect.unwrap(torch.optim.AdamW.step)(self, closure)
+
+
+def resume_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take over stored moments; rates and the like stay those of today's hyperparameters."""
+    groups = [dict(group) for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, current in zip(optimizer.param_groups, groups, strict=True):
+        group.update({k: v for k, v in current.items() if k != "params"})
+
+
+class Opponent:
+    """A discriminator and its optimiser: its loss is one of the terms that the model learns by."""
+
+    def __init__(self, network: nn.Module, training: Training) -> None:
+        self.network, self.optimizer = network, build_optimizer(network, training)
+
+    def exchange(self, world: World) -> None:
+        """Average the gradients over the ranks: it is not wrapped as the model is."""
+        if world.size == 1:
+            return
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        flat = world.sum(torch.cat([gradient.flatten() for gradient in gradients])) / world.size
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def state(self) -> dict[str, Any]:
+        """Return what a run needs to go on."""
+        return {"model": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load(self, state: Any, source: Path) -> None:
+        """Take over a stored state; ValueError where the checkpoint has none that fits."""
+        if not isinstance(state, dict) or {"model", "optimizer"} - set(state):
+            raise ValueError(
+                f"{source} has no discriminator to go on with; begin another run with --run NAME"
+            )
+        load_weights(self.network, state["model"], source)
+        resume_optimizer(self.optimizer, state["optimizer"])
 
 
 class MovingAverage:

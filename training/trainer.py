@@ -33,7 +33,13 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from hyperparams import Training
 from training.batching import Fed, fed
 from training.experiment import Experiment, NonFiniteLoss, Term, compare, seeded_context
-from training.optimizer import MovingAverage, build_optimizer, learning_rate
+from training.optimizer import (
+    MovingAverage,
+    Opponent,
+    build_optimizer,
+    learning_rate,
+    resume_optimizer,
+)
 from training.runlog import (
     BatchMeasures,
     Interruption,
@@ -58,6 +64,8 @@ logger = logging.getLogger(__name__)
 # Prepared products that oneDNN, and torch's layer above it, keep: 1024 of 0.3 MB each by default.
 # Hardly two batches have one shape, so those of the batch at hand are the ones that come again.
 KEPT_PRODUCTS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "64"}
+
+WEIGHTS_ONLY = {"optimizer": None, "discriminator": None}  # what a checkpoint to use does without
 
 
 def train(
@@ -153,6 +161,11 @@ class Trainer:
         self.log: RunLog | None = None  # on the main rank
         self.model: nn.Module = experiment.model.to(world.device)
         self.optimizer = build_optimizer(self.model, self.training)
+        self.opponent = (
+            None
+            if experiment.discriminator is None
+            else Opponent(experiment.discriminator.to(world.device), self.training)
+        )
         decay = self.training.ema_decay
         self.average = MovingAverage(self.model, decay) if decay else None
         self._lock = RunLock(self.directory) if world.is_main else None
@@ -223,9 +236,14 @@ class Trainer:
         """Take one optimiser step on one global batch."""
         began = time.perf_counter()
         self.model.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.training)
-        self.optimizer.zero_grad(set_to_none=True)
+        optimizers = [self.optimizer]
+        if self.opponent is not None:
+            self.opponent.network.train()
+            optimizers.append(self.opponent.optimizer)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(self.step, self.training)
+            optimizer.zero_grad(set_to_none=True)
         micro_batches = [next(batches) for _ in range(self.training.accumulate)]
         divisors = self._exchange([batch.host for batch in micro_batches], interruption)
         ids = [item for batch in micro_batches for item in batch.host.ids]
@@ -238,10 +256,14 @@ class Trainer:
                 measures.append(self._backward(batch, index, divisors))
         limit = self.training.clip_norm or math.inf
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        if self.opponent is not None:
+            self.opponent.exchange(self.world)
+            nn.utils.clip_grad_norm_(self.opponent.network.parameters(), limit)
         self.ledger.steps.append(StepMeasures(self.step, ids, measures, norm))
         if self.world.device.type == "cpu":  # nothing to wait for: a bad step does not happen
             self._account()
-        self.optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         self.step += 1
         if self.average is not None:
             self.average.update(self.model, self.step)
@@ -408,14 +430,14 @@ class Trainer:
         """Write `best` when the score of a trained network is the smallest so far (NaN is not)."""
         if self.step and score < (self.best["score"] if self.best is not None else math.inf):
             self.best = {"score": float(score), "step": self.step}
-            state = {**self._state(), "optimizer": None}
+            state = {**self._state(), **WEIGHTS_ONLY}
             checkpoint.save(self.directory / checkpoint.BEST, state)
 
     def _keep_validated(self) -> None:
         """Write the weights of a validated step; of those written so, the last `keep` stay."""
         if not self.step or not self.training.keep or self._due(self.training.keep_every):
             return  # untrained, not wanted, or kept as a whole by _save
-        state = {**self._state(), "optimizer": None}
+        state = {**self._state(), **WEIGHTS_ONLY}
         checkpoint.save(self.directory / checkpoint.numbered(self.step), state)
         self.kept = [step for step in self.kept if step != self.step] + [self.step]
         while len(self.kept) > self.training.keep:
@@ -447,6 +469,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "ema": self.average.tensors if self.average is not None else None,
             "optimizer": self.optimizer.state_dict(),
+            "discriminator": None if self.opponent is None else self.opponent.state(),
             "best": self.best,
             "position": self.position,
             "hyperparams": config.to_dict(self.experiment.hyperparams),
@@ -511,10 +534,9 @@ class Trainer:
         for line in harmless:
             logger.info("changed since the checkpoint: %s", line)
         checkpoint.load_weights(self.model, state["model"], self.last)
-        groups = [dict(group) for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group, current in zip(self.optimizer.param_groups, groups, strict=True):
-            group.update({k: v for k, v in current.items() if k != "params"})
+        resume_optimizer(self.optimizer, state["optimizer"])
+        if self.opponent is not None:
+            self.opponent.load(state["discriminator"], self.last)
         if self.average is not None:
             self.average.load(checkpoint.weights(state))
         self.step, self.position, self.best = state["step"], state["position"], state["best"]

@@ -3,7 +3,8 @@
 A run lives in save/KIND/RUN/ as last.pt (to resume), best.pt (lowest validation score, without
 optimiser), step-00001000.pt (the last validated steps, without optimiser, and those kept for
 good), hyperparams.yaml, stats.jsonl and TensorBoard events.
-A state is {kind, version, step, model, ema, optimizer, best, position, hyperparams, data}.
+A state is {kind, version, step, model, ema, optimizer, discriminator, best, position, hyperparams,
+data}.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ ENTRIES: dict[str, type | UnionType] = {  # the types of a state's entries
     "model": dict,
     "ema": dict | None,
     "optimizer": dict | None,
+    "discriminator": dict | None,
     "best": dict | None,
     "hyperparams": dict,
     "data": dict,
@@ -313,7 +315,8 @@ def export_half(path_in: Path, path_out: Path) -> int:
     """
     state = load(path_in)
     halved = {name: _half(tensor) for name, tensor in weights(state).items()}
-    save(path_out, {**state, "model": halved, "ema": None, "optimizer": None, "position": None})
+    left_out = dict.fromkeys(("ema", "optimizer", "discriminator", "position"))
+    save(path_out, {**state, **left_out, "model": halved})
     return Path(path_out).stat().st_size
 
 

@@ -15,7 +15,7 @@ from tiny import TINY, TINY_FLAGS
 import prepare_data
 import train_postnet
 from corpora import packing
-from corpora.stores import FeatureStore, JointFeatureStore
+from corpora.stores import F0, FeatureStore, JointFeatureStore
 from preprocess import MelLinearBatches, MelWavBatches
 from utils import checkpoint
 from utils.audio import Features, read_wav, write_wav
@@ -142,8 +142,13 @@ def test_a_soundless_end_is_zeros(tmp_path: Path, speech_corpus, prepare) -> Non
     assert next(i for i in items if i["id"] == "item-002")["num_samples"] == 256 * 40
 
 
-def test_segments_of_waveforms_lie_under_their_mels(stores) -> None:
+def test_segments_of_waveforms_lie_under_their_mels(stores, tmp_path: Path) -> None:
     _, made = stores
+    made.elsewhere[F0] = tmp_path / "f0"
+    made.elsewhere[F0].mkdir()
+    for item in made.items("train"):  # 1, 2, 3 ... Hz: the frame that a segment begins with
+        frames = np.arange(1, item["num_frames"] + 1, dtype=np.float32)
+        np.save(made.elsewhere[F0] / f"{item['id']}.npy", frames[:, None])
     training = replace(TINY.postnet_training, batch_size=3, segment_frames=20)
     batches = MelWavBatches(made, "train", training, prefetch=0)((1, 0))
     features, edge = Features(TINY.audio), 2  # frames whose window hangs over a cut
@@ -152,3 +157,4 @@ def test_segments_of_waveforms_lie_under_their_mels(stores) -> None:
         heard = features.mel(batch.wav)
         assert batch.mel.shape == heard.shape
         assert torch.allclose(heard[:, edge:-edge], batch.mel[:, edge:-edge], atol=0.02)
+        assert (batch.f0.diff(dim=1) == 1).all()

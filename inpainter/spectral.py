@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inpainter.unet import Conv1d, ResidualBlock1d, UNet1d, as_row, zeroed
+from utils.products import product
 
 if TYPE_CHECKING:
     import hyperparams
@@ -27,7 +28,8 @@ class ModifiedCosineTransform(nn.Module):
     Frame p of 2N samples is centred on the p-th stretch of N, under a Kaiser-Bessel-derived window;
     the outer halves of the first and the last frame begin and end with the signal. So S samples
     make S coefficients, white noise stays white, and the transform's transpose is its inverse.
-    It computes in float32 whatever autocast says: what is 80 dB softer than its neighbour counts.
+    It computes in full float32 whatever autocast says, and without TF32: what is 80 dB softer than
+    its neighbour counts.
     """
 
     waves: Tensor  # (2, N, 2N) cosines and sines
@@ -60,7 +62,7 @@ class ModifiedCosineTransform(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Transform x (..., S), S a multiple of N → coefficients (..., P, N), P = S / N."""
         with torch.autocast(x.device.type, enabled=False):
-            return self.frames(x) @ self.waves[0].T
+            return product(self.frames(x), self.waves[0].T)
 
     def with_power(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the coefficients and the power around each, (..., P, N) both.
@@ -70,7 +72,7 @@ class ModifiedCosineTransform(nn.Module):
         """
         with torch.autocast(x.device.type, enabled=False):
             frames = self.frames(x)
-            cosine, sine = (frames @ wave.T for wave in self.waves)
+            cosine, sine = (product(frames, wave.T) for wave in self.waves)
             return cosine, 0.5 * (cosine.square() + sine.square())
 
     def frames(self, x: Tensor) -> Tensor:
@@ -82,7 +84,7 @@ class ModifiedCosineTransform(nn.Module):
     def inverse(self, coefficients: Tensor) -> Tensor:
         """Transform back: coefficients (..., P, N) → x (..., S), float32."""
         with torch.autocast(coefficients.device.type, enabled=False):
-            frames = coefficients.float() @ self.waves[0]
+            frames = product(coefficients.float(), self.waves[0])
             frames = frames * self.windows(frames.shape[-2])
             first, second = frames.split(self.size, dim=-1)  # (..., P, N) each
             wav = F.pad(first, (0, 0, 0, 1)) + F.pad(second, (0, 0, 1, 0))  # (..., P + 1, N)

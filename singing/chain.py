@@ -35,6 +35,7 @@ from music.performance import (
 from network import Generated, TransformerTTS
 from text.remarks import remark
 from utils.audio import active_level, griffin_lim, levelled, local_contrast, mel_filterbank
+from utils.products import product
 from utils.seeds import numpy_generator
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ def linear_from_mel(mel: Tensor, audio: Audio) -> Tensor:
     The baseline of a PostNet; previews of the transformer alone use it.
     """
     inverse = _filterbank_inverse(audio, mel.device)  # (M, F)
-    return (mel.float().exp() @ inverse).clamp_min(audio.log_floor).log()
+    return product(mel.float().exp(), inverse).clamp_min(audio.log_floor).log()
 
 
 def contrasted(linear: Tensor, synthesis: Synthesis) -> Tensor:

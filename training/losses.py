@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from module import has_times, padding_mask
+from utils.products import exact
 
 
 def masked_l1(prediction: Tensor, target: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,10 +105,10 @@ def _local_mean(maps: Tensor) -> Tensor:
     )
     parts = padded.unfold(1, BLOCK, step).transpose(2, 3)  # (n, blocks, BLOCK, M)
     window = _window(BLOCK, maps.device)[WINDOW_REACH:-WINDOW_REACH]  # (step, BLOCK)
-    # Variances are small differences of large moments: in bfloat16 they are noise, some below zero.
+    # Variances are small differences of large moments: rounded factors make noise of them.
     with torch.autocast(maps.device.type, enabled=False):
-        made = torch.matmul(window, parts).flatten(1, 2)[:, :frames]  # (n, T, M)
-        return (made @ _window(bands, maps.device)).view(*shape, frames, bands)
+        made = exact(window, parts).flatten(1, 2)[:, :frames]  # (n, T, M)
+        return exact(made, _window(bands, maps.device)).view(*shape, frames, bands)
 
 
 def _window(size: int, device: torch.device) -> Tensor:

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from utils import audio_functional, scratch
 from utils.files import atomic, reading
+from utils.products import product
 from utils.sound_files import (
     BLOCK,
     RESAMPLING,
@@ -236,7 +237,7 @@ class Features(nn.Module):
 
     def _to_mel(self, magnitude: Tensor) -> Tensor:
         with torch.autocast(magnitude.device.type, enabled=False):
-            return magnitude @ self.filterbank  # (B, T, M)
+            return product(magnitude, self.filterbank)  # (B, T, M)
 
     def _log(self, magnitude: Tensor) -> Tensor:
         return magnitude.clamp(min=self.log_floor).log()

@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from utils.convnext import convnext
 from utils.ragged import Ragged, packed, unpacked
+from utils.recurrence import gru
 
 # ---------------------------------------------------------------------------------------------
 # Sequences: masks, positions, convolutions that ignore padding
@@ -959,16 +960,9 @@ class PaddedGRU(nn.Module):
         is_valid = time < lengths[:, None]
         # Its own inverse: valid frames backwards, padding as it lies.
         turned = torch.where(is_valid, lengths[:, None] - 1 - time, time)
-        ahead = self._direction(x, "")
-        back = _gathered(self._direction(_gathered(x, turned), "_reverse"), turned)
+        ahead = gru(x, self.gru.of(""))
+        back = _gathered(gru(_gathered(x, turned), self.gru.of("_reverse")), turned)
         return torch.cat([ahead, back], dim=-1) * is_valid[..., None].to(x.dtype)
-
-    def _direction(self, x: Tensor, suffix: str) -> Tensor:
-        """Run one direction's weights over (B, T, D) from its first frame: (B, T, hidden)."""
-        state = x.new_zeros(1, x.shape[0], self.gru.hidden_size)
-        # biases, one layer, no dropout, training or not, one direction, batch first
-        options = (True, 1, 0.0, self.training, False, True)
-        return torch.gru(x, state, self.gru.of(suffix), *options)[0]
 
 
 class GRUWeights(nn.Module):

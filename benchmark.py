@@ -8,7 +8,8 @@
     python benchmark.py --song 4              # four minutes of song, sung by the weights that ship
 
 Each row stands beside its limit on this machine, measured just before: see training/costs.py. On a
-GPU a training step also says what share it reaches of the bfloat16 products measured there.
+GPU a training step also says what share it reaches of the bfloat16 products measured there, how
+often the host waits for the device in it, and the memory at its peak.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     option(parser, "--rows", "", "rows whose name has it; none given: all", metavar="WORD")
     option(parser, "--threads", 0, "CPU threads; 0: all cores", metavar="N")
     parser.add_argument(
-        "--compile", action="store_true", help="U-Nets by torch.compile as well (default: not)"
+        "--compile",
+        action="store_true",
+        help="U-Nets, and on a GPU training steps, compiled as well (default: not)",
     )
     parser.add_argument(
         "--peers",

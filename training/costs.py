@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,9 @@ from hyperparams import Hyperparams
 from inpainter.diffusion import ACCOMPANIMENT, Denoiser, denoising_loss
 from inpainter.sampling import sample
 from network import Generated, TransformerTTS
+from source_filter import render
 from text.symbols import SYMBOLS
+from training.losses import spectral_loss
 from training.runlog import peak_memory
 from utils import config
 from utils.audio import Features, griffin_lim
@@ -75,7 +78,19 @@ def timed(work: Callable[[], object], device: torch.device, seconds: float = 1.0
     times = [once()]
     while sum(times) < seconds and len(times) < 50:
         times.append(once())
+    if device.type == "cuda":  # work that does not wait is queued: one wait for several calls
+        times = [queued(work, device, times[-1], seconds)]
     return sorted(times)[len(times) // 2]
+
+
+def queued(work: Callable[[], object], device: torch.device, one: float, seconds: float) -> float:
+    """Return the seconds of a call on a CUDA device among several that it is given at once."""
+    count = max(2, min(50, int(seconds / max(one, 1e-6))))
+    began = time.perf_counter()
+    for _ in range(count):
+        work()
+    torch.cuda.synchronize(device)
+    return (time.perf_counter() - began) / count
 
 
 def count_operations(work: Callable[[], object]) -> int:
@@ -188,19 +203,57 @@ def training_step(
     return step
 
 
-def training_row(name: str, network: nn.Module, loss: Callable[[], Tensor], m: Machine) -> Cost:
-    """Time a training step."""
-    step = training_step(network.train(), loss, m)
+def training_rows(
+    name: str,
+    network: nn.Module,
+    loss: Callable[[nn.Module], Tensor],
+    m: Machine,
+    dynamic: bool | None = None,
+) -> list[Cost]:
+    """Time a training step; on a GPU with `--compile` a compiled one as well.
+
+    loss: of the network that it is given. dynamic: of torch.compile, whether sizes may change.
+    """
+    network.train()
+    step = training_step(network, lambda: loss(network), m)
     moved = 7 * weight_bytes(network)  # weight, gradient and two moments, read or written
-    cost = Cost(name, timed(step, m.device), count_operations(step), moved)
-    return replace(cost, note=peak_share(cost, m))
+    rows = [Cost(name, 0.0, count_operations(step), moved)]
+    rows[0] = measured_step(rows[0], step, m)
+    if m.compiles and m.device.type == "cuda":
+        torch._dynamo.reset()
+        counters = torch._dynamo.utils.counters
+        counters.clear()
+        fast = cast(nn.Module, torch.compile(network, dynamic=dynamic))
+        row = replace(rows[0], name=f"{name}, compiled")
+        row = measured_step(row, training_step(network, lambda: loss(fast), m), m)
+        graphs, breaks = counters["stats"]["unique_graphs"], sum(counters["graph_break"].values())
+        rows.append(replace(row, note=f"{row.note}, {graphs} graphs, {breaks} breaks"))
+    return rows
 
 
-def peak_share(cost: Cost, machine: Machine) -> str:
-    """Say what share of a GPU's bfloat16 products a step makes; nothing elsewhere."""
-    if not machine.bfloat16_rate:
-        return ""
-    return f"{cost.flops / cost.seconds / machine.bfloat16_rate:.1%} of the bfloat16 peak"
+def measured_step(row: Cost, step: Callable[[], None], machine: Machine) -> Cost:
+    """Time a step; on a GPU the note is its share of the peak, its waits and its memory."""
+    if machine.device.type != "cuda":
+        return replace(row, seconds=timed(step, machine.device))
+    step()
+    torch.cuda.reset_peak_memory_stats(machine.device)
+    seconds = timed(step, machine.device)
+    share = row.flops / seconds / machine.bfloat16_rate
+    waits, memory = count_waits(step), peak_memory(machine.device)
+    note = f"{share:.1%} of the bfloat16 peak, waits {waits} times, peak {memory:.2f} GiB"
+    return replace(row, seconds=seconds, note=note)
+
+
+def count_waits(work: Callable[[], object]) -> int:
+    """Count how often the host waits for a CUDA device in a call."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            work()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return sum("synchronizing" in str(warning.message) for warning in caught)
 
 
 def transformer_step_row(hp: Hyperparams, machine: Machine) -> list[Cost]:
@@ -211,12 +264,13 @@ def transformer_step_row(hp: Hyperparams, machine: Machine) -> list[Cost]:
     lengths = torch.full((32,), 100, device=machine.device)
     mel_lengths = torch.full((32,), 600, device=machine.device)
 
-    def loss() -> Tensor:
+    def loss(network: nn.Module) -> Tensor:
         out = network(symbols, lengths, mel, mel_lengths, guided=True)
         attention = torch.stack([w.square().mean() for w in out.guided]).sum()
         return (out.mel - mel).abs().mean() + out.stop_logits.square().mean() + attention
 
-    return [training_row("transformer, training step 32 × (100, 600)", network, loss, machine)]
+    name = "transformer, training step 32 × (100, 600)"
+    return training_rows(name, network, loss, machine, dynamic=True)
 
 
 def postnet_step_row(hp: Hyperparams, machine: Machine) -> list[Cost]:
@@ -225,10 +279,35 @@ def postnet_step_row(hp: Hyperparams, machine: Machine) -> list[Cost]:
     mel = torch.randn(32, 200, hp.audio.n_mels, device=machine.device)
     linear = torch.randn(32, 200, hp.audio.n_linear, device=machine.device)
 
-    def loss() -> Tensor:
+    def loss(network: nn.Module) -> Tensor:
         return (network(mel) - linear).abs().mean()
 
-    return [training_row("postnet, training step 32 × 200", network, loss, machine)]
+    return training_rows("postnet, training step 32 × 200", network, loss, machine)
+
+
+def source_step_row(hp: Hyperparams, machine: Machine) -> list[Cost]:
+    """Time a step of the PostNet with a source on 16 windows of 100 frames."""
+    hp = replace(hp, postnet=replace(hp.postnet, kind="source"))
+    network, device = build_postnet(hp).to(machine.device), machine.device
+    mel = torch.randn(16, 100, hp.audio.n_mels, device=device)
+    f0 = torch.full((16, 100), 220.0, device=device)
+    base = torch.randn(16, 100, hp.audio.n_linear, device=device) - 4.0
+    wav = 0.1 * torch.randn(16, 99 * hp.audio.hop_length, device=device)
+    generator = torch.Generator(device)
+
+    def loss(network: nn.Module) -> Tensor:
+        made = render(network(mel, f0, base), f0, hp.audio, generator)
+        return spectral_loss(made, wav)[0]
+
+    return training_rows("source postnet, training step 16 × 100", network, loss, machine)
+
+
+def inpainter_step_row(hp: Hyperparams, machine: Machine) -> list[Cost]:
+    """Time a step of the preset's inpainter: 4 windows, on a GPU as many as it trains with."""
+    batch = hp.inpainter_training.batch_size if machine.device.type == "cuda" else 4
+    denoiser, x, is_known = unet_of(hp, machine)
+    name = f"inpainter, training step {batch} × {hp.window / hp.audio.sample_rate:.1f} s"
+    return unet_training_rows(name, hp, denoiser, x, is_known, machine, batch)
 
 
 def recomputed(network: TransformerTTS, symbols: Tensor, lengths: Tensor, frames: int) -> Tensor:
@@ -331,25 +410,33 @@ def unet_rows(preset: str, _: Hyperparams, machine: Machine) -> list[Cost]:
         note = f"{evaluations} evaluations, {made / window:.2f} s per second of audio"
         moved = evaluations * weight_bytes(network)
         rows.append(Cost(f"{title}, one window", made, evaluations * flops, moved, note))
-    row = unet_training_row(f"{title}, training step of 4", denoiser, x, is_known, machine)
-    return [*rows, row]
+    name = f"{title}, training step of 4"
+    return [*rows, *unet_training_rows(name, hp, denoiser, x, is_known, machine)]
 
 
-def unet_training_row(
-    name: str, denoiser: Denoiser, x: Tensor, is_known: Tensor, machine: Machine
-) -> Cost:
-    """Time a training step on four copies of a window (1, 2, S); the note is its memory."""
-    batch, known = x.repeat(4, 1, 1), is_known.repeat(4, 1, 1)
-    sigma = torch.full((4,), 0.1, device=machine.device)
+def unet_training_rows(
+    name: str,
+    hp: Hyperparams,
+    denoiser: Denoiser,
+    x: Tensor,
+    is_known: Tensor,
+    machine: Machine,
+    count: int = 4,
+) -> list[Cost]:
+    """Time a training step on copies of a window (1, 2, S); on a CPU the note is its memory."""
+    batch, known = x.repeat(count, 1, 1), is_known.repeat(count, 1, 1)
+    sigma = torch.full((count,), 0.1, device=machine.device)
 
-    def loss() -> Tensor:
-        sums, counts = denoising_loss(denoiser, batch, sigma, torch.randn_like(batch), known)
+    def loss(network: nn.Module) -> Tensor:
+        whole, noise = denoiser_of(network, hp), torch.randn_like(batch)
+        sums, counts = denoising_loss(whole, batch, sigma, noise, known)
         return (sums / counts.clamp_min(1)).mean()
 
     before = peak_memory(machine.device)
-    row = training_row(name, denoiser.network, loss, machine)
-    parts = [row.note, memory_note(machine.device, before)]
-    return replace(row, note=", ".join(filter(None, parts)))
+    rows = training_rows(name, denoiser.network, loss, machine)
+    if machine.device.type != "cuda":
+        rows = [replace(row, note=memory_note(machine.device, before)) for row in rows]
+    return rows
 
 
 def memory_note(device: torch.device, before: float) -> str:
@@ -363,6 +450,8 @@ COSTS: dict[str, Callable[[Hyperparams, Machine], list[Cost]]] = {
     "griffin-lim": griffin_lim_row,
     "transformer step": transformer_step_row,
     "postnet step": postnet_step_row,
+    "source step": source_step_row,
+    "inpainter step": inpainter_step_row,
     "decoding": decoding_rows,
     "unet legacy": partial(unet_rows, "legacy"),
     "unet small": partial(unet_rows, "small"),

@@ -167,8 +167,8 @@ def our_decoding(hp: Hyperparams, device: torch.device) -> Side:
     return Side(lambda: network.generate(symbols, lengths, [0], limit), millions(network))
 
 
-def speecht5_decoding(hp: Hyperparams, device: torch.device) -> Side:
-    """Decode as many frames by SpeechT5 of transformers, with its cache."""
+def speecht5_network(hp: Hyperparams) -> Any:
+    """Return SpeechT5 of transformers, text to mel, of the same sizes."""
     from transformers import SpeechT5Config, SpeechT5ForTextToSpeech
 
     sizes, inner = hp.transformer, hp.transformer.feedforward_multiplier * hp.transformer.width
@@ -188,7 +188,12 @@ def speecht5_decoding(hp: Hyperparams, device: torch.device) -> Side:
         speech_decoder_postnet_units=sizes.postnet_width,
         speaker_embedding_dim=16,
     )
-    network = SpeechT5ForTextToSpeech(section).to(device).eval()
+    return SpeechT5ForTextToSpeech(section)
+
+
+def speecht5_decoding(hp: Hyperparams, device: torch.device) -> Side:
+    """Decode as many frames by SpeechT5 of transformers, with its cache."""
+    network = speecht5_network(hp).to(device).eval()
     nn.init.constant_(network.speech_decoder_postnet.prob_out.bias, -50.0)
     symbols = torch.randint(5, 99, (1, SYMBOLS_READ), device=device)
     speaker = torch.zeros(1, 16, device=device)
@@ -199,6 +204,60 @@ def speecht5_decoding(hp: Hyperparams, device: torch.device) -> Side:
         return network.generate_speech(symbols, speaker, minlenratio=0.0, maxlenratio=ratio)
 
     return Side(run, f"{run().shape[0]} frames, {millions(network)}")
+
+
+def speecht5_training(hp: Hyperparams, device: torch.device) -> Side:
+    """Take a training step by SpeechT5 and its own loss, guided attention on."""
+    network = speecht5_network(hp).to(device).train()
+    symbols, _, mel, _ = training_inputs(99, hp, device)
+    mask, speaker = torch.ones_like(symbols), torch.zeros(BATCH, 16, device=device)
+
+    def loss() -> Tensor:
+        told = {"attention_mask": mask, "speaker_embeddings": speaker}
+        return network(input_ids=symbols, labels=mel, **told).loss
+
+    return Side(step_of(network, loss, device), millions(network))
+
+
+def conformer_training(hp: Hyperparams, device: torch.device) -> Side:
+    """Take a step of a network without a history by FastSpeech2Conformer of transformers.
+
+    Its blocks have a convolution and a second feed-forward part besides, and it decodes frame by
+    frame: with a reduction factor above 1 it does not train.
+    """
+    from transformers import FastSpeech2ConformerConfig, FastSpeech2ConformerModel
+
+    sizes, inner = hp.transformer, hp.transformer.feedforward_multiplier * hp.transformer.width
+    section = FastSpeech2ConformerConfig(
+        hidden_size=sizes.width,
+        vocab_size=100,
+        num_mel_bins=hp.audio.n_mels,
+        encoder_num_attention_heads=sizes.heads,
+        encoder_layers=sizes.encoder_layers,
+        encoder_linear_units=inner,
+        decoder_num_attention_heads=sizes.heads,
+        decoder_layers=sizes.decoder_layers,
+        decoder_linear_units=inner,
+        speech_decoder_postnet_layers=sizes.postnet_layers,
+        speech_decoder_postnet_units=sizes.postnet_width,
+        reduction_factor=1,
+        duration_predictor_channels=sizes.width,
+        pitch_predictor_channels=sizes.width,
+        energy_predictor_channels=sizes.width,
+    )
+    network = FastSpeech2ConformerModel(section).to(device).train()
+    symbols, _, mel, _ = training_inputs(99, hp, device)
+    # Frames of each symbol, and a pitch and an energy.
+    durations = torch.full_like(symbols, FRAMES // SYMBOLS_READ)
+    durations[:, -1] += FRAMES % SYMBOLS_READ
+    told = torch.randn(BATCH, SYMBOLS_READ, 1, device=device)
+    labels = {"spectrogram_labels": mel, "duration_labels": durations}
+    labels |= {"pitch_labels": told, "energy_labels": told}
+
+    def loss() -> Tensor:
+        return network(symbols, attention_mask=torch.ones_like(symbols), **labels).loss
+
+    return Side(step_of(network, loss, device), millions(network))
 
 
 def espnet_network(hp: Hyperparams) -> Any:
@@ -263,7 +322,7 @@ def our_training(hp: Hyperparams, device: torch.device) -> Side:
         errors = (out.mel - mel).abs().mean() + (out.mel_before - mel).abs().mean()
         return errors + out.stop_logits.square().mean() + guided
 
-    return Side(step_of(network, loss), millions(network))
+    return Side(step_of(network, loss, device), millions(network))
 
 
 def espnet_training(hp: Hyperparams, device: torch.device) -> Side:
@@ -274,7 +333,7 @@ def espnet_training(hp: Hyperparams, device: torch.device) -> Side:
     def loss() -> Tensor:
         return network(symbols, lengths, mel, mel_lengths)[0]
 
-    return Side(step_of(network, loss), millions(network))
+    return Side(step_of(network, loss, device), millions(network))
 
 
 def espnet_parallel_training(hp: Hyperparams, device: torch.device) -> Side:
@@ -313,7 +372,7 @@ def espnet_parallel_training(hp: Hyperparams, device: torch.device) -> Side:
         parts = durations, known, told, known, told, known
         return network(symbols, lengths, mel, mel_lengths, *parts)[0]
 
-    return Side(step_of(network, loss), millions(network))
+    return Side(step_of(network, loss, device), millions(network))
 
 
 def espnet_fastspeech2_training(hp: Hyperparams, device: torch.device) -> Side:
@@ -324,13 +383,18 @@ def espnet_fastspeech2_training(hp: Hyperparams, device: torch.device) -> Side:
     return espnet_parallel_training(replace(hp, transformer=own), device)
 
 
-def step_of(network: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
-    """Return forward, backward, clipping of the gradient and AdamW."""
+def step_of(
+    network: nn.Module, loss: Callable[[], Tensor], device: torch.device
+) -> Callable[[], None]:
+    """Return forward, backward, clipping of the gradient and AdamW; on a GPU in bfloat16."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, fused=True)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        loss().backward()
+        on_gpu = device.type == "cuda"
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=on_gpu):
+            value = loss()
+        value.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
 
@@ -353,7 +417,11 @@ COMPARISONS = (
         DECODING, "SpeechT5 of transformers", "transformers", our_decoding, speecht5_decoding
     ),
     Comparison(DECODING, "ESPnet2 Transformer", "espnet2", our_decoding, espnet_decoding),
+    Comparison(
+        TRAINING, "SpeechT5 of transformers", "transformers", our_training, speecht5_training
+    ),
     Comparison(TRAINING, "ESPnet2 Transformer", "espnet2", our_training, espnet_training),
+    Comparison(AT_ONCE, "FastSpeech2Conformer", "transformers", our_training, conformer_training),
     Comparison(AT_ONCE, "ESPnet2 FastSpeech2", "espnet2", our_training, espnet_parallel_training),
     Comparison(
         AT_ONCE,
@@ -422,6 +490,7 @@ def measure_peers(arguments: Namespace) -> None:
     torch.set_num_threads(arguments.threads or 1)
     device = start_on(arguments.device)
     logging.getLogger().setLevel(logging.WARNING)  # peers describe every layer of theirs
-    print(f"{describe_device(device)}; preset {arguments.preset}; float32")
+    steps = "; training steps bfloat16" if device.type == "cuda" else ""
+    print(f"{describe_device(device)}; preset {arguments.preset}; float32{steps}")
     for line in peer_lines(config.preset(arguments.preset), device, arguments.rows):
         print(line, flush=True)

@@ -198,7 +198,8 @@ def linear_of(postnet: Loaded, mel: Tensor, mel_lengths: Tensor | None = None) -
 @lru_cache(maxsize=8)
 def _filterbank_inverse(audio: Audio, device: torch.device) -> Tensor:
     """Return the pseudo-inverse of the mel filterbank, (M, F)."""
-    return torch.linalg.pinv(mel_filterbank(audio)).to(device)
+    with torch.autocast("cpu", enabled=False):  # it is kept, for whoever asks next
+        return torch.linalg.pinv(mel_filterbank(audio)).to(device)
 
 
 def linear_from_mel(mel: Tensor, audio: Audio) -> Tensor:
@@ -207,7 +208,8 @@ def linear_from_mel(mel: Tensor, audio: Audio) -> Tensor:
     The baseline of a PostNet; previews of the transformer alone use it.
     """
     inverse = _filterbank_inverse(audio, mel.device)  # (M, F)
-    return product(mel.float().exp(), inverse).clamp_min(audio.log_floor).log()
+    with torch.autocast(mel.device.type, enabled=False):
+        return product(mel.float().exp(), inverse).clamp_min(audio.log_floor).log()
 
 
 def contrasted(linear: Tensor, synthesis: Synthesis) -> Tensor:

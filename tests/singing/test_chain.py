@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from hyperparams import Audio, Synthesis
+from singing import chain
 from singing.chain import sharpened, waveform
 from transcription.transcribe import load_transcriber
 from utils.audio import Features
@@ -78,3 +79,16 @@ def test_the_contrast_is_heard_and_the_level_stays() -> None:
     assert depth[1] > depth[0] + 0.5
     bands = [p[:500].unfold(0, 100, 100).mean(1).log10() * 10 for p in (plain, raised)]
     assert (bands[0] - bands[1]).abs().max() < 1.0  # dB
+
+
+def test_the_inverse_of_the_filterbank_is_float32_whoever_asks_first() -> None:
+    """A training step in bfloat16 keeps no rounded inverse for those that follow."""
+    audio = Audio()
+    mel = torch.randn(1, 5, audio.n_mels)
+    chain._filterbank_inverse.cache_clear()
+    expected = chain.linear_from_mel(mel, audio)
+    chain._filterbank_inverse.cache_clear()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = chain.linear_from_mel(mel, audio)
+    assert torch.equal(rounded, expected)
+    assert torch.equal(chain.linear_from_mel(mel, audio), expected)

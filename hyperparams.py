@@ -599,14 +599,16 @@ class Hyperparams:
                 f"inpainter_training.segment_frames = {self.inpainter_training.segment_frames}: "
                 "expected the frames of a window"
             )
-        without = {"inpainter": self.inpainter_training, "transcriber": self.transcriber_training}
+        without = {"transcriber": self.transcriber_training}
+        if not self.unet.mel:
+            without["inpainter"] = self.inpainter_training
         if self.postnet.kind == "source":
             without["postnet"] = self.postnet_training
         for name, training in without.items():
             if training.corpus_on_device:
                 raise ValueError(
-                    f"{name}_training.corpus_on_device: only transformer and PostNet (kind cbhg) "
-                    "learn from spectrograms that can stay there"
+                    f"{name}_training.corpus_on_device: only transformer, PostNet (kind cbhg) and "
+                    "the inpainter on mels learn from spectrograms that can stay there"
                 )
 
     @property

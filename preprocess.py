@@ -38,8 +38,9 @@ from training.batching import (
 from utils.seeds import numpy_generator
 
 if TYPE_CHECKING:
-    from hyperparams import Training
+    from hyperparams import Audio, Training
     from inpainter.mel_unet import MelSignal
+    from training.resident_mels import ResidentSongs
 
 __all__ = [
     "FeatureStore",
@@ -47,6 +48,7 @@ __all__ = [
     "MelLinearBatches",
     "MelWavBatch",
     "MelWavBatches",
+    "ResidentMelBatches",
     "ScoreBatch",
     "ScoreTracks",
     "StemBatches",
@@ -485,18 +487,21 @@ class StemBatches:
             for song, place in zip(songs, places, strict=True)
         ]
         items = [self.items[song] for song in songs]
-        wav = torch.stack(
-            [self.store.window(i["id"], s, self.window) for i, s in zip(items, starts, strict=True)]
-        )
+        ids = [item["id"] for item in items]
+        wav = self._signal(ids, starts)
         lengths = [
             min(i["num_samples"] - s, self.window) for i, s in zip(items, starts, strict=True)
         ]
         other = self._other(items, starts) if with_other else None
-        ids = [item["id"] for item in items]
         return StemBatch(ids, torch.tensor(starts), wav, torch.tensor(lengths), other)
 
+    def _signal(self, ids: Sequence[str], starts: Sequence[int]) -> Tensor:
+        """Read the stems (B, 2, S) of windows from samples `starts` of songs on."""
+        rows = zip(ids, starts, strict=True)
+        return torch.stack([self.store.window(id, start, self.window) for id, start in rows])
+
     def _other(self, items: Sequence[dict[str, Any]], starts: Sequence[int]) -> Tensor | None:
-        """Accompaniments (B, S) of the songs that follow in the index, at the same relative place.
+        """Signal (B, S) of the accompaniments of songs that follow in the index, at like places.
 
         Another take is no other song. None when the corpus has one song only.
         """
@@ -504,15 +509,16 @@ class StemBatches:
         if len({song_of(song["id"]) for song in songs}) < 2:
             return None
         number = {song["id"]: index for index, song in enumerate(songs)}
-        windows = []
+        others = []
         for item, start in zip(items, starts, strict=True):
             after = number[item["id"]] + 1
             following = itertools.chain(songs[after:], songs)
             other = next(s for s in following if song_of(s["id"]) != song_of(item["id"]))
             room = max(other["num_samples"] - self.window, 0)
             place = round(start / max(item["num_samples"] - self.window, 1) * room)
-            windows.append(self.store.window(other["id"], place, self.window)[1])
-        return torch.stack(windows)
+            others.append((other["id"], place))
+        ids, places = zip(*others, strict=True)
+        return self._signal(ids, places)[:, 1]
 
     def head(self, count: int) -> Iterator[StemBatch]:
         """Yield `count` batches, always the same: windows spread evenly over all songs."""
@@ -544,3 +550,33 @@ class MelBatches:
         """Replace the waveforms of a batch by its signal; starts stay samples of the song."""
         other = None if batch.other is None else self.signal.of_accompaniment(batch.other)
         return replace(batch, wav=self.signal.of_audio(batch.wav), other=other)
+
+
+class ResidentMelBatches(StemBatches):
+    """The same windows, cut from mels that stay on a device.
+
+    Their first and last frames hear the song beyond the window, where `MelBatches` mirrors it.
+    """
+
+    def __init__(
+        self,
+        store: StemStore,
+        split: str,
+        training: Training,
+        audio: Audio,
+        songs: ResidentSongs,
+        signal: MelSignal,
+    ) -> None:
+        """signal: of the songs' device, as `songs`."""
+        hop = audio.hop_length
+        window = training.segment_frames * hop
+        super().__init__(store, split, training, window, prefetch=0, align=hop)
+        self.songs, self.signal = songs, signal
+
+    def _signal(self, ids: Sequence[str], starts: Sequence[int]) -> Tensor:
+        """Cut the signal (B, 2, T·M) of windows from samples `starts` of songs on."""
+        frames = [round(start / self.align) for start in starts]
+        rows = self.songs.rows(ids, frames, self.window // self.align)  # (B, T)
+        vocal = self.signal.vocal(self.songs.mel("vocal", rows))
+        accompaniment = self.signal.accompaniment(self.songs.mel("accompaniment", rows))
+        return torch.stack([vocal.flatten(1), accompaniment.flatten(1)], dim=1)

@@ -71,11 +71,19 @@ from inpainter.mel_unet import MelSignal
 from inpainter.sampling import sample
 from inpainter.unet import UNet1d
 from network import PostNet
-from preprocess import MelBatches, ScoreTracks, StemBatch, StemBatches, StemStore
+from preprocess import (
+    MelBatches,
+    ResidentMelBatches,
+    ScoreTracks,
+    StemBatch,
+    StemBatches,
+    StemStore,
+)
 from text.symbols import SYMBOL_TO_ID, SYMBOLS
 from training.batching import Position
 from training.experiment import Experiment, StepContext, Term
 from training.mel_drafts import DraftStore, MelContexts
+from training.resident_mels import ResidentMelContexts, ResidentSongs, song_mels
 from training.simulated_drafts import SimulatedContexts
 from training.trainer import train
 from utils import checkpoint, plotting
@@ -151,13 +159,23 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
         maker = ContextMaker(hp.audio, self.data, device)
         self.parts = maker.parts
         tracks = ScoreTracks(store.index["items"], SYMBOL_TO_ID) if "pitch" in self.parts else None
+        songs = None
+        if hp.inpainter_training.corpus_on_device:
+            songs = ResidentSongs(
+                list(song_mels(store, hp.audio, device, tracks, drafts)),
+                hp.inpainter_training.segment_frames,
+                math.log(hp.audio.log_floor),
+                device,
+            )
         self.contexts: SimulatedContexts
-        if hp.unet.mel:
+        if songs is not None:
+            self.contexts = ResidentMelContexts(maker, hp.audio, hp.diffusion, songs, drafts)
+        elif hp.unet.mel:
             self.contexts = MelContexts(maker, hp.audio, hp.diffusion, tracks, drafts)
         else:
             self.contexts = SimulatedContexts(maker, hp.audio, hp.diffusion, tracks, postnet)
-        self.training_batches = windows_of(store, "train", hp, self.data)
-        self.validation = windows_of(store, "validation", hp, self.data)
+        self.training_batches = windows_of(store, "train", hp, self.data, songs)
+        self.validation = windows_of(store, "validation", hp, self.data, songs)
         d = hp.diffusion
         self.edges = sigma_bin_edges(d.p_mean, d.p_std, d.loss_bins).to(device)
         self.levels = bin_medians(d.p_mean, d.p_std, d.loss_bins)
@@ -366,10 +384,20 @@ def generator_on(device: torch.device, generator: torch.Generator) -> torch.Gene
 
 
 def windows_of(
-    store: StemStore, split: str, hp: Hyperparams, data: Mapping[str, Any]
+    store: StemStore,
+    split: str,
+    hp: Hyperparams,
+    data: Mapping[str, Any],
+    songs: ResidentSongs | None = None,
 ) -> StemBatches | MelBatches:
-    """Open the windows of a split, as the signal that the network works on."""
+    """Open the windows of a split, as the signal that the network works on.
+
+    songs: mels that stay on a device, from which they are cut.
+    """
     training = hp.inpainter_training
+    if songs is not None:
+        signal = MelSignal(hp.audio, data["statistics"], songs.device)
+        return ResidentMelBatches(store, split, training, hp.audio, songs, signal)
     if not hp.unet.mel:
         return StemBatches(store, split, training, hp.window)
     aligned = StemBatches(store, split, training, hp.window, align=hp.audio.hop_length)

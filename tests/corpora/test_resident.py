@@ -94,7 +94,7 @@ def test_what_cannot_be_is_refused(monkeypatch) -> None:
     with pytest.raises(ValueError, match="choose one of the two"):
         Training(corpus_on_device=True, batch_workers=2)
     for knob in ("inpainter_training", "transcriber_training"):
-        with pytest.raises(ValueError, match="only transformer and PostNet"):
+        with pytest.raises(ValueError, match="only transformer, PostNet"):
             config.build("base", None, [f"{knob}.corpus_on_device=true"], config.presets())
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10_000_000_000, 0))
     cuda = torch.device("cuda")

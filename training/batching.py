@@ -272,7 +272,8 @@ def _arrived(batch: Fed, arrived: torch.cuda.Event, device: torch.device) -> Fed
     stream.wait_event(arrived)
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        tensor.record_stream(stream)
+        if tensor.device.type == "cuda":  # some of a batch may stay on the host
+            tensor.record_stream(stream)
         return tensor
 
     batch.device.map(keep)

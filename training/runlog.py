@@ -306,11 +306,18 @@ class Ledger:
 
 
 def _numbers(scalars: list[Tensor]) -> list[float]:
-    """Read scalars of one device with one wait, as float64 where the device has it."""
-    if not scalars:
-        return []
-    dtype = torch.float32 if scalars[0].device.type == "mps" else torch.float64
-    return torch.stack([scalar.to(dtype) for scalar in scalars]).tolist()
+    """Read scalars with one wait per device, as float64 where it has that.
+
+    What a loss counts may lie on the host while its total is on the device.
+    """
+    values = [0.0] * len(scalars)
+    for device in {scalar.device for scalar in scalars}:
+        places = [k for k, scalar in enumerate(scalars) if scalar.device == device]
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        read = torch.stack([scalars[k].detach().to(dtype) for k in places]).tolist()
+        for place, value in zip(places, read, strict=True):
+            values[place] = value
+    return values
 
 
 def measures_of(

@@ -296,7 +296,7 @@ class Trainer:
         device = self.world.device
         dtype = torch.float32 if device.type == "mps" else torch.float64
         counts = [
-            count.to(dtype)
+            count.to(device, dtype)
             if isinstance(count := term.count, Tensor)
             else torch.full((), count, dtype=dtype, device=device)
             for term in terms.values()

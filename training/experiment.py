@@ -89,9 +89,8 @@ class Experiment(ABC, Generic[Network, Batch]):
     hyperparams: Hyperparams
     model: Network
     data: dict[str, Any]
-    discriminator: nn.Module | None = (
-        None  # trained by the same losses; no checkpoint to use has it
-    )
+    # Trained by the same losses, and stored in what a run resumes from alone.
+    discriminator: nn.Module | None = None
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:

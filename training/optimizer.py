@@ -90,7 +90,7 @@ def resume_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) ->
         group.update({k: v for k, v in current.items() if k != "params"})
 
 
-class Opponent:
+class Adversary:
     """A discriminator and its optimiser: its loss is one of the terms that the model learns by."""
 
     def __init__(self, network: nn.Module, training: Training) -> None:

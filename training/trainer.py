@@ -34,8 +34,8 @@ from hyperparams import Training
 from training.batching import Fed, fed
 from training.experiment import Experiment, NonFiniteLoss, Term, compare, seeded_context
 from training.optimizer import (
+    Adversary,
     MovingAverage,
-    Opponent,
     build_optimizer,
     learning_rate,
     resume_optimizer,
@@ -161,10 +161,10 @@ class Trainer:
         self.log: RunLog | None = None  # on the main rank
         self.model: nn.Module = experiment.model.to(world.device)
         self.optimizer = build_optimizer(self.model, self.training)
-        self.opponent = (
+        self.adversary = (
             None
             if experiment.discriminator is None
-            else Opponent(experiment.discriminator.to(world.device), self.training)
+            else Adversary(experiment.discriminator.to(world.device), self.training)
         )
         decay = self.training.ema_decay
         self.average = MovingAverage(self.model, decay) if decay else None
@@ -237,9 +237,9 @@ class Trainer:
         began = time.perf_counter()
         self.model.train()
         optimizers = [self.optimizer]
-        if self.opponent is not None:
-            self.opponent.network.train()
-            optimizers.append(self.opponent.optimizer)
+        if self.adversary is not None:
+            self.adversary.network.train()
+            optimizers.append(self.adversary.optimizer)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(self.step, self.training)
@@ -256,9 +256,9 @@ class Trainer:
                 measures.append(self._backward(batch, index, divisors))
         limit = self.training.clip_norm or math.inf
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        if self.opponent is not None:
-            self.opponent.exchange(self.world)
-            nn.utils.clip_grad_norm_(self.opponent.network.parameters(), limit)
+        if self.adversary is not None:
+            self.adversary.exchange(self.world)
+            nn.utils.clip_grad_norm_(self.adversary.network.parameters(), limit)
         self.ledger.steps.append(StepMeasures(self.step, ids, measures, norm))
         if self.world.device.type == "cpu":  # nothing to wait for: a bad step does not happen
             self._account()
@@ -469,7 +469,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "ema": self.average.tensors if self.average is not None else None,
             "optimizer": self.optimizer.state_dict(),
-            "discriminator": None if self.opponent is None else self.opponent.state(),
+            "discriminator": None if self.adversary is None else self.adversary.state(),
             "best": self.best,
             "position": self.position,
             "hyperparams": config.to_dict(self.experiment.hyperparams),
@@ -535,8 +535,8 @@ class Trainer:
             logger.info("changed since the checkpoint: %s", line)
         checkpoint.load_weights(self.model, state["model"], self.last)
         resume_optimizer(self.optimizer, state["optimizer"])
-        if self.opponent is not None:
-            self.opponent.load(state["discriminator"], self.last)
+        if self.adversary is not None:
+            self.adversary.load(state["discriminator"], self.last)
         if self.average is not None:
             self.average.load(checkpoint.weights(state))
         self.step, self.position, self.best = state["step"], state["position"], state["best"]

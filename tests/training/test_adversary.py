@@ -11,7 +11,7 @@ from tiny import TINY
 from torch import nn
 
 from training.adversary import WaveformDiscriminator, adversarial_losses
-from training.optimizer import Opponent
+from training.optimizer import Adversary
 from utils.distributed import World
 
 SAMPLES = 4096
@@ -56,15 +56,15 @@ def test_features_of_the_same_sound_are_no_distance_apart() -> None:
 
 def test_it_learns_to_tell_noise_from_tones() -> None:
     network = discriminator(8)
-    opponent = Opponent(network, replace(TINY.postnet_training, learning_rate=3e-3))
+    adversary = Adversary(network, replace(TINY.postnet_training, learning_rate=3e-3))
     noise = torch.Generator().manual_seed(2)
     first = last = 0.0
     for step in range(25):
         made = 0.05 * torch.randn(4, SAMPLES, generator=noise)
         loss = adversarial_losses(network, made, tones(4, step)).discriminator
-        opponent.optimizer.zero_grad()
+        adversary.optimizer.zero_grad()
         loss.backward()
-        opponent.optimizer.step()
+        adversary.optimizer.step()
         first, last = first or loss.item(), loss.item()
     assert last < 0.3 < first
     with torch.no_grad():
@@ -91,16 +91,16 @@ def test_ranks_average_its_gradients() -> None:
         def sum(self, values: torch.Tensor) -> torch.Tensor:
             return values + 3 * values
 
-    opponent = Opponent(discriminator(), TINY.postnet_training)
-    adversarial_losses(opponent.network, tones(2, 1), tones(2, 0)).discriminator.backward()
-    own = [parameter.grad.clone() for parameter in opponent.network.parameters()]
-    opponent.exchange(Pair(torch.device("cpu"), size=2))
-    for before, parameter in zip(own, opponent.network.parameters(), strict=True):
+    adversary = Adversary(discriminator(), TINY.postnet_training)
+    adversarial_losses(adversary.network, tones(2, 1), tones(2, 0)).discriminator.backward()
+    own = [parameter.grad.clone() for parameter in adversary.network.parameters()]
+    adversary.exchange(Pair(torch.device("cpu"), size=2))
+    for before, parameter in zip(own, adversary.network.parameters(), strict=True):
         torch.testing.assert_close(parameter.grad, 2 * before)
 
 
 def test_a_run_without_a_discriminator_is_not_gone_on_with() -> None:
-    opponent = Opponent(discriminator(), TINY.postnet_training)
+    adversary = Adversary(discriminator(), TINY.postnet_training)
     with pytest.raises(ValueError, match="no discriminator"):
-        opponent.load(None, Path("last.pt"))
-    opponent.load(opponent.state(), Path("last.pt"))
+        adversary.load(None, Path("last.pt"))
+    adversary.load(adversary.state(), Path("last.pt"))

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from text.lyrics import LyricLine
 
 SHORTEST_HELD = 0.1  # s of a part that gets a note
+RELEASE = 0.1  # s of a continuation that its last note leaves to its release
+LONGEST_END = 4.0  # s that this note is held at most
 BREATH = 0.5  # s of rest at most over which composed notes are joined to those beside them
 TOUCHING = 0.06  # s between a note and the edge that it sounds up to
 CONTEXT = 2.0  # s of a take on either side of a part that are sung with it
@@ -246,7 +248,7 @@ def joined_up(
     """Let syllables composed for a range of samples begin and end with what is sung beside it.
 
     A note that sounds up to an edge goes on behind it: there the first note, or the last of three
-    and more, takes its pitch.
+    and more, takes its pitch. Where nothing is sung behind, the last note is held to the end.
     """
     start, stop = part[0] / rate, part[1] / rate
     made = list(syllables)
@@ -262,6 +264,10 @@ def joined_up(
         goes_on = right.onset - stop <= TOUCHING and len(made) > 2
         pitch = right.notes[0].pitch if goes_on else last.pitch
         made[-1] = replace(made[-1], notes=(*rest, replace(last, offset=stop, pitch=pitch)))
+    if made and not any(s.onset >= start for s in beside):
+        (*rest, last) = made[-1].notes
+        end = max(last.offset, min(stop - RELEASE, last.onset + LONGEST_END))
+        made[-1] = replace(made[-1], notes=(*rest, replace(last, offset=end)))
     return tuple(made)
 
 

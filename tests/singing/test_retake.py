@@ -104,6 +104,17 @@ def test_composed_notes_meet_what_is_sung_beside_them() -> None:
     assert list(far) == composed
 
 
+def test_a_continuation_is_sung_to_its_end() -> None:
+    composed = [syllable(1.3, 2.0), syllable(2.0, 2.3)]
+    sung_before = [syllable(0.0, 0.9)]
+    (_, last) = joined_up(composed, (16000, 56000), sung_before, 16000)
+    assert (last.onset, last.offset) == (2.0, pytest.approx(3.4))
+    (_, last) = joined_up(composed, (16000, 320000), sung_before, 16000)
+    assert last.offset == pytest.approx(6.0)  # no note is held for ever
+    (_, last) = joined_up(composed, (16000, 36000), sung_before, 16000)
+    assert last.offset == 2.3  # nor cut
+
+
 # ---------------------------------------------------------------------------- the chain
 
 

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from utils.convnext import convnext
-from utils.ragged import Ragged, packed, unpacked
+from utils.kernels import Ragged, convnext, packed, unpacked
 from utils.recurrence import gru
 
 # ---------------------------------------------------------------------------------------------

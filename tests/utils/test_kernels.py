@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from module import Dropout, MaskedConv, dropout, dropped_relu, dropped_sum
-from utils.ragged import Ragged, packed, ragged, unpacked
+from utils.kernels import Ragged, packed, ragged, unpacked
 
 
 @pytest.mark.parametrize("gap", [0, 2])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from module import Dropout, MaskedConv, dropout, dropped_relu, dropped_sum
-from utils.kernels import Ragged, packed, ragged, unpacked
+from module import Dropout, MaskedConv
+from utils.kernels import Ragged, dropout, dropped_relu, dropped_sum, packed, ragged, unpacked
 
 
 @pytest.mark.parametrize("gap", [0, 2])

@@ -22,14 +22,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from corpora.cache import (
-    INDEX_VERSION,
     BuildReport,
     Outcome,
     exclusive,
     fingerprint,
     kept_record,
     open_cache,
-    read_index,
     run_parallel,
     save_array,
     strays,
@@ -38,11 +36,13 @@ from corpora.cache import (
 from corpora.quality import broken_samples, clipping, silence, truncation_fault
 from corpora.records import (
     FULL_SCALE,
+    INDEX_VERSION,
     LOUDNESS,
     ArrayPair,
     Rejection,
     Split,
     StemPair,
+    read_index,
     strict_message,
 )
 from utils.audio import Features, convert, cpu_features, loudness, read_audio

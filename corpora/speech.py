@@ -21,7 +21,6 @@ from torch import Tensor
 
 from corpora import on_the_fly
 from corpora.cache import (
-    INDEX_VERSION,
     BuildReport,
     Moments,
     Outcome,
@@ -36,7 +35,7 @@ from corpora.cache import (
 )
 from corpora.on_the_fly import ON_THE_FLY, STORED
 from corpora.quality import recording_fault, truncation_fault
-from corpora.records import Rejection, Split, Utterance, strict_message
+from corpora.records import INDEX_VERSION, Rejection, Split, Utterance, strict_message
 from utils.audio import convert, cpu_features, read_audio
 from utils.files import UNREADABLE, Journal, sha256_of
 

@@ -23,7 +23,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from music.midi import read_midi
+from music.midi_tracks import read_midi
 from music.underlay import sing
 from singing.request import MelodyRequest, SongFiles, SongRequest
 from singing.sing import requested_voice, sing_song

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from singing.chain import with_breaths
 from singing.melody import MelodyResult, chord_changes
+from singing.performance import with_breaths
 from singing.voice import (
     Refine,
     RenderedPhrase,

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hyperparams import Diffusion, Hyperparams
-from singing.chain import unsung_remarks
 from singing.inpaint import (
     InpaintedVocal,
     check_inpainter,
@@ -32,6 +31,7 @@ from singing.output import (
     write_lines,
     write_song,
 )
+from singing.performance import unsung_remarks
 from singing.placement import PAUSE, Draft, spoken_draft, sung_draft
 from singing.request import (
     NONE,

@@ -21,18 +21,20 @@ from music.inputs import ScoreTracks, collate_scores, items_to_sing
 from network import Generated, TransformerTTS
 from singing.chain import (
     AttentionHealth,
-    Performance,
     attention_health,
-    contour_of_pitch,
     f0_of_mel,
-    f0_of_notes,
     generate_mel,
     guided_alignment,
     linear_of,
-    performances,
     sharpened,
     source_waveform,
     waveform,
+)
+from singing.performance import (
+    Performance,
+    contour_of_pitch,
+    f0_of_notes,
+    performances,
     with_loudness,
 )
 from singing.request import ProgressBar, own_range, sung_range, voice_names, voice_number

@@ -138,7 +138,7 @@ def strays(directory: Path, arrays: Sequence[str], ids: set[str]) -> list[Path]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one entry of a corpus: an item of its index, or the reason of a rejection."""
+    """What became of an entry: a record and of it an item, or the fault it is left out for."""
 
     id: str
     item: dict[str, Any] | None

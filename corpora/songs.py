@@ -69,28 +69,18 @@ class SongTask:
     record: dict[str, Any] | None  # of an earlier build
 
 
-@dataclass(frozen=True)
-class StoredSong:
-    """What a worker brings back: a record for the journal, or the reason of a rejection."""
-
-    id: str
-    record: dict[str, Any] | None
-    fault: str | None
-    kept: bool
-
-
-def make_song(task: SongTask) -> StoredSong:
+def make_song(task: SongTask) -> Outcome:
     """Make the array of one song, or keep the one that an earlier build left intact."""
     pair, audio = task.pair, task.audio
     try:
         mark = fingerprint(INDEX_VERSION, KIND, _sources(pair), audio.sample_rate, task.loudness)
         if record := kept_record(task.record, mark, task.directory, pair.id):
-            return StoredSong(pair.id, record, None, True)
+            return Outcome(pair.id, None, record, None, True)
         stems, remarks, conversions = _read_pair(pair, audio)
     except (OSError, ValueError) as error:
-        return StoredSong(pair.id, None, str(error), False)
+        return Outcome(pair.id, None, None, str(error), False)
     except UNREADABLE as error:  # one bad file never ends a build
-        return StoredSong(pair.id, None, f"not readable: {error!r}", False)
+        return Outcome(pair.id, None, None, f"not readable: {error!r}", False)
     before = loudness(stems.sum(dim=0), audio.sample_rate)
     remarks += pair_remarks(stems[0], stems[1], cpu_features(audio), audio.sample_rate)
     gain = 10 ** ((task.loudness - before) / 20) if math.isfinite(before) else 1.0
@@ -109,7 +99,7 @@ def make_song(task: SongTask) -> StoredSong:
         "remarks": remarks,
         "conversions": conversions,
     }
-    return StoredSong(pair.id, record, None, False)
+    return Outcome(pair.id, None, record, None, False)
 
 
 def _sources(pair: StemPair | ArrayPair) -> list[str]:
@@ -233,7 +223,7 @@ def make_all(
         if song.record is not None:
             journal.add(song.record)
             item = _item(song.record, split) | (scores or {}).get(song.id, {})
-        yield Outcome(song.id, item, song.record, song.fault, song.kept)
+        yield dataclasses.replace(song, item=item)
 
 
 def songs_head(corpus: str, audio: Audio, split: Split, target_loudness: float) -> dict[str, Any]:

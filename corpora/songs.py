@@ -372,7 +372,7 @@ def pair_remarks(vocal: Tensor, accompaniment: Tensor, features: Features, rate:
     if len(vocal) >= VERDICT_SECONDS * rate:
         remark = lag_remark(sung, played, frame_rate)
         remarks += [remark] if remark else []
-    shares = [_low_share(stem, features, rate) for stem in (vocal, accompaniment)]
+    shares = [_low_share(stem, rate) for stem in (vocal, accompaniment)]
     if shares[0] > max(LOW_SHARE, 2 * shares[1]):
         remarks.append(
             f"perhaps swapped: {shares[0]:.0%} of the vocal's energy is below {LOW_BAND:.0f} Hz, "
@@ -415,7 +415,7 @@ def _correlate(first: Tensor, second: Tensor, reach: int) -> Tensor:
     return torch.cat([correlation[-reach:], correlation[: reach + 1]]) / norm
 
 
-def _low_share(wav: Tensor, features: Features, rate: int) -> float:
+def _low_share(wav: Tensor, rate: int) -> float:
     """Share of the energy of (S,) that lies below LOW_BAND."""
     power = torch.fft.rfft(wav).abs().square()
     low = round(LOW_BAND * len(wav) / rate)

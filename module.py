@@ -23,11 +23,11 @@ from utils.kernels import (
     dropout,
     dropped_relu,
     dropped_sum,
+    gru,
     packed,
     surrounded,
     unpacked,
 )
-from utils.recurrence import gru
 
 # ---------------------------------------------------------------------------------------------
 # Sequences: masks, positions, convolutions that ignore padding

@@ -1,14 +1,16 @@
 """Layers of module.py in forms that waste nothing.
 
 Batches without padding, dropouts and zeros around sequences in one pass over memory, ConvNeXt
-blocks in pieces that fit a cache: each equals the operations it stands for, gradients included.
+blocks in pieces that fit a cache, a GRU that compilers leave alone: each equals the operations it
+stands for, gradients included.
 Legend: B batch, T frames, C channels, I inner channels, K kernel, R positions of a row.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -315,3 +317,84 @@ def convnext(x: Tensor, is_valid: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """Apply a block to x (B, T, C) on a CPU, as `_ConvNext` does."""
     made: Tensor = _ConvNext.apply(x.contiguous(), is_valid, *weights)
     return made
+
+
+# ---------------------------------------------------------------------------- GRU
+# Compilers call it as it is. They would unroll it: a graph of thousands of operations for 200
+# frames, minutes of compiling, and for each length anew.
+
+# biases, one layer, no dropout, training (no dropout: alike), one direction, batch first
+GRU_OPTIONS = (True, 1, 0.0, True, False, True)
+
+
+def gru(x: Tensor, weights: list[Tensor]) -> Tensor:
+    """Run a GRU of one layer over x (B, T, D) from its first frame: (B, T, hidden), float32.
+
+    weights: input, recurrence, and the biases of both, as nn.GRU has them. In float32 whatever
+    autocast says: cuDNN would take bfloat16 for float16, whose gradients underflow.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        if torch.compiler.is_compiling():
+            return _opaque_gru(x.float(), *weights)
+        return _gru(x.float(), weights)
+
+
+@contextmanager
+def _differentiable() -> Iterator[None]:
+    """Let autograd see what happens inside of an operator, from which torch hides it."""
+    with ExitStack() as stack:
+        for key in ("AutogradFunctionality", "ADInplaceOrView"):
+            guard = torch._C._SetExcludeDispatchKeyGuard(getattr(torch._C.DispatchKey, key), False)
+            stack.enter_context(guard)
+        yield
+
+
+def _gru(x: Tensor, weights: list[Tensor]) -> Tensor:
+    state = x.new_zeros(1, len(x), weights[1].shape[1])
+    return torch.gru(x, state, weights, *GRU_OPTIONS)[0]
+
+
+@torch.library.custom_op("toplainer::gru", mutates_args=())
+def _opaque_gru(x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return _gru(x, [w_ih, w_hh, b_ih, b_hh]).contiguous()
+
+
+@_opaque_gru.register_fake
+def _(x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return x.new_empty(*x.shape[:2], w_hh.shape[1])
+
+
+@torch.library.custom_op("toplainer::gru_backward", mutates_args=())
+def _opaque_gru_backward(
+    gradient: Tensor, x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of all inputs; the forward pass is made again."""
+    with torch.enable_grad(), _differentiable():
+        inputs = [part.detach().requires_grad_() for part in (x, w_ih, w_hh, b_ih, b_hh)]
+        made = _gru(inputs[0], inputs[1:])
+        gradients = torch.autograd.grad(made, inputs, gradient)
+    a, b, c, d, e = (part.contiguous() for part in gradients)
+    return a, b, c, d, e
+
+
+@_opaque_gru_backward.register_fake
+def _(
+    gradient: Tensor, x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    a, b, c, d, e = (torch.empty_like(part) for part in (x, w_ih, w_hh, b_ih, b_hh))
+    return a, b, c, d, e
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _gru_gradient(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate the backward pass of `_opaque_gru`."""
+    _opaque_gru.register_autograd(backward, setup_context=_keep)
+    return backward
+
+
+@_gru_gradient
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+    return _opaque_gru_backward(gradient, *ctx.saved_tensors)

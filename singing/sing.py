@@ -1,4 +1,4 @@
-"""The singing chain: open the song, make its melody, sing it, place it, inpaint, mix, write."""
+"""The singing chain: open the song, make its melody, sing it, inpaint, mix, write."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ import torch
 
 from hyperparams import Diffusion, Hyperparams
 from singing.inpaint import (
+    PAUSE,
+    Draft,
     InpaintedVocal,
     check_inpainter,
     condition_from,
     condition_on,
     draft_as_vocal,
     inpaint_ranges,
+    sung_draft,
 )
 from singing.melody import MelodyResult, make_melody, moved_into, resolve_melody
 from singing.mixing import mix_song
@@ -32,7 +35,6 @@ from singing.output import (
     write_song,
 )
 from singing.performance import unsung_remarks
-from singing.placement import PAUSE, Draft, spoken_draft, sung_draft
 from singing.request import (
     NONE,
     ProgressEvent,
@@ -218,6 +220,8 @@ def make_draft(
         if retake is None:
             print("no note is heard in the take there: the lyrics are spoken")
     if retake is None and resolve_melody(request, voice).source == NONE:
+        from singing.spoken import spoken_draft
+
         with watch("draft"):
             lyrics = request.lyrics or ()
             try:

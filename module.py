@@ -11,16 +11,23 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from utils.convnext import convnext
-from utils.ragged import Ragged, packed, unpacked
-from utils.recurrence import gru
+from utils.kernels import (
+    Ragged,
+    convnext,
+    dropout,
+    dropped_relu,
+    dropped_sum,
+    gru,
+    packed,
+    surrounded,
+    unpacked,
+)
 
 # ---------------------------------------------------------------------------------------------
 # Sequences: masks, positions, convolutions that ignore padding
@@ -66,71 +73,6 @@ class ScaledPositions(nn.Module):
         return x + (self.alpha * codes).to(x.dtype)
 
 
-def dropout_mask(x: Tensor, p: float) -> Tensor | None:
-    """Draw a mask like x: 0 with probability p, else 1 / (1 − p). None where dropout is torch's.
-
-    On a CPU one 64-bit draw serves eight values, with p rounded to a multiple of 1/256: torch draws
-    one number per value, which is an eighth of a training step. A compiler draws in its own way.
-    """
-    threshold = round(p * 256)
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or threshold == 0:
-        return None
-    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-    octets = words.view(torch.uint8)[: x.numel()].view(x.shape)
-    mask = torch.empty(x.shape, dtype=x.dtype)
-    torch.ge(octets, threshold, out=mask)  # a tenth of the time of booleans made numbers
-    return mask.mul_(256.0 / (256 - threshold))
-
-
-def dropout(x: Tensor, p: float) -> Tensor:
-    """Zero a share p of the values and scale up the rest, so that the mean stays."""
-    mask = dropout_mask(x, p)
-    return F.dropout(x, p) if mask is None else x * mask
-
-
-def dropped_relu(x: Tensor, p: float) -> Tensor:
-    """Return dropout(relu(x)); on a CPU no mask is kept for the backward pass."""
-    mask = dropout_mask(x, p)
-    return F.dropout(F.relu(x), p) if mask is None else _DroppedReLU.apply(x, mask)
-
-
-def dropped_sum(x: Tensor, y: Tensor, p: float) -> Tensor:
-    """Return x + dropout(y), on a CPU in one pass over memory."""
-    mask = dropout_mask(y, p)
-    return x + F.dropout(y, p) if mask is None else _DroppedSum.apply(x, y, mask)
-
-
-class _DroppedReLU(torch.autograd.Function):
-    """relu(x) · mask: its derivative is that of the mask where the result is positive."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, mask: Tensor) -> Tensor:
-        ctx.scale = mask.amax()
-        made = x.relu().mul_(mask)
-        ctx.save_for_backward(made)
-        return made
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        (made,) = ctx.saved_tensors
-        return torch.ops.aten.threshold_backward(gradients[0], made, 0).mul_(ctx.scale), None
-
-
-class _DroppedSum(torch.autograd.Function):
-    """x + y · mask."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
-        ctx.save_for_backward(mask)
-        ctx.dtype = x.dtype
-        return torch.addcmul(x, y, mask)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        gradient, (mask,) = gradients[0], ctx.saved_tensors
-        return gradient.to(ctx.dtype), gradient.to(mask.dtype) * mask, None
-
-
 class Dropout(nn.Module):
     """Apply `dropout` in training, nothing otherwise."""
 
@@ -169,7 +111,7 @@ class MaskedConv(nn.Module):
     def forward(self, x: Tensor, is_padding: Tensor | None = None) -> Tensor:
         """Map x (B, T, C), is_padding (B, T) or None → (B, T, C_out)."""
         if is_padding is not None and not torch.compiler.is_compiling():
-            x = _Surrounded.apply(x, (~is_padding)[..., None].to(x.dtype), *self.pad)
+            x = surrounded(x, (~is_padding)[..., None].to(x.dtype), *self.pad)
         else:  # a compiler makes one pass of it by itself
             x = x if is_padding is None else x.masked_fill(is_padding[..., None], 0.0)
             x = F.pad(x, (0, 0, *self.pad))  # (B, T + kernel - 1, C)
@@ -177,27 +119,6 @@ class MaskedConv(nn.Module):
         image = x.transpose(1, 2).unsqueeze(2)  # (B, C, 1, T + kernel - 1)
         made = F.conv2d(image, self.conv.weight.unsqueeze(2), self.conv.bias)
         return made.squeeze(2).transpose(1, 2)  # (B, T, C_out)
-
-
-class _Surrounded(torch.autograd.Function):
-    """x · is_valid (B, T, C) between zeros: before + T + after positions, written once."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, is_valid: Tensor, before: int, after: int) -> Tensor:
-        ctx.save_for_backward(is_valid)
-        ctx.before = before
-        batch, length, channels = x.shape
-        made = x.new_empty(batch, before + length + after, channels)
-        made[:, :before] = 0.0
-        made[:, before + length :] = 0.0
-        torch.mul(x, is_valid, out=made[:, before : before + length])
-        return made
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        (is_valid,) = ctx.saved_tensors
-        inside = gradients[0][:, ctx.before : ctx.before + is_valid.shape[1]]
-        return inside * is_valid, None, None, None
 
 
 class ConvStack(nn.Module):

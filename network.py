@@ -41,7 +41,7 @@ from module import (
     symbol_shares,
 )
 from utils.audio import mel_filterbank
-from utils.ragged import Ragged, packed, ragged, unpacked
+from utils.kernels import Ragged, packed, ragged, unpacked
 
 if TYPE_CHECKING:
     import hyperparams

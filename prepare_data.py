@@ -31,20 +31,13 @@ if __name__ == "__main__":  # --help and a wrong flag are answered before torch 
         parse(sys.argv[1:], __doc__)
 
 from corpora import phoneme_times, songbook, songs, speech, speech_check, sung
-from corpora.cache import (
-    INDEX_NAME,
-    BuildReport,
-    Outcome,
-    fingerprint,
-    index_changes,
-    read_index,
-    worker_context,
-)
+from corpora.cache import BuildReport, Outcome, fingerprint, index_changes, worker_context
 from corpora.ljspeech import read_ljspeech
 from corpora.packed import PACKED, check_packed
 from corpora.packing import pack
 from corpora.recordings import find_recordings
 from corpora.records import (
+    INDEX_NAME,
     SPLITS,
     TAKE_MARK,
     ArrayPair,
@@ -54,6 +47,7 @@ from corpora.records import (
     Split,
     StemPair,
     id_fault,
+    read_index,
 )
 from corpora.shards import Head, Parts, Unit, build_shard, merge
 from corpora.stems import read_stems

@@ -55,6 +55,7 @@ from text.remarks import remark_block
 from utils.flags import (
     DEMO,
     SAVE,
+    SPOKEN_POSTNET,
     SUNG_POSTNET,
     command_line,
     device_option,
@@ -88,7 +89,6 @@ PERFORMANCE = {  # flag: (unit, the knob of the synthesis section that it sets, 
     "breath": ("SECONDS", "breath_seconds", "of a breath before phrases, where a rest has room"),
 }
 
-SPOKEN_POSTNET = DEMO / "postnet.pt"
 MEL_INPAINTER, TRANSCRIBER = DEMO / "mel_inpainter.pt", DEMO / "transcriber.pt"
 PLAIN_MIX = ("mixing.dip=0", "mixing.presence=0", "mixing.room=0")
 SONG_FLAGS = ("vocal", "inpaint", "extend", "preset", "range", "density", "chords", "balance")

@@ -150,11 +150,6 @@ class Harmony:
         """Beats per minute."""
         return 60.0 / float(np.median(np.diff(self.beats)))
 
-    def chord_at(self, seconds: float) -> int:
-        """Return the chord that sounds at a time; before the first beat, the first chord."""
-        index = int(np.searchsorted(self.beats, seconds, side="right")) - 1
-        return int(self.chords[max(0, index)])
-
 
 def analyse(
     wav: np.ndarray,

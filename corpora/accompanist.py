@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from music.midi import DRUM_CHANNEL, save_midi
+from music.midi import save_midi
+from music.midi_tracks import DRUM_CHANNEL
 from music.score import TempoMap
 from music.song import Backing
 from utils.audio import read_wav

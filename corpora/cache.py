@@ -10,10 +10,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
 import multiprocessing
 import os
-import reprlib
 import signal
 import sys
 import threading
@@ -31,25 +29,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from corpora.records import Rejection, id_fault
+from corpora.records import INDEX_NAME, Rejection
 from utils.audio import MIN_STANDARD_DEVIATION
 from utils.files import UNREADABLE, FolderLock, Journal, sha256_of, write_bytes, write_json
-
-INDEX_VERSION = 1  # raised when the meaning of an index or of its arrays changes
-INDEX_NAME = "index.json"
-MOST_DIGITS = 18  # of a whole number in an index
-NEEDED = ("items", "id", "split", "num_frames")  # others may be missing
-COMMON = {"corpus": str, "sample_rate": int, "audio": dict, "statistics": dict}
-COMMON |= {"items": list}
-ENTRIES: dict[str, dict[str, Any]] = {  # types of an index's entries, by kind
-    "speech": {"symbols": list},
-    "stems": {"loudness": int | float},
-}
-ITEM = {"id": str, "split": str, "num_samples": int, "sha256": dict}
-ITEMS: dict[str, dict[str, Any]] = {
-    "speech": {"text": str, "symbols": list, "num_frames": int, "voice": str},
-    "stems": {"power": dict},
-}
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -77,52 +59,6 @@ def intact(directory: Path, id: str, checksums: dict[str, str]) -> bool:
     return all(path.is_file() and sha256_of(path) == checksums[k] for k, path in paths.items())
 
 
-def read_index(directory: Path) -> dict[str, Any]:
-    """Read feature/NAME/index.json; FileNotFoundError or ValueError names the next command."""
-    path = Path(directory) / INDEX_NAME
-    if not path.is_file():
-        parent = Path(directory).parent
-        there = sorted(found.parent.name for found in parent.glob(f"*/{INDEX_NAME}"))
-        raise FileNotFoundError(
-            f"{path}: no such index. Prepared under {parent}: {', '.join(there) or 'nothing'}. "
-            f"Prepare it with: python prepare_data.py ljspeech DIR --name {Path(directory).name}"
-        )
-    try:
-        text = path.read_text(encoding="utf-8")
-        index = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
-        version, kind = index["version"], index["kind"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(
-            f"{path}: not an index of prepared features ({error!r}); prepare the corpus again"
-        ) from error
-    if version != INDEX_VERSION:
-        raise ValueError(
-            f"{path}: {kind} index of version {version}, this program reads version "
-            f"{INDEX_VERSION}; prepare the corpus again"
-        )
-    if faults := _index_faults(index):
-        raise ValueError(
-            f"{path}: {'; '.join(faults[:5])}. It was changed, or made by another program: "
-            "prepare the corpus again"
-        )
-    return index
-
-
-def _whole(digits: str) -> int:
-    """Return a whole number of an index; ValueError for one that counts nothing there is."""
-    if len(digits) > MOST_DIGITS:
-        raise ValueError(f"a number of {len(digits)} digits")
-    return int(digits)
-
-
-def _finite(text: str) -> float:
-    """Return a number of an index; ValueError for NaN, which is never written, and infinity."""
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"a number is {text[:MOST_DIGITS]}")
-    return value
-
-
 def write_index(directory: Path, index: dict[str, Any]) -> None:
     """Write feature/NAME/index.json with a checksum of its content, which `check` compares."""
     write_json(directory / INDEX_NAME, {**index, "checksum": fingerprint(_content(index))})
@@ -137,36 +73,6 @@ def index_changes(index: dict[str, Any]) -> list[str]:
 
 def _content(index: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps({k: v for k, v in index.items() if k != "checksum"}))
-
-
-def _index_faults(index: dict[str, Any]) -> list[str]:
-    """Name the entries of an index and of its items that are missing or of another type.
-
-    An id names files: one that is a path would read and write elsewhere.
-    """
-    kind = str(index["kind"])
-    faults = _wrong(index, COMMON | ENTRIES.get(kind, {}), "")
-    if kind not in ENTRIES or faults:
-        return faults or [f"a corpus of kind {reprlib.repr(index['kind'])}"]
-    fields = ITEM | ITEMS[index["kind"]]
-    for number, item in enumerate(index["items"]):
-        if not isinstance(item, dict):
-            faults.append(f"item {number} is {reprlib.repr(item)}")
-            continue
-        found = _wrong(item, fields, f"item {number}: ")
-        if not found and (fault := id_fault(item["id"])):
-            found = [f"item {number}: {fault}"]
-        faults += found
-    return faults
-
-
-def _wrong(entry: dict[str, Any], fields: dict[str, Any], where: str) -> list[str]:
-    return [
-        f"{where}{name} is " + (reprlib.repr(entry[name]) if name in entry else "missing")
-        for name, kind in fields.items()
-        if name in NEEDED or name in entry
-        if not isinstance(entry.get(name), kind) or isinstance(entry.get(name), bool)
-    ]
 
 
 def kept_record(record: Any, mark: str, directory: Path, id: str) -> dict[str, Any] | None:
@@ -232,7 +138,7 @@ def strays(directory: Path, arrays: Sequence[str], ids: set[str]) -> list[Path]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one entry of a corpus: an item of its index, or the reason of a rejection."""
+    """What became of an entry: a record and of it an item, or the fault it is left out for."""
 
     id: str
     item: dict[str, Any] | None

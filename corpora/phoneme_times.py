@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corpora.aligner import ForcedAligner
-from corpora.cache import read_index, run_parallel
-from corpora.records import Rejection, Shard, Utterance
+from corpora.cache import run_parallel
+from corpora.records import Rejection, Shard, Utterance, read_index
 from corpora.stores import PHONEME_TIMES, PHONEME_TIMES_VERSION, read_phoneme_times
 from text.symbols import word_spans
 from utils.audio import read_wav

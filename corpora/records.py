@@ -1,16 +1,20 @@
-"""The records that every adaptor yields, the rule for ids, the split by id."""
+"""The records that every adaptor yields, ids, the split by id, the index of a prepared corpus."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import re
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
+FULL_SCALE = 32768  # integer of a sample of 1.0
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 LOUDNESS = -18.0  # LUFS of the mix: the RMS of both stems is then about diffusion.sigma_data, 0.1
 MAX_ID_LENGTH = 200  # bytes; file systems allow 255 for a name, suffixes and temporaries included
@@ -160,4 +164,96 @@ def song_of(id: str) -> str:
     return id.rpartition("/")[2].partition("@")[0]
 
 
-FULL_SCALE = 32768  # integer of a sample of 1.0
+# ---------------------------------------------------------------------------- index of a corpus
+
+INDEX_VERSION = 1  # raised when the meaning of an index or of its arrays changes
+INDEX_NAME = "index.json"
+MOST_DIGITS = 18  # of a whole number in an index
+NEEDED = ("items", "id", "split", "num_frames")  # others may be missing
+COMMON = {"corpus": str, "sample_rate": int, "audio": dict, "statistics": dict}
+COMMON |= {"items": list}
+ENTRIES: dict[str, dict[str, Any]] = {  # types of an index's entries, by kind
+    "speech": {"symbols": list},
+    "stems": {"loudness": int | float},
+}
+ITEM = {"id": str, "split": str, "num_samples": int, "sha256": dict}
+ITEMS: dict[str, dict[str, Any]] = {
+    "speech": {"text": str, "symbols": list, "num_frames": int, "voice": str},
+    "stems": {"power": dict},
+}
+
+
+def read_index(directory: Path) -> dict[str, Any]:
+    """Read feature/NAME/index.json; FileNotFoundError or ValueError names the next command."""
+    path = Path(directory) / INDEX_NAME
+    if not path.is_file():
+        parent = Path(directory).parent
+        there = sorted(found.parent.name for found in parent.glob(f"*/{INDEX_NAME}"))
+        raise FileNotFoundError(
+            f"{path}: no such index. Prepared under {parent}: {', '.join(there) or 'nothing'}. "
+            f"Prepare it with: python prepare_data.py ljspeech DIR --name {Path(directory).name}"
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+        index = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
+        version, kind = index["version"], index["kind"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"{path}: not an index of prepared features ({error!r}); prepare the corpus again"
+        ) from error
+    if version != INDEX_VERSION:
+        raise ValueError(
+            f"{path}: {kind} index of version {version}, this program reads version "
+            f"{INDEX_VERSION}; prepare the corpus again"
+        )
+    if faults := _index_faults(index):
+        raise ValueError(
+            f"{path}: {'; '.join(faults[:5])}. It was changed, or made by another program: "
+            "prepare the corpus again"
+        )
+    return index
+
+
+def _whole(digits: str) -> int:
+    """Return a whole number of an index; ValueError for one that counts nothing there is."""
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _finite(text: str) -> float:
+    """Return a number of an index; ValueError for NaN, which is never written, and infinity."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"a number is {text[:MOST_DIGITS]}")
+    return value
+
+
+def _index_faults(index: dict[str, Any]) -> list[str]:
+    """Name the entries of an index and of its items that are missing or of another type.
+
+    An id names files: one that is a path would read and write elsewhere.
+    """
+    kind = str(index["kind"])
+    faults = _wrong(index, COMMON | ENTRIES.get(kind, {}), "")
+    if kind not in ENTRIES or faults:
+        return faults or [f"a corpus of kind {reprlib.repr(index['kind'])}"]
+    fields = ITEM | ITEMS[index["kind"]]
+    for number, item in enumerate(index["items"]):
+        if not isinstance(item, dict):
+            faults.append(f"item {number} is {reprlib.repr(item)}")
+            continue
+        found = _wrong(item, fields, f"item {number}: ")
+        if not found and (fault := id_fault(item["id"])):
+            found = [f"item {number}: {fault}"]
+        faults += found
+    return faults
+
+
+def _wrong(entry: dict[str, Any], fields: dict[str, Any], where: str) -> list[str]:
+    return [
+        f"{where}{name} is " + (reprlib.repr(entry[name]) if name in entry else "missing")
+        for name, kind in fields.items()
+        if name in NEEDED or name in entry
+        if not isinstance(entry.get(name), kind) or isinstance(entry.get(name), bool)
+    ]

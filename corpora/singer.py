@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from music.performance import VoiceStyle, pitch_drift, sung_pitch
 from music.score import Score
+from singing.performance import VoiceStyle, pitch_drift, sung_pitch
 from text.symbols import is_vowel
 
 SAMPLE_RATE = 24000  # Hz of the voice

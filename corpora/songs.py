@@ -22,14 +22,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from corpora.cache import (
-    INDEX_VERSION,
     BuildReport,
     Outcome,
     exclusive,
     fingerprint,
     kept_record,
     open_cache,
-    read_index,
     run_parallel,
     save_array,
     strays,
@@ -38,11 +36,13 @@ from corpora.cache import (
 from corpora.quality import broken_samples, clipping, silence, truncation_fault
 from corpora.records import (
     FULL_SCALE,
+    INDEX_VERSION,
     LOUDNESS,
     ArrayPair,
     Rejection,
     Split,
     StemPair,
+    read_index,
     strict_message,
 )
 from utils.audio import Features, convert, cpu_features, loudness, read_audio
@@ -69,28 +69,18 @@ class SongTask:
     record: dict[str, Any] | None  # of an earlier build
 
 
-@dataclass(frozen=True)
-class StoredSong:
-    """What a worker brings back: a record for the journal, or the reason of a rejection."""
-
-    id: str
-    record: dict[str, Any] | None
-    fault: str | None
-    kept: bool
-
-
-def make_song(task: SongTask) -> StoredSong:
+def make_song(task: SongTask) -> Outcome:
     """Make the array of one song, or keep the one that an earlier build left intact."""
     pair, audio = task.pair, task.audio
     try:
         mark = fingerprint(INDEX_VERSION, KIND, _sources(pair), audio.sample_rate, task.loudness)
         if record := kept_record(task.record, mark, task.directory, pair.id):
-            return StoredSong(pair.id, record, None, True)
+            return Outcome(pair.id, None, record, None, True)
         stems, remarks, conversions = _read_pair(pair, audio)
     except (OSError, ValueError) as error:
-        return StoredSong(pair.id, None, str(error), False)
+        return Outcome(pair.id, None, None, str(error), False)
     except UNREADABLE as error:  # one bad file never ends a build
-        return StoredSong(pair.id, None, f"not readable: {error!r}", False)
+        return Outcome(pair.id, None, None, f"not readable: {error!r}", False)
     before = loudness(stems.sum(dim=0), audio.sample_rate)
     remarks += pair_remarks(stems[0], stems[1], cpu_features(audio), audio.sample_rate)
     gain = 10 ** ((task.loudness - before) / 20) if math.isfinite(before) else 1.0
@@ -109,7 +99,7 @@ def make_song(task: SongTask) -> StoredSong:
         "remarks": remarks,
         "conversions": conversions,
     }
-    return StoredSong(pair.id, record, None, False)
+    return Outcome(pair.id, None, record, None, False)
 
 
 def _sources(pair: StemPair | ArrayPair) -> list[str]:
@@ -233,7 +223,7 @@ def make_all(
         if song.record is not None:
             journal.add(song.record)
             item = _item(song.record, split) | (scores or {}).get(song.id, {})
-        yield Outcome(song.id, item, song.record, song.fault, song.kept)
+        yield dataclasses.replace(song, item=item)
 
 
 def songs_head(corpus: str, audio: Audio, split: Split, target_loudness: float) -> dict[str, Any]:
@@ -382,7 +372,7 @@ def pair_remarks(vocal: Tensor, accompaniment: Tensor, features: Features, rate:
     if len(vocal) >= VERDICT_SECONDS * rate:
         remark = lag_remark(sung, played, frame_rate)
         remarks += [remark] if remark else []
-    shares = [_low_share(stem, features, rate) for stem in (vocal, accompaniment)]
+    shares = [_low_share(stem, rate) for stem in (vocal, accompaniment)]
     if shares[0] > max(LOW_SHARE, 2 * shares[1]):
         remarks.append(
             f"perhaps swapped: {shares[0]:.0%} of the vocal's energy is below {LOW_BAND:.0f} Hz, "
@@ -425,7 +415,7 @@ def _correlate(first: Tensor, second: Tensor, reach: int) -> Tensor:
     return torch.cat([correlation[-reach:], correlation[: reach + 1]]) / norm
 
 
-def _low_share(wav: Tensor, features: Features, rate: int) -> float:
+def _low_share(wav: Tensor, rate: int) -> float:
     """Share of the energy of (S,) that lies below LOW_BAND."""
     power = torch.fft.rfft(wav).abs().square()
     low = round(LOW_BAND * len(wav) / rate)

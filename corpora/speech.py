@@ -21,7 +21,6 @@ from torch import Tensor
 
 from corpora import on_the_fly
 from corpora.cache import (
-    INDEX_VERSION,
     BuildReport,
     Moments,
     Outcome,
@@ -36,7 +35,7 @@ from corpora.cache import (
 )
 from corpora.on_the_fly import ON_THE_FLY, STORED
 from corpora.quality import recording_fault, truncation_fault
-from corpora.records import Rejection, Split, Utterance, strict_message
+from corpora.records import INDEX_VERSION, Rejection, Split, Utterance, strict_message
 from utils.audio import convert, cpu_features, read_audio
 from utils.files import UNREADABLE, Journal, sha256_of
 
@@ -64,18 +63,7 @@ class ExtractionTask:
     linear: str = STORED
 
 
-@dataclass(frozen=True)
-class Extraction:
-    """What a worker brings back: a record for the journal, or the reason of a rejection."""
-
-    id: str
-    record: dict[str, Any] | None
-    fault: str | None
-    kept: bool
-    moments: dict[str, Moments]
-
-
-def extract(task: ExtractionTask) -> Extraction:
+def extract(task: ExtractionTask) -> Outcome:
     """Make the arrays of one utterance, or keep those that an earlier build left intact."""
     try:
         source = sha256_of(task.wav_path)
@@ -83,12 +71,12 @@ def extract(task: ExtractionTask) -> Extraction:
         mark = fingerprint(INDEX_VERSION, source, dataclasses.asdict(task.audio), *kind)
         if record := kept_record(task.record, mark, task.directory, task.id):
             fault = _length_fault(record["num_frames"], task.num_symbols)
-            return Extraction(task.id, record, fault, True, _stored_moments(task, record))
+            return Outcome(task.id, None, record, fault, True, _stored_moments(task, record))
         mono, conversions = _read(task)
     except (OSError, ValueError) as error:
-        return Extraction(task.id, None, str(error), False, {})
+        return Outcome(task.id, None, None, str(error), False)
     except UNREADABLE as error:  # one bad file never ends a build
-        return Extraction(task.id, None, f"{task.wav_path}: {error!r}", False, {})
+        return Outcome(task.id, None, None, f"{task.wav_path}: {error!r}", False)
     arrays = dict[str, np.ndarray]()
     if task.linear == ON_THE_FLY:
         arrays[on_the_fly.KIND] = on_the_fly.waveform_rows(mono, task.audio.hop_length)
@@ -106,7 +94,7 @@ def extract(task: ExtractionTask) -> Extraction:
         "conversions": list(conversions),
     }
     moments = {kind: Moments.of(arrays[kind]) for kind in MEASURED}
-    return Extraction(task.id, record, None, False, moments)
+    return Outcome(task.id, None, record, None, False, moments)
 
 
 def _read(task: ExtractionTask) -> tuple[Tensor, tuple[str, ...]]:
@@ -233,7 +221,7 @@ def extract_all(
         if result.fault is None:
             assert result.record is not None  # one of the two: record or fault
             item = _item(entry, result.record, split)
-        yield Outcome(result.id, item, result.record, result.fault, result.kept, result.moments)
+        yield dataclasses.replace(result, item=item)
 
 
 def speech_head(

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from corpora.cache import Moments, merge_into, read_index, run_parallel, strays
-from corpora.records import Split
+from corpora.cache import Moments, merge_into, run_parallel, strays
+from corpora.records import Split, read_index
 from corpora.speech import DTYPES, EVERY_KIND, MEASURED, columns_of, moments_of, speech_arrays
 from hyperparams import Audio
 from utils.files import sha256_of

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from corpora import on_the_fly
-from corpora.cache import INDEX_NAME, read_index
 from corpora.on_the_fly import ON_THE_FLY
 from corpora.packed import (
     PACKED,
@@ -26,7 +25,7 @@ from corpora.packed import (
     PackedTimes,
     read_packed,
 )
-from corpora.records import FULL_SCALE
+from corpora.records import FULL_SCALE, INDEX_NAME, read_index
 from hyperparams import Audio
 from utils.audio import Standardiser
 from utils.files import UNREADABLE, Unreadable, reading

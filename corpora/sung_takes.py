@@ -20,7 +20,7 @@ from corpora.takes import Arrangement, Take
 from hyperparams import Audio, Synthesis
 from music.inputs import TAIL_SECONDS
 from music.score import Note
-from singing.chain import performances, with_breaths, with_loudness
+from singing.performance import performances, with_breaths, with_loudness
 from utils.audio import levelled, resample
 
 VOCAL_LEVEL = -23.0  # dBFS RMS over the sounding parts

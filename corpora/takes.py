@@ -12,8 +12,7 @@ import numpy as np
 
 from corpora.singer import Manner
 from music.inputs import breaths
-from music.performance import VELOCITY, NoteStyle
-from music.score import Note, Score, octaves_into_range
+from music.score import VELOCITY, Note, NoteStyle, Score, octaves_into_range
 from music.song import Backing, Song
 from utils.seeds import numpy_generator
 

@@ -95,4 +95,4 @@ def sound(voice: Voice, mel: Tensor, seed: int, notes: Sequence[TimedNote] | Non
     notes: of a sung item, for a postnet with a source.
     """
     lengths = torch.tensor([len(mel)], device=mel.device)
-    return voice.waveforms(mel[None], lengths, [notes], [seed])[1][0]
+    return voice.sounds(voice.log_mel(mel[None]), lengths, [notes], [seed])[0]

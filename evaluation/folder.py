@@ -23,7 +23,7 @@ from evaluation.score_metrics import harmony_fit, wrong_lyrics
 from evaluation.table import WRONG_LYRICS, counted, print_table
 from evaluation.voice import Judges, Reference, without_nan
 from hyperparams import Hyperparams
-from music.midi import read_midi
+from music.midi_tracks import read_midi
 from text.frontend import Pronouncer
 from text.lyrics import read_lyrics
 from text.symbols import EOS

@@ -136,15 +136,13 @@ def measure_melody(
 
 def print_melodies(records: Records) -> dict[str, Any]:
     """Print the table and the shuffle controls; return their numbers for melody.json."""
-    found = table.estimates(records, list(ROWS), "written", metrics=METRICS)
-    lines = table.cells(found, list(ROWS), "composed", {}, METRICS)
-    print("\n".join(table.layout(lines)))
+    metrics = table.print_rows(records, list(ROWS), "written", METRICS, judged="composed")
     controls = {row: table.shuffle_controls(records, row).get("chord_tones") for row in ROWS}
     tests = {row: test for row, test in controls.items() if test is not None}
     for row, test in tests.items():
         songs = counted(test.difference.count, "song")
         print(f"shuffle control, {row}: {test} own - other ({songs})")
     return {
-        "metrics": table.plain(found),
+        "metrics": metrics,
         "shuffle_control": {row: test.as_dict() for row, test in tests.items()},
     }

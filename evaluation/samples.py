@@ -23,7 +23,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from music.midi import read_midi
+from music.midi_tracks import read_midi
 from music.underlay import sing
 from singing.request import MelodyRequest, SongFiles, SongRequest
 from singing.sing import requested_voice, sing_song
@@ -180,9 +180,9 @@ def ceiling(voice: Voice, topline: Path) -> Tensor:
         track[first : first + len(part)] += part
     audio = voice.hyperparams.audio
     wav = resample(torch.from_numpy(track), singer.SAMPLE_RATE, audio.sample_rate)
-    mel = voice.transformer.standardiser("mel")(Features(audio).mel(wav[None]).to(voice.device))
+    mel = Features(audio).mel(wav[None]).to(voice.device)
     notes = [(note.onset, note.offset, note.pitch) for note in score.notes]
-    _, (sound,) = voice.waveforms(mel, torch.tensor([mel.shape[1]]), [notes], [0])
+    (sound,) = voice.sounds(mel, torch.tensor([mel.shape[1]]), [notes], [0])
     return resample(sound, audio.sample_rate, RATE)
 
 

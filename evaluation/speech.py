@@ -63,12 +63,10 @@ def evaluate_speech(arguments: Namespace) -> None:
     print(f"{counted(len(records), 'sentence')} of {arguments.data}/{arguments.split}")
     for recogniser in found.values():
         print(f"judge: {recogniser.NAME}")
-    estimates = table.estimates(records, list(ROWS), "ceiling", metrics=METRICS)
-    lines = table.cells(estimates, list(ROWS), "free_running", missing, METRICS)
-    print("\n".join(table.layout(lines)))
+    metrics = table.print_rows(records, list(ROWS), "ceiling", METRICS, missing, "free_running")
     if not any("floor" in record["rows"] for record in records):
         print("floor not measured: the split has one sentence, and the floor needs another's words")
-    result = {"metrics": table.plain(estimates), "rows": ROWS, "items": records}
+    result = {"metrics": metrics, "rows": ROWS, "items": records}
     write_result(arguments.out / "evaluation.json", settings | result)
 
 

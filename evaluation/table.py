@@ -206,13 +206,14 @@ def print_rows(
     truth: str,
     metrics: Mapping[str, Metric],
     missing: Mapping[str, str] | None = None,
+    judged: str = "",
 ) -> dict[str, Any]:
     """Print the table of rows, one of them the truth; return its numbers as plain values.
 
-    missing: why what a metric needs is not there.
+    missing: why what a metric needs is not there. judged: the row that has a ratio to the truth.
     """
     found = estimates(records, rows, truth, metrics=metrics)
-    print("\n".join(layout(cells(found, rows, "", missing or {}, metrics))))
+    print("\n".join(layout(cells(found, rows, judged, missing or {}, metrics))))
     return plain(found)
 
 

@@ -72,16 +72,14 @@ def evaluate_transcriber(arguments: Namespace) -> None:
     records = judge_transcriber(loaded, songs, partial(tqdm, desc="transcribe", unit="song"))
     judged = f"{counted(len(records), 'song')} of {arguments.data}/{arguments.split}"
     print(f"{path} (step {loaded.step}), {judged}")
-    estimates = table.estimates(records, list(ROWS), "ceiling", metrics=METRIC_TITLES)
-    lines = table.cells(estimates, list(ROWS), "clean", {}, METRIC_TITLES)
-    print("\n".join(table.layout(lines)))
+    metrics = table.print_rows(records, list(ROWS), "ceiling", METRIC_TITLES, judged="clean")
     if not any("floor" in record["rows"] for record in records):
         print("floor not measured: the split holds one song, and the floor needs another")
     result = {
         "data": arguments.data,
         "split": arguments.split,
         "transcriber": {"path": str(path), "step": loaded.step},
-        "metrics": table.plain(estimates),
+        "metrics": metrics,
         "rows": ROWS,
         "songs": records,
     }

@@ -7,14 +7,16 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from music.score import TOLERANCE, Score, Syllable
 from text.symbols import EOS, WORD_BOUNDARY
+
+if TYPE_CHECKING:
+    from music.score import Score, Syllable
 
 CONSONANT_SECONDS = 0.08  # slot of a consonant before the next onset
 
@@ -58,6 +60,8 @@ def phrase_inputs(
     when a rest follows; a word boundary has what is left between its neighbours, the end mark the
     time to `end`. Raises ValueError when notes leave the phrase or there is none.
     """
+    from music.score import TOLERANCE  # late: a training reads inputs, no scores
+
     if not score.syllables:
         raise ValueError("a phrase without syllables has no inputs")
     first, last = score.syllables[0].onset, score.syllables[-1].offset

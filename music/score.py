@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
-from music.performance import NoteStyle
 from text.symbols import is_vowel, syllabify
 
 if TYPE_CHECKING:
@@ -92,7 +91,32 @@ class Meter:
 
 SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}  # above C
 ACCIDENTALS = {"": 0, "#": 1, "b": -1}  # semitones
+VELOCITY = 90  # of a note that says none
 TOLERANCE = 1e-6  # s; notes may touch, and float sums may differ in the last digits
+
+
+@dataclass(frozen=True)
+class NoteStyle:
+    """How a note is sung; None: as the voice does without being told."""
+
+    velocity: int | None = None  # 1 to 127: loudness
+    vibrato_cents: float | None = None  # depth, from the mean
+    vibrato_added: float | None = None  # cents, on top of the voice's own depth
+    vibrato_rate: float | None = None  # Hz
+    vibrato_delay: float | None = None  # s into the note until it starts
+    glide_seconds: float | None = None  # from the note before
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what cannot be sung."""
+        if self.velocity is not None and not 1 <= self.velocity <= 127:
+            raise ValueError(f"velocity {self.velocity}: expected 1 to 127")
+        for name, value in self.as_dict().items():
+            if name != "velocity" and not 0 <= value <= 1200:
+                raise ValueError(f"{name} = {value}: expected a number from 0")
+
+    def as_dict(self) -> dict[str, float]:
+        """Return what is said, as plain values."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Singing: from a request to a topline: open, melody, voice, place, inpaint, mix, write."""
+"""Singing: from a request to a topline: open, melody, voice, inpaint, mix, write."""

@@ -1,6 +1,7 @@
-"""Inpaint a whole song: plan windows, condition each, show progress, count evaluations.
+"""Lay a draft over a whole song, and make the vocal of it: windows, conditions, evaluations.
 
-Everything here is mono at the network's own rate and at its level of training (singing/song.py).
+Everything stands on the frames of the spectrogram, so that a phrase's frames are the song's frames.
+What the inpainter gets is mono at its own rate and at its level of training (singing/song.py).
 Shapes: B batch, S samples, T frames, M mels.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,14 +19,159 @@ from inpainter.context import MEL_ONLY, Condition, ContextMaker, WindowContexts,
 from inpainter.diffusion import VOCAL, sampling_sigmas
 from inpainter.sampling import check_request, window_sampler
 from inpainter.windows import Job, batches, inpaint_song, plan_windows, read_from, seam
-from singing.placement import FrameTracks, PlacedPhrase, pitch_track, symbol_track
+from singing.melody import MelodyResult, chord_changes
+from singing.performance import with_breaths
 from singing.request import ProgressBar
 from singing.song import SongAudio, scaled
+from singing.voice import (
+    Refine,
+    RenderedPhrase,
+    Voice,
+    render_phrases,
+    render_refined,
+    sung_phrases,
+)
 from utils import scratch
 from utils.loading import Loaded, denoiser_of
 
 if TYPE_CHECKING:
-    from hyperparams import Inpainting
+    from hyperparams import Audio, Inpainting
+    from music.score import Score
+
+PAUSE = 0.35  # s of silence between spoken lines, a breath
+
+
+# ---------------------------------------------------------------------------- the draft
+
+
+@dataclass(frozen=True)
+class PlacedPhrase:
+    """A rendered phrase and the frame of the song at which it begins."""
+
+    rendered: RenderedPhrase
+    frame: int
+    late: int = 0  # frames behind the time that its lyrics have
+    fade: int = 0  # samples at either end over which it is faded
+
+    def sound(self) -> Tensor:
+        """Return its waveform (S,), faded."""
+        wav = self.rendered.wav
+        length = min(self.fade, len(wav) // 2)
+        if not length:
+            return wav
+        wav, ramp = wav.clone(), torch.linspace(0.0, 1.0, length)
+        wav[:length] *= ramp
+        wav[len(wav) - length :] *= ramp.flip(0)
+        return wav
+
+
+@dataclass(frozen=True)
+class FrameTracks:
+    """What sounds at each frame of a song, where no phrases say it."""
+
+    symbols: Tensor | None  # (T,) int64, ids of `table`
+    pitch: Tensor | None  # (T,) MIDI note numbers, 0 = none
+    table: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The draft vocal of a whole song: its sound, and its phrases in place."""
+
+    placed: list[PlacedPhrase]
+    wav: Tensor  # (S,)
+    score: Score | None = None  # None when the lyrics are spoken
+    chords: Sequence[tuple[float, str]] = ()  # s and name, those the melody was composed on
+    tracks: FrameTracks | None = None  # of a vocal without phrases
+    is_levelled: bool = False  # as loud as the take that it is sung into
+
+    @property
+    def phrases(self) -> list[RenderedPhrase]:
+        """The rendered phrases in order."""
+        return [place.rendered for place in self.placed]
+
+    def report(self, audio: Audio) -> list[dict[str, Any]]:
+        """Describe each phrase for report.json."""
+        return [
+            {
+                **place.rendered.report(audio.sample_rate),
+                "start": place.frame / audio.frame_rate,
+                "late": place.late / audio.frame_rate,
+            }
+            for place in self.placed
+        ]
+
+
+def sung_draft(
+    voice: Voice,
+    melody: MelodyResult,
+    num_samples: int,
+    seed: int | Sequence[int],
+    refine: Refine | None = None,
+) -> Draft:
+    """Sing a melody over a song of `num_samples`, every note at its time.
+
+    seed: one, or one per phrase, see `render_phrases`. refine: makes the mels that are sung of the
+    transformer's.
+    """
+    audio = voice.hyperparams.audio
+    phrases = sung_phrases(melody.underlay, melody.line_numbers, 1.0 / audio.frame_rate)
+    if refine is None:
+        rendered = render_phrases(voice, phrases, seed)
+    else:
+        rendered = render_refined(voice, phrases, seed, refine)
+    placed = place_sung(rendered, audio.frame_rate, audio.hop_length)
+    wav = draft_track(placed, num_samples, audio.hop_length)
+    first = seed if isinstance(seed, int) else seed[0]
+    knobs = voice.hyperparams.synthesis
+    wav = with_breaths(wav, melody.underlay.score, knobs, audio, first)
+    chords = chord_changes(melody.harmony) if melody.harmony else ()
+    return Draft(placed, wav, melody.underlay.score, chords)
+
+
+def place_sung(
+    phrases: Sequence[RenderedPhrase], frame_rate: float, hop_length: int, fade: int = 1
+) -> list[PlacedPhrase]:
+    """Lay sung phrases where their notes are, their first and last `fade` frames faded."""
+    placed = []
+    for rendered in phrases:
+        assert rendered.phrase.start is not None, "a sung phrase has a time"
+        frame = round(rendered.phrase.start * frame_rate)
+        placed.append(PlacedPhrase(rendered, frame, fade=fade * hop_length))
+    return placed
+
+
+def draft_track(placed: Sequence[PlacedPhrase], num_samples: int, hop_length: int) -> Tensor:
+    """Lay the placed phrases on one track (S,), silence between them."""
+    track = scratch.zeros((num_samples,))
+    for place in placed:
+        start, wav = place.frame * hop_length, place.sound()
+        track[start : start + len(wav)] += wav[: num_samples - start]
+        scratch.forget()
+    return track
+
+
+def symbol_track(placed: Sequence[PlacedPhrase], num_frames: int) -> Tensor:
+    """Return the symbol at each frame of the song, 0 (padding) where nothing is sung, (T,)."""
+    return _track([(place.frame, place.rendered.symbols) for place in placed], num_frames)
+
+
+def pitch_track(placed: Sequence[PlacedPhrase], num_frames: int) -> Tensor | None:
+    """Return the note (MIDI) at each frame of the song, 0 = none, (T,); None when spoken."""
+    notes = [(place.frame, place.rendered.pitch) for place in placed]
+    parts = [(frame, pitch) for frame, pitch in notes if pitch is not None]
+    return _track(parts, num_frames) if parts else None
+
+
+def _track(parts: Sequence[tuple[int, Tensor]], num_frames: int) -> Tensor:
+    track = torch.zeros(num_frames, dtype=torch.int64)
+    for frame, values in parts:
+        values = values[: max(num_frames - frame, 0)]
+        track[frame : frame + len(values)] = values
+    return track
+
+
+# ---------------------------------------------------------------------------- the inpainter
 
 
 @dataclass(frozen=True)

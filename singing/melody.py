@@ -197,7 +197,7 @@ def read_melody(path: Path, part: str | None = None, verse: int | None = None) -
         raise ValueError(f"--part {part}: {path} has one voice")
     with reading(path):
         if kind == "MIDI":
-            from music.midi import read_midi  # late: a song composed needs no reader
+            from music.midi_tracks import read_midi  # late: a song composed needs no reader
 
             return read_midi(path, part)
         if kind == "song":

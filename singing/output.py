@@ -17,10 +17,9 @@ from torch import Tensor
 
 from inpainter.windows import seam_roughness
 from music.midi import write_midi
-from singing.inpaint import InpaintedVocal
+from singing.inpaint import PAUSE, InpaintedVocal
 from singing.mixing import MixedSong
 from singing.pictures import song_picture
-from singing.placement import PAUSE
 from singing.song import SongAudio, pad_to, write_recording
 from text.remarks import grouped, listed, remark
 from utils import plotting, scratch
@@ -30,7 +29,7 @@ from utils.files import finite, write_json
 if TYPE_CHECKING:
     from hyperparams import Audio
     from music.score import Score
-    from singing.placement import Draft
+    from singing.inpaint import Draft
     from singing.voice import Phrase, RenderedPhrase, Voice
     from text.lyrics import LyricLine
 

@@ -1,4 +1,4 @@
-"""The singing chain: open the song, make its melody, sing it, place it, inpaint, mix, write."""
+"""The singing chain: open the song, make its melody, sing it, inpaint, mix, write."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hyperparams import Diffusion, Hyperparams
-from singing.chain import unsung_remarks
 from singing.inpaint import (
+    PAUSE,
+    Draft,
     InpaintedVocal,
     check_inpainter,
     condition_from,
     condition_on,
     draft_as_vocal,
     inpaint_ranges,
+    sung_draft,
 )
 from singing.melody import MelodyResult, make_melody, moved_into, resolve_melody
 from singing.mixing import mix_song
@@ -32,7 +34,7 @@ from singing.output import (
     write_lines,
     write_song,
 )
-from singing.placement import PAUSE, Draft, spoken_draft, sung_draft
+from singing.performance import unsung_remarks
 from singing.request import (
     NONE,
     ProgressEvent,
@@ -41,9 +43,7 @@ from singing.request import (
     sampling_hyperparams,
     tell,
 )
-from singing.retake import like_the_level, only_parts, resung, retaken
 from singing.song import AUDIO_RMS, SongAudio, draft_gain, open_song, scaled, training_gain
-from singing.vocalise import check_can_sing, with_syllables
 from singing.voice import RenderedPhrase, Voice, load_voice, render_phrases, spoken_phrases
 from text.frontend import Pronouncer
 from text.remarks import grouped
@@ -96,8 +96,11 @@ def sing_song(
     to a take that is sung again without lyrics. Raises ValueError and OSError for what cannot be
     read, made or written.
     """
-    request = with_syllables(request)
-    check_can_sing(request)
+    if not request.lyrics:  # late, as all that few songs ask for
+        from singing.vocalise import check_can_sing, with_syllables
+
+        request = with_syllables(request)
+        check_can_sing(request)
     inputs = [request.melody.source if request.melody.is_file else None, request.lexicon]
     if request.files is not None:
         inputs += [request.files.accompaniment, request.files.vocal]
@@ -135,7 +138,7 @@ def _sing_over(
     if voice:
         draft, melody, made = make_draft(request, voice, song, watch, mels, hear)
     elif mels and wordless:
-        from singing.wordless import WordlessSinger  # late, as all that few songs ask for
+        from singing.wordless import WordlessSinger
 
         with watch("draft", "singing without words"):
             singer = WordlessSinger(
@@ -200,6 +203,8 @@ def make_draft(
     retake: MelodyResult | None = None
     is_retake = song.recording and request.melody.source is None and voice.pitch_range
     if song.recording and request.is_vocalise and not request.melody.is_file:
+        from singing.retake import resung
+
         with watch("melody", "hearing the take"):
             rate, composer = voice.hyperparams.audio.sample_rate, voice.hyperparams.composer
             parts = (request, song, hear, pronouncer, rate, moved_into(composer, voice.own_range))
@@ -207,12 +212,16 @@ def make_draft(
         if retake is None:
             return None, {"source": NONE, "remarks": [NO_ROOM]}, None
     elif hear and is_retake:
+        from singing.retake import retaken
+
         with watch("melody", "hearing the take"):
             rate, composer = voice.hyperparams.audio.sample_rate, voice.hyperparams.composer
             retake = retaken(request, song, hear, pronouncer, rate, composer)
         if retake is None:
             print("no note is heard in the take there: the lyrics are spoken")
     if retake is None and resolve_melody(request, voice).source == NONE:
+        from singing.spoken import spoken_draft
+
         with watch("draft"):
             lyrics = request.lyrics or ()
             try:
@@ -234,6 +243,8 @@ def make_draft(
     with watch("draft"):
         draft = sung_draft(voice, melody, num_samples, request.draft_seed, restoration)
     if retake is not None:
+        from singing.retake import like_the_level, only_parts
+
         audio = voice.hyperparams.audio
         wav = like_the_level(draft.wav, song, audio.sample_rate, audio.hop_length)
         score = only_parts(melody.underlay.score, song.ranges, audio.sample_rate)

@@ -21,18 +21,20 @@ from music.inputs import ScoreTracks, collate_scores, items_to_sing
 from network import Generated, TransformerTTS
 from singing.chain import (
     AttentionHealth,
-    Performance,
     attention_health,
-    contour_of_pitch,
     f0_of_mel,
-    f0_of_notes,
     generate_mel,
     guided_alignment,
     linear_of,
-    performances,
     sharpened,
     source_waveform,
     waveform,
+)
+from singing.performance import (
+    Performance,
+    contour_of_pitch,
+    f0_of_notes,
+    performances,
     with_loudness,
 )
 from singing.request import ProgressBar, own_range, sung_range, voice_names, voice_number
@@ -152,22 +154,9 @@ class Voice:
         """The same of the one singer; None where the checkpoint does not tell singers apart."""
         return own_range(self.transformer.data, self.number)
 
-    @torch.inference_mode()
-    def waveforms(
-        self,
-        mel: Tensor,
-        mel_lengths: Tensor,
-        notes: Sequence[Sequence[TimedNote] | None],
-        seeds: Sequence[int],
-        performances: Sequence[Performance | None] | None = None,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Map the transformer's standardised mels (B, T, M) to log mels and waveforms (S,).
-
-        notes: of each item, from which a PostNet with a source draws F0; None: it is heard in the
-        mel. seeds: of each item's phases and noise. performances: how its notes are sung.
-        """
-        mel = self.transformer.standardiser("mel").inverse(mel)
-        return mel, self.sounds(mel, mel_lengths, notes, seeds, performances)
+    def log_mel(self, mel: Tensor) -> Tensor:
+        """Return log mels of the transformer's standardised ones (B, T, M)."""
+        return self.transformer.standardiser("mel").inverse(mel)
 
     @torch.inference_mode()
     def sounds(
@@ -178,7 +167,11 @@ class Voice:
         seeds: Sequence[int],
         performances: Sequence[Performance | None] | None = None,
     ) -> list[Tensor]:
-        """Map log mels (B, T, M) to waveforms (S,); see `waveforms`."""
+        """Map log mels (B, T, M) to waveforms (S,).
+
+        notes: of each item, from which a PostNet with a source draws F0; None: it is heard in the
+        mel. seeds: of each item's phases and noise. performances: how its notes are sung.
+        """
         performances = performances or [None] * len(notes)
         lengths, audio = mel_lengths.tolist(), self.hyperparams.audio
         knobs = self.hyperparams.synthesis
@@ -305,8 +298,9 @@ def render_phrases(
             batch = phrases[first : first + BATCH]
             seeds = all_seeds[first : first + BATCH]
             generated = _decode(voice, batch, seeds)
-            mel, wavs = voice.waveforms(
-                generated.mel,
+            mel = voice.log_mel(generated.mel)
+            wavs = voice.sounds(
+                mel,
                 generated.mel_lengths,
                 [phrase.notes for phrase in batch],
                 seeds,

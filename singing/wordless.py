@@ -20,8 +20,9 @@ from inpainter.windows import merge_ranges
 from music.inputs import ScoreTracks
 from music.score import Lyric, Melody, Note, Underlay
 from music.underlay import sing
-from singing.chain import f0_of_mel, f0_of_notes, linear_of, source_waveform, unlevelled
+from singing.chain import f0_of_mel, linear_of, source_waveform, unlevelled
 from singing.hearing import AROUND, HEARD, Hear, like_the_take, parts_of
+from singing.inpaint import Draft, FrameTracks
 from singing.melody import (
     chord_changes,
     compose_fitting,
@@ -32,7 +33,7 @@ from singing.melody import (
     tempo_of,
 )
 from singing.mels import InpaintedMel, MelInpainter, MelTracks, Range, frames_touching
-from singing.placement import Draft, FrameTracks
+from singing.performance import f0_of_notes
 from singing.request import COMPOSE, LINE_LENGTHS, NONE, MelodyRequest, SongRequest
 from singing.song import AUDIO_RMS, SongAudio, pad_to, scaled, training_gain
 from singing.voice import sung_phrases

@@ -13,7 +13,7 @@ from tiny import TINY
 from module import HARMONICS_STEP, LOWEST_HARMONICS, ConvNextBlock, harmonic_mels, symbol_shares
 from music.inputs import ScoreBatch
 from network import PostNet, TransformerTTS, _DecodingState
-from utils import convnext
+from utils import kernels
 
 N_MELS, N_LINEAR, NUM_SYMBOLS, FRAME = 20, 65, 30, 0.016
 
@@ -560,7 +560,7 @@ def test_a_contour_begins_as_no_input_and_is_then_heard(network: TransformerTTS)
 
 def test_a_convnext_block_in_pieces_equals_its_operations(monkeypatch) -> None:
     """Results and all gradients: to rounding in float64, to that of the products in bfloat16."""
-    monkeypatch.setattr(convnext, "PIECE", 16)
+    monkeypatch.setattr(kernels, "PIECE", 16)
     for dtype, autocast, tolerance in (
         (torch.float64, False, 1e-12),
         (torch.float32, True, 1e-2),

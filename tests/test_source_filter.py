@@ -10,7 +10,8 @@ import torch
 from tiny import TINY
 
 from hyperparams import Audio, Synthesis
-from singing.chain import f0_of_mel, f0_of_notes, filled, linear_from_mel
+from singing.chain import f0_of_mel, filled, linear_from_mel
+from singing.performance import f0_of_notes
 from source_filter import (
     Filters,
     SourcePostNet,

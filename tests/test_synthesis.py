@@ -16,7 +16,7 @@ from tiny import TINY
 from tiny_chain import Run, integers, music, write
 
 from singing import output as song_output
-from singing.placement import PAUSE
+from singing.inpaint import PAUSE
 from utils import config
 from utils.audio import active_level, true_peak
 

@@ -20,7 +20,7 @@ from corpora.recordings import Recording
 from corpora.songbook import Span, read_song
 from corpora.sung_words import join_by_lyrics, lay_words
 from music.inputs import TAIL_SECONDS, phrase_inputs
-from music.midi import read_midi
+from music.midi_tracks import read_midi
 from music.score import Melody, Score, text_syllables
 from music.underlay import lay_lyrics, sing
 from text.frontend import Pronouncer

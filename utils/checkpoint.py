@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from hyperparams import Hyperparams
 from utils import config
 from utils.files import UNREADABLE, atomic, reading
+from utils.flags import POSTNETS, SAVE
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 VERSION = 1
 KINDS = ("transformer", "postnet", "inpainter", "transcriber")
-POSTNETS = {"cbhg": "postnet.pt", "source": "source.pt"}  # that ship, by kind
 LAST, BEST = "last.pt", "best.pt"
 MOST_LISTED = 20  # checkpoints in an error message
 MOST_RECORDS = 100_000  # of a file: tensors
@@ -227,7 +227,7 @@ def start_from(
 
 
 def resolve(
-    reference: Path | str, kind: str, save_dir: Path = Path("save"), step: int | None = None
+    reference: Path | str, kind: str, save_dir: Path = SAVE, step: int | None = None
 ) -> Path:
     """Find a checkpoint by its file, its run's folder or its run's name.
 
@@ -439,7 +439,7 @@ def _save_root(path: Path) -> Path:
     for parent in path.parents:
         if parent.name in KINDS:
             return parent.parent
-    return path.parent if path.parent.is_dir() and path.parent != Path(".") else Path("save")
+    return path.parent if path.parent.is_dir() and path.parent != Path(".") else SAVE
 
 
 def _first_line(error: BaseException) -> str:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 SAVE = Path("save")  # runs, save/KIND/RUN
 DEMO = SAVE / "demo"  # weights that come with the repository
-SUNG_POSTNET = DEMO / "source.pt"  # of songs: sings better; postnet.pt, of speech: speaks better
+POSTNETS = {"cbhg": "postnet.pt", "source": "source.pt"}  # that ship, by kind: of speech, of songs
+SPOKEN_POSTNET, SUNG_POSTNET = DEMO / POSTNETS["cbhg"], DEMO / POSTNETS["source"]
 LEGACY_AUDIO = Path("feature/inpainting/mackenzie_unet_diffusion_inpainter_audio")  # if put there
 FULL = ("ENOSPC", "EFBIG", "EDQUOT")  # disk, file, quota
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from utils.checkpoint import KINDS, POSTNETS, stored_step
-from utils.flags import DEMO, SAVE
+from utils.checkpoint import KINDS, stored_step
+from utils.flags import DEMO, POSTNETS, SAVE
 
 Runs = Mapping[str, Mapping[str, Path]]  # kind → name → file or folder
 EXAMPLES = Path("examples")

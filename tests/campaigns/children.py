@@ -15,7 +15,7 @@ from pathlib import Path
 
 SLOW = (  # modules that are imported late, in this process once and not in every fork
     *("librosa.sequence", "scipy.signal", "torch._dynamo", "torch.utils.tensorboard"),
-    *("matplotlib.textpath", "music.midi", "music.musicxml", "librosa.util"),
+    *("matplotlib.textpath", "music.midi_tracks", "music.musicxml", "librosa.util"),
 )
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from composer.harmony import Harmony
+
 SAMPLE_RATE = 16000
 
 
@@ -88,3 +90,9 @@ def render_backing(
     wav = wav / max(np.abs(wav).max(), 1e-9) * 0.7
     is_downbeat = np.arange(count) % metre == 0
     return Backing(wav.astype(np.float32), SAMPLE_RATE, beats, chords, is_downbeat, tempo)
+
+
+def chord_at(harmony: Harmony, seconds: float) -> int:
+    """The chord that sounds at a time; before the first beat, the first chord."""
+    index = int(np.searchsorted(harmony.beats, seconds, side="right")) - 1
+    return int(harmony.chords[max(0, index)])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from backing import render_backing
+from backing import chord_at, render_backing
 
 from composer.chords import parse_chart, parse_chord, parse_spans, read_chart
 from composer.harmony import NO_CHORD, Chart, analyse, chord_name
@@ -116,8 +116,8 @@ def test_given_chords_are_laid_where_they_are_played() -> None:
         downbeats = harmony.beats[harmony.is_downbeat]
         apart = np.abs(backing.beats[backing.is_downbeat][:, None] - downbeats).min(1)
         assert apart.max() < 0.1
-        assert [harmony.chord_at(t) for t in (4.0, 6.5, 9.0)] == [21, 5, 0]
-        assert harmony.chord_at(1.0) in (NO_CHORD, 21)
+        assert [chord_at(harmony, t) for t in (4.0, 6.5, 9.0)] == [21, 5, 0]
+        assert chord_at(harmony, 1.0) in (NO_CHORD, 21)
     wrong = analyse(backing.wav, backing.sample_rate, chart=parse_chart("Eb | Ab"))
     assert {chord_name(c) for c in wrong.chords} <= {"Eb", "Ab", "N"}
     assert str(wrong.key) in ("Eb major", "Ab major")

@@ -25,19 +25,6 @@ def test_an_array_is_intact_only_with_its_checksum(tmp_path: Path) -> None:
     assert not cache.intact(tmp_path, "b", checksums)
 
 
-def test_an_index_that_is_missing_damaged_or_of_another_version_says_what_to_do(
-    tmp_path: Path,
-) -> None:
-    files.write_bytes(tmp_path / "index.json", b"{}")
-    with pytest.raises(FileNotFoundError, match=r"prepare_data\.py ljspeech DIR --name other"):
-        cache.read_index(tmp_path / "other")
-    with pytest.raises(ValueError, match="not an index of prepared features"):
-        cache.read_index(tmp_path)
-    files.write_json(tmp_path / "index.json", {"version": 99, "kind": "speech"})
-    with pytest.raises(ValueError, match="version 99"):
-        cache.read_index(tmp_path)
-
-
 def test_a_name_is_not_given_to_a_corpus_of_another_kind(tmp_path: Path) -> None:
     files.write_json(tmp_path / "index.json", {"version": 1, "kind": "speech"})
     (tmp_path / ".x.npy.1.tmp").write_bytes(b"left by a kill")

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpora.ljspeech import read_ljspeech
-from corpora.records import Split, id_fault
+from corpora.records import Split, id_fault, read_index
+from utils import files
 
 
 @pytest.mark.parametrize("id", ["LJ001-0001", "a b", "Ärger_2", "song (live), take 2"])
@@ -126,3 +127,16 @@ def test_a_folder_of_another_layout_is_described(tmp_path: Path) -> None:
         read_ljspeech(tmp_path)
     with pytest.raises(FileNotFoundError, match="found nothing"):
         read_ljspeech(tmp_path / "absent")
+
+
+def test_an_index_that_is_missing_damaged_or_of_another_version_says_what_to_do(
+    tmp_path: Path,
+) -> None:
+    files.write_bytes(tmp_path / "index.json", b"{}")
+    with pytest.raises(FileNotFoundError, match=r"prepare_data\.py ljspeech DIR --name other"):
+        read_index(tmp_path / "other")
+    with pytest.raises(ValueError, match="not an index of prepared features"):
+        read_index(tmp_path)
+    files.write_json(tmp_path / "index.json", {"version": 99, "kind": "speech"})
+    with pytest.raises(ValueError, match="version 99"):
+        read_index(tmp_path)

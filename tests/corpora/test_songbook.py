@@ -20,7 +20,7 @@ from corpora.songbook import SongbookSettings, find_songs, split_with_songs
 from corpora.stores import FeatureStore, StemStore
 from corpora.takes import VOICE_RANGE, arrange, take_of
 from music.inputs import BREATH_SECONDS, breaths, item_groups
-from music.midi import read_midi
+from music.midi_tracks import read_midi
 from music.notation import parse_notation, read_notation
 from music.score import Note, Score, Syllable
 from music.underlay import sing

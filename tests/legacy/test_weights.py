@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import PUBLISHED_TRANSCRIBER
 
 from hyperparams import Hyperparams, UNet
 from inpainter.diffusion import Denoiser
@@ -222,30 +223,6 @@ def build_transcriber(knobs: dict) -> tuple[TranscriberNet, Hyperparams]:
         return TranscriberNet(hyperparams.transcriber, sample_rate), hyperparams
 
 
-CONFIGURATION = {
-    "sample_rate": 16000,
-    "win_length": 512,
-    "hop_length": 320,
-    "n_mels": 20,
-    "fmin": 30,
-    "fmax": 8000,
-    "model_complexity": 1,
-    "pitch_sum": "median",
-    "onset_threshold": 0.4,
-    "offset_threshold": 0.2,
-    "lang_model_config": {
-        "sample_rate": 16000,
-        "win_length": 1024,
-        "hop_length": 320,
-        "n_mels": 24,
-        "fmin": 0,
-        "fmax": 8000,
-        "model_complexity": 2,
-        "num_lbl": 40,
-    },
-}
-
-
 @needs_fixtures
 @torch.no_grad()
 def test_stored_transcription_is_reproduced() -> None:
@@ -263,7 +240,7 @@ def test_stored_transcription_is_reproduced() -> None:
 
 
 def test_transcriber_follows_the_configuration_of_its_file(tmp_path: Path) -> None:
-    knobs = published.transcriber_knobs(CONFIGURATION, "memory")
+    knobs = published.transcriber_knobs(PUBLISHED_TRANSCRIBER, "memory")
     assert (knobs["width"], knobs["phoneme_width"], knobs["num_phonemes"]) == (16, 32, 39)
     assert (knobs["win_length"], knobs["phoneme_win_length"]) == (512, 1024)
     network, _ = build_transcriber(knobs)
@@ -274,7 +251,7 @@ def test_transcriber_follows_the_configuration_of_its_file(tmp_path: Path) -> No
     }
     path = tmp_path / "model.pt"
     content = {
-        "config": CONFIGURATION,
+        "config": PUBLISHED_TRANSCRIBER,
         "model_state_dict": published.to_legacy(weights, "transcriber"),
     }
     torch.save(content, path)
@@ -299,7 +276,7 @@ def test_transcriber_follows_the_configuration_of_its_file(tmp_path: Path) -> No
 )
 def test_impossible_configurations_are_named(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        published.transcriber_knobs({**CONFIGURATION, **change}, "model.pt")
+        published.transcriber_knobs({**PUBLISHED_TRANSCRIBER, **change}, "model.pt")
 
 
 def test_transcriber_pools_and_pads_nothing_away() -> None:

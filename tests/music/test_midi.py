@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from melody_strategies import QUICK, melodies, scores, ticks
 
-from music.midi import read_midi, save_midi, write_midi
+from music.midi import save_midi, write_midi
+from music.midi_tracks import read_midi
 from music.score import Lyric, Melody, Score
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import mido
 import pytest
 
-from music.midi import read_midi, save_midi
+from music.midi import save_midi
+from music.midi_tracks import read_midi
 from music.underlay import sing
 from singing.melody import read_melody
 from text.frontend import Pronouncer

@@ -1,25 +1,16 @@
-"""How notes are sung: MIDI says it and is read back; the curves follow what is said."""
+"""How notes are sung: MIDI says it and is read back."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import mido
-import numpy as np
 import pytest
 
-from music.midi import read_midi, write_midi
-from music.performance import (
-    NoteStyle,
-    VoiceStyle,
-    arch_curve,
-    gain_curve,
-    sung_pitch,
-    velocity_gains,
-)
-from music.score import Lyric, Melody, Note, TempoMap
+from music.midi import write_midi
+from music.midi_tracks import read_midi
+from music.score import Lyric, Melody, Note, NoteStyle, TempoMap
 
-PLAIN = VoiceStyle(vibrato_cents=0.0, vibrato_rate=5.5, vibrato_delay=0.0, glide_seconds=0.1)
 STYLES = (
     None,
     NoteStyle(velocity=40),
@@ -93,34 +84,6 @@ def test_a_melody_that_moves_keeps_how_it_is_sung() -> None:
     tune = melody()
     for changed in (tune.transposed(3), tune.faster(1.5), tune.within(1.0, 9.0)):
         assert [note.style for note in changed.notes] == list(STYLES)
-
-
-def test_pitch_follows_vibrato_and_glides() -> None:
-    times = np.arange(0, 4, 0.005)
-    notes = [(0.0, 2.0, 60), (2.0, 4.0, 67)]
-    styles = [NoteStyle(vibrato_cents=80.0, vibrato_rate=5.0), NoteStyle(glide_seconds=0.4)]
-    midi = sung_pitch(notes, styles, times, PLAIN)
-    held = midi[(times > 0.5) & (times < 1.5)]  # five periods
-    assert np.ptp(held) / 2 == pytest.approx(0.8, abs=0.02) and held.mean() == pytest.approx(60)
-    assert midi[times > 2.3] == pytest.approx(67.0)
-    gliding = (midi > 60.9) & (midi < 66.1) & (times > 1.7)
-    assert 0.1 < times[gliding].max() - times[gliding].min() < 0.3
-    assert midi[np.argmin(abs(times - 2.0))] == pytest.approx(63.5, abs=0.9)
-    added = sung_pitch(notes, [NoteStyle(vibrato_added=20.0), None], times, PLAIN)
-    assert np.ptp(added[(times > 0.5) & (times < 1.5)]) / 2 == pytest.approx(0.2, abs=0.01)
-
-
-def test_loudness_follows_velocities() -> None:
-    gains = velocity_gains([45, 90, None, 127])
-    assert gains == pytest.approx([-12.04, 0, 0, 5.98], abs=0.01)
-    times = np.arange(0, 2, 0.01)
-    notes = [(0.0, 0.5, 60), (0.5, 1.0, 60), (1.0, 1.5, 60), (1.5, 2.0, 60)]
-    curve = gain_curve(notes, gains, times)
-    middles = [curve[np.argmin(abs(times - t))] for t in (0.25, 0.75, 1.25, 1.75)]
-    assert middles == pytest.approx(gains, abs=1e-6) and np.abs(np.diff(curve)).max() < 5
-    arch = arch_curve(0.0, 2.0, times, 6.0)
-    assert abs(arch.mean()) < 0.1 and arch.argmax() == 100
-    assert np.ptp(arch) == pytest.approx(6.0, abs=0.1)
 
 
 @pytest.mark.parametrize("wrong", [{"velocity": 0}, {"velocity": 128}, {"vibrato_cents": -1.0}])

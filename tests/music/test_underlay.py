@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from melody_strategies import QUICK, melodies, wordless_melodies
 
-from music.midi import read_midi, write_midi
+from music.midi import write_midi
+from music.midi_tracks import read_midi
 from music.score import Lyric, Melody, Note, Score, Syllable, split_spelling, text_syllables
 from music.underlay import lay_lyrics, sing
 from text.frontend import Pronouncer

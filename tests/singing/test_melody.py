@@ -17,7 +17,8 @@ from tiny_chain import Run, integers, music, write
 import synthesis
 from composer.harmony import Confidence, Harmony, Key
 from music.inputs import items_to_sing
-from music.midi import read_midi, write_midi
+from music.midi import write_midi
+from music.midi_tracks import read_midi
 from music.score import Lyric, Melody, Note, TempoMap
 from music.underlay import lay_lyrics, sing
 from singing.melody import _sung_in_regions, chord_changes

@@ -15,7 +15,8 @@ from tiny import FILE, TINY
 from tiny_chain import Run, integers, music, save, write
 
 import synthesis
-from music.midi import read_midi, write_midi
+from music.midi import write_midi
+from music.midi_tracks import read_midi
 from music.score import Lyric, Melody, Note, TempoMap
 from singing.hearing import TakeTranscript
 from singing.mels import InpaintedMel, MelInpainter, MelTracks, frame_mask, frames_touching

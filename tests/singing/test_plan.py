@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from tiny_chain import Run, write
 
-from music.midi import read_midi
+from music.midi_tracks import read_midi
 from singing.plan import WRITTEN
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

@@ -14,7 +14,8 @@ import torch
 from tiny_chain import Run, integers, music, write
 
 import synthesis
-from music.midi import read_midi, write_midi
+from music.midi import write_midi
+from music.midi_tracks import read_midi
 from music.score import Melody, Note, Syllable, TempoMap
 from singing.hearing import UNHEARD_VOWEL, TakeTranscript, heard_syllables
 from singing.retake import joined_up, one_voice_of

@@ -15,8 +15,7 @@ from torch import Tensor
 from inpainter.context import Context, ContextMaker, window_mel
 from music.inputs import ScoreTracks
 from singing.chain import linear_from_mel
-from singing.inpaint import condition_from, inpaint_ranges
-from singing.placement import PlacedPhrase
+from singing.inpaint import PlacedPhrase, condition_from, inpaint_ranges
 from text.symbols import SYMBOL_TO_ID, SYMBOLS
 from training.simulated_drafts import DraftSimulator, SimulatedContexts
 from utils.audio import Features, frame_spectrum, griffin_lim

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from music.midi import read_midi
+from music.midi_tracks import read_midi
 from text.frontend import Pronouncer
 from text.lyrics import parse_lyrics
 from transcription.labels import PHONEME_CLASSES

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from tiny import PUBLISHED_TRANSCRIBER
 
 import evaluate
 from legacy import weights as published
@@ -17,19 +18,6 @@ from utils import config
 
 torch.set_num_threads(1)
 SILENCE = 38
-CONFIGURATION = {
-    "sample_rate": 16000,
-    "win_length": 512,
-    "hop_length": 320,
-    "n_mels": 20,
-    "fmin": 30,
-    "fmax": 8000,
-    "model_complexity": 1,
-    "pitch_sum": "median",
-    "onset_threshold": 0.4,
-    "offset_threshold": 0.2,
-}
-CONFIGURATION["lang_model_config"] = {**CONFIGURATION, "num_lbl": 40}
 
 
 def certain(classes: list[int]) -> torch.Tensor:
@@ -64,11 +52,11 @@ def download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / published.TRANSCRIBER_PATH
     path.parent.mkdir(parents=True)
-    knobs = published.transcriber_knobs(CONFIGURATION, path)
+    knobs = published.transcriber_knobs(PUBLISHED_TRANSCRIBER, path)
     torch.manual_seed(0)
     weights = build_transcriber(with_knobs(config.preset("base"), knobs)).state_dict()
     renamed = published.to_legacy(weights, "transcriber")
-    torch.save({"config": CONFIGURATION, "model_state_dict": renamed}, path)
+    torch.save({"config": PUBLISHED_TRANSCRIBER, "model_state_dict": renamed}, path)
     soundfile.write("a.wav", 0.1 * np.random.default_rng(0).standard_normal(16000), 16000)
     return path
 
@@ -93,7 +81,7 @@ def test_the_earlier_weights_judge_a_recording(
         (b"\x80\x02half", "a file that begins"),
         ("half", "cut off or half-downloaded"),
         ({"step": 1, "model": {}}, "found a dict of step, model"),
-        ({"config": CONFIGURATION, "model_state_dict": {}}, "missing lang_model"),
+        ({"config": PUBLISHED_TRANSCRIBER, "model_state_dict": {}}, "missing lang_model"),
     ],
 )
 def test_a_file_that_is_not_it_is_named(

@@ -155,7 +155,7 @@ def test_plan_drag_sing_and_sing_again(window: Window, song: Path, tmp_path: Pat
     window.until("document.body.dataset.wave === '1'")
     window.picture("5-sung")
     first = downloaded(window, "a[download='take-1-vocal.wav']", tmp_path)
-    from music.midi import read_midi
+    from music.midi_tracks import read_midi
 
     sung = read_midi(downloaded(window, "a[download='take-1-topline.mid']", tmp_path))
     assert [note.pitch for note in sung.notes] == [n["pitch"] for n in planned]

@@ -1,98 +1,19 @@
-"""The draft of a vocal: rendered phrases laid over a song.
-
-Everything stands on the frames of the spectrogram, so that a phrase's frames are the song's frames.
-Shapes: S samples, T frames.
-"""
+"""Spoken lyrics over a song: which lines are spoken, and where."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from singing.chain import with_breaths
-from singing.melody import MelodyResult, chord_changes
-from singing.voice import (
-    Refine,
-    RenderedPhrase,
-    Voice,
-    render_phrases,
-    render_refined,
-    spoken_phrases,
-    sung_phrases,
-)
-from utils import scratch
+from singing.inpaint import PAUSE, Draft, PlacedPhrase, draft_track
+from singing.voice import RenderedPhrase, Voice, render_phrases, spoken_phrases
 
 if TYPE_CHECKING:
-    from hyperparams import Audio
-    from music.score import Score
     from text.frontend import Pronouncer
     from text.lyrics import LyricLine
 
 Region = tuple[float, float]  # s, a part of the song that may be sung
-PAUSE = 0.35  # s of silence between spoken lines, a breath
-
-
-@dataclass(frozen=True)
-class PlacedPhrase:
-    """A rendered phrase and the frame of the song at which it begins."""
-
-    rendered: RenderedPhrase
-    frame: int
-    late: int = 0  # frames behind the time that its lyrics have
-    fade: int = 0  # samples at either end over which it is faded
-
-    def sound(self) -> Tensor:
-        """Return its waveform (S,), faded."""
-        wav = self.rendered.wav
-        length = min(self.fade, len(wav) // 2)
-        if not length:
-            return wav
-        wav, ramp = wav.clone(), torch.linspace(0.0, 1.0, length)
-        wav[:length] *= ramp
-        wav[len(wav) - length :] *= ramp.flip(0)
-        return wav
-
-
-@dataclass(frozen=True)
-class FrameTracks:
-    """What sounds at each frame of a song, where no phrases say it."""
-
-    symbols: Tensor | None  # (T,) int64, ids of `table`
-    pitch: Tensor | None  # (T,) MIDI note numbers, 0 = none
-    table: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Draft:
-    """The draft vocal of a whole song: its sound, and its phrases in place."""
-
-    placed: list[PlacedPhrase]
-    wav: Tensor  # (S,)
-    score: Score | None = None  # None when the lyrics are spoken
-    chords: Sequence[tuple[float, str]] = ()  # s and name, those the melody was composed on
-    tracks: FrameTracks | None = None  # of a vocal without phrases
-    is_levelled: bool = False  # as loud as the take that it is sung into
-
-    @property
-    def phrases(self) -> list[RenderedPhrase]:
-        """The rendered phrases in order."""
-        return [place.rendered for place in self.placed]
-
-    def report(self, audio: Audio) -> list[dict[str, Any]]:
-        """Describe each phrase for report.json."""
-        return [
-            {
-                **place.rendered.report(audio.sample_rate),
-                "start": place.frame / audio.frame_rate,
-                "late": place.late / audio.frame_rate,
-            }
-            for place in self.placed
-        ]
 
 
 def spoken_draft(
@@ -112,36 +33,6 @@ def spoken_draft(
     rendered = render_phrases(voice, spoken_phrases(chosen, pronouncer), seed)
     placed = place_spoken(rendered, regions, audio.frame_rate, audio.hop_length, PAUSE)
     return Draft(placed, draft_track(placed, num_samples, audio.hop_length))
-
-
-def sung_draft(
-    voice: Voice,
-    melody: MelodyResult,
-    num_samples: int,
-    seed: int | Sequence[int],
-    refine: Refine | None = None,
-) -> Draft:
-    """Sing a melody over a song of `num_samples`, every note at its time.
-
-    seed: one, or one per phrase, see `render_phrases`. refine: makes the mels that are sung of the
-    transformer's.
-    """
-    audio = voice.hyperparams.audio
-    phrases = sung_phrases(melody.underlay, melody.line_numbers, 1.0 / audio.frame_rate)
-    if refine is None:
-        rendered = render_phrases(voice, phrases, seed)
-    else:
-        rendered = render_refined(voice, phrases, seed, refine)
-    placed = place_sung(rendered, audio.frame_rate, audio.hop_length)
-    wav = draft_track(placed, num_samples, audio.hop_length)
-    first = seed if isinstance(seed, int) else seed[0]
-    knobs = voice.hyperparams.synthesis
-    wav = with_breaths(wav, melody.underlay.score, knobs, audio, first)
-    chords = chord_changes(melody.harmony) if melody.harmony else ()
-    return Draft(placed, wav, melody.underlay.score, chords)
-
-
-# ---------------------------------------------------------------------------- spoken lines
 
 
 def lines_within(
@@ -258,51 +149,3 @@ def _assign(
         assigned.append(region)
         so_far += length
     return assigned
-
-
-# ---------------------------------------------------------------------------- sung phrases
-
-
-def place_sung(
-    phrases: Sequence[RenderedPhrase], frame_rate: float, hop_length: int, fade: int = 1
-) -> list[PlacedPhrase]:
-    """Lay sung phrases where their notes are, their first and last `fade` frames faded."""
-    placed = []
-    for rendered in phrases:
-        assert rendered.phrase.start is not None, "a sung phrase has a time"
-        frame = round(rendered.phrase.start * frame_rate)
-        placed.append(PlacedPhrase(rendered, frame, fade=fade * hop_length))
-    return placed
-
-
-# ---------------------------------------------------------------------------- tracks of a song
-
-
-def draft_track(placed: Sequence[PlacedPhrase], num_samples: int, hop_length: int) -> Tensor:
-    """Lay the placed phrases on one track (S,), silence between them."""
-    track = scratch.zeros((num_samples,))
-    for place in placed:
-        start, wav = place.frame * hop_length, place.sound()
-        track[start : start + len(wav)] += wav[: num_samples - start]
-        scratch.forget()
-    return track
-
-
-def symbol_track(placed: Sequence[PlacedPhrase], num_frames: int) -> Tensor:
-    """Return the symbol at each frame of the song, 0 (padding) where nothing is sung, (T,)."""
-    return _track([(place.frame, place.rendered.symbols) for place in placed], num_frames)
-
-
-def pitch_track(placed: Sequence[PlacedPhrase], num_frames: int) -> Tensor | None:
-    """Return the note (MIDI) at each frame of the song, 0 = none, (T,); None when spoken."""
-    notes = [(place.frame, place.rendered.pitch) for place in placed]
-    parts = [(frame, pitch) for frame, pitch in notes if pitch is not None]
-    return _track(parts, num_frames) if parts else None
-
-
-def _track(parts: Sequence[tuple[int, Tensor]], num_frames: int) -> Tensor:
-    track = torch.zeros(num_frames, dtype=torch.int64)
-    for frame, values in parts:
-        values = values[: max(num_frames - frame, 0)]
-        track[frame : frame + len(values)] = values
-    return track

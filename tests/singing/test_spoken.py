@@ -8,12 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_chain import rendered_phrase
 
-from singing.placement import (
-    draft_track,
-    lines_within,
-    place_spoken,
-    symbol_track,
-)
+from singing.inpaint import draft_track, symbol_track
+from singing.spoken import lines_within, place_spoken
 from singing.voice import RenderedPhrase, frame_symbols
 from text.lyrics import parse_lyrics
 

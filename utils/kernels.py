@@ -1,0 +1,400 @@
+"""Layers of module.py in forms that waste nothing.
+
+Batches without padding, dropouts and zeros around sequences in one pass over memory, ConvNeXt
+blocks in pieces that fit a cache, a GRU that compilers leave alone: each equals the operations it
+stands for, gradients included.
+Legend: B batch, T frames, C channels, I inner channels, K kernel, R positions of a row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+PIECE = 512  # frames: a megabyte of 512 channels in float32; products of fewer rows are slower
+EPSILON = 1e-5  # of the layer norm
+
+
+# ---------------------------------------------------------------------------- without padding
+# The items of a padded batch behind one another, in one row. Layers that look at one position, and
+# convolutions, then spend nothing on padding; attention takes its queries, keys and values out of
+# the row and puts its result back.
+
+
+class Ragged:
+    """Where the positions of a padded batch (B, T) lie in one row (1, R).
+
+    Between two items lie `gap` empty positions, `is_padding` (1, R): a convolution that looks no
+    further sees an item as it would alone. `position` (R,): place of each in its item.
+    """
+
+    def __init__(self, lengths: Tensor, size: int, gap: int) -> None:
+        time = torch.arange(size, device=lengths.device)
+        is_valid = time < lengths[:, None]  # (B, T)
+        ends = (lengths + gap).cumsum(0)  # (B,)
+        row = ends[:, None] - (lengths[:, None] + gap) + time  # (B, T)
+        valid = is_valid.flatten().nonzero()[:, 0]  # places in the flattened batch
+        self.shape = is_valid.shape
+        self.to_row = valid.new_zeros(int(ends[-1]) - gap)  # (R,) places in the batch
+        self.to_row[row[is_valid]] = valid
+        empty = torch.ones_like(self.to_row, dtype=torch.bool)
+        empty[row[is_valid]] = False
+        self.is_padding = empty[None]
+        self.position = self.to_row % size
+        self.gaps = empty.nonzero()[:, 0]
+        self.to_batch = torch.where(is_valid, row, 0).flatten()  # (B · T,) places in the row
+        self.padded = (~is_valid).flatten().nonzero()[:, 0]
+
+    def pack(self, x: Tensor) -> Tensor:
+        """Take the items out of a padded batch: (B, T, …) → (1, R, …), zeros in the gaps."""
+        moved = self.to_row, self.gaps, self.to_batch, self.padded
+        return _Moved.apply(x.reshape(-1, *x.shape[2:]), *moved)[None]
+
+    def unpack(self, x: Tensor) -> Tensor:
+        """Lay the items out as a padded batch: (1, R, …) → (B, T, …), zeros where padded."""
+        moved = self.to_batch, self.padded, self.to_row, self.gaps
+        return _Moved.apply(x[0], *moved).view(*self.shape, *x.shape[2:])
+
+
+def ragged(lengths: Tensor, size: int, gap: int = 0) -> Ragged | None:
+    """Return where the items of a padded batch lie in one row; None where nothing is gained.
+
+    That is without padding; on a GPU, which would have to be waited for to know the lengths; and
+    under a compiler, whose graph is for any lengths.
+    """
+    if lengths.device.type != "cpu" or torch.compiler.is_compiling():
+        return None
+    return Ragged(lengths, size, gap) if bool((lengths < size).any()) else None
+
+
+def packed(rows: Ragged | None, x: Tensor) -> Tensor:
+    """Return x (B, T, …) in the row, or as it is without one."""
+    return x if rows is None else rows.pack(x)
+
+
+def unpacked(rows: Ragged | None, x: Tensor) -> Tensor:
+    """Return x of the row as a padded batch, or as it is without a row."""
+    return x if rows is None else rows.unpack(x)
+
+
+class _Moved(torch.autograd.Function):
+    """Move rows to other places; the gradient takes the way back, which is as fast."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, places: Tensor, empty: Tensor, back: Tensor, back_empty: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(back, back_empty)
+        return _selected(x, places, empty)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        return _selected(gradients[0], *ctx.saved_tensors), None, None, None, None
+
+
+def _selected(x: Tensor, places: Tensor, empty: Tensor) -> Tensor:
+    """Return x (n, …) at places (m,), zeros at those that are `empty`."""
+    made = x.index_select(0, places)
+    return made.index_fill_(0, empty, 0) if len(empty) else made
+
+
+# ---------------------------------------------------------------------------- one pass over memory
+
+
+def surrounded(x: Tensor, is_valid: Tensor, before: int, after: int) -> Tensor:
+    """Return x · is_valid (B, T, C) between zeros: before + T + after positions, written once."""
+    return _Surrounded.apply(x, is_valid, before, after)
+
+
+class _Surrounded(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, is_valid: Tensor, before: int, after: int) -> Tensor:
+        ctx.save_for_backward(is_valid)
+        ctx.before = before
+        batch, length, channels = x.shape
+        made = x.new_empty(batch, before + length + after, channels)
+        made[:, :before] = 0.0
+        made[:, before + length :] = 0.0
+        torch.mul(x, is_valid, out=made[:, before : before + length])
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        (is_valid,) = ctx.saved_tensors
+        inside = gradients[0][:, ctx.before : ctx.before + is_valid.shape[1]]
+        return inside * is_valid, None, None, None
+
+
+def dropout_mask(x: Tensor, p: float) -> Tensor | None:
+    """Draw a mask like x: 0 with probability p, else 1 / (1 − p). None where dropout is torch's.
+
+    On a CPU one 64-bit draw serves eight values, with p rounded to a multiple of 1/256: torch draws
+    one number per value, which is an eighth of a training step. A compiler draws in its own way.
+    """
+    threshold = round(p * 256)
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or threshold == 0:
+        return None
+    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+    octets = words.view(torch.uint8)[: x.numel()].view(x.shape)
+    mask = torch.empty(x.shape, dtype=x.dtype)
+    torch.ge(octets, threshold, out=mask)  # a tenth of the time of booleans made numbers
+    return mask.mul_(256.0 / (256 - threshold))
+
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    """Zero a share p of the values and scale up the rest, so that the mean stays."""
+    mask = dropout_mask(x, p)
+    return F.dropout(x, p) if mask is None else x * mask
+
+
+def dropped_relu(x: Tensor, p: float) -> Tensor:
+    """Return dropout(relu(x)); on a CPU no mask is kept for the backward pass."""
+    mask = dropout_mask(x, p)
+    return F.dropout(F.relu(x), p) if mask is None else _DroppedReLU.apply(x, mask)
+
+
+def dropped_sum(x: Tensor, y: Tensor, p: float) -> Tensor:
+    """Return x + dropout(y), on a CPU in one pass over memory."""
+    mask = dropout_mask(y, p)
+    return x + F.dropout(y, p) if mask is None else _DroppedSum.apply(x, y, mask)
+
+
+class _DroppedReLU(torch.autograd.Function):
+    """relu(x) · mask: its derivative is that of the mask where the result is positive."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Tensor) -> Tensor:
+        ctx.scale = mask.amax()
+        made = x.relu().mul_(mask)
+        ctx.save_for_backward(made)
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        (made,) = ctx.saved_tensors
+        return torch.ops.aten.threshold_backward(gradients[0], made, 0).mul_(ctx.scale), None
+
+
+class _DroppedSum(torch.autograd.Function):
+    """x + y · mask."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
+        ctx.save_for_backward(mask)
+        ctx.dtype = x.dtype
+        return torch.addcmul(x, y, mask)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        gradient, (mask,) = gradients[0], ctx.saved_tensors
+        return gradient.to(ctx.dtype), gradient.to(mask.dtype) * mask, None
+
+
+# ---------------------------------------------------------------------------- ConvNeXt
+# A block along time in pieces that fit a CPU's cache, forward and backward: y = depthwise
+# convolution of x, n = layer norm of y, x + W₂ gelu(W₁ n + b₁) + b₂. Operation by operation each
+# result passes through memory, and ten of them wait there for the backward pass. Here a piece of
+# PIECE frames goes through all of them at a time, and only x and W₁ n + b₁ are kept: the backward
+# pass makes the rest again, which costs a thirtieth of the products.
+
+
+class _ConvNext(torch.autograd.Function):
+    """Map x (B, T, C) by a ConvNeXt block; is_valid (B, T, 1) of the dtype of x: 0 where padded.
+
+    weights: depthwise (K, C), scale and shift (C,) of the layer norm, W₁ (I, C), b₁ (I,),
+    W₂ (C, I), b₂ (C,). Products are made in the dtype of autocast, if that is on.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, is_valid: Tensor, *weights: Tensor) -> Tensor:
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        depthwise, scale, shift = (weight.detach() for weight in weights[:3])
+        w1, b1, w2, b2 = (weight.detach().to(dtype) for weight in weights[3:])
+        padded = _padded(x * is_valid, len(depthwise))
+        kept = (
+            x.new_empty(*x.shape[:2], len(w1), dtype=dtype) if any(ctx.needs_input_grad) else None
+        )
+        made = torch.empty_like(x)
+        with torch.autocast("cpu", enabled=False):
+            for item, piece in _pieces(x):
+                y = _convolved(padded[item], depthwise, piece)
+                normed = F.layer_norm(y, y.shape[1:], scale, shift, EPSILON)
+                place = None if kept is None else kept[item, piece]
+                hidden = torch.addmm(b1, normed.to(dtype), w1.T, out=place)
+                change = F.linear(_gelu(hidden)[0], w2, b2)
+                torch.add(x[item, piece], change, out=made[item, piece])
+        if kept is not None:
+            ctx.save_for_backward(x, is_valid, kept, depthwise, scale, shift, w1, w2)
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        x, is_valid, kept, depthwise, scale, shift, w1, w2 = ctx.saved_tensors
+        gradient, dtype, kernel = gradients[0].contiguous(), kept.dtype, len(depthwise)
+        padded = _padded(x * is_valid, kernel)
+        to_padded = torch.zeros_like(padded)
+        to_norm = torch.zeros(2, len(scale), dtype=x.dtype)
+        to_depthwise = torch.zeros_like(depthwise)
+        # What the products with the weights' gradients need of all pieces at once.
+        normed, active = x.new_empty(x.shape, dtype=dtype), torch.empty_like(kept)
+        for item, piece in _pieces(x):
+            y = _convolved(padded[item], depthwise, piece)
+            n, mean, deviation = torch.native_layer_norm(y, y.shape[1:], scale, shift, EPSILON)
+            normed[item, piece] = n
+            hidden = kept[item, piece]
+            slope = _gelu(hidden, active[item, piece])[1]
+            # In the place of what is read no more.
+            made = torch.mm(gradient[item, piece].to(dtype), w2, out=hidden).mul_(slope)
+            to_y, *parts = torch.ops.aten.native_layer_norm_backward(
+                (made @ w1).to(x.dtype),
+                *(y, y.shape[1:], mean, deviation, scale, shift),
+                [True, True, True],
+            )
+            for total, part in zip(to_norm, parts, strict=True):
+                total += part
+            for place in range(kernel):
+                window = slice(piece.start + place, piece.stop + place)
+                to_depthwise[place] += (padded[item, window] * to_y).sum(0)
+                to_padded[item, window].addcmul_(to_y, depthwise[place])
+        reach = kernel // 2
+        to_x = torch.addcmul(gradient, to_padded[:, reach : reach + x.shape[1]], is_valid)
+        change = gradient.to(dtype).flatten(0, 1).T  # (C, B · T)
+        through = kept.flatten(0, 1)  # the gradient by now
+        products = (
+            through.T @ normed.flatten(0, 1),
+            through.sum(0),
+            change @ active.flatten(0, 1),
+            gradient.sum((0, 1)),
+        )
+        return to_x, None, to_depthwise, *to_norm, *(part.to(x.dtype) for part in products)
+
+
+def _pieces(x: Tensor) -> Iterator[tuple[int, slice]]:
+    """Yield the item and the frames of each piece of x (B, T, C)."""
+    for item in range(x.shape[0]):
+        for start in range(0, x.shape[1], PIECE):
+            yield item, slice(start, min(start + PIECE, x.shape[1]))
+
+
+def _padded(x: Tensor, kernel: int) -> Tensor:
+    """Return x (B, T, C) between as many zeros as a convolution looks around."""
+    return F.pad(x, (0, 0, kernel // 2, kernel // 2))
+
+
+def _convolved(padded: Tensor, depthwise: Tensor, piece: slice) -> Tensor:
+    """Return the convolution (PIECE, C) of the frames `piece` of an item (T + K − 1, C)."""
+    y = padded[piece] * depthwise[0]
+    for place, weight in enumerate(depthwise[1:], 1):
+        y.addcmul_(padded[piece.start + place : piece.stop + place], weight)
+    return y
+
+
+def _gelu(x: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return x σ(2u), which is GELU by the tanh of u = √(2/π) (x + 0.044715 x³), and its slope.
+
+    With `out` the result is written there and the slope is made, else left empty.
+    """
+    double = 2 * math.sqrt(2 / math.pi)
+    dtype, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))  # rounded once
+    square = x * x
+    share = (square * (0.044715 * double)).add_(double).mul_(x).sigmoid_()
+    if out is None:
+        return x.mul(share).to(dtype), square
+    made = x * share
+    out.copy_(made)
+    # σ + x σ (1 − σ) · 2u', where 2u' = double (1 + 3 · 0.044715 x²)
+    slope = square.mul_(3 * 0.044715 * double).add_(double).mul_(made)
+    return out, share.addcmul_(slope, 1 - share)
+
+
+def convnext(x: Tensor, is_valid: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """Apply a block to x (B, T, C) on a CPU, as `_ConvNext` does."""
+    made: Tensor = _ConvNext.apply(x.contiguous(), is_valid, *weights)
+    return made
+
+
+# ---------------------------------------------------------------------------- GRU
+# Compilers call it as it is. They would unroll it: a graph of thousands of operations for 200
+# frames, minutes of compiling, and for each length anew.
+
+# biases, one layer, no dropout, training (no dropout: alike), one direction, batch first
+GRU_OPTIONS = (True, 1, 0.0, True, False, True)
+
+
+def gru(x: Tensor, weights: list[Tensor]) -> Tensor:
+    """Run a GRU of one layer over x (B, T, D) from its first frame: (B, T, hidden), float32.
+
+    weights: input, recurrence, and the biases of both, as nn.GRU has them. In float32 whatever
+    autocast says: cuDNN would take bfloat16 for float16, whose gradients underflow.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        if torch.compiler.is_compiling():
+            return _opaque_gru(x.float(), *weights)
+        return _gru(x.float(), weights)
+
+
+@contextmanager
+def _differentiable() -> Iterator[None]:
+    """Let autograd see what happens inside of an operator, from which torch hides it."""
+    with ExitStack() as stack:
+        for key in ("AutogradFunctionality", "ADInplaceOrView"):
+            guard = torch._C._SetExcludeDispatchKeyGuard(getattr(torch._C.DispatchKey, key), False)
+            stack.enter_context(guard)
+        yield
+
+
+def _gru(x: Tensor, weights: list[Tensor]) -> Tensor:
+    state = x.new_zeros(1, len(x), weights[1].shape[1])
+    return torch.gru(x, state, weights, *GRU_OPTIONS)[0]
+
+
+@torch.library.custom_op("toplainer::gru", mutates_args=())
+def _opaque_gru(x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return _gru(x, [w_ih, w_hh, b_ih, b_hh]).contiguous()
+
+
+@_opaque_gru.register_fake
+def _(x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return x.new_empty(*x.shape[:2], w_hh.shape[1])
+
+
+@torch.library.custom_op("toplainer::gru_backward", mutates_args=())
+def _opaque_gru_backward(
+    gradient: Tensor, x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of all inputs; the forward pass is made again."""
+    with torch.enable_grad(), _differentiable():
+        inputs = [part.detach().requires_grad_() for part in (x, w_ih, w_hh, b_ih, b_hh)]
+        made = _gru(inputs[0], inputs[1:])
+        gradients = torch.autograd.grad(made, inputs, gradient)
+    a, b, c, d, e = (part.contiguous() for part in gradients)
+    return a, b, c, d, e
+
+
+@_opaque_gru_backward.register_fake
+def _(
+    gradient: Tensor, x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    a, b, c, d, e = (torch.empty_like(part) for part in (x, w_ih, w_hh, b_ih, b_hh))
+    return a, b, c, d, e
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _gru_gradient(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate the backward pass of `_opaque_gru`."""
+    _opaque_gru.register_autograd(backward, setup_context=_keep)
+    return backward
+
+
+@_gru_gradient
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+    return _opaque_gru_backward(gradient, *ctx.saved_tensors)

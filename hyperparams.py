@@ -162,6 +162,7 @@ class Synthesis:
     spectral_contrast: float = 1.7  # of harmonics against the valleys between them; 1 = as they are
     contrast_bins: int = 24  # bins either way, 375 Hz: the envelope that the contrast leaves alone
     sharpening: float = 0.0  # of the mel along time, for one that regression has smoothed
+    presence: float = 0.1  # standard deviations that what is sung gains above 3 kHz, of a mel
     sharpening_frames: float = 2.0  # frames (std), changes slower than this are left as they are
     glide_seconds: float = 0.085  # s from note to note, of the F0 that a source PostNet sings
     vibrato_cents: float = 15.0  # depth of its vibrato, from the mean

@@ -68,7 +68,8 @@ def teacher_forced(voice: Voice, batch: TextMelBatch, seed: int) -> Rendered:
         times = network.predicted_times(memory, is_padding, batch.score)
         batch = replace(batch, phoneme_times=times)
     mel = teacher_forced_mel(network, batch, seed)
-    return Rendered(postfiltered(mel, batch.mel_lengths, voice.hyperparams.synthesis)[0])
+    knobs = voice.hyperparams.synthesis
+    return Rendered(postfiltered(mel, batch.mel_lengths, knobs, batch.score)[0])
 
 
 @torch.inference_mode()

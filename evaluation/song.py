@@ -27,7 +27,7 @@ from evaluation.score_metrics import wrong_lyrics
 from evaluation.statistics import Estimate, PairedTest
 from evaluation.table import WRONG_LYRICS, counted, print_table
 from evaluation.voice import Judges, Reference, without_nan
-from singing.chain import attention_health, sharpened
+from singing.chain import attention_health, sharpened, without_postfilter
 from text.symbols import is_vowel, word_spans
 from training.batching import evenly_spaced
 from utils.checkpoint import resolve
@@ -140,7 +140,7 @@ class SongJudge:
         self.voice, self.dataset, self.seed, self.judges = voice, dataset, seed, judges
         self.embeddings = EmbeddingStore(cache, judges.embedding)
         self.phrase_inpainter, self.restorer = phrase_inpainter, restorer
-        plain = replace(voice.hyperparams.synthesis, sharpening=0.0)
+        plain = without_postfilter(voice.hyperparams.synthesis)
         self.plain = replace(voice, hyperparams=replace(voice.hyperparams, synthesis=plain))
         self.target = RECORDING if phrase_inpainter else "ceiling"  # of the Fréchet distance
         self.rows = dict(ROWS)

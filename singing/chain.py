@@ -79,12 +79,34 @@ def generate_mel(
             need_weights,
             voice,
         )
-    return replace(generated, mel=postfiltered(generated.mel, generated.mel_lengths, synthesis))
+    filtered = postfiltered(generated.mel, generated.mel_lengths, synthesis, score)
+    return replace(generated, mel=filtered)
 
 
-def postfiltered(mel: Tensor, mel_lengths: Tensor, synthesis: Synthesis) -> Tensor:
-    """Sharpen a mel (B, T, M) that the transformer made as the knobs ask for."""
-    return sharpened(mel, mel_lengths, synthesis.sharpening, synthesis.sharpening_frames)
+PRESENCE_BANDS = (1 / 6, 2 / 3)  # of all bands: where a gain begins, and where it is whole
+
+
+def postfiltered(
+    mel: Tensor, mel_lengths: Tensor, synthesis: Synthesis, score: ScoreBatch | None
+) -> Tensor:
+    """Sharpen and brighten a mel (B, T, M) that the transformer made as the knobs ask for.
+
+    A mean of logarithms lies below the logarithm of the mean, most where a mel is predicted least,
+    above 1 kHz: `presence` makes up for that, in items with notes.
+    """
+    made = sharpened(mel, mel_lengths, synthesis.sharpening, synthesis.sharpening_frames)
+    if score is None or not synthesis.presence:
+        return made
+    is_sung = score.is_sung[:, None, None]  # (B, 1, 1)
+    low, high = PRESENCE_BANDS
+    place = torch.linspace(0, 1, made.shape[2], device=made.device)
+    ramp = ((place - low) / (high - low)).clamp(0, 1)  # (M,)
+    return made + synthesis.presence * is_sung * ramp
+
+
+def without_postfilter(synthesis: Synthesis) -> Synthesis:
+    """Return the knobs by which a transformer's mels stay as it makes them."""
+    return replace(synthesis, sharpening=0.0, presence=0.0)
 
 
 def sharpened(mel: Tensor, mel_lengths: Tensor, amount: float, width: float) -> Tensor:

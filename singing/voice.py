@@ -29,6 +29,7 @@ from singing.chain import (
     sharpened,
     source_waveform,
     waveform,
+    without_postfilter,
 )
 from singing.performance import (
     Performance,
@@ -323,7 +324,7 @@ def render_refined(
     not restored; then as `restored_sharpening` says.
     """
     audio, knobs = voice.hyperparams.audio, voice.hyperparams.synthesis
-    plain = replace(voice.hyperparams, synthesis=replace(knobs, sharpening=0.0))
+    plain = replace(voice.hyperparams, synthesis=without_postfilter(knobs))
     decoder, inverse = replace(voice, hyperparams=plain), voice.transformer.standardiser("mel")
     all_seeds = seeds_of(seed, len(phrases))
     rendered: list[RenderedPhrase] = []

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,7 +21,7 @@ from tqdm import tqdm
 
 from inpainter.context import Context, ContextMaker
 from inpainter.diffusion import degrade_mel
-from singing.chain import generate_mel
+from singing.chain import generate_mel, without_postfilter
 from training.simulated_drafts import SimulatedContexts
 from utils.audio import Standardiser
 from utils.files import atomic, sweep_abandoned, write_json
@@ -217,7 +216,7 @@ def phrase_drafts(transformer: Loaded[TransformerTTS], batch: Any, seed: int) ->
     network, standardise = transformer.network, transformer.standardiser("mel")
     batch = batch.to(next(network.parameters()).device)
     forced = teacher_forced_mel(network, batch, seed % 2**63)
-    synthesis = replace(transformer.hyperparams.synthesis, sharpening=0.0)
+    synthesis = without_postfilter(transformer.hyperparams.synthesis)
     text = batch.symbols, batch.symbol_lengths
     free = generate_mel(network, *text, [seed % 2**63], synthesis, batch.score, voice=batch.voice)
     length = int(free.mel_lengths[0])

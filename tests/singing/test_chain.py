@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from hyperparams import Audio, Synthesis
+from music.inputs import ScoreBatch
 from singing import chain
-from singing.chain import sharpened, waveform
+from singing.chain import postfiltered, sharpened, waveform, without_postfilter
 from transcription.transcribe import load_transcriber
 from utils.audio import Features
 from utils.loading import load_network
@@ -92,3 +93,23 @@ def test_the_inverse_of_the_filterbank_is_float32_whoever_asks_first() -> None:
         rounded = chain.linear_from_mel(mel, audio)
     assert torch.equal(rounded, expected)
     assert torch.equal(chain.linear_from_mel(mel, audio), expected)
+
+
+def test_presence_brightens_what_is_sung_alone() -> None:
+    mel, lengths = torch.randn(2, 12, 80), torch.tensor([12, 9])
+    zeros = torch.zeros(2, 3)
+    interval = torch.tensor([[[0.0, 0.2]] * 3, [[0.0, 0.0]] * 3])  # the second one is spoken
+    score = ScoreBatch(
+        *(zeros.long(), zeros, zeros.long(), zeros.long(), interval),
+        *(torch.zeros(2, 12).long(), torch.zeros(2, 12)),
+    )
+    knobs = Synthesis(sharpening=0.0, presence=0.2)
+    change = postfiltered(mel, lengths, knobs, score) - mel
+    assert not change[1].any() and not change[0, :, :13].any()
+    assert (change[0].diff(dim=1) > -1e-6).all()
+    torch.testing.assert_close(change[0, :, 54:], torch.full((12, 26), 0.2))
+    for untouched in (
+        postfiltered(mel, lengths, knobs, None),
+        postfiltered(mel, lengths, without_postfilter(knobs), score),
+    ):
+        assert torch.equal(untouched, mel)

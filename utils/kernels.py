@@ -373,7 +373,8 @@ def _opaque_gru_backward(
         inputs = [part.detach().requires_grad_() for part in (x, w_ih, w_hh, b_ih, b_hh)]
         made = _gru(inputs[0], inputs[1:])
         gradients = torch.autograd.grad(made, inputs, gradient)
-    a, b, c, d, e = (part.contiguous() for part in gradients)
+    # cuDNN returns views of one buffer; an operator's results may not share memory.
+    a, b, c, d, e = (part.clone(memory_format=torch.contiguous_format) for part in gradients)
     return a, b, c, d, e
 
 

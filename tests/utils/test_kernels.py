@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from typing import Any
+
 import torch
 import torch._dynamo
 from torch import Tensor
@@ -108,3 +110,26 @@ def test_a_compiled_gru_is_one_small_graph_with_the_same_gradients() -> None:
             torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
     assert counters["stats"]["unique_graphs"] == 1
     assert counters["stats"]["calls_captured"] < 100  # not an operation for each frame
+
+
+def test_gradients_that_share_a_buffer_leave_the_operator_as_copies(monkeypatch) -> None:
+    """As cuDNN makes them: all weights' gradients are views of one."""
+    torch.manual_seed(0)
+    gru, grad = PaddedGRU(12, 8).train(), torch.autograd.grad
+    x, lengths = torch.randn(3, 10, 12), torch.tensor([10, 5, 7])
+    expected = values_and_gradients(gru, x, lengths, list(gru.parameters()))
+
+    def sharing(*arguments: Any) -> tuple[Tensor, ...]:
+        made = grad(*arguments)
+        flat = torch.cat([part.flatten() for part in made])
+        parts = flat.split([part.numel() for part in made])
+        return tuple(part.view_as(like) for part, like in zip(parts, made, strict=True))
+
+    torch._dynamo.reset()
+    compiled = torch.compile(gru, backend="aot_eager", fullgraph=True)
+    made = compiled(x.requires_grad_(), lengths)
+    weights = torch.arange(made.numel(), dtype=torch.float32).view_as(made).cos()
+    monkeypatch.setattr(torch.autograd, "grad", sharing)
+    (made * weights).sum().backward()
+    for a, b in zip(expected[2:], gru.parameters(), strict=True):
+        torch.testing.assert_close(b.grad, a, rtol=1e-4, atol=1e-5)

@@ -571,15 +571,20 @@ def test_a_convnext_block_in_pieces_equals_its_operations(monkeypatch) -> None:
         x = torch.randn(2, 45, 24, dtype=dtype)
         is_valid = (torch.rand(2, 45, 1) > 0.2).to(dtype)
         upstream, found = torch.randn_like(x), []
-        for apply in (block, block.by_operations):
+        for convolve in (None, block.by_shifts, block.by_convolution):
             block.zero_grad()
             own = x.clone().requires_grad_()
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-                made = apply(own, is_valid)
+                if convolve is None:
+                    made = block(own, is_valid)
+                else:
+                    made = block.pointwise(own, convolve(own * is_valid))
             made.backward(upstream)
             found.append([made.detach(), own.grad, *(p.grad for p in block.parameters())])
-        for ours, theirs in zip(*found, strict=True):
-            assert (ours - theirs).norm() <= tolerance * theirs.norm()
+        ours, *others = found
+        for other in others:
+            for a, b in zip(ours, other, strict=True):
+                assert (a - b).norm() <= tolerance * b.norm()
         with torch.no_grad():
             alone = block(x[1:], is_valid[1:])
             torch.testing.assert_close(block(x, is_valid)[1:], alone, rtol=0, atol=1e-6)

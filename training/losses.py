@@ -6,6 +6,7 @@ T frames or decoder steps, M features.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -111,8 +112,12 @@ def _local_mean(maps: Tensor) -> Tensor:
         return exact(made, _window(bands, maps.device)).view(*shape, frames, bands)
 
 
+@lru_cache(maxsize=8)
 def _window(size: int, device: torch.device) -> Tensor:
-    """Return the Gaussian window around each of `size` positions: a symmetric matrix."""
+    """Return the Gaussian window around each of `size` positions: a symmetric matrix.
+
+    It is kept, for every step.
+    """
     position = torch.arange(size, device=device)
     distance = (position[:, None] - position[None]).abs()
     weight = torch.exp(-(distance**2) / (2 * WINDOW_STD**2)) * (distance <= WINDOW_REACH)

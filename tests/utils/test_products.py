@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from utils.products import LOW_BITS, product, three_products
+from utils.products import LOW_BITS, product, three_products, without_tf32
 
 
 def as_tf32(x: Tensor) -> Tensor:
@@ -36,3 +36,14 @@ def test_a_product_has_the_gradient_of_its_factor() -> None:
     x = torch.randn(3, 4, 5, dtype=torch.float64, requires_grad=True)
     matrix = torch.randn(5, 2, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x: product(x, matrix), (x,))
+
+
+def test_tf32_is_left_out_and_comes_back() -> None:
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")
+        with without_tf32():
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)

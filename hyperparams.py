@@ -472,7 +472,7 @@ class Training:
     batch_frames: int = 12_000  # mel frames a batch may hold, padding included
     batch_size: int = 32  # items a batch may hold
     segment_frames: int = 0  # random fixed-length crops; 0 = whole items
-    batch_workers: int = 0  # processes that make batches, for a fast GPU; 0 = a thread of this one
+    batch_workers: int = -1  # processes that make batches; 0 = a thread of this one; -1 = by device
     corpus_on_device: bool = False  # spectrograms stay in a GPU's memory, batches are cut there
     learning_rate: float = 1e-3  # peak
     schedule: str = "noam"  # noam | cosine | constant, each after the warm-up
@@ -503,7 +503,9 @@ class Training:
                 raise ValueError(
                     f"{name} = {getattr(self, name)!r} is not one of {', '.join(values)}"
                 )
-        if self.corpus_on_device and self.batch_workers:
+        if self.batch_workers < -1:
+            raise ValueError(f"batch_workers = {self.batch_workers}: expected -1, 0 or more")
+        if self.corpus_on_device and self.batch_workers > 0:
             raise ValueError(
                 f"corpus_on_device with batch_workers = {self.batch_workers}: other processes "
                 "would need a corpus each; choose one of the two"

@@ -6,17 +6,24 @@ A position (epoch, batch) names the batch that comes next; it is all that a chec
 from __future__ import annotations
 
 import logging
+import os
 import queue
+import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from utils.seeds import numpy_generator
+
+if TYPE_CHECKING:
+    from hyperparams import Training
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +167,7 @@ def made_ahead(
     stream((k, n)): every n-th of its values from the k-th on. depth: values prepared ahead, by each
     process where there are some.
     """
-    if workers == 0:
+    if workers <= 0:
         return prefetched(stream((0, 1)), depth)
     # In order: value i comes from worker i mod n, which makes those alone. A generator of its own:
     # the global one belongs to the training.
@@ -172,8 +179,37 @@ def made_ahead(
         collate_fn=_as_made,
         generator=torch.Generator(),
         worker_init_fn=_leave_signals,
+        multiprocessing_context="fork" if sys.platform == "linux" else None,  # streams are closures
     )
     return iter(loader)
+
+
+AUTOMATIC_WORKERS = 4
+SHARED_MEMORY = Path("/dev/shm")  # where batches pass from process to process
+SHARED_BYTES = 2**30  # that it must have free: containers may have 64 MB, and crash
+
+
+def workers_for(training: Training, device: torch.device) -> tuple[int, str]:
+    """Return how many processes make batches, and a line that says so where nobody chose.
+
+    A GPU waits for the thread that launches its work, and a thread that makes batches takes turns
+    with it. Processes on Linux alone, where they begin as copies, and with a core each.
+    """
+    if training.batch_workers >= 0:
+        return training.batch_workers, ""
+    if device.type != "cuda" or training.corpus_on_device:
+        return 0, ""
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    workers = min(AUTOMATIC_WORKERS, (os.cpu_count() or 1) // ranks - 1)
+    if sys.platform != "linux" or workers < 1:
+        return 0, "batches are made by a thread: there is no core for processes (batch_workers)"
+    free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
+    if free < SHARED_BYTES:
+        return 0, (
+            f"batches are made by a thread: {SHARED_MEMORY} has {free / 2**20:.0f} MiB free, "
+            f"processes need {SHARED_BYTES / 2**20:.0f} (docker run --shm-size; batch_workers)"
+        )
+    return workers, f"batches are made by {workers} processes (batch_workers)"
 
 
 def _leave_signals(worker: int) -> None:

@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from hyperparams import Training
-from training.batching import Fed, fed
+from training.batching import Fed, fed, workers_for
 from training.experiment import Experiment, NonFiniteLoss, Term, compare, seeded_context
 from training.optimizer import (
     Adversary,
@@ -122,7 +123,13 @@ def _trainer_of(
     directory = checkpoint.run_directory(arguments.save_dir, kind, arguments.run)
     for line in config.differences(config.preset(arguments.preset), hyperparams):
         print(line)
-    torch.manual_seed(getattr(hyperparams, f"{kind}_training").seed)
+    training = getattr(hyperparams, f"{kind}_training")
+    workers, line = workers_for(training, world.device)
+    if line and world.is_main:
+        print(line)
+    training = replace(training, batch_workers=workers)
+    hyperparams = replace(hyperparams, **{f"{kind}_training": training})
+    torch.manual_seed(training.seed)
     experiment = experiment_class.from_arguments(arguments, hyperparams, directory, world)
     if arguments.start_from is not None:
         own = experiment.corpus_buffers, experiment.growing

@@ -126,6 +126,8 @@ def start_on(name: str = "auto", local_rank: int = 0, is_main: bool = True) -> t
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")  # TF32: eight times as fast, 10 bits of mantissa
+        # cuDNN's attention plans anew for each shape, and hardly two batches have one.
+        torch.backends.cuda.enable_cudnn_sdp(False)
     level = logging.INFO if is_main else logging.WARNING
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
     return device

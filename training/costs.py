@@ -27,6 +27,7 @@ from inpainter.sampling import sample
 from network import Generated, TransformerTTS
 from source_filter import render
 from text.symbols import SYMBOLS
+from training.launches import count_launches
 from training.losses import spectral_loss
 from training.runlog import peak_memory
 from utils import config
@@ -232,15 +233,17 @@ def training_rows(
 
 
 def measured_step(row: Cost, step: Callable[[], None], machine: Machine) -> Cost:
-    """Time a step; on a GPU the note is its share of the peak, its waits and its memory."""
+    """Time a step and count its operations; on a GPU with share of the peak, waits and memory."""
+    operations = f"{count_launches(step, machine.device)} operations"
     if machine.device.type != "cuda":
-        return replace(row, seconds=timed(step, machine.device))
+        return replace(row, seconds=timed(step, machine.device), note=operations)
     step()
     torch.cuda.reset_peak_memory_stats(machine.device)
     seconds = timed(step, machine.device)
     share = row.flops / seconds / machine.bfloat16_rate
     waits, memory = count_waits(step), peak_memory(machine.device)
-    note = f"{share:.1%} of the bfloat16 peak, waits {waits} times, peak {memory:.2f} GiB"
+    note = f"{share:.1%} of the bfloat16 peak, {operations}, waits {waits} times"
+    note += f", peak {memory:.2f} GiB"
     return replace(row, seconds=seconds, note=note)
 
 

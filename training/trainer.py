@@ -41,6 +41,7 @@ from training.optimizer import (
     learning_rate,
     resume_optimizer,
 )
+from training.rounded_weights import RoundedWeights
 from training.runlog import (
     BatchMeasures,
     Interruption,
@@ -165,6 +166,7 @@ class Trainer:
         self._began = time.monotonic(), 0  # and the step, of this process
         self.kept: list[int] = []  # validated steps whose weights stay, the newest last
         self.precision = ""  # float32 or bfloat16
+        self._rounded_weights: RoundedWeights | None = None
         self.log: RunLog | None = None  # on the main rank
         self.model: nn.Module = experiment.model.to(world.device)
         self.optimizer = build_optimizer(self.model, self.training)
@@ -282,7 +284,7 @@ class Trainer:
         """Add the gradients of one batch; return its terms."""
         micro = index * self.world.size + self.world.rank  # its place in the global batch
         context = seeded_context(self.training.seed, self.step, micro, self.world.device)
-        with self._autocast():
+        with self._autocast(), self._rounded():
             terms = self.experiment.loss(self._shared_model, batch.device, context)
         scales = self._scales(terms, divisors)
         parts = [term.total * scale for term, scale in zip(terms.values(), scales, strict=True)]
@@ -593,6 +595,20 @@ class Trainer:
     def _autocast(self) -> Any:
         enabled = self.precision == "bfloat16"
         return torch.autocast(self.world.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def _rounded(self) -> Any:
+        """Lend the model rounded weights, where a GPU would be told to make each.
+
+        A compiler joins these by itself, and ranks share gradients while others are still made.
+        """
+        is_gpu = self.world.device.type == "cuda"
+        if self.precision != "bfloat16" or not is_gpu or self.world.size > 1:
+            return nullcontext()
+        if self.training.compile:
+            return nullcontext()
+        if self._rounded_weights is None:
+            self._rounded_weights = RoundedWeights(self.model)
+        return self._rounded_weights.lent()
 
     def _bar(self) -> tqdm:
         return tqdm(

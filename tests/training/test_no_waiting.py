@@ -6,11 +6,12 @@ The transcriber's are in test_train_transcriber.py, the inpainter's in test_trai
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch._dynamo
-from no_waiting import assert_unread, take_steps
+from no_waiting import META, assert_unread, take_steps
 from tiny import TINY
 from toy_training import ToyExperiment, with_training
 
@@ -19,6 +20,8 @@ from corpora.stores import open_features
 from train_postnet import PostNetExperiment
 from train_transformer import TransformerExperiment
 from training.experiment import seeded_context
+from training.launches import Launches
+from training.trainer import Trainer
 from utils import config
 
 CLASSES = {"transformer": TransformerExperiment, "postnet": PostNetExperiment}
@@ -39,6 +42,31 @@ def test_a_step_reads_nothing_from_its_device(kind: str, speech: Path, tmp_path:
     hp = config.build("t", None, [f"{kind}_training.{knob}" for knob in knobs], {"t": TINY})
     trainer = take_steps(CLASSES[kind](hp, open_features(speech, "x")), tmp_path / "run", 2)
     assert_unread(trainer, 2)
+
+
+# Of a step of preset base, forward and backward in float32; products of attention one by one.
+OPERATIONS = 1300
+
+
+def test_a_step_has_no_more_operations_than_it_had(
+    speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU launches each: an H200 was busy for 18 ms of a step of 87, waiting for the next one."""
+    narrow = [f"transformer.{name}=32" for name in ("width", "postnet_width")]
+    knobs = [*narrow, "transformer_training.batch_size=4"]
+    hp = config.build("base", None, knobs, config.presets())
+    counted: list[int] = []
+    backward = Trainer._backward
+
+    def counting(trainer: Trainer, *arguments: Any) -> Any:
+        with Launches(META) as launches:
+            made = backward(trainer, *arguments)
+        counted.append(launches.counts.total())
+        return made
+
+    monkeypatch.setattr(Trainer, "_backward", counting)
+    take_steps(TransformerExperiment(hp, open_features(speech, "x")), tmp_path / "run", 2)
+    assert 0.9 * OPERATIONS < counted[-1] <= OPERATIONS, counted
 
 
 def test_counts_that_only_the_loss_knows_stay_on_the_device(tmp_path: Path, monkeypatch) -> None:

@@ -777,9 +777,9 @@ class ConvNextPostnet(nn.Module):
         sung = torch.where(pitch > 0, pitch + contour[..., 0].float(), 0.0)
         mel = torch.cat([mel, harmonics_at(self.harmonics, sung).to(mel.dtype)], -1)
         x = self.norm(self.mel(mel) + symbols + self.pitch(pitch))
-        is_valid = ~is_padding[..., None]
+        is_valid = (~is_padding[..., None]).to(x.dtype)
         for block in self.blocks:
-            x = block(x, is_valid.to(x.dtype))
+            x = block(x, is_valid)
         return self.out(self.out_norm(x)).float()
 
     @property

@@ -73,7 +73,10 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (B, C, ...) of any float type → the same shape and type."""
-        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        weight, bias = self.weight, self.bias
+        if not (x.is_cuda and torch.is_autocast_enabled("cuda")):
+            # Autocast of a GPU brings all to float32 by itself: no cast there and back.
+            weight, bias = weight.to(x.dtype), bias.to(x.dtype)
         if torch.is_grad_enabled() and not x.requires_grad:
             # Side by side, torch 2.11 writes a gradient of x that nobody asked for, into nothing.
             x = x.contiguous()

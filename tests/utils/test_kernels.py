@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 from typing import Any
 
+import pytest
 import torch
 import torch._dynamo
 from torch import Tensor

@@ -73,7 +73,8 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (B, C, ...) of any float type → the same shape and type."""
-        weight, bias = self.weight, self.bias
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
         if not (x.is_cuda and torch.is_autocast_enabled("cuda")):
             # Autocast of a GPU brings all to float32 by itself: no cast there and back.
             weight, bias = weight.to(x.dtype), bias.to(x.dtype)

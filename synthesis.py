@@ -119,7 +119,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="RUN|none",
         help="restores the mels of words, and sings without words: a run's name, its folder or a "
         f"file; of step N: RUN@N (default: {MEL_INPAINTER} if it is there, for notes of its own: "
-        "--melody none and --extend without --lyrics)",
+        "--melody none without --lyrics)",
     )
     parser.add_argument(
         "--voice",

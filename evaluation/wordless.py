@@ -49,8 +49,8 @@ PART_ROWS = {
         "missing": "silent in the take: notes composed for it",
     },
     "continuation": {
-        "own": "the inpainter on mels goes on",
         "missing": "composed on, in range and pace of the take",
+        "own": "with --melody none: the inpainter on mels goes on",
     },
 }
 FLOORS = {
@@ -183,9 +183,9 @@ class ExcerptJudge:
         backing, vocal, rate = excerpt.accompaniment, excerpt.vocal, self.chain.rate
         if kind == "continuation":
             take, seconds = vocal[:start], (stop - start) / rate
-            on = {"missing": self.chain.sing(backing, take, extend=seconds, melody=COMPOSE)}
+            on = {"missing": self.chain.sing(backing, take, extend=seconds)}
             if self.chain.finds_notes:
-                on = {"own": self.chain.sing(backing, take, extend=seconds), **on}
+                on["own"] = self.chain.sing(backing, take, extend=seconds, melody=NONE)
             return on
         span = f"{start / rate}-{stop / rate}"
         silenced = vocal.clone()

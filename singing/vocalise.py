@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from singing.melody import composer_changes, read_melody
-from singing.request import COMPOSE, LINE_LENGTHS, NONE, MelodyRequest, SongRequest
+from singing.melody import read_melody
+from singing.request import COMPOSE, LINE_LENGTHS, NONE, SongRequest
 from text.lyrics import parse_lyrics
 from utils.checkpoint import load_facts, resolve
 from utils.flags import DEMO, MEL_INPAINTER
@@ -54,22 +54,12 @@ def with_syllables(request: SongRequest) -> SongRequest:
 def mels_sing(request: SongRequest) -> bool:
     """Return whether the inpainter on mels sings a request without words, and not the voice.
 
-    One that is named does. One that is taken because it ships does where it finds its own notes:
-    for `--melody none`, and behind the end of a take.
+    One that is named does. One that is taken because it ships only finds its own notes, for
+    `--melody none`.
     """
-    files = request.files
     if request.mel_inpainter is None or request.lyrics:
         return False
-    if request.is_chosen or request.melody.source == NONE:
-        return True
-    goes_on = files is not None and files.extend is not None and not files.inpaint
-    return goes_on and finds_own_notes(request.melody)
-
-
-def finds_own_notes(melody: MelodyRequest) -> bool:
-    """Return whether nothing is asked of the notes behind the end of a take."""
-    asked = melody.transpose, melody.tempo, melody.chords, composer_changes(melody)
-    return melody.source is None and not any(asked)
+    return request.is_chosen or request.melody.source == NONE
 
 
 def _with_file_vocalised(request: SongRequest) -> SongRequest:

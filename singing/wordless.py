@@ -36,7 +36,6 @@ from singing.mels import InpaintedMel, MelInpainter, MelTracks, Range, frames_to
 from singing.performance import f0_of_notes
 from singing.request import COMPOSE, LINE_LENGTHS, NONE, MelodyRequest, SongRequest
 from singing.song import AUDIO_RMS, SongAudio, pad_to, scaled, training_gain
-from singing.vocalise import finds_own_notes
 from singing.voice import sung_phrases
 from text.lyrics import parse_lyrics
 from text.remarks import remark
@@ -162,13 +161,7 @@ class WordlessSinger:
             parts.append(self.heard(song, heard_ranges, frames))
         elif heard_ranges:
             new_ranges = [*heard_ranges, *new_ranges]
-        if new_ranges and finds_own_notes(melody):
-            text = (
-                "behind the take's end the inpainter on mels finds its own notes; "
-                f"--melody {COMPOSE} composes some"
-            )
-            parts.append(Wordless(NONE, MelTracks(), remarks=(text,)))
-        elif new_ranges or not song.recording:
+        if new_ranges or not song.recording:
             parts.append(self.composed(request, song, new_ranges, frames))
         return parts[0] if len(parts) == 1 else _both(*parts)
 

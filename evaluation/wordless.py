@@ -260,11 +260,11 @@ def print_excerpts(judge: ExcerptJudge, settings: Mapping[str, Any], out: Path) 
         journal = Journal(out / f"wordless-{kind}.jsonl", {**settings, "excerpts": excerpts})
         keys = [f"{kind}/{number}" for number in range(len(excerpts))]
         records = journal.complete(keys, judge.judge, "excerpt")
-        own = [row for row in own if row in records[0]["rows"]]
-        rows = [*own, *FLOORS, TRUE]
+        sung = tuple(row for row in own if row in records[0]["rows"])
+        rows = [*sung, *FLOORS, TRUE]
         print(f"{kind}s in {counted(len(records), 'song')}")
         metrics = table.print_rows(records, rows, TRUE, METRICS)
-        tests = table.print_tests(part_tests(records, tuple(own)))
+        tests = table.print_tests(part_tests(records, sung))
         result[kind] = {"metrics": metrics, "tests": tests}
     return result
 

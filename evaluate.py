@@ -33,6 +33,7 @@ from pathlib import Path
 from evaluation.inpainting_rows import DEFAULT_ROWS
 from utils.flags import (
     DEMO,
+    MEL_INPAINTER,
     SUNG_POSTNET,
     command_line,
     corpus_options,
@@ -166,7 +167,8 @@ def add_wordless(parser: argparse.ArgumentParser) -> None:
         "--mel-inpainter",
         type=Path,
         metavar="RUN",
-        help=f"sings instead of the transformer, {REFERENCE} (default: without)",
+        help=f"sings instead of the transformer, {REFERENCE}; none: there is none (default: "
+        f"{MEL_INPAINTER}, if it is there, for what it sings unasked)",
     )
     for flag, default, text in (
         ("--windows", 12, "songs of which a gap and a continuation are sung; 0: none"),

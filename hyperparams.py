@@ -299,6 +299,11 @@ class Diffusion:
     dropout: float = 0.15  # of each part of the context: the null of classifier-free guidance
     draft_dropout: float = 0.4  # of a draft, and all else with it: singing without one is harder
     words_dropout: float = 0.0  # of all but the notes together, where mels are the signal
+    alone_share: float = 0.0  # of a batch, where mels are the signal: the accompaniment and no more
+    alone_tempo: float = 0.15  # its stems are faster or slower by a factor of e to this at most,
+    alone_pitch: float = 2.0  # and higher or lower by so many semitones at most, both alike
+    alone_level: float = 0.15  # standard deviations (std) of its level, and of its tilt over bands
+    alone_noise: float = 0.15  # standard deviations at most, on it as it is given
     degrade_blur_frames: float = 2.0  # frames (std) at most: frame differences fall to 0.70
     degrade_blur_bands: float = 1.0  # bands (std) at most
     degrade_level: float = 0.3  # standard deviations at most: drafts are sung too loud
@@ -311,6 +316,10 @@ class Diffusion:
     draft_gain: float = 3.0  # dB either way at most, of the draft against the vocal
 
     def __post_init__(self) -> None:
+        if not 0 <= self.alone_share <= 1:
+            raise ValueError(
+                f"diffusion.alone_share = {self.alone_share}: expected a share of the batch"
+            )
         weights = ("vocal", "prefix", "gaps", "accompaniment", "nothing")
         values = [getattr(self, f"mask_{name}") for name in weights]
         if min(values) < 0 or sum(values) <= 0:
@@ -531,7 +540,7 @@ class Hyperparams:
             draft_share=0.0,
             draft_start=0.2,  # in standard deviations of a mel
             draft_temperature=0.0,  # noise costs words
-            temperature=0.8,  # without a draft: changes as quick as the songs'
+            temperature=0.9,  # without a draft: as lively as the songs, with nearly their rests
             step="dpmpp_2m",  # fresh noise is not yet learnt well enough
             sigma_max=20.0,  # standardised mels: sigma_data is 1
             fade=0,  # log mels have no power to cross-fade
@@ -602,6 +611,14 @@ class Hyperparams:
                 f"inpainter_training.segment_frames = {self.inpainter_training.segment_frames}: "
                 "expected the frames of a window"
             )
+        if self.diffusion.alone_share and not (
+            self.unet.mel and self.inpainter_training.corpus_on_device
+        ):
+            raise ValueError(
+                f"diffusion.alone_share = {self.diffusion.alone_share} moves mels of songs that "
+                "stay in memory: it needs unet.mel and inpainter_training.corpus_on_device=true, "
+                "or 0"
+            )
         without = {"transcriber": self.transcriber_training}
         if not self.unet.mel:
             without["inpainter"] = self.inpainter_training
@@ -667,15 +684,22 @@ _MEL: tuple[str, ...] = (
     "unet.attention_heads=4",
     "unet.context_width=128",
     "diffusion.sigma_data=1",  # standardised mels
-    "diffusion.p_mean=-0.4",
-    "diffusion.p_std=1.2",
+    "diffusion.p_mean=0.3",  # without words what is sung is decided in much noise
+    "diffusion.p_std=1.5",
+    "diffusion.mask_vocal=0.55",
+    "diffusion.mask_prefix=0.2",
+    "diffusion.mask_gaps=0.15",
+    "diffusion.mask_accompaniment=0.05",
+    "diffusion.mask_nothing=0.05",
     "diffusion.corrupt_sigma=0.1",
     "diffusion.corrupt_gain=0",  # a gain is no factor of a log mel
     "diffusion.draft_dropout=0.3",  # there phonemes and notes alone must do, or nothing
     "diffusion.words_dropout=0.1",  # and there notes alone
+    "diffusion.alone_share=0.25",  # else the accompaniment is hardly listened to
     "diffusion.draft_huber=0",
     "diffusion.draft_spectral=0",
-    "inpainter_training.segment_frames=640",  # 10.24 s
+    "inpainter_training.segment_frames=512",  # 8.19 s
+    "inpainter_training.corpus_on_device=true",  # an hour of songs with drafts takes 144 MB
     "inpainter_training.steps=20000",
     "inpainter_training.batch_size=8",
     "inpainter_training.learning_rate=6e-4",

@@ -15,7 +15,7 @@ song.png and report.json.
     python synthesis.py ... --melody none  # the lyrics are spoken, at LRC times or with equal rests
     python synthesis.py ... --inpainter none  # the draft is the vocal
     python synthesis.py --accompaniment song.flac --out out/vocal  # a vocal without words
-    python synthesis.py --accompaniment song.flac --melody none --mel-inpainter RUN  # its own notes
+    python synthesis.py --accompaniment song.flac --melody none  # notes that the inpainter finds
     python synthesis.py --accompaniment song.flac --vocal take.wav --inpaint 12.5-17.0,1:02-1:05
     python synthesis.py --accompaniment song.flac --vocal take.wav --extend 8
     python synthesis.py --accompaniment song.flac --preset legacy --method repaint
@@ -54,6 +54,7 @@ from text.lyrics import Lyrics, looks_like_path, parse_lyrics, read_lyrics
 from text.remarks import remark_block
 from utils.flags import (
     DEMO,
+    MEL_INPAINTER,
     SAVE,
     SPOKEN_POSTNET,
     SUNG_POSTNET,
@@ -89,7 +90,7 @@ PERFORMANCE = {  # flag: (unit, the knob of the synthesis section that it sets, 
     "breath": ("SECONDS", "breath_seconds", "of a breath before phrases, where a rest has room"),
 }
 
-MEL_INPAINTER, TRANSCRIBER = DEMO / "mel_inpainter.pt", DEMO / "transcriber.pt"
+TRANSCRIBER = DEMO / "transcriber.pt"
 PLAIN_MIX = ("mixing.dip=0", "mixing.presence=0", "mixing.room=0")
 SONG_FLAGS = ("vocal", "inpaint", "extend", "preset", "range", "density", "chords", "balance")
 
@@ -117,7 +118,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         type=Path,
         metavar="RUN|none",
         help="restores the mels of words, and sings without words: a run's name, its folder or a "
-        f"file; of step N: RUN@N (default: {MEL_INPAINTER} if it is there, else none)",
+        f"file; of step N: RUN@N (default: {MEL_INPAINTER} if it is there, for notes of its own: "
+        "--melody none without --lyrics)",
     )
     parser.add_argument(
         "--voice",
@@ -182,8 +184,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--melody",
         metavar="FILE|compose|none",
         help="MIDI, MusicXML or .song to be sung; compose one (default, where the voice sings and "
-        "no --vocal is given); none: the lyrics are spoken, or without any the inpainter finds its "
-        "own notes, which the one that ships cannot",
+        "no --vocal is given); none: the lyrics are spoken, or without any the inpainter on mels "
+        "finds its own notes",
     )
     song.add_argument(
         "--part", metavar="NAME|NUMBER", help="the track or part of a --melody file that is sung"
@@ -301,10 +303,11 @@ def request_from(arguments: argparse.Namespace) -> SongRequest:
     has_words = bool(lyrics) or melody.is_file
     mel_inpainter = mel_inpainter_path(arguments)
     can_sing = has_words or mel_inpainter is not None
+    sings = is_sung(melody, files) or (mel_inpainter is not None and not has_words)
     return SongRequest(
         out=arguments.out,
         transformer=arguments.checkpoint,
-        postnet=arguments.postnet or (SUNG_POSTNET if is_sung(melody, files) else SPOKEN_POSTNET),
+        postnet=arguments.postnet or (SUNG_POSTNET if sings else SPOKEN_POSTNET),
         inpainter=None if files is None else inpainter_path(arguments, can_sing),
         mel_inpainter=mel_inpainter,
         is_chosen=arguments.mel_inpainter is not None,

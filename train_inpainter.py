@@ -83,6 +83,7 @@ from text.symbols import SYMBOL_TO_ID, SYMBOLS
 from training.batching import Position
 from training.experiment import Experiment, StepContext, Term
 from training.mel_drafts import DraftStore, MelContexts
+from training.moved_mels import count_alone, impaired, moved_windows
 from training.resident_mels import ResidentMelContexts, ResidentSongs, song_mels
 from training.simulated_drafts import SimulatedContexts
 from training.trainer import train
@@ -246,11 +247,39 @@ class InpainterExperiment(Experiment[UNet1d, StemBatch]):
         context = replace(context, is_dropped=is_dropped)
         return Drawn(masks.is_known, given, noise, context, withheld)
 
+    def moved(self, batch: StemBatch, count: int, generator: torch.Generator) -> StemBatch:
+        """Move the first `count` items of a batch in tempo and pitch."""
+        batches, contexts = self.training_batches, self.contexts
+        assert isinstance(batches, ResidentMelBatches), "hyperparams.py wants corpus_on_device"
+        assert isinstance(contexts, ResidentMelContexts)
+        frames = contexts.frames_of(batch.starts[:count])
+        where = batches.songs, batches.signal, batch.ids[:count], frames
+        length = self.hp.inpainter_training.segment_frames
+        wav = moved_windows(*where, length, self.hp.diffusion, self.hp.audio, generator)
+        return replace(batch, wav=torch.cat([wav, batch.wav[count:]]))
+
+    def accompanied(self, drawn: Drawn, count: int, generator: torch.Generator) -> Drawn:
+        """Leave the first `count` items nothing but an accompaniment, never withheld, impaired."""
+        is_alone = torch.arange(len(drawn.is_dropped), device=drawn.is_dropped.device) < count
+        dropped = {part: row | is_alone for part, row in drawn.context.is_dropped.items()}
+        audio, d = self.hp.audio, self.hp.diffusion
+        return drawn._replace(
+            given=impaired(drawn.given, count, d, audio.n_mels, generator),
+            context=replace(drawn.context, is_dropped=dropped),
+            is_dropped=drawn.is_dropped & ~is_alone,
+        )
+
     def loss(self, model: nn.Module, batch: StemBatch, context: StepContext) -> dict[str, Term]:
         """Return the denoising loss (EDM eq. 2) and, without weight, the same for each bin of σ."""
-        d, x = self.hp.diffusion, batch.wav
-        generator = generator_on(x.device, context.generator)
+        d = self.hp.diffusion
+        generator = generator_on(batch.wav.device, context.generator)
+        alone = count_alone(d.alone_share, len(batch.ids), context.step)
+        if alone:
+            batch = self.moved(batch, alone, generator)
         drawn = self.draw(batch, generator)
+        if alone:
+            drawn = self.accompanied(drawn, alone, generator)
+        x = batch.wav
         sigma = draw_sigma(len(x), d.p_mean, d.p_std, generator, d.stratified)
         sums, counts = denoising_loss(
             denoiser_of(model, self.hp),

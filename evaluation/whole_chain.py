@@ -25,6 +25,7 @@ from transcription.listening import Listener
 from transcription.transcribe import load_transcriber
 from utils.audio import Features, read_audio, write_wav
 from utils.checkpoint import resolve
+from utils.flags import MEL_INPAINTER
 
 if TYPE_CHECKING:
     from singing.voice import Voice
@@ -36,11 +37,13 @@ class WholeChain:
 
     def __init__(self, arguments: Namespace, device: torch.device) -> None:
         """Load what judges; ValueError for songs of another rate."""
+        self.is_chosen = arguments.mel_inpainter is not None  # else as it ships, for its own notes
+        ships = MEL_INPAINTER if MEL_INPAINTER.exists() else None
         named = {
             "transformer": arguments.checkpoint,
             "postnet": arguments.postnet,
             "inpainter": arguments.inpainter,
-            "mel_inpainter": arguments.mel_inpainter,
+            "mel_inpainter": arguments.mel_inpainter if self.is_chosen else ships,
         }
         self.paths: dict[str, Path] = {
             name: resolve(path, "inpainter" if "inpainter" in name else name)
@@ -67,6 +70,11 @@ class WholeChain:
             self.missing["dnsmos"] = str(error)
 
     @property
+    def finds_notes(self) -> bool:
+        """Whether there is an inpainter on mels, which sings notes of its own."""
+        return "mel_inpainter" in self.paths
+
+    @property
     def rate(self) -> int:
         """Sample rate in Hz."""
         return self.audio.sample_rate
@@ -91,7 +99,7 @@ class WholeChain:
                 self.paths["postnet"],
                 self.paths.get("inpainter"),
                 self.paths.get("mel_inpainter"),
-                "mel_inpainter" in self.paths,
+                self.is_chosen,
                 files=SongFiles(
                     place / "backing.wav",
                     place / "take.wav" if take is not None else None,

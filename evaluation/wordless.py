@@ -31,7 +31,7 @@ from evaluation.voice import without_nan
 from evaluation.whole_chain import WholeChain
 from inpainter.diffusion import ACCOMPANIMENT, VOCAL
 from inpainter.windows import seam_roughness
-from singing.request import COMPOSE
+from singing.request import COMPOSE, NONE
 from training.batching import evenly_spaced
 from transcription.transcribe import transcribe
 from utils import distributed
@@ -48,7 +48,10 @@ PART_ROWS = {
         "again": "sung again as the take has it",
         "missing": "silent in the take: notes composed for it",
     },
-    "continuation": {"missing": "composed on, in range and pace of the take"},
+    "continuation": {
+        "missing": "composed on, in range and pace of the take",
+        "own": "with --melody none: the inpainter on mels goes on",
+    },
 }
 FLOORS = {
     "line": "straight lines between the frames at its edges",
@@ -66,7 +69,11 @@ SUNG_METRICS = {
     "dnsmos": Metric("DNSMOS P.808", needs="dnsmos"),
     "dnsmos_overall": Metric("DNSMOS P.835, overall", needs="dnsmos"),
 }
-SONG_ROWS = {"chain": "synthesis.py --accompaniment FILE", TRUE: "the song's own vocal"}
+SONG_ROWS = {
+    "chain": "synthesis.py --accompaniment FILE",
+    "own": "with --melody none: the inpainter on mels finds its own notes",
+    TRUE: "the song's own vocal",
+}
 
 
 def evaluate_wordless(arguments: Namespace) -> None:
@@ -175,9 +182,11 @@ class ExcerptJudge:
         """Return the vocals (S,) by the rows of the chain."""
         backing, vocal, rate = excerpt.accompaniment, excerpt.vocal, self.chain.rate
         if kind == "continuation":
-            return {
-                "missing": self.chain.sing(backing, vocal[:start], extend=(stop - start) / rate)
-            }
+            take, seconds = vocal[:start], (stop - start) / rate
+            on = {"missing": self.chain.sing(backing, take, extend=seconds)}
+            if self.chain.finds_notes:
+                on["own"] = self.chain.sing(backing, take, extend=seconds, melody=NONE)
+            return on
         span = f"{start / rate}-{stop / rate}"
         silenced = vocal.clone()
         silenced[start:stop] = 0.0
@@ -251,10 +260,11 @@ def print_excerpts(judge: ExcerptJudge, settings: Mapping[str, Any], out: Path) 
         journal = Journal(out / f"wordless-{kind}.jsonl", {**settings, "excerpts": excerpts})
         keys = [f"{kind}/{number}" for number in range(len(excerpts))]
         records = journal.complete(keys, judge.judge, "excerpt")
-        rows = [*own, *FLOORS, TRUE]
+        sung = tuple(row for row in own if row in records[0]["rows"])
+        rows = [*sung, *FLOORS, TRUE]
         print(f"{kind}s in {counted(len(records), 'song')}")
         metrics = table.print_rows(records, rows, TRUE, METRICS)
-        tests = table.print_tests(part_tests(records, tuple(own)))
+        tests = table.print_tests(part_tests(records, sung))
         result[kind] = {"metrics": metrics, "tests": tests}
     return result
 
@@ -291,7 +301,10 @@ class BackingJudge:
         item = next(item for item in self.items if item["id"] == id)
         stems, rate = self.stems(item), self.chain.rate
         others = [self.harmony(other) for other in self.items if other["id"] != id]
-        vocals = {"chain": self.chain.sing(stems[ACCOMPANIMENT]), TRUE: stems[VOCAL]}
+        backing = stems[ACCOMPANIMENT]
+        vocals = {"chain": self.chain.sing(backing), TRUE: stems[VOCAL]}
+        if self.chain.finds_notes:
+            vocals["own"] = self.chain.sing(backing, melody=NONE)
         rows = {}
         for row, wav in vocals.items():
             heard = transcribe(self.chain.transcriber, wav, rate)
@@ -318,15 +331,19 @@ def print_backings(judge: BackingJudge, settings: Mapping[str, Any], out: Path) 
     seconds = judge.samples / judge.chain.rate
     print(f"{counted(len(records), 'accompaniment')} alone, {seconds:.0f} s each")
     missing = judge.chain.missing
-    metrics = table.print_rows(records, list(SONG_ROWS), TRUE, SUNG_METRICS, missing)
+    made = [row for row in SONG_ROWS if row in records[0]["rows"]]
+    metrics = table.print_rows(records, made, TRUE, SUNG_METRICS, missing)
     tests = {}
-    for row in SONG_ROWS:
+    for row in made:
         control = table.shuffle_controls(records, row).get("chord_tones")
         if control is not None:
             tests[f"chord tones, {row}, own - other harmonies"] = control
     songs = [record["song"] for record in records]
-    made, true = ([record["rows"][row]["voiced"] for record in records] for row in SONG_ROWS)
-    tests["voiced share, chain - true"] = statistics.paired_test(made, true, songs)
+    voiced = {row: [record["rows"][row]["voiced"] for record in records] for row in made}
+    for row in made[:-1]:
+        tests[f"voiced share, {row} - true"] = statistics.paired_test(
+            voiced[row], voiced[TRUE], songs
+        )
     return {
         "metrics": metrics,
         "tests": table.print_tests(tests),

@@ -430,7 +430,7 @@ def load_networks(request: SongRequest, device: torch.device) -> Networks:
 def requested_mels(
     request: SongRequest, device: torch.device, voice: Voice | None
 ) -> MelInpainter | None:
-    """Load the inpainter on mels; None, in a line, where it is not for words.
+    """Load the inpainter on mels; None where one that ships is not for words.
 
     Raises ValueError for one that does not go with the voice.
     """
@@ -441,11 +441,6 @@ def requested_mels(
             print("no inpainter on mels: the transformer's mels as they are", file=sys.stderr)
         return None
     if voice and not request.is_chosen and not voice.hyperparams.synthesis.restore:
-        print(
-            f"words without {request.mel_inpainter} (synthesis.restore): --mel-inpainter "
-            f"{request.mel_inpainter} takes it for them, too",
-            file=sys.stderr,
-        )
         return None
     loaded = load_network(resolve(request.mel_inpainter, "inpainter"), "inpainter", device)
     announce(loaded, "mel inpainter", "--mel-inpainter")

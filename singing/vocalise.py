@@ -12,18 +12,18 @@ from singing.melody import read_melody
 from singing.request import COMPOSE, LINE_LENGTHS, NONE, SongRequest
 from text.lyrics import parse_lyrics
 from utils.checkpoint import load_facts, resolve
-from utils.flags import DEMO
+from utils.flags import DEMO, MEL_INPAINTER
 
 
 def with_syllables(request: SongRequest) -> SongRequest:
     """Give a request without words a syllable to be sung on, and say so.
 
-    Only where there is a voice that knows notes, an inpainter (if any) that takes its draft, and no
-    inpainter on mels, which sings without words by itself. Else the request is returned as it is;
+    Only where there is a voice that knows notes, an inpainter (if any) that takes its draft, and
+    not where the inpainter on mels sings (`mels_sing`). Else the request is returned as it is;
     ValueError when a melody was to be composed.
     """
     files, melody = request.files, request.melody
-    if request.lyrics or request.mel_inpainter is not None or melody.source == NONE:
+    if request.lyrics or mels_sing(request) or melody.source == NONE:
         return request
     if melody.is_file:
         return _with_file_vocalised(request)
@@ -31,7 +31,7 @@ def with_syllables(request: SongRequest) -> SongRequest:
         return request
     syllable = _syllable_for(request)
     if syllable is None:
-        if melody.source == COMPOSE:
+        if melody.source == COMPOSE and request.mel_inpainter is None:
             raise ValueError(
                 f"--melody {COMPOSE} without --lyrics needs a voice that knows notes, an inpainter "
                 "that takes a draft, and synthesis.vocalise: give words, or another --checkpoint"
@@ -49,6 +49,17 @@ def with_syllables(request: SongRequest) -> SongRequest:
         )
     lines = "\n".join(" ".join([syllable] * length) for length in LINE_LENGTHS)
     return replace(request, lyrics=parse_lyrics(lines), is_vocalise=True)
+
+
+def mels_sing(request: SongRequest) -> bool:
+    """Return whether the inpainter on mels sings a request without words, and not the voice.
+
+    One that is named does. One that is taken because it ships only finds its own notes, for
+    `--melody none`.
+    """
+    if request.mel_inpainter is None or request.lyrics:
+        return False
+    return request.is_chosen or request.melody.source == NONE
 
 
 def _with_file_vocalised(request: SongRequest) -> SongRequest:
@@ -78,8 +89,9 @@ def check_can_sing(request: SongRequest) -> None:
     raise ValueError(
         f"{asked}: the inpainter that ships finds no notes, only noise in the colour of a voice. "
         f"Leave --melody {NONE} out, and notes are composed (or heard in the take) and sung; an "
-        "inpainter on mels finds its own: train_inpainter.py --preset mel, then --mel-inpainter "
-        "RUN; one of audio of your own: --inpainter RUN"
+        f"inpainter on mels finds its own: {MEL_INPAINTER} is taken where it is there, unless "
+        f"--mel-inpainter {NONE} is given; train_inpainter.py --preset mel makes one, "
+        "--mel-inpainter RUN names it; one of audio of your own: --inpainter RUN"
     )
 
 

@@ -135,7 +135,9 @@ class WordlessSinger:
         tracks = FrameTracks(wanted.tracks.phoneme, pitch, table)
         score = wanted.underlay.score if wanted.underlay else None
         chords = chord_changes(wanted.harmony) if wanted.harmony else ()
-        return Draft([], wav, score, chords, tracks), wanted, made
+        # Within a take the mel says how loud, which PostNets keep; a whole vocal is levelled later.
+        is_levelled = vocal is not None
+        return Draft([], wav, score, chords, tracks, is_levelled), wanted, made
 
     @property
     def _syllable(self) -> str:

@@ -61,6 +61,7 @@ class ResidentSongs:
         lengths = [max(len(song.vocal), window) for song in songs]
         ends = np.cumsum([0, *lengths])
         self.first = {song.id: int(end) for song, end in zip(songs, ends, strict=False)}
+        self.last = {s.id: int(end) - 1 for s, end in zip(songs, ends[1:], strict=True)}
         total, bands = int(ends[-1]), songs[0].vocal.shape[1]
         self.kinds = tuple(songs[0].drafts)
         names = (*STEMS, *(f"draft {kind}" for kind in self.kinds))
@@ -157,10 +158,13 @@ class ResidentMelContexts(MelContexts):
         super().__init__(maker, audio, config, None, drafts)
         self.songs = songs
 
+    def frames_of(self, starts: Tensor) -> list[int]:
+        """Return the frames that windows from samples `starts` (B,), of the host, begin at."""
+        return [round(start / self.audio.hop_length) for start in starts.tolist()]
+
     def rows(self, ids: Sequence[str], starts: Tensor, frames: int) -> Tensor:
         """Return the rows (B, T) of windows from samples `starts` (B,) of songs `ids` on."""
-        hop = self.audio.hop_length
-        return self.songs.rows(ids, [round(start / hop) for start in starts.tolist()], frames)
+        return self.songs.rows(ids, self.frames_of(starts), frames)
 
     def drawn(
         self, ids: Sequence[str], starts: Tensor, frames: int, generator: torch.Generator

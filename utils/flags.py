@@ -23,6 +23,7 @@ SAVE = Path("save")  # runs, save/KIND/RUN
 DEMO = SAVE / "demo"  # weights that come with the repository
 POSTNETS = {"cbhg": "postnet.pt", "source": "source.pt"}  # that ship, by kind: of speech, of songs
 SPOKEN_POSTNET, SUNG_POSTNET = DEMO / POSTNETS["cbhg"], DEMO / POSTNETS["source"]
+MEL_INPAINTER = DEMO / "mel_inpainter.pt"  # finds its own notes; not for words (synthesis.restore)
 LEGACY_AUDIO = Path("feature/inpainting/mackenzie_unet_diffusion_inpainter_audio")  # if put there
 FULL = ("ENOSPC", "EFBIG", "EDQUOT")  # disk, file, quota
 

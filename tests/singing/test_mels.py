@@ -250,7 +250,7 @@ def test_words_are_restored_and_none_is_the_chain_without(
     monkeypatch.setattr(synthesis, "MEL_INPAINTER", Path(report["mel_inpainter"]["path"]))
     off = ("--set", "synthesis.restore=false")
     assert run(*common, *words_over_song, *off, out="off") == 0  # not chosen: the knob counts
-    assert "words without" in capsys.readouterr().err
+    assert "mel inpainter" not in capsys.readouterr().err
     for name in names:
         assert (tmp_path / "off" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
 
@@ -297,6 +297,41 @@ def test_an_accompaniment_alone_gets_a_melody_that_is_sung(
     assert not (tmp_path / "own" / "topline.mid").exists()
     drafts = [draft_of(tmp_path / name) for name in ("out", "notes", "own")]
     assert not np.array_equal(drafts[0], drafts[1]) and not np.array_equal(drafts[1], drafts[2])
+
+
+@pytest.mark.usefixtures("no_picture")
+def test_what_ships_sings_unasked_where_it_finds_its_own_notes(
+    run: Run,
+    weights: Path,
+    mel_weights: Path,
+    tune: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the voice sings; with `--mel-inpainter none` always."""
+    monkeypatch.setattr(synthesis, "MEL_INPAINTER", mel_weights / "mel.pt")
+    monkeypatch.setattr(synthesis, "listener", lambda *_: fake_heard)
+    song = write(tmp_path / "song.wav", music(5.0))
+    common = ("--accompaniment", song, "--checkpoint", weights / "singer.pt", *QUICK)
+    common = (*common, "--inpainter", "none")
+    take = ("--vocal", write(tmp_path / "take.wav", 0.5 * music(1.5, hertz=330.0)))
+
+    def sung(*flags: object) -> tuple[str, str]:
+        """Whose the draft is, and the source of its notes."""
+        assert run(*common, *flags) == 0
+        report = json.loads((tmp_path / "out" / "report.json").read_text())
+        who = [name for name in ("mel_inpainter", "transformer") if report.get(name)]
+        return who[0], report["melody"]["source"]
+
+    assert sung("--melody", "none") == ("mel_inpainter", "none")
+    assert sung(*take, "--extend", 0.5, "--melody", "none") == ("mel_inpainter", "none")
+    assert sung(*take, "--extend", 0.5)[0] == "transformer"
+    assert sung("--melody", tune())[0] == "transformer"
+    assert sung(*take, "--inpaint", "0.6-1.0") == ("transformer", "heard")
+    assert sung(*take, "--inpaint", "1.2-1.5", "--extend", 0.4)[0] == "transformer"
+    assert sung("--lyrics", "oh my oh", "--melody", tune())[0] == "transformer"
+    off = ("--mel-inpainter", "none")
+    assert run(*common, "--melody", "none", *off) == 2
 
 
 @pytest.mark.usefixtures("no_picture")
@@ -395,7 +430,8 @@ def test_a_take_is_continued_in_its_range(
     wav, rate = soundfile.read(EXAMPLES / "evening-sun.ogg", frames=12 * 22050)
     backing = write(tmp_path / "song.wav", wav, rate)
     take = write(tmp_path / "take.wav", 0.5 * music(5.0, hertz=330.0))
-    report = restore("--accompaniment", backing, "--vocal", take, "--extend", 6, *APART)
+    flags = ("--accompaniment", backing, "--vocal", take, "--extend", 6)
+    report = restore(*flags, *APART)
     assert report["melody"]["source"] == "compose" and report["melody"]["notes"] > 2
     said = " ".join(capsys.readouterr().out.split())
     assert "the take is sung on MIDI 67 to 75, 1.03 notes a beat" in said
@@ -404,8 +440,11 @@ def test_a_take_is_continued_in_its_range(
     assert all(note.onset >= 4.99 for note in sung.notes)
     old, new = integers(take), integers(tmp_path / "out" / "vocal.wav")
     assert np.array_equal(old, new[: len(old)])
+    report = restore(*flags, "--melody", "none", out="own")
+    assert report["melody"]["source"] == "none" and report["mel"]["conditions"] == []
+    assert np.array_equal(old, integers(tmp_path / "own" / "vocal.wav")[: len(old)])
     words = ("--lyrics", "come home to me")
-    restore("--accompaniment", backing, "--vocal", take, "--extend", 6, *words, out="words")
+    restore(*flags, *words, out="words")
     sung = read_midi(tmp_path / "words" / "topline.mid")
     assert "".join(lyric.text for lyric in sung.lyrics if lyric) == "comehometome"
     assert all(4.99 <= note.onset <= 11 and 67 <= note.pitch <= 75 for note in sung.notes)

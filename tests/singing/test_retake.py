@@ -218,7 +218,7 @@ def test_the_inpainter_that_ships_is_not_asked_for_noise(
     if not (synthesis.DEMO / "inpainter.pt").exists():
         pytest.skip("no weights at save/demo")
     flags = ("--accompaniment", backing, "--inpainter", synthesis.DEMO / "inpainter.pt")
-    assert run(*flags, "--melody", "none") == 2
+    assert run(*flags, "--melody", "none", "--mel-inpainter", "none") == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "finds no notes" in said and "--preset mel" in said and "--mel-inpainter" in said
     assert (

@@ -147,11 +147,13 @@ def test_contexts_are_those_that_are_read(store: StemStore, tmp_path: Path) -> N
 
 def test_a_step_reads_nothing_from_its_device(store: StemStore, monkeypatch) -> None:
     training = replace(HP.inpainter_training, corpus_on_device=True)
-    experiment = InpainterExperiment(replace(HP, inpainter_training=training), store, CPU)
+    alone = replace(HP.diffusion, alone_share=0.5)  # one of two items is moved
+    hp = replace(HP, inpainter_training=training, diffusion=alone)
+    experiment = InpainterExperiment(hp, store, CPU)
     assert isinstance(experiment.training_batches, ResidentMelBatches)
     batch, _ = next(iter(experiment.batches((0, 0))))
-    rows = experiment.contexts.rows(batch.ids, batch.starts, FRAMES)  # of the host's numbers
-    monkeypatch.setattr(experiment.contexts, "rows", lambda *given: rows)
+    frames = experiment.contexts.frames_of(batch.starts)  # of the host's numbers
+    monkeypatch.setattr(experiment.contexts, "frames_of", lambda starts: frames[: len(starts)])
     context = seeded_context(0, 1, 0, CPU)
     experiment.loss(experiment.model, batch, context)  # what is made once is made
     with NoReading():
@@ -163,6 +165,7 @@ def test_a_step_reads_nothing_from_its_device(store: StemStore, monkeypatch) -> 
 def flags(feature_dir: Path, save: Path, *extra: str) -> list[str]:
     where = ["--feature-dir", str(feature_dir), "--save-dir", str(save), "--device", "cpu"]
     knobs = ["--set", "unet.mel=80", "--set", "inpainter_training.corpus_on_device=true"]
+    knobs += ["--set", "diffusion.alone_share=0.25"]  # of two items: one of every other step
     return ["--data", "x", "--preset", "mel", "--config", str(FILE), *knobs, *where, *extra]
 
 

@@ -141,12 +141,17 @@ class Postnet:
     source_degraded: float = 0.5  # share of its training mels that are blurred as drafts are
     adversarial_weight: float = 0.0  # of its discriminators beside the STFT loss; 0 = none
     feature_weight: float = 0.0  # of the distance of the discriminators' features
-    adversarial_steps: int = 500  # both grow linearly to these: untrained discriminators say little
-    adversarial_channels: int = 32  # of the discriminators' convolutions
+    adversarial_steps: int = 300  # both grow linearly to these: untrained discriminators say little
+    adversarial_channels: int = 16  # of the discriminators' convolutions
 
     def __post_init__(self) -> None:
         if self.kind not in ("cbhg", "source"):
             raise ValueError(f"postnet.kind = {self.kind!r} is not one of cbhg, source")
+        if self.kind == "cbhg" and (self.adversarial_weight or self.feature_weight):
+            raise ValueError(
+                "postnet.adversarial_weight and postnet.feature_weight are of discriminators of "
+                "waveforms, which a PostNet of kind cbhg does not make: 0 for it, or kind source"
+            )
 
 
 @dataclass(frozen=True)
@@ -844,6 +849,21 @@ PRESETS: dict[str, tuple[str, ...]] = {
         "inpainting.dynamic_threshold=0.95",
     ),
 }
+PRESETS["source-base"] = (  # the same at the size of one GPU, 2.1 M parameters, with discriminators
+    *PRESETS["source"],
+    "postnet.source_blocks=8",
+    "postnet.adversarial_weight=1",
+    "postnet.feature_weight=2",
+    "postnet.adversarial_channels=32",
+    "postnet_training.steps=50000",
+    "postnet_training.batch_size=32",
+    "postnet_training.segment_frames=64",
+    "postnet_training.learning_rate=5e-4",
+    "postnet_training.warmup_steps=500",
+    "postnet_training.ema_decay=0.999",
+    "postnet_training.validate_every=2000",
+    "postnet_training.save_every=1000",
+)
 PRESETS["autoregressive"] = (  # a small transformer as Li et al. have it: frame after frame
     *PRESETS["small"],
     "transformer.history=true",

@@ -31,7 +31,8 @@ from utils.metrics import f0_track
 SOURCE = replace(
     TINY, postnet=replace(TINY.postnet, kind="source", source_blocks=1, source_inner=16)
 )
-KNOBS = ("postnet.width=16", "postnet.source_blocks=1", "postnet.source_inner=16")
+SMALL = ("width=16", "source_blocks=1", "source_inner=16")
+KNOBS = tuple(f"postnet.{knob}" for knob in (*SMALL, "adversarial_weight=0", "feature_weight=0"))
 FEW = ("batch_size=2", "segment_frames=16", "warmup_steps=2", "validate_batches=1", "log_every=1")
 
 
@@ -133,6 +134,11 @@ def test_discriminators_go_on_and_stay_out_of_what_is_used(
     rows = [json.loads(r) for r in (folders[0] / "stats.jsonl").read_text().splitlines()]
     terms = ("adversarial", "features", "discriminator")
     assert all(np.isfinite(rows[-2][f"train/{term}"]) for term in terms)
+
+
+def test_discriminators_are_refused_where_no_waveform_is_made() -> None:
+    with pytest.raises(ValueError, match="does not make"):
+        replace(TINY.postnet, kind="cbhg", adversarial_weight=1.0)
 
 
 def test_a_signal_to_the_whole_group_stops_a_run_with_workers(

@@ -24,7 +24,8 @@ def test_the_weights_that_ship_fit_their_networks(path: Path) -> None:
     if path.stem == "transcriber":
         loaded = load_transcriber(path, torch.device("cpu"))
     else:
-        kind = "postnet" if path.stem == "source" else path.stem
+        kinds = {"source": "postnet", "mel_inpainter": "inpainter"}
+        kind = kinds.get(path.stem, path.stem)
         loaded = load_network(path, kind, torch.device("cpu"))
     assert all(torch.isfinite(tensor).all() for tensor in loaded.network.state_dict().values())
 

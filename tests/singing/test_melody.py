@@ -205,6 +205,7 @@ def test_without_an_inpainter_the_draft_is_the_vocal_and_that_is_said(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(synthesis, "DEMO", tmp_path / "empty")
+    monkeypatch.setattr(synthesis, "MEL_INPAINTER", tmp_path / "empty" / "mel_inpainter.pt")
     song = write(tmp_path / "song.wav", music(1.5))
     voice = ("--checkpoint", weights / "transformer.pt", "--postnet", weights / "postnet.pt")
     flags = [*voice, "--accompaniment", song, "--out", tmp_path / "out", "--device", "cpu"]

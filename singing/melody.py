@@ -181,6 +181,14 @@ def _read(
     return MelodyResult(request, underlay, numbers, None, (*remarks, *underlay.remarks))
 
 
+def sings_words(request: SongRequest) -> bool:
+    """Return whether there are words to sing: given, or in the melody's file; errors as reading."""
+    if request.lyrics or not request.melody.is_file:
+        return bool(request.lyrics)
+    melody = request.melody
+    return read_melody(Path(str(melody.source)), melody.part, melody.verse).has_lyrics
+
+
 def read_melody(path: Path, part: str | None = None, verse: int | None = None) -> Melody:
     """Read the voice of a MIDI file, of MusicXML or of our notation; errors name the file."""
     kind = READERS.get(path.suffix.lower())

@@ -24,7 +24,7 @@ from singing.inpaint import (
     inpaint_ranges,
     sung_draft,
 )
-from singing.melody import MelodyResult, make_melody, moved_into, resolve_melody
+from singing.melody import MelodyResult, make_melody, moved_into, resolve_melody, sings_words
 from singing.mixing import mix_song
 from singing.output import (
     FEW_PHRASES,
@@ -408,8 +408,6 @@ def load_networks(request: SongRequest, device: torch.device) -> Networks:
         inpainter.hyperparams = sampling_hyperparams(request, inpainter, "inpainter")
     has_words = request.has_words
     if request.mel_inpainter is not None:
-        from singing.wordless import sings_words
-
         has_words = sings_words(request)
     voice = requested_voice(request, device) if has_words else None
     mels = requested_mels(request, device, voice)

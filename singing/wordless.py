@@ -78,14 +78,6 @@ class Wordless:
         }
 
 
-def sings_words(request: SongRequest) -> bool:
-    """Return whether there are words to sing: given, or in the melody's file; errors as reading."""
-    if request.lyrics or not request.melody.is_file:
-        return bool(request.lyrics)
-    melody = request.melody
-    return read_melody(Path(str(melody.source)), melody.part, melody.verse).has_lyrics
-
-
 class WordlessSinger:
     """Sing a song without words by an inpainter on mels and a PostNet."""
 

@@ -14,6 +14,7 @@ import torch
 from test_train_postnet_source import SOURCE
 from tiny import TINY, TINY_FLAGS
 from tiny_chain import SHAPED, Run, music, write
+from tiny_corpora import harmonic_songs
 from torch import Tensor, nn
 
 import prepare_data
@@ -76,15 +77,7 @@ def features(tmp_path: Path, speech_corpus: Callable[..., Path]) -> Path:
     shares = ["--validation-share", "0.25", "--test-share", "0.1"]
     corpus = str(speech_corpus(10))
     assert prepare_data.main(["ljspeech", corpus, "--name", "x", *shares, *where]) == 0
-    time = np.arange(32000) / 16000
-    for number in range(8):
-        folder = tmp_path / "songs" / f"song-{number}"
-        folder.mkdir(parents=True)
-        tone = sum(np.sin(2 * np.pi * (150 + 20 * number) * k * time) / k for k in range(1, 9))
-        soundfile.write(folder / "vocal.wav", 0.1 * tone, 16000)
-        noise = np.random.default_rng(number).standard_normal(len(time))
-        soundfile.write(folder / "accompaniment.wav", 0.1 * noise, 16000)
-    songs = str(tmp_path / "songs")
+    songs = str(harmonic_songs(tmp_path / "songs", 8, 32000))
     assert prepare_data.main(["stems", songs, "--name", "stems", *shares, *where]) == 0
     return tmp_path / "feature"
 

@@ -17,6 +17,7 @@ import soundfile
 import torch
 from tiny import TINY
 from tiny_chain import Run, music, save, write
+from tiny_corpora import harmonic_songs
 
 import prepare_data
 import train_postnet
@@ -39,17 +40,10 @@ FEW = ("batch_size=2", "segment_frames=16", "warmup_steps=2", "validate_batches=
 @pytest.fixture
 def feature_dir(tmp_path: Path) -> Path:
     """Six songs prepared as corpus `x`: a voice's harmonics over noise."""
-    time = np.arange(24000) / 16000
-    for number in range(6):
-        folder = tmp_path / "songs" / f"song-{number}"
-        folder.mkdir(parents=True)
-        tone = sum(np.sin(2 * np.pi * (150 + 20 * number) * k * time) / k for k in range(1, 9))
-        soundfile.write(folder / "vocal.wav", 0.1 * tone, 16000)
-        noise = np.random.default_rng(number).standard_normal(len(time))
-        soundfile.write(folder / "accompaniment.wav", 0.1 * noise, 16000)
+    songs = str(harmonic_songs(tmp_path / "songs", 6, 24000))
     where = ["--feature-dir", str(tmp_path / "feature"), "--workers", "0"]
     shares = ["--validation-share", "0.3", "--test-share", "0"]
-    stems = ["stems", str(tmp_path / "songs"), "--name", "x", *shares, *where]
+    stems = ["stems", songs, "--name", "x", *shares, *where]
     assert prepare_data.main(stems) == 0
     return tmp_path / "feature"
 

@@ -23,6 +23,19 @@ SUNG: dict[str, Any] = {  # of a song of stems: a word of two symbols, a rest, a
 }
 
 
+def harmonic_songs(directory: Path, count: int, samples: int) -> Path:
+    """Write songs, a folder each: a voice's harmonics (vocal) over noise (accompaniment)."""
+    time = np.arange(samples) / RATE
+    for number in range(count):
+        folder = directory / f"song-{number}"
+        folder.mkdir(parents=True)
+        tone = sum(np.sin(2 * np.pi * (150 + 20 * number) * k * time) / k for k in range(1, 9))
+        soundfile.write(folder / "vocal.wav", 0.1 * tone, RATE)
+        noise = np.random.default_rng(number).standard_normal(samples)
+        soundfile.write(folder / "accompaniment.wav", 0.1 * noise, RATE)
+    return directory
+
+
 def stem_corpus(directory: Path, count: int) -> Path:
     """Write songs of two seconds, a folder each: two notes (vocal) over a drone (accompaniment)."""
     time = np.arange(2 * RATE) / RATE

@@ -38,11 +38,9 @@ class RoundedWeights:
         """
         weights = [parameter for _, _, parameter in self.places]
         copies = _Rounded.apply(self.dtype, *weights) if weights else ()
-        held: dict[str, Any]
         try:
             for (module, name, _), copy in zip(self.places, copies, strict=True):
-                held = module._parameters
-                held[name] = copy
+                module._parameters[name] = copy
             yield
         finally:
             for module, name, parameter in self.places:

@@ -545,7 +545,7 @@ class Trainer:
         checkpoint.load_weights(self.model, state["model"], self.last)
         resume_optimizer(self.optimizer, state["optimizer"])
         if self.adversary is not None:
-            self.adversary.load(state["discriminator"], self.last)
+            self.adversary.load(state.get("discriminator"), self.last)
         if self.average is not None:
             self.average.load(checkpoint.weights(state))
         self.step, self.position, self.best = state["step"], state["position"], state["best"]

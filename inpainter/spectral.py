@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inpainter.unet import Conv1d, ResidualBlock1d, UNet1d, as_row, zeroed
-from utils.products import product
+from utils.kernels import product
 
 if TYPE_CHECKING:
     import hyperparams

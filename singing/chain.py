@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from module import padding_mask
 from network import Generated, TransformerTTS
 from utils.audio import griffin_lim, levelled, local_contrast, mel_filterbank
-from utils.products import product
+from utils.kernels import product
 
 if TYPE_CHECKING:
     from hyperparams import Audio, Synthesis

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from module import has_times, padding_mask
-from utils.products import exact
+from utils.kernels import exact
 
 
 def masked_l1(prediction: Tensor, target: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,11 +37,11 @@ from training.experiment import Experiment, NonFiniteLoss, Term, compare, seeded
 from training.optimizer import (
     Adversary,
     MovingAverage,
+    RoundedWeights,
     build_optimizer,
     learning_rate,
     resume_optimizer,
 )
-from training.rounded_weights import RoundedWeights
 from training.runlog import (
     BatchMeasures,
     Interruption,

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from utils import audio_functional, scratch
 from utils.files import atomic, reading
-from utils.products import product
+from utils.kernels import product
 from utils.sound_files import (
     BLOCK,
     RESAMPLING,

@@ -11,7 +11,7 @@ from test_cuda import CPU, SIZES, awakened, experiment_of, features, inpainter_l
 from torch import Tensor
 
 from training.experiment import seeded_context
-from training.rounded_weights import RoundedWeights
+from training.optimizer import RoundedWeights
 
 __all__ = ["features"]  # a fixture
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from utils.products import LOW_BITS, product, three_products, without_tf32
+from utils.kernels import LOW_BITS, product, three_products, without_tf32
 
 
 def as_tf32(x: Tensor) -> Tensor:

@@ -59,6 +59,7 @@ from utils import checkpoint, config, distributed
 from utils.config import run_parser
 from utils.files import Unreadable, reading, sweep, write_text
 from utils.flags import describe_device, sentence, take_step
+from utils.scratch import trim
 from utils.seeds import derived_seed
 
 logger = logging.getLogger(__name__)
@@ -428,6 +429,7 @@ class Trainer:
                 logger.info("step %d: validation: %s", self.step, shown)
             self._keep_best(metrics.get("score", math.nan))
             self._keep_validated()
+            trim()  # other sizes than those of a step leave holes behind
         self.world.barrier()
 
     def _seeded(self, function: Callable[..., Any], *arguments: Any) -> Any:

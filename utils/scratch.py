@@ -8,6 +8,7 @@ is plain memory. torch is imported where tensors are made: arrays need none. Sha
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import math
 import mmap
@@ -130,6 +131,13 @@ def forget() -> None:
     disk = _disk.get()
     if disk is not None:
         disk.forget()
+
+
+def trim() -> None:
+    """Give the system what malloc keeps between blocks in use, where it can (glibc)."""
+    release = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if release is not None:
+        release(0)
 
 
 def blocks(length: int, block: int | None = None) -> Iterator[tuple[int, int]]:

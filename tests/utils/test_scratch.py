@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,3 +100,31 @@ def test_memory_does_not_grow_with_what_lies_on_the_disk(
             largest = max(largest, resident())
         assert largest - before < 40_000_000
         assert wav[::1_000_000].sum() == 40
+
+
+HOLES = """
+import platform
+import numpy as np
+from utils.scratch import trim
+
+def anonymous() -> int:
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+blocks = [np.ones(60_000, np.uint8) for _ in range(2000)]
+del blocks[::2]
+before = anonymous()
+trim()
+print(platform.libc_ver()[0] or "another", before, anonymous())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is told by Linux")
+def test_holes_between_blocks_are_given_back() -> None:
+    made = subprocess.run(
+        [sys.executable, "-c", HOLES], capture_output=True, text=True, check=True, timeout=60
+    )
+    libc, before, after = made.stdout.split()
+    if libc != "glibc":
+        pytest.skip(f"{libc} keeps no such holes that a program may ask for")
+    assert int(before) - int(after) > 0.8 * 60_000 * 1000 / 1024  # KiB

@@ -5,7 +5,9 @@ Importing torch takes longer than hearing a song. Shapes: C channels, S samples.
 
 from __future__ import annotations
 
+import logging
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,6 +34,13 @@ LONGEST_RECORDING = 7200.0  # s of a file; an audiobook's chapter, an opera's ac
 MOST_SAMPLES = 1 << 29  # of a file, all channels: 2 GiB in memory
 OTHER_AUDIO = frozenset((".m4a", ".aac", ".mp4", ".wma", ".webm", ".mkv", ".mov", ".amr"))
 BLOCK = 1 << 18  # samples resampled or written at a time: flat memory
+# What libsndfile notes of a file that ends before its header says: bytes promised, bytes there.
+SHORTER = re.compile(r"(?:data|SSND|Data Size) *: *(\d+) \(should be (\d+)\)")
+SHORTER_64 = re.compile(r"riff(?: size)? *: *(\d+) \(should be (\d+)\)", re.IGNORECASE)
+UNKNOWN_SIZE = 0x7FFF_0000  # bytes: what writes into a pipe promises this much or more
+MISSED = 0.1  # s that a file is shorter than promised before it is said
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,8 @@ def unreadable(path: Path, error: Exception) -> str:
 class Stream:
     """A sound file in blocks (S, C), after a look at what its header promises.
 
-    Raises ValueError for what is not audio, holds nothing, or is beyond LOWEST_RATE … MOST_SAMPLES.
+    One that ends before is read as far as it goes, with a warning. Raises ValueError for what is
+    not audio, holds nothing, or is beyond LOWEST_RATE … MOST_SAMPLES.
     """
 
     def __init__(self, path: Path, dtype: str) -> None:
@@ -95,6 +105,7 @@ class Stream:
             _check_header(info, path)
         self.sample_rate, self.channels = info.samplerate, info.channels
         self.promised = info.frames  # samples, at most
+        self._whole = round(info.frames * _promised_ratio(info))  # in the header's words
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield the samples, BLOCK of them at a time; ValueError where there is none."""
@@ -112,6 +123,8 @@ class Stream:
                 raise ValueError(f"{self.path}: not readable as audio ({error})") from error
         if not length:
             raise ValueError(f"{self.path}: the file is audio but holds no samples")
+        if self._whole - length > MISSED * self.sample_rate:
+            _say_shorter(self.path, self._whole / self.sample_rate, length / self.sample_rate)
 
 
 def decode(path: Path, dtype: str) -> tuple[np.ndarray, int]:
@@ -124,6 +137,28 @@ def decode(path: Path, dtype: str) -> tuple[np.ndarray, int]:
         length += len(part)
         scratch.forget()
     return samples[:length], parts.sample_rate
+
+
+def _promised_ratio(info: Any) -> float:
+    """Return how many times as long as its file a header says that a recording is, 1 as a rule."""
+    pattern = SHORTER_64 if info.format in ("W64", "RF64") else SHORTER
+    found = pattern.search(info.extra_info)
+    if found is None:
+        return 1.0
+    promised, there = map(int, found.groups())
+    return promised / there if 0 < there < promised < UNKNOWN_SIZE else 1.0
+
+
+@lru_cache(maxsize=64)
+def _say_shorter(path: Path, promised: float, seconds: float) -> None:
+    """Warn, once, of a file that was cut off while it was written or copied."""
+    logger.warning(
+        "%s: cut off: its header promises %.1f s, %.1f s are there, and they are taken; where the "
+        "rest matters, copy or export the file again",
+        path,
+        promised,
+        seconds,
+    )
 
 
 def _check_header(info: Any, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -55,3 +56,41 @@ def test_files_are_read_as_with_torch_also_on_the_disk(
         "2 channels to mono",
         "44100 Hz to 16000 Hz",
     )
+
+
+def recorded(path: Path, seconds: float = 2.0, **format: str) -> int:
+    """Write noise of 16 kHz; return the bytes of the file."""
+    noise = 0.1 * np.random.default_rng(0).standard_normal(round(16000 * seconds))
+    soundfile.write(path, noise, 16000, **format)
+    return path.stat().st_size
+
+
+@pytest.mark.parametrize("suffix", ["wav", "aiff", "au", "w64", "rf64", "mp3"])
+def test_a_file_that_was_cut_off_is_read_and_said(
+    suffix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / f"song.{suffix}"
+    size = recorded(path, **({"format": "RF64"} if suffix == "rf64" else {}))
+    whole, _ = sound_files.read_samples(path)
+    assert not caplog.records and whole.shape[1] == pytest.approx(32000, abs=1200)
+    os.truncate(path, size // 2)
+    part, _ = sound_files.read_samples(path)
+    assert 0.4 * 32000 < part.shape[1] < 0.6 * 32000
+    sound_files.read_samples(path)
+    (record,) = caplog.records  # once
+    said = record.getMessage()
+    assert f"{path}: cut off: its header promises 2.0 s, {part.shape[1] / 16000:.1f} s" in said
+
+
+def test_a_recording_out_of_a_pipe_is_not_called_cut_off(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "song.wav"
+    recorded(path)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"data") + 4
+    for unknown in (b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f"):
+        content[place : place + 4] = unknown
+        path.write_bytes(content)
+        assert sound_files.read_samples(path)[0].shape == (1, 32000)
+    assert not caplog.records

@@ -138,6 +138,7 @@ class Postnet:
     dropout: float = 0.1  # of the projection behind the bank
     source_blocks: int = 5  # of the source-filter network, which has `width` channels
     source_inner: int = 512  # inner width of a block
+    source_subframes: int = 4  # its noise filters in a frame, 16 ms long, 4 ms apart: plosives
     source_degraded: float = 0.5  # share of its training mels that are blurred as drafts are
     adversarial_weight: float = 0.0  # of its discriminators beside the STFT loss; 0 = none
     feature_weight: float = 0.0  # of the distance of the discriminators' features
@@ -629,6 +630,12 @@ class Hyperparams:
             without["inpainter"] = self.inpainter_training
         if self.postnet.kind == "source":
             without["postnet"] = self.postnet_training
+            parts, sizes = self.postnet.source_subframes, (self.audio.n_fft, self.audio.hop_length)
+            if parts < 1 or any(size % (2 * parts) for size in sizes):
+                raise ValueError(
+                    f"postnet.source_subframes = {parts}: expected 1 or more, twice of which divide "
+                    f"audio.n_fft = {sizes[0]} and audio.hop_length = {sizes[1]}"
+                )
         for name, training in without.items():
             if training.corpus_on_device:
                 raise ValueError(
@@ -672,6 +679,7 @@ ADDED: dict[str, object] = {  # section.name: what checkpoints from before it di
     "transformer.history": True,
     "transformer.contour": False,
     "unet.harmonics": False,
+    "postnet.source_subframes": 1,
 }
 
 _MEL: tuple[str, ...] = (

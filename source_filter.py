@@ -10,7 +10,7 @@ Legend: B batch, T frames, M mels, F linear bins, S samples, D width.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,6 +28,7 @@ DILATIONS = (1, 2, 1, 4, 1)  # frames, of the blocks in turn
 SPREAD = 4.0  # nepers that an output of 1 moves a filter: the first layers begin near the base
 NOISE_BELOW = 1.5  # nepers under the base where the noise filter begins
 RANGE = (-12.0, 8.0)  # nepers of a filter, between the floor of the features and full scale
+GAIN_RANGE = (-6.0, 2.0)  # nepers of the pulses' gain in time
 HIGHEST = 0.49  # of the sample rate: harmonics end below it
 
 
@@ -35,11 +36,18 @@ HIGHEST = 0.49  # of the sample rate: harmonics end below it
 class Filters:
     """What the sources go through: complex gains of the pulses, real ones of the noise.
 
-    (B, T, F) each.
+    With k subframes in a frame the noise has k times the frames and about a k-th of the bins, and
+    the pulses a gain of their own at its times: a window of 64 ms smears the burst of a plosive.
     """
 
-    harmonic: Tensor
-    noise: Tensor
+    harmonic: Tensor  # (B, T, F)
+    noise: Tensor  # (B, k·T, (F − 1)/k + 1)
+    gain: Tensor | None = None  # (B, k·T) of the pulses; None with k = 1
+
+    @property
+    def subframes(self) -> int:
+        """Noise filters in a frame, k."""
+        return self.noise.shape[1] // self.harmonic.shape[1]
 
 
 class SourceBlock(nn.Module):
@@ -73,7 +81,10 @@ class SourcePostNet(nn.Module):
             for k in range(hp.source_blocks)
         )
         self.norm = nn.LayerNorm(hp.width)
-        self.to_filters = nn.Linear(hp.width, 4 * n_linear)
+        self.subframes = k = hp.source_subframes
+        noise = k * ((n_linear - 1) // k + 1)
+        self.sizes = (n_linear, noise, n_linear, n_linear, k if k > 1 else 0)
+        self.to_filters = nn.Linear(hp.width, sum(self.sizes))
         nn.init.normal_(self.to_filters.weight, std=0.01)
         nn.init.zeros_(self.to_filters.bias)
 
@@ -90,17 +101,37 @@ class SourcePostNet(nn.Module):
         x = _silent(self.embed(_silent(x, is_padding)), is_padding)  # (B, D, T)
         for block in self.blocks:
             x = _silent(block(x), is_padding)
-        parts = self.to_filters(self.norm(x.transpose(1, 2))).float().chunk(4, 2)  # (B, T, F) each
-        harmonic = (base + SPREAD * parts[0]).clamp(*RANGE).exp()
-        noise = (base - NOISE_BELOW + SPREAD * parts[1]).clamp(*RANGE).exp()
+        parts = self.to_filters(self.norm(x.transpose(1, 2))).float().split(self.sizes, 2)
+        harmonic = (base + SPREAD * parts[0]).clamp(*RANGE).exp()  # (B, T, F)
+        fine = _noise_base(base, self.subframes)
+        noise = (fine + SPREAD * parts[1].reshape(fine.shape)).clamp(*RANGE).exp()
         phase = torch.atan2(parts[2], parts[3] + 0.1)  # 0 at the start: a pulse
-        return Filters(torch.polar(harmonic, phase), noise)
+        gain = None
+        if self.subframes > 1:
+            gain = (SPREAD * parts[4].flatten(1)).clamp(*GAIN_RANGE).exp()  # (B, k·T)
+        return Filters(torch.polar(harmonic, phase), noise, gain)
 
 
-def base_filters(base: Tensor) -> Filters:
+def base_filters(base: Tensor, subframes: int = 1) -> Filters:
     """Return the filters that an untrained network begins with, from log magnitudes (B, T, F)."""
     harmonic = torch.polar(base.clamp(*RANGE).exp(), torch.zeros_like(base))
-    return Filters(harmonic, (base - NOISE_BELOW).clamp(*RANGE).exp())
+    return Filters(harmonic, _noise_base(base, subframes).clamp(*RANGE).exp())
+
+
+def _noise_base(base: Tensor, subframes: int) -> Tensor:
+    """Map log magnitudes (B, T, F) to those that noise begins from: (B, k·T, (F − 1)/k + 1).
+
+    Between frames linearly; of each k bins the mean. A window a k-th as long hears noise √k times
+    as quiet.
+    """
+    k = subframes
+    if k == 1:
+        return base - NOISE_BELOW
+    after = torch.cat([base[:, 1:], base[:, -1:]], 1)
+    share = torch.arange(k, device=base.device)[:, None] / k  # (k, 1)
+    fine = torch.lerp(base[:, :, None], after[:, :, None], share).flatten(1, 2)  # (B, k·T, F)
+    coarse = F.avg_pool1d(fine, k + 1, k, k // 2, count_include_pad=False)
+    return coarse - NOISE_BELOW - 0.5 * math.log(k)
 
 
 def _silent(x: Tensor, is_padding: Tensor | None) -> Tensor:
@@ -130,9 +161,25 @@ def render(
     filters: Filters, f0: Tensor, audio: hyperparams.Audio, generator: torch.Generator
 ) -> Tensor:
     """Send pulses of f0 (B, T) and noise through their filters: (B, S), S = hop · (T − 1)."""
-    shape, device = filters.noise.shape, filters.noise.device
+    device, k = filters.noise.device, filters.subframes
     amplitude = audio.win_length / 4  # of a cosine's peak under the Hann window
     pulses = frame_spectrum(pulse_train(f0, audio), audio) / amplitude  # (B, T, F)
-    parts = torch.randn(2, *shape, generator=generator, device=generator.device).to(device)
-    noise = torch.complex(parts[0], parts[1]) / math.sqrt(2)
-    return inverse_spectrum(filters.harmonic * pulses + filters.noise * noise, audio)
+    filtered = filters.harmonic * pulses
+    shaping = filters.noise[:, : k * (f0.shape[1] - 1) + 1]
+    parts = torch.randn(2, *shaping.shape, generator=generator, device=generator.device).to(device)
+    noise = shaping * torch.complex(parts[0], parts[1]) / math.sqrt(2)
+    if k == 1:
+        return inverse_spectrum(filtered + noise, audio)
+    voiced = inverse_spectrum(filtered, audio)
+    if filters.gain is not None:
+        gain = filters.gain[:, None, : noise.shape[1]]
+        steps = F.interpolate(gain, voiced.shape[1] + 1, mode="linear", align_corners=True)
+        voiced = voiced * steps[:, 0, :-1]
+    return voiced + inverse_spectrum(noise, _divided(audio, k))
+
+
+def _divided(audio: hyperparams.Audio, subframes: int) -> hyperparams.Audio:
+    """Return frames that are a k-th as long and follow at a k-th of the hop."""
+    sizes = (audio.n_fft, audio.win_length, audio.hop_length)
+    n_fft, win_length, hop_length = (size // subframes for size in sizes)
+    return replace(audio, n_fft=n_fft, win_length=win_length, hop_length=hop_length)

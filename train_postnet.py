@@ -340,7 +340,7 @@ class SourceExperiment(Experiment[SourcePostNet, StemBatch | MelWavBatch]):
         mel, f0, base = self.example(sung, None)
         made, start = (
             render(filters, f0, self.hp.audio, torch.Generator().manual_seed(seed))
-            for filters in (network(mel, f0, base), base_filters(base))
+            for filters in (network(mel, f0, base), base_filters(base, network.subframes))
         )
         return made, start  # (B, S) each
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from hyperparams import Audio, Synthesis
 from singing.chain import f0_of_mel, filled, linear_from_mel
 from singing.performance import f0_of_notes
 from source_filter import (
+    NOISE_BELOW,
     Filters,
     SourcePostNet,
     base_filters,
@@ -34,9 +36,13 @@ def voice(f0: float, samples: int) -> torch.Tensor:
     return 0.1 * sum(torch.sin(2 * torch.pi * f0 * k * time) / k**1.5 for k in range(1, 20))[None]
 
 
-def network() -> SourcePostNet:
+SUBFRAMES = pytest.mark.parametrize("subframes", [1, 4])
+
+
+def network(subframes: int = 4) -> SourcePostNet:
     torch.manual_seed(0)
-    return SourcePostNet(POSTNET, AUDIO.n_mels, AUDIO.n_linear).eval()
+    hp = replace(POSTNET, source_subframes=subframes)
+    return SourcePostNet(hp, AUDIO.n_mels, AUDIO.n_linear).eval()
 
 
 def test_pulses_hold_every_harmonic_and_nothing_else() -> None:
@@ -88,15 +94,17 @@ def test_spectrum_and_waveform_are_inverse() -> None:
     torch.testing.assert_close(back, wav, atol=1e-4, rtol=0)
 
 
-def test_an_untrained_network_sings_the_mel_at_its_pitch() -> None:
+@SUBFRAMES
+def test_an_untrained_network_sings_the_mel_at_its_pitch(subframes: int) -> None:
     """The filters begin at the mel's pseudo-inverse: level and spectrum are there, at any F0."""
     f0, truth = torch.full((1, 60), 180.0), voice(180.0, 59 * 256)
     mel = Features(AUDIO).mel(truth)
     base = linear_from_mel(mel, AUDIO)
     standard = (mel + 5) / 3
     with torch.no_grad():
-        filters = network()(standard, f0, base)
-    begun = base_filters(base)
+        filters = network(subframes)(standard, f0, base)
+    begun = base_filters(base, subframes)
+    assert filters.noise.shape == (1, 60 * subframes, 512 // subframes + 1)
     assert (filters.noise.log() - begun.noise.log()).abs().mean() < 0.3  # nepers
     made = render(filters, f0, AUDIO, torch.Generator().manual_seed(0))
     assert made.shape == truth.shape
@@ -109,7 +117,7 @@ def test_an_untrained_network_sings_the_mel_at_its_pitch() -> None:
     smooth = (-torch.arange(513.0) / 80 - 1).expand(1, 60, -1)
     for pitch in (180.0, 240.0):
         sung = render(
-            base_filters(smooth),
+            base_filters(smooth, subframes),
             torch.full((1, 60), pitch),
             AUDIO,
             torch.Generator().manual_seed(0),
@@ -120,15 +128,53 @@ def test_an_untrained_network_sings_the_mel_at_its_pitch() -> None:
     assert not render(silent, f0, AUDIO, torch.Generator()).any()
 
 
-def test_padding_changes_nothing() -> None:
+@SUBFRAMES
+def test_padding_changes_nothing(subframes: int) -> None:
     torch.manual_seed(1)
     mel, base = torch.randn(2, 30, 80), torch.randn(2, 30, 513) - 5
     f0 = torch.rand(2, 30) * 200 + 100
     with torch.no_grad():
-        both = network()(mel, f0, base, torch.tensor([30, 17]))
-        alone = network()(mel[1:, :17], f0[1:, :17], base[1:, :17])
-    torch.testing.assert_close(both.noise[1, :17], alone.noise[0])
+        both = network(subframes)(mel, f0, base, torch.tensor([30, 17]))
+        alone = network(subframes)(mel[1:, :17], f0[1:, :17], base[1:, :17])
+    heard = 16 * subframes + 1  # what lies behind the last frame sounds nowhere
+    torch.testing.assert_close(both.noise[1, :heard], alone.noise[0, :heard])
     torch.testing.assert_close(both.harmonic[1, :17], alone.harmonic[0])
+    if subframes > 1:
+        assert both.gain is not None and alone.gain is not None
+        torch.testing.assert_close(both.gain[1, :heard], alone.gain[0, :heard])
+
+
+@pytest.mark.parametrize("subframes", [1, 2, 4])
+def test_noise_has_the_level_and_the_edges_of_its_filters(subframes: int) -> None:
+    """White noise of a level is that level at any division; a burst is as short as its window."""
+    f0, base = torch.full((1, 201), 200.0), torch.zeros(1, 201, 513)
+    made = base_filters(base, subframes)
+    made = replace(made, harmonic=torch.zeros_like(made.harmonic))
+    wav = render(made, f0, AUDIO, torch.Generator().manual_seed(0))
+    level = math.log(wav.square().mean().sqrt() * math.sqrt(384))  # nepers of a bin, Hann of 1,024
+    # Four windows over each sample, noise of its own in each: a quarter of the power is left.
+    assert level == pytest.approx(-NOISE_BELOW - math.log(2), abs=0.05)
+    envelope = torch.zeros(1, 200 * subframes + subframes)
+    envelope[:, 100 * subframes] = 1.0  # one frame of noise alone
+    burst = replace(made, noise=made.noise * envelope[..., None])
+    power = render(burst, f0, AUDIO, torch.Generator().manual_seed(0))[0].square()
+    centre, half = 100 * 256, 512 // subframes
+    assert power[centre - half : centre + half].sum() == pytest.approx(float(power.sum()))
+    time = torch.arange(len(power)) - centre
+    spread = (power @ time.double().square().float() / power.sum()).sqrt()
+    assert spread < 0.5 * half  # samples
+
+
+def test_gains_open_and_close_the_pulses() -> None:
+    f0, base = torch.full((1, 41), 200.0), torch.zeros(1, 41, 513)
+    filters = base_filters(base, 4)
+    filters = replace(filters, noise=torch.zeros_like(filters.noise))
+    gain = torch.zeros(1, 164)
+    gain[:, 80:] = 1.0  # from frame 20 on
+    held = render(filters, f0, AUDIO, torch.Generator())
+    made = render(replace(filters, gain=gain), f0, AUDIO, torch.Generator())
+    assert not made[:, : 79 * 64].any()
+    torch.testing.assert_close(made[:, 80 * 64 :], held[:, 80 * 64 :])
 
 
 def test_the_spectral_loss_is_zero_at_the_truth_and_learns() -> None:

@@ -40,19 +40,23 @@ feature/examples/index.json: | $(VENV)/installed-evaluation
 		--validation-share 0 --test-share 0.5
 
 # make weights SONGS=DIR SPEECH=DIR: corpora, all trainings and save/demo, resumable at any point.
-# On a GPU: PRESET=base TRAIN="--device cuda". Hours for both are in docs/model_card.md.
+# On a GPU: PRESET=base SOURCE=source-base TRAIN="--device cuda". Hours for both are in
+# docs/model_card.md. The inpainter on mels stays the one that ships: its commands are there, too.
 SONGS ?= examples/songs
 SPEECH ?= LJSpeech-1.1
 PRESET ?= small
+SOURCE ?= source
 TRAIN ?=
 weights: $(VENV)/installed-evaluation $(VENV)/installed-songbook  ## the weights of save/demo, from songs and speech
 	$(RUN) prepare_data.py songbook $(SONGS) --name songbook --seconds 60 --takes 2 \
-		--validation-share 0.10 --test-share 0.12
+		--linear on-the-fly --validation-share 0.10 --test-share 0.12
 	$(RUN) prepare_data.py ljspeech $(SPEECH) --name ljspeech \
 		--validation-share 0.06 --test-share 0.06
 	$(RUN) prepare_data.py align ljspeech $(SPEECH)
 	$(RUN) train_transformer.py --data songbook,ljspeech --preset $(PRESET) --run voice $(TRAIN)
 	$(RUN) train_postnet.py --data ljspeech --preset $(PRESET) --run voice $(TRAIN)
+	$(RUN) train_postnet.py --data songbook --preset $(SOURCE) --run sung \
+		--transformer save/transformer/voice/best.pt $(TRAIN)
 	$(RUN) train_inpainter.py --data songbook-stems --preset $(PRESET) --run songs \
 		--postnet save/postnet/voice/best.pt $(TRAIN)
 	$(RUN) train_transcriber.py --data songbook-stems --preset $(PRESET) --run songs \
@@ -60,6 +64,7 @@ weights: $(VENV)/installed-evaluation $(VENV)/installed-songbook  ## the weights
 	$(RUN) -c "from utils.checkpoint import export_half as export; \
 		export('save/transformer/voice/best.pt', 'save/demo/transformer.pt'); \
 		export('save/postnet/voice/best.pt', 'save/demo/postnet.pt'); \
+		export('save/postnet/sung/best.pt', 'save/demo/source.pt'); \
 		export('save/inpainter/songs/best.pt', 'save/demo/inpainter.pt'); \
 		export('save/transcriber/songs/best.pt', 'save/demo/transcriber.pt')"
 

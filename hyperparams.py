@@ -136,8 +136,8 @@ class Postnet:
     highway_layers: int = 4  # gated layers between the bank and the GRU
     gru_width: int = 128  # per direction
     dropout: float = 0.1  # of the projection behind the bank
-    source_blocks: int = 5  # of the source-filter network, which has `width` channels
-    source_inner: int = 512  # inner width of a block
+    source_blocks: int = 8  # of the source-filter network, which has `width` channels
+    source_inner: int = 1024  # inner width of a block
     source_subframes: int = 4  # its noise filters in a frame, 16 ms long, 4 ms apart: plosives
     source_degraded: float = 0.5  # share of its training mels that are blurred as drafts are
     adversarial_weight: float = 0.0  # of its discriminators beside the STFT loss; 0 = none
@@ -788,13 +788,13 @@ PRESETS: dict[str, tuple[str, ...]] = {
         "inpainter_training.validate_every=2000",
         "inpainter_training.save_every=1000",
     ),
-    "source": (  # a PostNet with a source for the small voice: 1.5 M parameters, 20 minutes of CPU
+    "source": (  # a PostNet with a source for the small voice: 3.7 M parameters, an hour of CPU
         "postnet.kind=source",
         "postnet.width=192",
-        "postnet_training.steps=3000",
-        "postnet_training.batch_size=6",
+        "postnet_training.steps=14000",
+        "postnet_training.batch_size=8",
         "postnet_training.segment_frames=48",
-        "postnet_training.learning_rate=1.2e-3",
+        "postnet_training.learning_rate=1e-3",
         "postnet_training.warmup_steps=50",
         "postnet_training.adam_beta1=0.8",
         "postnet_training.adam_beta2=0.99",
@@ -857,9 +857,8 @@ PRESETS: dict[str, tuple[str, ...]] = {
         "inpainting.dynamic_threshold=0.95",
     ),
 }
-PRESETS["source-base"] = (  # the same at the size of one GPU, 2.1 M parameters, with discriminators
+PRESETS["source-base"] = (  # the same with discriminators and the steps of one GPU
     *PRESETS["source"],
-    "postnet.source_blocks=8",
     "postnet.adversarial_weight=1",
     "postnet.feature_weight=2",
     "postnet.adversarial_channels=32",

@@ -630,11 +630,11 @@ class Hyperparams:
             without["inpainter"] = self.inpainter_training
         if self.postnet.kind == "source":
             without["postnet"] = self.postnet_training
-            parts, sizes = self.postnet.source_subframes, (self.audio.n_fft, self.audio.hop_length)
-            if parts < 1 or any(size % (2 * parts) for size in sizes):
+            parts, audio = self.postnet.source_subframes, self.audio
+            if parts < 1 or audio.n_fft % (2 * parts) or audio.hop_length % parts:
                 raise ValueError(
-                    f"postnet.source_subframes = {parts}: expected 1 or more, twice of which divide "
-                    f"audio.n_fft = {sizes[0]} and audio.hop_length = {sizes[1]}"
+                    f"postnet.source_subframes = {parts}: expected a number that divides half of "
+                    f"audio.n_fft = {audio.n_fft} and audio.hop_length = {audio.hop_length}"
                 )
         for name, training in without.items():
             if training.corpus_on_device:

@@ -165,6 +165,13 @@ def test_noise_has_the_level_and_the_edges_of_its_filters(subframes: int) -> Non
     assert spread < 0.5 * half  # samples
 
 
+@pytest.mark.parametrize("subframes", [0, -1, 3, 1024])
+def test_subframes_divide_the_frame(subframes: int) -> None:
+    assert replace(TINY, postnet=POSTNET).postnet.source_subframes == 4
+    with pytest.raises(ValueError, match=r"postnet\.source_subframes = .*audio\.hop_length"):
+        replace(TINY, postnet=replace(POSTNET, source_subframes=subframes))
+
+
 def test_gains_open_and_close_the_pulses() -> None:
     f0, base = torch.full((1, 41), 200.0), torch.zeros(1, 41, 513)
     filters = base_filters(base, 4)

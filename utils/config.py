@@ -172,9 +172,11 @@ def from_dict(values: Mapping[str, Any], kind: type[H], needed: Iterable[str] | 
     since are translated (`current_names`). Unknown ones raise ValueError; with `needed`, only in
     these sections: what was since changed about another network is no reason to refuse this one.
     """
-    values = current_names(values)
     base = kind()
     sections = _sections(base)
+    here = {f"{section}.{name}" for section in sections for name in _values(getattr(base, section))}
+    added = {key: value for key, value in ADDED.items() if key in here}  # of this class
+    values = current_names(values, added=added)
     wanted = set(values) if needed is None else set(needed)
     unknown, understood = [], {}
     for section, knobs in values.items():

@@ -303,7 +303,7 @@ def request_from(arguments: argparse.Namespace) -> SongRequest:
     has_words = bool(lyrics) or melody.is_file
     mel_inpainter = mel_inpainter_path(arguments)
     can_sing = has_words or mel_inpainter is not None
-    sings = is_sung(melody, files) or (mel_inpainter is not None and not has_words)
+    sings = is_sung(melody, files, lyrics, mel_inpainter)
     return SongRequest(
         out=arguments.out,
         transformer=arguments.checkpoint,

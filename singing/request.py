@@ -110,9 +110,16 @@ class MelodyRequest:
             raise ValueError("--transpose and --tempo change a melody, but these lyrics are spoken")
 
 
-def is_sung(melody: MelodyRequest, files: SongFiles | None) -> bool:
-    """Tell whether a request is sung, not spoken."""
-    return melody.is_file or (files is not None and melody.source != NONE)
+def is_sung(
+    melody: MelodyRequest,
+    files: SongFiles | None,
+    lyrics: Sequence[LyricLine] | None,
+    mel_inpainter: Path | None,
+) -> bool:
+    """Tell whether a request is sung, not spoken: on notes, or as the inpainter on mels finds."""
+    if melody.is_file or (files is not None and melody.source != NONE):
+        return True
+    return mel_inpainter is not None and not lyrics
 
 
 @dataclass(frozen=True)

@@ -186,15 +186,16 @@ def song_request(
     if recordings is not None and manner.inpainter != NO_RUN:
         inpainter = runs["inpainter"][manner.inpainter]
     melody = _melody(choice, files, planned)
+    mel_inpainter = runs[MEL_INPAINTER].get(manner.mel_inpainter)
     postnet = runs["postnet"][manner.postnet]
-    if manner.postnet == DEMO_RUN and is_sung(melody, recordings):
+    if manner.postnet == DEMO_RUN and is_sung(melody, recordings, lyrics, mel_inpainter):
         postnet = runs["postnet"].get("source", postnet)
     return SongRequest(
         out=out,
         transformer=runs["transformer"][manner.transformer],
         postnet=postnet,
         inpainter=inpainter,
-        mel_inpainter=runs[MEL_INPAINTER].get(manner.mel_inpainter),
+        mel_inpainter=mel_inpainter,
         is_chosen=_is_turned_off(manner, runs),
         lyrics=lyrics,
         files=recordings,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
@@ -75,6 +75,16 @@ manners = st.builds(
     span=st.none() | st.tuples(st.integers(40, 60), st.integers(61, 90)),
     density=st.none() | st.floats(0.5, 4.0),
     chords=st.none() | st.just("C | Am | F G"),
+)
+@example(  # notes that the inpainter on mels finds are sung, too
+    choice=Choice(lyrics="", melody="none"),
+    manner=RenderOptions(),
+    planned=False,
+    again=False,
+    has_song=True,
+    span=None,
+    density=None,
+    chords=None,
 )
 def test_the_command_makes_the_request(
     folder: Path,

@@ -173,9 +173,9 @@ def from_dict(values: Mapping[str, Any], kind: type[H], needed: Iterable[str] | 
     these sections: what was since changed about another network is no reason to refuse this one.
     """
     base = kind()
-    sections = _sections(base)
-    here = {f"{section}.{name}" for section in sections for name in _values(getattr(base, section))}
-    added = {key: value for key, value in ADDED.items() if key in here}  # of this class
+    sections = {section: _values(getattr(base, section)) for section in _sections(base)}
+    known = {f"{section}.{name}" for section, knobs in sections.items() for name in knobs}
+    added = {key: value for key, value in ADDED.items() if key in known}  # of this class
     values = current_names(values, added=added)
     wanted = set(values) if needed is None else set(needed)
     unknown, understood = [], {}
@@ -183,10 +183,9 @@ def from_dict(values: Mapping[str, Any], kind: type[H], needed: Iterable[str] | 
         if section not in sections or not isinstance(knobs, Mapping):
             unknown += [section] if section in wanted else []
             continue
-        known = _values(getattr(base, section))
-        strange = [name for name in knobs if name not in known]
+        strange = [name for name in knobs if name not in sections[section]]
         unknown += [f"{section}.{name}" for name in strange if section in wanted]
-        understood[section] = {name: knobs[name] for name in knobs if name in known}
+        understood[section] = {name: knobs[name] for name in knobs if name in sections[section]}
     if unknown:
         raise ValueError(
             f"hyperparameters unknown to this version of the program: {', '.join(unknown)}. They "

@@ -24,8 +24,11 @@ from utils.kernels import (
     dropped_relu,
     dropped_sum,
     gru,
+    is_filtered,
+    minimal_filtering,
     packed,
     surrounded,
+    tiled_length,
     unpacked,
 )
 
@@ -110,14 +113,23 @@ class MaskedConv(nn.Module):
 
     def forward(self, x: Tensor, is_padding: Tensor | None = None) -> Tensor:
         """Map x (B, T, C), is_padding (B, T) or None → (B, T, C_out)."""
+        weight, bias = self.conv.weight, self.conv.bias
+        assert bias is not None  # of the constructor above
+        frames, (before, ahead) = x.shape[1], self.pad
+        # Only in training: else a frame depends on what the kernel sees, to the last bit.
+        in_tiles = self.training and is_filtered(x, weight)
+        if in_tiles:
+            ahead += tiled_length(frames, weight.shape[2]) - frames
         if is_padding is not None and not torch.compiler.is_compiling():
-            x = surrounded(x, (~is_padding)[..., None].to(x.dtype), *self.pad)
+            x = surrounded(x, (~is_padding)[..., None].to(x.dtype), before, ahead)
         else:  # a compiler makes one pass of it by itself
             x = x if is_padding is None else x.masked_fill(is_padding[..., None], 0.0)
-            x = F.pad(x, (0, 0, *self.pad))  # (B, T + kernel - 1, C)
+            x = F.pad(x, (0, 0, before, ahead))  # (B, T + kernel - 1, C)
+        if in_tiles:
+            return minimal_filtering(x, weight, bias)[:, :frames]
         # As an image of height 1 whose channels come last in memory: nothing is transposed.
         image = x.transpose(1, 2).unsqueeze(2)  # (B, C, 1, T + kernel - 1)
-        made = F.conv2d(image, self.conv.weight.unsqueeze(2), self.conv.bias)
+        made = F.conv2d(image, weight.unsqueeze(2), bias)
         return made.squeeze(2).transpose(1, 2)  # (B, T, C_out)
 
 

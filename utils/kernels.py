@@ -1,9 +1,10 @@
 """Layers of module.py in forms that waste nothing.
 
-Batches without padding, dropouts and zeros around sequences in one pass over memory, ConvNeXt
-blocks in pieces that fit a cache, a GRU that compilers leave alone, products without TF32: each
-equals the operations it stands for, gradients included.
-Legend: B batch, T frames, C channels, I inner channels, K kernel, R positions of a row.
+Batches without padding, dropouts and zeros around sequences in one pass over memory, convolutions
+by fewer products, ConvNeXt blocks in pieces that fit a cache, a GRU that compilers leave alone,
+products without TF32: each equals the operations it stands for, gradients included.
+Legend: B batch, T frames, C channels, O those of a result, I inner channels, K kernel, R positions
+of a row.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 LOW_BITS = 13  # of a float32 mantissa that TF32 leaves out
@@ -118,18 +121,23 @@ class _Surrounded(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, is_valid: Tensor, before: int, after: int) -> Tensor:
         ctx.save_for_backward(is_valid)
         ctx.before = before
-        batch, length, channels = x.shape
-        made = x.new_empty(batch, before + length + after, channels)
-        made[:, :before] = 0.0
-        made[:, before + length :] = 0.0
-        torch.mul(x, is_valid, out=made[:, before : before + length])
-        return made
+        return _between_zeros(x, is_valid, before, after)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         (is_valid,) = ctx.saved_tensors
         inside = gradients[0][:, ctx.before : ctx.before + is_valid.shape[1]]
         return inside * is_valid, None, None, None
+
+
+def _between_zeros(x: Tensor, is_valid: Tensor, before: int, after: int) -> Tensor:
+    """Return what `surrounded` does, without a gradient."""
+    batch, length, channels = x.shape
+    made = x.new_empty(batch, before + length + after, channels)
+    made[:, :before] = 0.0
+    made[:, before + length :] = 0.0
+    torch.mul(x, is_valid, out=made[:, before : before + length])
+    return made
 
 
 def dropout_mask(x: Tensor, p: float) -> Tensor | None:
@@ -197,6 +205,155 @@ class _DroppedSum(torch.autograd.Function):
         return gradient.to(ctx.dtype), gradient.to(mask.dtype) * mask, None
 
 
+def _slices(length: int, most: int) -> Iterator[slice]:
+    """Divide a length into parts of about equal size, none longer than `most`."""
+    step = -(-length // -(-length // most)) if length else 1
+    for start in range(0, length, step):
+        yield slice(start, min(start + step, length))
+
+
+# ---------------------------------------------------------------------------- convolutions
+# Minimal filtering (Winograd 1980; Lavin and Gray 2015, 1509.09308, section 4.1): M outputs y of a
+# kernel g of K taps from a tile d of N = M + K - 1 inputs by N products instead of M K,
+#     y = Aᵀ [(G g) ⊙ (Bᵀ d)],
+# where A and G evaluate polynomials of M and K coefficients at N points, and B is the transposed
+# inverse of that for N coefficients (Toom and Cook). With C channels ⊙ becomes N matrix products.
+# N = 8: K = 5 takes 8 products instead of 20. float32 errs by 1e-6 of the result's deviation, where
+# direct products err by 2e-7. Tiles are transformed in groups that fit a cache.
+
+TILE = 8  # N: inputs of a tile
+POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # N - 1, and infinity
+FILTERED_KERNELS = range(3, 8)  # K that save products, and errors that stay as above
+FILTERED_FRAMES = 256  # B T; fewer: the kernel's transform costs what products save
+FILTERED_SAVING = 90  # products saved per value that is transformed; fewer are slower
+
+
+def is_filtered(x: Tensor, weight: Tensor) -> bool:
+    """Tell if a convolution of x (B, T, C) by weight (O, C, K) is faster by `minimal_filtering`.
+
+    In float32 on a CPU; half precision has not the digits.
+    """
+    out, channels, kernel = weight.shape
+    share = (TILE - kernel + 1) * kernel / TILE  # M K / N
+    return (
+        x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and kernel in FILTERED_KERNELS
+        and x.shape[0] * x.shape[1] >= FILTERED_FRAMES
+        and (share - 1) * channels * out / (channels + out) >= FILTERED_SAVING
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
+
+
+def tiled_length(length: int, kernel: int) -> int:
+    """Return the least T' >= length for which `minimal_filtering` makes T' outputs."""
+    outputs = TILE - kernel + 1
+    return -(-length // outputs) * outputs
+
+
+def minimal_filtering(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Convolve x (B, T' + K - 1, C) by weight (O, C, K) and add bias (O,): (B, T', O).
+
+    T': of `tiled_length`.
+    """
+    made: Tensor = _MinimalFiltering.apply(x.contiguous(), weight, bias)
+    return made
+
+
+@cache
+def _transforms(kernel: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return Aᵀ (M, N), G (N, K) and Bᵀ (N, N), float32."""
+    points = torch.tensor(POINTS, dtype=torch.float64)
+
+    def evaluation(coefficients: int) -> Tensor:  # (N, coefficients); the last row is infinity
+        rows = torch.zeros(TILE, coefficients, dtype=torch.float64)
+        rows[:-1] = points[:, None] ** torch.arange(coefficients)
+        rows[-1, -1] = 1.0
+        return rows
+
+    a, g = evaluation(TILE - kernel + 1), evaluation(kernel)
+    b = torch.linalg.inv(evaluation(TILE))  # B
+    return a.T.float().contiguous(), g.float(), b.T.float().contiguous()
+
+
+class _MinimalFiltering(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        out, channels, kernel = weight.shape
+        a_t, g, b_t = _transforms(kernel)
+        outputs, tiles = _tiles(x, kernel)
+        kernels = torch.mm(g, weight.permute(2, 1, 0).reshape(kernel, -1))
+        kernels = kernels.view(TILE, channels, out)
+        ctx.kernel = kernel
+        ctx.save_for_backward(x, kernels)
+        made = x.new_empty(len(x), tiles * outputs, out)
+        for items, first, number in _groups(len(x), tiles, PIECE // outputs):
+            products = torch.bmm(_inputs(x, kernel, items, first, number, b_t), kernels)
+            y = torch.mm(a_t, products.view(TILE, -1))
+            y = y.view(outputs, -1, number, out).permute(1, 2, 0, 3)
+            torch.add(y, bias, out=_outputs(made, outputs, items, first, number))
+        return made
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        x, kernels = ctx.saved_tensors
+        gradient, (_, channels, out) = gradients[0].contiguous(), kernels.shape
+        a_t, g, b_t = _transforms(ctx.kernel)
+        outputs, tiles = _tiles(x, ctx.kernel)
+        to_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
+        to_kernels = torch.zeros_like(kernels)
+        for items, first, number in _groups(len(x), tiles, PIECE // outputs):
+            y = _outputs(gradient, outputs, items, first, number).permute(2, 0, 1, 3)
+            products = torch.mm(a_t.T, y.reshape(outputs, -1)).view(TILE, -1, out)
+            inputs = _inputs(x, ctx.kernel, items, first, number, b_t)
+            to_kernels.baddbmm_(inputs.transpose(1, 2), products)
+            if to_x is None:
+                continue
+            tile = torch.bmm(products, kernels.transpose(1, 2), out=inputs)
+            tile = torch.mm(b_t.T, tile.view(TILE, -1)).view(TILE, -1, number, channels)
+            places = _places(to_x, ctx.kernel, items, first, number)
+            for place, part in zip(places, tile, strict=True):
+                place += part
+        to_weight = torch.mm(g.T, to_kernels.view(TILE, -1)).view(ctx.kernel, channels, out)
+        return to_x, to_weight.permute(2, 1, 0), gradient.sum((0, 1))
+
+
+def _tiles(x: Tensor, kernel: int) -> tuple[int, int]:
+    """Return the outputs M of a tile and the tiles of an item of x (B, T' + K - 1, C)."""
+    outputs = TILE - kernel + 1
+    return outputs, (x.shape[1] - kernel + 1) // outputs
+
+
+def _groups(batch: int, tiles: int, most: int) -> Iterator[tuple[slice, int, int]]:
+    """Yield items, first tile and number of tiles of groups of `most` tiles or somewhat fewer."""
+    together = max(1, most // tiles)
+    for item in range(0, batch, together):
+        for part in _slices(tiles, most):
+            yield slice(item, min(item + together, batch)), part.start, part.stop - part.start
+
+
+def _places(x: Tensor, kernel: int, items: slice, first: int, number: int) -> Tensor:
+    """Return the inputs of tiles of x (B, T' + K - 1, C), which overlap: a view (N, b, n, C)."""
+    outputs, part = TILE - kernel + 1, x[items]
+    item, row, channel = x.stride()
+    sizes = (TILE, len(part), number, x.shape[2])
+    strides = (row, item, outputs * row, channel)
+    return part.as_strided(sizes, strides, part.storage_offset() + first * outputs * row)
+
+
+def _inputs(x: Tensor, kernel: int, items: slice, first: int, number: int, b_t: Tensor) -> Tensor:
+    """Return Bᵀ d of these tiles, (N, b n, C)."""
+    tiles = _places(x, kernel, items, first, number)
+    return torch.mm(b_t, tiles.reshape(TILE, -1)).view(TILE, -1, x.shape[2])
+
+
+def _outputs(y: Tensor, outputs: int, items: slice, first: int, number: int) -> Tensor:
+    """Return the outputs of tiles of y (B, T', O), a view (b, n, M, O)."""
+    return y.unflatten(1, (-1, outputs))[items, first : first + number]
+
+
 # ---------------------------------------------------------------------------- ConvNeXt
 # A block along time in pieces that fit a CPU's cache, forward and backward: y = depthwise
 # convolution of x, n = layer norm of y, x + W₂ gelu(W₁ n + b₁) + b₂. Operation by operation each
@@ -217,7 +374,8 @@ class _ConvNext(torch.autograd.Function):
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
         depthwise, scale, shift = (weight.detach() for weight in weights[:3])
         w1, b1, w2, b2 = (weight.detach().to(dtype) for weight in weights[3:])
-        padded = _padded(x * is_valid, len(depthwise))
+        reach = len(depthwise) // 2
+        padded = _between_zeros(x, is_valid, reach, reach)
         kept = (
             x.new_empty(*x.shape[:2], len(w1), dtype=dtype) if any(ctx.needs_input_grad) else None
         )
@@ -231,87 +389,102 @@ class _ConvNext(torch.autograd.Function):
                 change = F.linear(_gelu(hidden)[0], w2, b2)
                 torch.add(x[item, piece], change, out=made[item, piece])
         if kept is not None:
-            ctx.save_for_backward(x, is_valid, kept, depthwise, scale, shift, w1, w2)
+            ctx.save_for_backward(padded, is_valid, kept, depthwise, scale, shift, w1, w2)
         return made
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        x, is_valid, kept, depthwise, scale, shift, w1, w2 = ctx.saved_tensors
-        gradient, dtype, kernel = gradients[0].contiguous(), kept.dtype, len(depthwise)
-        padded = _padded(x * is_valid, kernel)
-        to_padded = torch.zeros_like(padded)
-        to_norm = torch.zeros(2, len(scale), dtype=x.dtype)
+        padded, is_valid, kept, depthwise, scale, shift, w1, w2 = ctx.saved_tensors
+        gradient, dtype = gradients[0].contiguous(), kept.dtype
+        to_x = gradient.clone()
+        to_norm = torch.zeros(2, len(scale), dtype=padded.dtype)
         to_depthwise = torch.zeros_like(depthwise)
-        # What the products with the weights' gradients need of all pieces at once.
-        normed, active = x.new_empty(x.shape, dtype=dtype), torch.empty_like(kept)
-        for item, piece in _pieces(x):
+        to_w1, to_b1, to_w2 = (padded.new_zeros(part) for part in (w1.shape, len(w1), w2.shape))
+        for item, piece in _pieces(gradient):
             y = _convolved(padded[item], depthwise, piece)
             n, mean, deviation = torch.native_layer_norm(y, y.shape[1:], scale, shift, EPSILON)
-            normed[item, piece] = n
-            hidden = kept[item, piece]
-            slope = _gelu(hidden, active[item, piece])[1]
+            hidden, change = kept[item, piece], gradient[item, piece].to(dtype)
+            active, slope = _gelu(hidden, with_slope=True)
+            _add_product(to_w2, change.T, active)
             # In the place of what is read no more.
-            made = torch.mm(gradient[item, piece].to(dtype), w2, out=hidden).mul_(slope)
+            made = torch.mm(change, w2, out=hidden).mul_(slope)
+            _add_product(to_w1, made.T, n.to(dtype))
+            to_b1 += made.sum(0)
             to_y, *parts = torch.ops.aten.native_layer_norm_backward(
-                (made @ w1).to(x.dtype),
+                (made @ w1).to(y.dtype),
                 *(y, y.shape[1:], mean, deviation, scale, shift),
                 [True, True, True],
             )
             for total, part in zip(to_norm, parts, strict=True):
                 total += part
-            for place in range(kernel):
-                window = slice(piece.start + place, piece.stop + place)
-                to_depthwise[place] += (padded[item, window] * to_y).sum(0)
-                to_padded[item, window].addcmul_(to_y, depthwise[place])
-        reach = kernel // 2
-        to_x = torch.addcmul(gradient, to_padded[:, reach : reach + x.shape[1]], is_valid)
-        change = gradient.to(dtype).flatten(0, 1).T  # (C, B · T)
-        through = kept.flatten(0, 1)  # the gradient by now
-        products = (
-            through.T @ normed.flatten(0, 1),
-            through.sum(0),
-            change @ active.flatten(0, 1),
-            gradient.sum((0, 1)),
-        )
-        return to_x, None, to_depthwise, *to_norm, *(part.to(x.dtype) for part in products)
+            for place, total in enumerate(to_depthwise):
+                window = padded[item, piece.start + place : piece.stop + place]
+                total += (window * to_y).sum(0)
+            _add_to_input(to_x[item], is_valid[item], to_y, depthwise, piece.start)
+        to_b2 = gradient.sum((0, 1))
+        return to_x, None, to_depthwise, *to_norm, to_w1, to_b1, to_w2, to_b2
 
 
 def _pieces(x: Tensor) -> Iterator[tuple[int, slice]]:
     """Yield the item and the frames of each piece of x (B, T, C)."""
     for item in range(x.shape[0]):
-        for start in range(0, x.shape[1], PIECE):
-            yield item, slice(start, min(start + PIECE, x.shape[1]))
+        for piece in _slices(x.shape[1], PIECE):
+            yield item, piece
 
 
-def _padded(x: Tensor, kernel: int) -> Tensor:
-    """Return x (B, T, C) between as many zeros as a convolution looks around."""
-    return F.pad(x, (0, 0, kernel // 2, kernel // 2))
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """Add a @ b to total, which has the digits to sum the products of many pieces."""
+    if total.dtype == a.dtype:
+        total.addmm_(a, b)
+    else:
+        total += a @ b
 
 
 def _convolved(padded: Tensor, depthwise: Tensor, piece: slice) -> Tensor:
     """Return the convolution (PIECE, C) of the frames `piece` of an item (T + K − 1, C)."""
-    y = padded[piece] * depthwise[0]
-    for place, weight in enumerate(depthwise[1:], 1):
-        y.addcmul_(padded[piece.start + place : piece.stop + place], weight)
-    return y
+    seen = padded[piece.start : piece.stop + len(depthwise) - 1]
+    return _columns(F.conv2d(_image(seen), _image(depthwise).transpose(0, 1), groups=len(seen[0])))
 
 
-def _gelu(x: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def _add_to_input(
+    to_x: Tensor, is_valid: Tensor, to_y: Tensor, depthwise: Tensor, start: int
+) -> None:
+    """Add to the gradient of an item (T, C) that through the frames of to_y (PIECE, C)."""
+    weight, reach = _image(depthwise).transpose(0, 1), len(depthwise) // 2
+    seen = _columns(F.conv_transpose2d(_image(to_y), weight, groups=len(to_y[0])))
+    first = max(start - reach, 0)  # of what was seen, from start - reach to its end, in the item
+    seen = seen[first - (start - reach) :][: len(to_x) - first]
+    frames = slice(first, first + len(seen))
+    to_x[frames].addcmul_(seen, is_valid[frames])
+
+
+def _image(x: Tensor) -> Tensor:
+    """Return x (T, C) as an image of one row whose channels lie side by side: (1, C, 1, T)."""
+    return x[None].transpose(1, 2).unsqueeze(2)  # strides that torch takes for such
+
+
+def _columns(image: Tensor) -> Tensor:
+    """Return the columns (T, C) of an image (1, C, 1, T)."""
+    return image[0, :, 0].T
+
+
+def _gelu(x: Tensor, with_slope: bool = False) -> tuple[Tensor, Tensor]:
     """Return x σ(2u), which is GELU by the tanh of u = √(2/π) (x + 0.044715 x³), and its slope.
 
-    With `out` the result is written there and the slope is made, else left empty.
+    The slope is made if asked for, else left empty.
     """
     double = 2 * math.sqrt(2 / math.pi)
     dtype, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))  # rounded once
     square = x * x
-    share = (square * (0.044715 * double)).add_(double).mul_(x).sigmoid_()
-    if out is None:
-        return x.mul(share).to(dtype), square
+    offset = square.new_tensor(double)
+    share = torch.add(offset, square, alpha=0.044715 * double).mul_(x).sigmoid_()
     made = x * share
-    out.copy_(made)
-    # σ + x σ (1 − σ) · 2u', where 2u' = double (1 + 3 · 0.044715 x²)
-    slope = square.mul_(3 * 0.044715 * double).add_(double).mul_(made)
-    return out, share.addcmul_(slope, 1 - share)
+    if with_slope:
+        # σ + x σ (1 − σ) · 2u', where 2u' = double (1 + 3 · 0.044715 x²)
+        torch.add(offset, square, alpha=3 * 0.044715 * double, out=square).mul_(made)
+        square.addcmul_(square, share, value=-1.0).add_(share)
+    return made.to(dtype), square
 
 
 def convnext(x: Tensor, is_valid: Tensor, weights: Sequence[Tensor]) -> Tensor:

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 import time
+import tracemalloc
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -100,9 +101,11 @@ def test_an_epoch_holds_every_item_once_within_the_budgets(
 def test_the_order_is_a_function_of_seed_and_epoch_alone() -> None:
     lengths = np.random.default_rng(0).integers(50, 500, 300).tolist()
     plans = {
-        (s, e): FrameBudgetSampler(lengths, 4000, 32, s).epoch(e) for s in (0, 1) for e in (0, 1)
+        (s, e): list(FrameBudgetSampler(lengths, 4000, 32, s).epoch(e))
+        for s in (0, 1)
+        for e in (0, 1)
     }
-    assert plans[0, 0] == FrameBudgetSampler(lengths, 4000, 32, 0).epoch(0)
+    assert plans[0, 0] == list(FrameBudgetSampler(lengths, 4000, 32, 0).epoch(0))
     assert len({json.dumps(plan) for plan in plans.values()}) == 4
 
 
@@ -113,6 +116,18 @@ def test_buckets_waste_little_padding() -> None:
         padded += lengths[batch].max() * len(batch)
         useful += lengths[batch].sum()
     assert useful / padded > 0.85
+
+
+def test_the_plan_of_an_epoch_takes_little_memory() -> None:
+    """A list of a million lists would take 150 bytes an item."""
+    lengths = np.random.default_rng(0).integers(200, 900, 50_000)
+    sampler = FrameBudgetSampler(lengths, 1000, 32, 0)
+    tracemalloc.start()
+    plan = sampler.epoch(0)
+    held, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 30 * len(lengths) and most < 60 * len(lengths)
+    assert list(plan[:3]) == [plan[0], plan[1], plan[2]] and list(plan)[-1] == plan[-1]
 
 
 def test_items_beyond_the_budget_are_left_out_and_said(caplog) -> None:

@@ -12,9 +12,10 @@ import shutil
 import signal
 import sys
 import threading
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, overload
 
 import numpy as np
 import torch
@@ -33,10 +34,37 @@ Value = TypeVar("Value")
 LENGTH_JITTER = 0.1  # share of its length by which an item may stray into a neighbouring bucket
 
 
+class Plan(Sequence[list[int]]):
+    """Batches of item numbers, lists made when they are asked for: 8 bytes an item, 16 a batch.
+
+    items (n,): the batches of an epoch, one behind the other; stops (b,): where each ends; order
+    (b,): which of them comes when.
+    """
+
+    def __init__(self, items: np.ndarray, stops: np.ndarray, order: np.ndarray) -> None:
+        self.items, self.stops, self.order = items, stops, order
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self.order)
+
+    @overload
+    def __getitem__(self, place: int) -> list[int]: ...
+    @overload
+    def __getitem__(self, place: slice) -> Plan: ...
+    def __getitem__(self, place: int | slice) -> list[int] | Plan:
+        """Return the batch at a place, or the batches of a slice."""
+        if isinstance(place, slice):
+            return Plan(self.items, self.stops, self.order[place])
+        number = self.order[place]
+        start = self.stops[number - 1] if number else 0
+        return self.items[start : self.stops[number]].tolist()
+
+
 class Sampler(Protocol):
     """Plans an epoch: lists of item numbers, one for each batch, never an empty one."""
 
-    def epoch(self, epoch: int) -> list[list[int]]:
+    def epoch(self, epoch: int) -> Plan:
         """Return the batches of an epoch, a pure function of its number."""
 
 
@@ -67,31 +95,32 @@ class FrameBudgetSampler:
                 batch_frames,
             )
 
-    def epoch(self, epoch: int) -> list[list[int]]:
+    def epoch(self, epoch: int) -> Plan:
         """Return the shuffled batches of an epoch, a pure function of (seed, epoch)."""
         random = numpy_generator(self.seed, epoch)
         jitter = 1 + LENGTH_JITTER * random.uniform(-1, 1, len(self.usable))
-        order = self.usable[np.argsort(self.lengths[self.usable] * jitter)]
-        batches = self._cut(order)
-        return [batches[number] for number in random.permutation(len(batches))]
+        items = self.usable[np.argsort(self.lengths[self.usable] * jitter)]
+        stops = self._cut(items)
+        return Plan(items, stops, random.permutation(len(stops)))
 
-    def in_order(self) -> list[list[int]]:
+    def in_order(self) -> Plan:
         """Return the batches of a validation: by length, the same every time."""
-        order = np.argsort(self.lengths[self.usable], kind="stable")
-        return self._cut(self.usable[order])
+        items = self.usable[np.argsort(self.lengths[self.usable], kind="stable")]
+        stops = self._cut(items)
+        return Plan(items, stops, np.arange(len(stops)))
 
-    def _cut(self, order: np.ndarray) -> list[list[int]]:
-        batches: list[list[int]] = []
-        batch: list[int] = []
-        longest = 0
-        for number in order.tolist():
-            longest = max(longest, int(self.lengths[number]))
-            full = longest * (len(batch) + 1) > self.batch_frames or len(batch) == self.batch_size
-            if batch and full:
-                batches.append(batch)
-                batch, longest = [], int(self.lengths[number])
-            batch.append(number)
-        return [*batches, batch]
+    def _cut(self, items: np.ndarray) -> np.ndarray:
+        """Return where the batches of items in this order end."""
+        stops, start, longest = array("q"), 0, 0
+        lengths = self.lengths[items].astype(np.int64).data  # plain numbers, one at a time
+        for place, length in enumerate(lengths):
+            longest = max(longest, length)
+            held = place - start
+            if held and (longest * (held + 1) > self.batch_frames or held == self.batch_size):
+                stops.append(place)
+                start, longest = place, length
+        stops.append(len(items))
+        return np.frombuffer(stops, np.int64)
 
 
 class SegmentSampler:
@@ -104,13 +133,13 @@ class SegmentSampler:
     def __init__(self, num_items: int, batch_size: int, seed: int) -> None:
         self.num_items, self.batch_size, self.seed = num_items, batch_size, seed
 
-    def epoch(self, epoch: int) -> list[list[int]]:
+    def epoch(self, epoch: int) -> Plan:
         """Return the batches of an epoch, a pure function of (seed, epoch)."""
         random = numpy_generator(self.seed, epoch)
         repeats = -(-self.batch_size // self.num_items)
-        order = np.concatenate([random.permutation(self.num_items) for _ in range(repeats)])
-        num_batches = len(order) // self.batch_size
-        return order[: num_batches * self.batch_size].reshape(num_batches, -1).tolist()
+        items = np.concatenate([random.permutation(self.num_items) for _ in range(repeats)])
+        number = np.arange(len(items) // self.batch_size)
+        return Plan(items, (number + 1) * self.batch_size, number)
 
 
 def walk(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import math
 import mmap
 import os
@@ -134,7 +135,11 @@ def forget() -> None:
 
 
 def trim() -> None:
-    """Give the system what malloc keeps between blocks in use, where it can (glibc)."""
+    """Give the system what malloc keeps between blocks in use, where it can (glibc).
+
+    Objects in cycles are freed before: figures are such, and the arrays that they show.
+    """
+    gc.collect()
     release = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if release is not None:
         release(0)

@@ -283,13 +283,14 @@ class _MinimalFiltering(torch.autograd.Function):
         out, channels, kernel = weight.shape
         a_t, g, b_t = _transforms(kernel)
         outputs, tiles = _tiles(x, kernel)
-        kernels = torch.mm(g, weight.permute(2, 1, 0).reshape(kernel, -1))
-        kernels = kernels.view(TILE, channels, out)
+        kernels = torch.mm(g, weight.reshape(-1, kernel).T).view(TILE, out, channels)
         ctx.kernel = kernel
         ctx.save_for_backward(x, kernels)
         made = x.new_empty(len(x), tiles * outputs, out)
         for items, first, number in _groups(len(x), tiles, PIECE // outputs):
-            products = torch.bmm(_inputs(x, kernel, items, first, number, b_t), kernels)
+            products = torch.bmm(
+                _inputs(x, kernel, items, first, number, b_t), kernels.transpose(1, 2)
+            )
             y = torch.mm(a_t, products.view(TILE, -1))
             y = y.view(outputs, -1, number, out).permute(1, 2, 0, 3)
             torch.add(y, bias, out=_outputs(made, outputs, items, first, number))
@@ -299,7 +300,7 @@ class _MinimalFiltering(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         x, kernels = ctx.saved_tensors
-        gradient, (_, channels, out) = gradients[0].contiguous(), kernels.shape
+        gradient, (_, out, channels) = gradients[0].contiguous(), kernels.shape
         a_t, g, b_t = _transforms(ctx.kernel)
         outputs, tiles = _tiles(x, ctx.kernel)
         to_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
@@ -308,16 +309,16 @@ class _MinimalFiltering(torch.autograd.Function):
             y = _outputs(gradient, outputs, items, first, number).permute(2, 0, 1, 3)
             products = torch.mm(a_t.T, y.reshape(outputs, -1)).view(TILE, -1, out)
             inputs = _inputs(x, ctx.kernel, items, first, number, b_t)
-            to_kernels.baddbmm_(inputs.transpose(1, 2), products)
+            to_kernels.baddbmm_(products.transpose(1, 2), inputs)
             if to_x is None:
                 continue
-            tile = torch.bmm(products, kernels.transpose(1, 2), out=inputs)
+            tile = torch.bmm(products, kernels, out=inputs)
             tile = torch.mm(b_t.T, tile.view(TILE, -1)).view(TILE, -1, number, channels)
             places = _places(to_x, ctx.kernel, items, first, number)
             for place, part in zip(places, tile, strict=True):
                 place += part
-        to_weight = torch.mm(g.T, to_kernels.view(TILE, -1)).view(ctx.kernel, channels, out)
-        return to_x, to_weight.permute(2, 1, 0), gradient.sum((0, 1))
+        to_weight = torch.mm(to_kernels.view(TILE, -1).T, g).view(out, channels, ctx.kernel)
+        return to_x, to_weight, gradient.sum((0, 1))
 
 
 def _tiles(x: Tensor, kernel: int) -> tuple[int, int]:

@@ -24,13 +24,11 @@ from utils.kernels import (
     dropped_relu,
     dropped_sum,
     gru,
-    is_filtered,
-    minimal_filtering,
     packed,
     surrounded,
-    tiled_length,
     unpacked,
 )
+from utils.minimal_filtering import is_filtered, minimal_filtering, tiled_length
 
 # ---------------------------------------------------------------------------------------------
 # Sequences: masks, positions, convolutions that ignore padding

@@ -34,7 +34,7 @@ Value = TypeVar("Value")
 LENGTH_JITTER = 0.1  # share of its length by which an item may stray into a neighbouring bucket
 
 
-class Plan(Sequence[list[int]]):
+class EpochPlan(Sequence[list[int]]):
     """Batches of item numbers, lists made when they are asked for: 8 bytes an item, 16 a batch.
 
     items (n,): the batches of an epoch, one behind the other; stops (b,): where each ends; order
@@ -51,11 +51,11 @@ class Plan(Sequence[list[int]]):
     @overload
     def __getitem__(self, place: int) -> list[int]: ...
     @overload
-    def __getitem__(self, place: slice) -> Plan: ...
-    def __getitem__(self, place: int | slice) -> list[int] | Plan:
+    def __getitem__(self, place: slice) -> EpochPlan: ...
+    def __getitem__(self, place: int | slice) -> list[int] | EpochPlan:
         """Return the batch at a place, or the batches of a slice."""
         if isinstance(place, slice):
-            return Plan(self.items, self.stops, self.order[place])
+            return EpochPlan(self.items, self.stops, self.order[place])
         number = self.order[place]
         start = self.stops[number - 1] if number else 0
         return self.items[start : self.stops[number]].tolist()
@@ -64,7 +64,7 @@ class Plan(Sequence[list[int]]):
 class Sampler(Protocol):
     """Plans an epoch: lists of item numbers, one for each batch, never an empty one."""
 
-    def epoch(self, epoch: int) -> Plan:
+    def epoch(self, epoch: int) -> EpochPlan:
         """Return the batches of an epoch, a pure function of its number."""
 
 
@@ -95,19 +95,19 @@ class FrameBudgetSampler:
                 batch_frames,
             )
 
-    def epoch(self, epoch: int) -> Plan:
+    def epoch(self, epoch: int) -> EpochPlan:
         """Return the shuffled batches of an epoch, a pure function of (seed, epoch)."""
         random = numpy_generator(self.seed, epoch)
         jitter = 1 + LENGTH_JITTER * random.uniform(-1, 1, len(self.usable))
         items = self.usable[np.argsort(self.lengths[self.usable] * jitter)]
         stops = self._cut(items)
-        return Plan(items, stops, random.permutation(len(stops)))
+        return EpochPlan(items, stops, random.permutation(len(stops)))
 
-    def in_order(self) -> Plan:
+    def in_order(self) -> EpochPlan:
         """Return the batches of a validation: by length, the same every time."""
         items = self.usable[np.argsort(self.lengths[self.usable], kind="stable")]
         stops = self._cut(items)
-        return Plan(items, stops, np.arange(len(stops)))
+        return EpochPlan(items, stops, np.arange(len(stops)))
 
     def _cut(self, items: np.ndarray) -> np.ndarray:
         """Return where the batches of items in this order end."""
@@ -133,13 +133,13 @@ class SegmentSampler:
     def __init__(self, num_items: int, batch_size: int, seed: int) -> None:
         self.num_items, self.batch_size, self.seed = num_items, batch_size, seed
 
-    def epoch(self, epoch: int) -> Plan:
+    def epoch(self, epoch: int) -> EpochPlan:
         """Return the batches of an epoch, a pure function of (seed, epoch)."""
         random = numpy_generator(self.seed, epoch)
         repeats = -(-self.batch_size // self.num_items)
         items = np.concatenate([random.permutation(self.num_items) for _ in range(repeats)])
         number = np.arange(len(items) // self.batch_size)
-        return Plan(items, (number + 1) * self.batch_size, number)
+        return EpochPlan(items, (number + 1) * self.batch_size, number)
 
 
 def walk(

@@ -53,6 +53,7 @@ def test_a_wide_convolution_is_filtered_in_training_alone(frames: int, causal: b
     upstream = torch.randn(2, frames, 128)
     assert is_filtered(x, conv.conv.weight)
     assert not is_filtered(x[:1, :255], conv.conv.weight)
+    assert not is_filtered(x[:, :256].reshape(32, -1, 128)[:, :15], conv.conv.weight)
     assert not is_filtered(x.bfloat16(), conv.conv.weight.bfloat16())
     with torch.autocast("cpu", torch.bfloat16):
         assert not is_filtered(x, conv.conv.weight)

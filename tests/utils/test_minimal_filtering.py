@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.nn import functional as F
-from torch.profiler import ProfilerActivity, profile
 
 from module import MaskedConv
 from utils import minimal_filtering as room
@@ -57,9 +56,9 @@ def test_a_wide_convolution_is_filtered_in_training_alone(frames: int, causal: b
     assert not is_filtered(x.bfloat16(), conv.conv.weight.bfloat16())
     with torch.autocast("cpu", torch.bfloat16):
         assert not is_filtered(x, conv.conv.weight)
-    with profile(activities=[ProfilerActivity.CPU]) as seen:
-        trained = conv(x, is_padding)
-    assert "_MinimalFiltering" in {row.key for row in seen.key_averages()}
+    trained = conv(x, is_padding)
+    assert trained._base is not None  # what tiles made, without the rest of the last
+    assert "MinimalFiltering" in trained._base.grad_fn.name()
     gradient = torch.autograd.grad(trained, (x, *conv.parameters()), upstream)
     alone = conv.eval()(x, is_padding)
     expected = torch.autograd.grad(alone, (x, *conv.parameters()), upstream)

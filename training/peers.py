@@ -18,6 +18,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 PAIRS = 5  # of alternated runs
 SYMBOLS_READ, FRAMES_MADE = 60, 200  # of a decoded sentence
 BATCH, FRAMES = 8, 300  # of a training step
+SHORTEST = 0.82  # of FRAMES in a bucket of real lengths, 9 % of which are padding
 
 
 @dataclass(frozen=True)
@@ -301,20 +303,27 @@ def espnet_decoding(hp: Hyperparams, device: torch.device) -> Side:
     return Side(run, f"{run()['feat_gen'].shape[0]} frames, {millions(network)}")
 
 
-def training_inputs(num_symbols: int, hp: Hyperparams, device: torch.device) -> tuple[Tensor, ...]:
-    """Return symbols (B, N) below `num_symbols`, their number (B,), mels (B, T, M), T (B,)."""
+def training_inputs(
+    num_symbols: int, hp: Hyperparams, device: torch.device, shortest: float = 1.0
+) -> tuple[Tensor, ...]:
+    """Return symbols (B, N) below `num_symbols`, their number (B,), mels (B, T, M), T (B,).
+
+    Lengths lie evenly between a share `shortest` of FRAMES and FRAMES, whole decoder steps each.
+    """
+    r = hp.transformer.reduction_factor
+    mel_lengths = torch.linspace(shortest * FRAMES, FRAMES, BATCH).long() // r * r
     return (
         torch.randint(1, num_symbols, (BATCH, SYMBOLS_READ), device=device),
         torch.full((BATCH,), SYMBOLS_READ, device=device),
         torch.randn(BATCH, FRAMES, hp.audio.n_mels, device=device),
-        torch.full((BATCH,), FRAMES, device=device),
+        mel_lengths.to(device),
     )
 
 
-def our_training(hp: Hyperparams, device: torch.device) -> Side:
+def our_training(hp: Hyperparams, device: torch.device, shortest: float = 1.0) -> Side:
     """Take a training step: L1, stop head, guided attention, backward, clipping, AdamW."""
     network: TransformerTTS = build_transformer(hp, len(SYMBOLS)).to(device).train()
-    symbols, lengths, mel, mel_lengths = training_inputs(len(SYMBOLS), hp, device)
+    symbols, lengths, mel, mel_lengths = training_inputs(len(SYMBOLS), hp, device, shortest)
 
     def loss() -> Tensor:
         out = network(symbols, lengths, mel, mel_lengths, guided=True)
@@ -325,10 +334,10 @@ def our_training(hp: Hyperparams, device: torch.device) -> Side:
     return Side(step_of(network, loss, device), millions(network))
 
 
-def espnet_training(hp: Hyperparams, device: torch.device) -> Side:
+def espnet_training(hp: Hyperparams, device: torch.device, shortest: float = 1.0) -> Side:
     """Take the same step by ESPnet2 and its own loss."""
     network = espnet_network(hp).to(device).train()
-    symbols, lengths, mel, mel_lengths = training_inputs(99, hp, device)
+    symbols, lengths, mel, mel_lengths = training_inputs(99, hp, device, shortest)
 
     def loss() -> Tensor:
         return network(symbols, lengths, mel, mel_lengths)[0]
@@ -336,7 +345,7 @@ def espnet_training(hp: Hyperparams, device: torch.device) -> Side:
     return Side(step_of(network, loss, device), millions(network))
 
 
-def espnet_parallel_training(hp: Hyperparams, device: torch.device) -> Side:
+def espnet_parallel_training(hp: Hyperparams, device: torch.device, shortest: float = 1.0) -> Side:
     """Take a step of a network without a history by ESPnet2's FastSpeech2 and its own loss."""
     from espnet2.tts.fastspeech2 import FastSpeech2
 
@@ -360,10 +369,10 @@ def espnet_parallel_training(hp: Hyperparams, device: torch.device) -> Side:
         energy_predictor_chans=sizes.width,
     )
     network = network.to(device).train()
-    symbols, lengths, mel, mel_lengths = training_inputs(99, hp, device)
+    symbols, lengths, mel, mel_lengths = training_inputs(99, hp, device, shortest)
     # Decoder steps of each symbol, of which it adds an end of sentence, and a pitch and an energy.
-    steps, symbols_told = FRAMES // r, SYMBOLS_READ + 1
-    durations = torch.full((BATCH, symbols_told), steps // symbols_told, device=device)
+    steps, symbols_told = mel_lengths // r, SYMBOLS_READ + 1
+    durations = (steps // symbols_told)[:, None].repeat(1, symbols_told)
     durations[:, -1] += steps % symbols_told
     told = torch.randn(BATCH, symbols_told, 1, device=device)
     known = lengths + 1
@@ -406,6 +415,8 @@ SPECTROGRAMS = f"features, {SPOKEN:g} s"
 DECODING = f"decoding {FRAMES_MADE} frames"
 TRAINING = f"training step, {BATCH} × {FRAMES} frames"
 AT_ONCE = f"{TRAINING}, at once"  # without a history: all frames in one pass
+BUCKET = f"training step, {BATCH} × {SHORTEST * FRAMES:.0f}–{FRAMES} frames"
+BUCKET_AT_ONCE = f"{BUCKET}, at once"
 COMPARISONS = (
     Comparison(
         GRIFFIN_LIM, "torchaudio GriffinLim", "torchaudio", our_griffin_lim, torchaudio_griffin_lim
@@ -429,6 +440,20 @@ COMPARISONS = (
         "espnet2",
         our_training,
         espnet_fastspeech2_training,
+    ),
+    Comparison(
+        BUCKET,
+        "ESPnet2 Transformer",
+        "espnet2",
+        partial(our_training, shortest=SHORTEST),
+        partial(espnet_training, shortest=SHORTEST),
+    ),
+    Comparison(
+        BUCKET_AT_ONCE,
+        "ESPnet2 FastSpeech2",
+        "espnet2",
+        partial(our_training, shortest=SHORTEST),
+        partial(espnet_parallel_training, shortest=SHORTEST),
     ),
 )
 
@@ -470,8 +495,8 @@ def peer_lines(
             yield f"{comparison.work:<42}{'':>9}  {comparison.peer:<26}skipped: not installed"
             continue
         torch.manual_seed(0)
-        equal = as_published(hp) if comparison.work in (DECODING, TRAINING) else hp
-        if comparison.work == AT_ONCE:
+        equal = as_published(hp) if comparison.work in (DECODING, TRAINING, BUCKET) else hp
+        if comparison.work in (AT_ONCE, BUCKET_AT_ONCE):
             equal = replace(hp, transformer=replace(hp.transformer, history=False))
         ours, theirs = comparison.ours(equal, device), comparison.theirs(equal, device)
         times = alternated(ours.run, theirs.run, device, pairs)

@@ -9,7 +9,17 @@ data dictate; a block receives plain integers. Change a value here, or from the 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+
+def check_numbers(section: object, least: Mapping[str, float], below: float = math.inf) -> None:
+    """Raise ValueError for a knob that is less than its least value, or not below `below`."""
+    for name, lowest in least.items():
+        value = getattr(section, name)
+        if not lowest <= value < below:
+            limits = f"{lowest} or more" + (f", below {below}" if below < math.inf else "")
+            raise ValueError(f"{name} = {value}: expected {limits}")
 
 
 @dataclass(frozen=True)
@@ -108,6 +118,10 @@ class Transformer:
     guided_steps: int = 5000  # λ falls linearly to 0 here
 
     def __post_init__(self) -> None:
+        sizes = "width", "heads", "reduction_factor", "prenet_width", "postnet_kernel"
+        steps = "guided_steps", "free_running_phrases", "encoder_prenet_kernel"
+        check_numbers(self, dict.fromkeys((*sizes, *steps), 1))
+        check_numbers(self, dict.fromkeys(("dropout", "prenet_dropout"), 0), below=1)
         if self.width % self.heads:
             raise ValueError(
                 f"transformer.width = {self.width} is not a multiple of "
@@ -518,8 +532,14 @@ class Training:
                 raise ValueError(
                     f"{name} = {getattr(self, name)!r} is not one of {', '.join(values)}"
                 )
-        if self.batch_workers < -1:
-            raise ValueError(f"batch_workers = {self.batch_workers}: expected -1, 0 or more")
+        check_numbers(
+            self, {"accumulate": 1, "batch_frames": 1, "batch_size": 1, "batch_workers": -1}
+        )
+        counts = "steps", "segment_frames", "warmup_steps", "log_every", "validate_every", "keep"
+        check_numbers(self, dict.fromkeys((*counts, "save_every", "keep_every"), 0))
+        check_numbers(self, dict.fromkeys(("validate_batches", "learning_rate", "clip_norm"), 0))
+        check_numbers(self, dict.fromkeys(("weight_decay", "adam_epsilon"), 0))
+        check_numbers(self, dict.fromkeys(("adam_beta1", "adam_beta2", "ema_decay"), 0), below=1)
         if self.corpus_on_device and self.batch_workers > 0:
             raise ValueError(
                 f"corpus_on_device with batch_workers = {self.batch_workers}: other processes "

@@ -58,9 +58,11 @@ from utils.flags import (
     SAVE,
     SPOKEN_POSTNET,
     SUNG_POSTNET,
+    at_least_zero,
     command_line,
     device_option,
     exit_code,
+    finite_number,
     network_option,
     option,
     step_option,
@@ -208,9 +210,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="TEXT|FILE",
         help="of the accompaniment, bar by bar: 'C | Am | F G', a text file of such lines, or .lab",
     )
-    song.add_argument("--density", type=float, help="syllables per beat of a composed melody")
+    song.add_argument(
+        "--density", type=finite_number, help="syllables per beat of a composed melody"
+    )
     song.add_argument("--inpaint", metavar="START-END[,...]", help="parts of --vocal, s or min:s")
-    song.add_argument("--extend", type=float, metavar="SECONDS", help="continue --vocal")
+    song.add_argument("--extend", type=finite_number, metavar="SECONDS", help="continue --vocal")
     song.add_argument(
         "--inpainter",
         type=Path,
@@ -225,7 +229,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     song.add_argument(
         "--balance",
-        type=float,
+        type=finite_number,
         metavar="LU",
         help="loudness of a new vocal over the accompaniment while it sings (mixing.balance)",
     )
@@ -238,8 +242,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "performance", "of notes that say nothing themselves (velocities, controllers of MIDI)"
     )
     for flag, (unit, name, text) in PERFORMANCE.items():
+        kind = finite_number if unit == "DB" else at_least_zero
         performance.add_argument(
-            f"--{flag}", type=float, metavar=unit, help=f"{text} (synthesis.{name})"
+            f"--{flag}", type=kind, metavar=unit, help=f"{text} (synthesis.{name})"
         )
     for flag, (names, help_text) in CONVENIENCES.items():
         knobs = ", ".join(f"inpainting.{name}" for name in names)
@@ -295,6 +300,11 @@ def request_from(arguments: argparse.Namespace) -> SongRequest:
         arguments.verse,
         chords,
     )
+    if melody.is_file and (arguments.range is not None or arguments.density is not None):
+        raise ValueError(
+            "--range and --density are of a composed melody, and --melody FILE has its notes: "
+            "leave them out (--transpose moves all notes)"
+        )
     files = None
     if arguments.accompaniment is not None:
         files = SongFiles(

@@ -25,6 +25,7 @@ from music.score import (
     TempoMap,
     one_voice,
 )
+from text.lyric_layouts import is_chord, is_part
 from text.normalize import HYPHENS
 from text.remarks import listed, remark
 
@@ -305,6 +306,9 @@ def words_for(
             return best, False
     for track in [chosen, *silent]:
         ticks = [tick for tick, text in track.texts.items() if _is_text(text)]
+        labels = sum(is_chord(track.texts[tick]) or is_part(track.texts[tick]) for tick in ticks)
+        if 2 * labels > len(ticks):
+            continue  # chords above the bars, names of sections
         if len(ticks) >= FEWEST_TEXTS and near_share(ticks, onsets, tempo) >= CLEAR_MATCH:
             return {tick: track.texts[tick] for tick in ticks}, True
     return {}, False

@@ -478,6 +478,7 @@ def one_voice(notes: Sequence[Note]) -> tuple[list[Note], int]:
     return voice, changed
 
 
+SPELLED = re.compile(r"[^\W\d_](?:\.[^\W\d_])+\.?")  # a word of letters
 NEXT_SYLLABLE = "+"  # of the word before; no letters of its own
 
 
@@ -532,6 +533,10 @@ def split_spelling(word: str, count: int) -> list[str]:
     """
     if count <= 1:
         return [word] * count
+    if SPELLED.fullmatch(word):  # U.S.A.: a letter each
+        letters = re.findall(r"\w\.?", word)
+        parts = [*letters[: count - 1], "".join(letters[count - 1 :])]
+        return parts + [""] * (count - len(parts))
     nuclei = [match.start() for match in re.finditer(r"[aeiouy]+", word, re.IGNORECASE)]
     if len(nuclei) > count and re.search(r"[^aeiouy]e[sd]?$", word, re.IGNORECASE):
         nuclei.pop()  # a silent e
@@ -539,10 +544,15 @@ def split_spelling(word: str, count: int) -> list[str]:
     for left, right in pairwise(nuclei):
         vowels = re.match(r"[aeiouy]*", word[left:], re.IGNORECASE)
         consonants = right - left - (vowels.end() if vowels else 0)
-        cuts.append(right - (consonants + 1) // 2 if consonants < 3 else right - 2)
-    letters = [cut for cut in range(1, len(word)) if cut not in cuts]
-    while len(cuts) < count - 1 and letters:
-        cuts.append(letters.pop())
+        cut = right - (consonants + 1) // 2 if consonants < 3 else right - 2
+        while not word[cut].isalnum():  # signs stay with the part before them
+            cut += 1
+        cuts.append(cut)
+    # Every part has a letter: files have no syllable of a sign alone.
+    first = next((place for place, c in enumerate(word) if c.isalnum()), len(word))
+    places = [cut for cut in range(first + 1, len(word)) if word[cut].isalnum() and cut not in cuts]
+    while len(cuts) < count - 1 and places:
+        cuts.append(places.pop())
     cuts = sorted(cuts)[: count - 1]
     bounds = [0, *cuts, len(word)]
     parts = [word[start:end] for start, end in pairwise(bounds)]

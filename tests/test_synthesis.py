@@ -142,6 +142,22 @@ def test_speech_refuses(
 # ---------------------------------------------------------------------------- songs
 
 
+def test_range_and_density_are_of_composed_melodies(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    song = write(tmp_path / "song.wav", music(1.3, 44100, 2), 44100)
+    for flag, value in (("--range", "C4-C5"), ("--density", "2")):
+        assert run("--melody", "x.mid", "--accompaniment", str(song), flag, value) == 2
+        assert "--melody FILE has its notes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["--balance nan", "--glide nan", "--breath -1", "--swell inf"])
+def test_numbers_of_flags_are_finite(run: Run, capsys, given: str) -> None:
+    with pytest.raises(SystemExit):
+        run("--lyrics", "oh", *given.split())
+    assert "expected a number" in capsys.readouterr().err
+
+
 def test_a_vocal_for_an_accompaniment(
     sing: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

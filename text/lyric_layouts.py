@@ -231,8 +231,9 @@ PARENTHESES = re.compile(r"\(([^()]*)\)")
 
 ACCIDENTAL = "[#b♯♭]?"
 CHORD_SIGN = re.compile(
-    rf"[A-G]{ACCIDENTAL}(?:maj|min|m|M|dim|aug|sus|add|°|ø|Δ|\+|-)?\d{{0,2}}"
-    r"(?:(?:maj|min|sus|add|dim|aug|no|omit|[b#♯♭+-]|M|m)\d{1,2}|sus|\([^()\s]{1,8}\))*"
+    rf"[A-G]{ACCIDENTAL}(?:[Mm]aj|[Mm]in|m[ai](?=\d)|m|M|dim|aug|sus|add|°|ø|Δ|\+|-)?\d{{0,2}}"
+    r"(?:/9)?(?:(?:maj|min|sus|add|dim|aug|no|omit|[b#♯♭+-]|M|m)\d{1,2}|sus|alt|[+-]"
+    r"|\([^()\s]{1,8}\))*"
     rf"(?:/[A-G]{ACCIDENTAL})?|N\.?C\.?"
 )
 TABLATURE = re.compile(
@@ -288,6 +289,7 @@ SONG_NOTE = re.compile(  # what stands around the words on a page
 )
 VERSE_NUMBER = re.compile(r"\s*(\d{1,2})\s*([.)]?)\s+(?=[^\W\d]|[\"'“‘’(])")
 SINGABLE = ("chorus", "refrain", "hook", "verse", "bridge", "pre-chorus", "prechorus")
+BESIDE_NAME = re.compile(r"[-–—|,;/(]|(?:again|reprise|repeat(?:ed)?)\b", re.IGNORECASE)
 ASKED_AGAIN = re.compile(r"\s*(?:repeat|rpt\.?)\s", re.IGNORECASE)
 DIRECTIVE = re.compile(r"\s*\{\s*([a-z_]+)\s*(?::\s*([^{}]*))?\}\s*")  # of ChordPro
 DIRECTIVE_SECTIONS = {
@@ -347,7 +349,8 @@ def is_chord_line(raw: str, is_sheet: bool = False) -> bool:
     """
     if TABLATURE.fullmatch(raw):
         return True
-    tokens = [token for token in raw.replace("|", " | ").split() if token not in ("-", "/", "%")]
+    holds = ("-", "/", "%", ".") if "|" in raw else ("-", "/", "%")
+    tokens = [token.rstrip(",") for token in raw.replace("|", " | ").split() if token not in holds]
     chords = [token for token in tokens if is_chord(token)]
     others = [token for token in tokens if not is_chord(token) and token != "|"]
     if not chords or not all(BARE_REPEAT.fullmatch(token) for token in others):
@@ -458,10 +461,12 @@ def plain_heading(text: str) -> tuple[str, str] | None:
 
 
 def heading_name(written: str) -> str:
-    """Return a section's name without what follows it: "Chorus: All" is "Chorus"."""
+    """Return the name of a section alone: "Repeat Chorus", "Chorus: All", "Chorus | soft"."""
     name = written.strip().rstrip(": ")
     match = HEADING.fullmatch(name)
-    return match[1].strip() if match and match[2] == ":" else name
+    if match and (match[2] == ":" or not match[3].strip() or BESIDE_NAME.match(match[3])):
+        return match[1].strip()
+    return name
 
 
 def generic_name(name: str) -> str:

@@ -5,7 +5,10 @@ A position (epoch, batch) names the batch that comes next; it is all that a chec
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import logging
+import multiprocessing
 import os
 import queue
 import shutil
@@ -31,6 +34,7 @@ logger = logging.getLogger(__name__)
 Position = tuple[int, int]  # (epoch, batch)
 Part = tuple[int, int]  # (k, n): every n-th batch from the k-th on
 Value = TypeVar("Value")
+PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 LENGTH_JITTER = 0.1  # share of its length by which an item may stray into a neighbouring bucket
 
 
@@ -177,10 +181,19 @@ class _Parts(IterableDataset[Any]):
         self.stream = stream
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield the batches of this process."""
+        """Yield the batches of this process, at last the error that ended them."""
         info = get_worker_info()
         assert info is not None  # not outside of a worker
-        return self.stream((info.id, info.num_workers))
+        try:
+            yield from self.stream((info.id, info.num_workers))
+        except Exception as error:
+            yield _Failed(error)
+
+
+class _Failed(NamedTuple):
+    """What a worker raised: torch would put its traceback into the message."""
+
+    error: Exception
 
 
 def _as_made(value: Any) -> Any:
@@ -197,7 +210,8 @@ def made_ahead(
     process where there are some.
     """
     if workers <= 0:
-        return prefetched(stream((0, 1)), depth)
+        yield from prefetched(stream((0, 1)), depth)
+        return
     # In order: value i comes from worker i mod n, which makes those alone. A generator of its own:
     # the global one belongs to the training.
     loader = DataLoader(
@@ -207,10 +221,21 @@ def made_ahead(
         prefetch_factor=max(depth, 1),
         collate_fn=_as_made,
         generator=torch.Generator(),
-        worker_init_fn=_leave_signals,
+        worker_init_fn=_follow_parent,
         multiprocessing_context="fork" if sys.platform == "linux" else None,  # streams are closures
     )
-    return iter(loader)
+    atexit.register(_end_workers)
+    for value in loader:
+        if isinstance(value, _Failed):
+            raise value.error
+        yield value
+
+
+def _end_workers() -> None:
+    """End the processes that an error left behind: they ignore what multiprocessing sends them."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # of torch, which would miss them
+    for worker in multiprocessing.active_children():
+        worker.kill()
 
 
 AUTOMATIC_WORKERS = 4
@@ -241,10 +266,15 @@ def workers_for(training: Training, device: torch.device) -> tuple[int, str]:
     return workers, f"batches are made by {workers} processes (batch_workers)"
 
 
-def _leave_signals(worker: int) -> None:
-    """Leave the signals of the process group to the training, which ends the workers itself."""
+def _follow_parent(worker: int) -> None:
+    """Leave the signals of the process group to the training, and end when that is gone.
+
+    Locks that the training holds are held by its workers too.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(library := ctypes.CDLL(None), "prctl"):
+        library.prctl(PARENT_DEATH_SIGNAL, int(signal.SIGKILL))
 
 
 def prefetched(batches: Iterable[Value], depth: int) -> Iterator[Value]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import math
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,21 @@ def option(
     parser.add_argument(
         flag, type=kind, default=default, help=f"{text} (default: %(default)s)", **more
     )
+
+
+def finite_number(text: str) -> float:
+    """Read the finite number of a flag."""
+    with suppress(ValueError):
+        if math.isfinite(value := float(text)):
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r}: expected a number")
+
+
+def at_least_zero(text: str) -> float:
+    """Read a number of a flag that is 0 or more."""
+    if (value := finite_number(text)) < 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 up")
+    return value
 
 
 def network_option(

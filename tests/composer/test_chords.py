@@ -22,13 +22,14 @@ MINOR = 12
         *(("Cb", "B"), ("Bdim", "Bm"), ("F#ø7", "F#m"), ("A-7", "Am"), ("Caug", "C")),
         *(("C6/9", "C"), ("C5", "C"), ("D:min7", "Dm"), ("G:maj/3", "G"), ("A:min/b3", "Am")),
         *(("Cadd9", "C"), ("Am7b5", "Am"), ("E7#9", "E"), ("N.C.", "N"), ("N", "N"), ("NC", "N")),
+        *(("Amadd9", "Am"), ("Dmadd11", "Dm"), ("Ama7", "A"), ("AMIN", "Am"), ("Do7", "Dm")),
     ],
 )
 def test_names_are_read_as_triads(name: str, triad: str) -> None:
     assert chord_name(parse_chord(name)) == triad
 
 
-@pytest.mark.parametrize("name", ["H", "c", "Cx", "A mi", "", "Moll", "B♭♭q", "4"])
+@pytest.mark.parametrize("name", ["H", "c", "Cx", "A mi", "", "Moll", "B♭♭q", "4", "Foo"])
 def test_what_is_no_chord_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="is no"):
         parse_chord(name)

@@ -241,6 +241,8 @@ def test_text_events_at_the_notes_are_words_and_that_is_said(tmp_path: Path) -> 
     assert "taken for the words" in melody.remarks[0]
     markers = karaoke(tmp_path, "y.mid", "", ("Intro", "", "", ""), "")
     assert not read_midi(markers).has_lyrics
+    for labels in (("C", "Am", "F", "G7"), ("Intro", "Verse 1", "Chorus", "Outro")):
+        assert not read_midi(karaoke(tmp_path, "z.mid", "", labels, "")).has_lyrics
 
 
 def test_each_text_has_its_own_charset(tmp_path: Path) -> None:

@@ -147,12 +147,17 @@ def test_pronounced_and_written_syllables_may_differ(pronouncer: Pronouncer) -> 
 def test_spelling_is_split_without_loss(word: str, count: int) -> None:
     parts = split_spelling(word, count)
     assert len(parts) == count and "".join(parts) == word
-    assert all(parts[: min(count, len(word))])
+    letters = sum(c.isalnum() for c in word)
+    assert all(any(c.isalnum() for c in part) for part in parts[: min(count, letters)])
 
 
 def test_spelling_of_common_words() -> None:
     assert split_spelling("window", 2) == ["win", "dow"]
     assert split_spelling("carry", 2) == ["car", "ry"]
+    assert split_spelling("l.a.", 2) == ["l.", "a."]
+    assert split_spelling("u.s.a", 3) == ["u.", "s.", "a"]
+    assert split_spelling("b.m.w.", 5) == ["b.", "m.", "w.", "", ""]
+    assert split_spelling("p.m.", 1) == ["p.m."]
 
 
 def test_a_score_can_be_written_and_sung_again(pronouncer: Pronouncer) -> None:
@@ -180,3 +185,18 @@ def test_words_of_every_kind_are_sung_again_from_midi(
     ]
     assert sounds[0] == sounds[1]  # but for the stress within a compound, now two words
     assert not again.guessed and not again.remarks
+
+
+@pytest.mark.parametrize("line", ["L.A. is mine", "in the U.S.A. forever", "at 5 p.m. I go"])
+def test_words_that_are_spelled_come_back_from_midi(
+    line: str, pronouncer: Pronouncer, tmp_path: Path
+) -> None:
+    syllables, _ = text_syllables(line, pronouncer)
+    lyrics = [
+        Lyric(s.text, not s.ends_word, place == len(syllables) - 1)
+        for place, s in enumerate(syllables)
+    ]
+    notes = tuple(Note(60 + n, n * 0.5, n * 0.5 + 0.5) for n in range(len(lyrics)))
+    write_midi(Melody(notes, tuple(lyrics)), tmp_path / "x.mid")
+    score = sing(read_midi(tmp_path / "x.mid"), pronouncer)
+    assert [s.phonemes for s in score.score.syllables] == [s.phonemes for s in syllables]

@@ -35,6 +35,15 @@ def test_decorated_headings_name_sections(heading: str, again: str) -> None:
     assert heading.strip("# ") in " ".join(lyrics.remarks)
 
 
+@pytest.mark.parametrize(
+    "name", ["Repeat Chorus", "Chorus (reprise)", "Chorus | big", "Chorus again"]
+)
+def test_a_heading_may_say_more_than_a_name(name: str) -> None:
+    assert sung(f"[Chorus]\nla one\n[Verse]\nhi\n[{name}]") == ["la one", "hi", "la one"]
+    first = f"[{name.replace('Repeat ', '')}]\nla one\n[Verse]\nhi\n[Chorus]"
+    assert sung(first) == ["la one", "hi", "la one"]
+
+
 def test_a_chorus_without_lines_is_the_last_one_or_is_missed() -> None:
     lyrics = parse_lyrics("[Chorus 1]\nla one\n[Verse]\nhi\n[Final Chorus]\n[Chorus]")
     assert [line.text for line in lyrics] == ["la one", "hi", "la one", "la one"]
@@ -65,6 +74,8 @@ def test_notes_on_the_song_are_not_sung(note: str) -> None:
         ("(B)eautiful (D)ay", ["Beautiful Day"]),
         ("Am  G\nHello\nC\nyou\nA E\nfriend", ["Hello", "you", "friend"]),
         ("Hello\nA B C\neasy", ["Hello", "A B C", "easy"]),
+        ("CMaj7  Am7\nHello\nC6/9 C7alt Cmi7\nyou", ["Hello", "you"]),
+        ("| C . . . | Am . G . |\nHello\nC, G, Am\nyou", ["Hello", "you"]),
     ],
 )
 def test_chords_by_their_surroundings(text: str, lines: list[str]) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +17,7 @@ from hyperparams import Training
 from training import batching
 from training.batching import SHARED_BYTES, workers_for
 
+ROOT = Path(__file__).resolve().parents[2]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
 
@@ -37,7 +41,7 @@ def test_processes_make_the_batches_of_a_gpu_alone() -> None:
     for chosen in (0, 2):
         for device in (CPU, CUDA):
             assert workers_for(Training(batch_workers=chosen), device) == (chosen, "")
-    with pytest.raises(ValueError, match="expected -1, 0 or more"):
+    with pytest.raises(ValueError, match="expected -1 or more"):
         Training(batch_workers=-2)
 
 
@@ -52,3 +56,42 @@ def test_a_thread_makes_them_where_processes_would_fail_or_wait(
     machine.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**26))
     workers, line = workers_for(Training(), CUDA)
     assert workers == 0 and "64 MiB free" in line and "--shm-size" in line
+
+
+ERROR_IN_A_WORKER = """
+import sys
+from training.batching import made_ahead
+
+def stream(part):
+    for number in range(part[0], 40, part[1]):
+        if number == 7 and sys.argv[1] == "worker":
+            raise FileNotFoundError("mel/x.npy: no such file")
+        yield number
+
+batches = made_ahead(stream, 2, 2)
+for number in batches:
+    if number == 5 and sys.argv[1] == "training":
+        raise OSError("no room on the disk")
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "said"), [("worker", "mel/x.npy: no such file"), ("training", "no room on the disk")]
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no processes make batches")
+def test_an_error_ends_the_workers_and_is_said_as_it_is(where: str, said: str) -> None:
+    """They ignore the signal by which multiprocessing ends its processes."""
+    command = [sys.executable, "-c", ERROR_IN_A_WORKER, where]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr.rstrip().endswith(f"Error: {said}")
+    assert "worker process" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "knob",
+    [{"accumulate": 0}, {"clip_norm": -1.0}, {"adam_beta1": 1.0}, {"learning_rate": math.nan}],
+)
+def test_numbers_that_train_nothing_are_refused(knob: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(knob))} = "):
+        Training(**knob)

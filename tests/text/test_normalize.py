@@ -20,7 +20,9 @@ naïve A4 555-1234 1914-18 12/25/1999 1999-12-25 I-I-I wo- 's ' '' www. .com rep
 """
 SNIPPETS = st.sampled_from([*WRITTEN.split(), "{HH AH0}", " ", "  "])
 LINES = st.lists(SNIPPETS | st.text("abz'IX019.,-$ /:", max_size=6), max_size=8).map(" ".join)
-ASCII = st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="{}"))
+ASCII = st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="{}")).filter(
+    lambda line: "<3" not in line  # a heart, which has no sound: refused
+)
 
 
 @settings(max_examples=300, deadline=None)

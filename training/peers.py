@@ -392,6 +392,11 @@ def espnet_fastspeech2_training(hp: Hyperparams, device: torch.device) -> Side:
     return espnet_parallel_training(replace(hp, transformer=own), device)
 
 
+def in_bucket(training: Callable[..., Side]) -> Callable[[Hyperparams, torch.device], Side]:
+    """Return a training step of phrases of several lengths."""
+    return partial(training, shortest=SHORTEST)
+
+
 def step_of(
     network: nn.Module, loss: Callable[[], Tensor], device: torch.device
 ) -> Callable[[], None]:
@@ -445,15 +450,15 @@ COMPARISONS = (
         BUCKET,
         "ESPnet2 Transformer",
         "espnet2",
-        partial(our_training, shortest=SHORTEST),
-        partial(espnet_training, shortest=SHORTEST),
+        in_bucket(our_training),
+        in_bucket(espnet_training),
     ),
     Comparison(
         BUCKET_AT_ONCE,
         "ESPnet2 FastSpeech2",
         "espnet2",
-        partial(our_training, shortest=SHORTEST),
-        partial(espnet_parallel_training, shortest=SHORTEST),
+        in_bucket(our_training),
+        in_bucket(espnet_parallel_training),
     ),
 )
 

@@ -36,7 +36,7 @@ def is_filtered(x: Tensor, weight: Tensor) -> bool:
     In float32 on a CPU; half precision has not the digits.
     """
     out, channels, kernel = weight.shape
-    share = (TILE - kernel + 1) * kernel / TILE  # M K / N
+    share = tile_outputs(kernel) * kernel / TILE  # M K / N
     return (
         x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
@@ -49,9 +49,14 @@ def is_filtered(x: Tensor, weight: Tensor) -> bool:
     )
 
 
+def tile_outputs(kernel: int) -> int:
+    """Return M, the outputs of a tile."""
+    return TILE - kernel + 1
+
+
 def tiled_length(length: int, kernel: int) -> int:
     """Return the least T' >= length for which `minimal_filtering` makes T' outputs."""
-    outputs = TILE - kernel + 1
+    outputs = tile_outputs(kernel)
     return -(-length // outputs) * outputs
 
 
@@ -75,7 +80,7 @@ def _transforms(kernel: int) -> tuple[Tensor, Tensor, Tensor]:
         rows[-1, -1] = 1.0
         return rows
 
-    a, g = evaluation(TILE - kernel + 1), evaluation(kernel)
+    a, g = evaluation(tile_outputs(kernel)), evaluation(kernel)
     b = torch.linalg.inv(evaluation(TILE))  # B
     return a.T.float().contiguous(), g.float(), b.T.float().contiguous()
 
@@ -126,7 +131,7 @@ class _MinimalFiltering(torch.autograd.Function):
 
 def _tiles(x: Tensor, kernel: int) -> tuple[int, int]:
     """Return the outputs M of a tile and the tiles of an item of x (B, T' + K - 1, C)."""
-    outputs = TILE - kernel + 1
+    outputs = tile_outputs(kernel)
     return outputs, (x.shape[1] - kernel + 1) // outputs
 
 
@@ -140,7 +145,7 @@ def _groups(batch: int, tiles: int, most: int) -> Iterator[tuple[slice, int, int
 
 def _places(x: Tensor, kernel: int, items: slice, first: int, number: int) -> Tensor:
     """Return the inputs of tiles of x (B, T' + K - 1, C), which overlap: a view (N, b, n, C)."""
-    outputs, part = TILE - kernel + 1, x[items]
+    outputs, part = tile_outputs(kernel), x[items]
     item, row, channel = x.stride()
     sizes = (TILE, len(part), number, x.shape[2])
     strides = (row, item, outputs * row, channel)

@@ -127,8 +127,7 @@ class Transformer:
                 f"transformer.width = {self.width} is not a multiple of "
                 f"transformer.heads = {self.heads}"
             )
-        if self.voices < 0:
-            raise ValueError(f"transformer.voices = {self.voices}: expected 0 or more")
+        check_numbers(self, {"voices": 0})
         if self.guided_heads > self.heads or self.guided_layers > self.decoder_layers:
             raise ValueError(
                 f"transformer.guided_heads = {self.guided_heads} of {self.heads} heads and "
@@ -383,11 +382,7 @@ class Inpainting:
             raise ValueError(
                 f"inpainting.draft_share = {self.draft_share}: expected a share in [0, 1]"
             )
-        for name in ("draft_start", "draft_temperature", "temperature"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(
-                    f"inpainting.{name} = {getattr(self, name)}: expected a number of 0 or more"
-                )
+        check_numbers(self, dict.fromkeys(("draft_start", "draft_temperature", "temperature"), 0))
 
 
 @dataclass(frozen=True)
